@@ -1,0 +1,63 @@
+"""Errors, sorted by who can do something about them.
+
+Every message says what was wrong, what was received, what is accepted and what to do next.
+`exit_code` is what the command line returns.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigurationError",
+    "InputError",
+    "MakellosError",
+    "MissingRuntimeError",
+    "ModelFileError",
+    "NotFittedError",
+    "StorageError",
+    "suggest",
+]
+
+
+class MakellosError(Exception):
+    """Be the root of every error that makellos raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(MakellosError):
+    """Say that pictures, folders, manifests or signals cannot be used as they are."""
+
+
+class ConfigurationError(MakellosError):
+    """Say that a name, a parameter or an option is not accepted."""
+
+
+class ModelFileError(MakellosError):
+    """Say that a model file is damaged, foreign, newer or not to be trusted."""
+
+
+class StorageError(MakellosError):
+    """Say that something could not be written, read back or downloaded."""
+
+
+class MissingRuntimeError(MakellosError):
+    """Say which package has to be installed for what was asked."""
+
+
+class NotFittedError(MakellosError):
+    """Say that a detector was used before `fit`."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that names close matches of `name` and all that is known.
+
+    >>> suggest("patchcor", ["padim", "patchcore"])
+    "Did you mean 'patchcore'? Known: padim, patchcore."
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(names) or 'none'}."

@@ -1,0 +1,144 @@
+"""Bootstrap intervals of the pixel metrics from coarse histograms of every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.evaluation.intervals import Interval, percentile_interval, resample_weights
+from makellos.evaluation.sketches import Keys, Resolution, Sketch, concatenate
+
+__all__ = ["COARSE", "COARSE_DAMAGED", "CoarsePart", "PixelIntervals"]
+
+Floats = NDArray[np.float64]
+
+# What is kept of one picture, at most about 1,300 and 1,000 samples, and the common cells that all
+# pictures are sorted into, at most about 1,500.
+COARSE = Resolution(absolute=2.0**-10, relative=2.0**-5)
+COARSE_DAMAGED = Resolution(absolute=2.0**-10)
+EDGES = Resolution(absolute=2.0**-9, relative=2.0**-5)
+EDGES_DAMAGED = Resolution(absolute=2.0**-9)
+
+
+class _Figures(Protocol):
+    @property
+    def pixel_auroc(self) -> float | None: ...
+    @property
+    def aupro(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class PixelIntervals:
+    """Hold 95 % intervals (low, high) in [0, 1]; None where the metric is None."""
+
+    pixel_auroc: Interval | None
+    aupro: Interval | None
+
+
+@dataclass(frozen=True)
+class CoarsePart:
+    """Hold what the intervals need of one picture; None where it has no such pixels."""
+
+    good: Sketch | None
+    damaged: Sketch | None
+    n_regions: int
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Hold per picture the masses in common cells, most anomalous first: (n pictures, n cells)."""
+
+    good: NDArray[np.float32]
+    damaged: NDArray[np.float32]
+    shares: NDArray[np.float32]
+
+    def metrics(self, weights: Floats, fpr_limit: float) -> tuple[Floats, Floats]:
+        """Return pixel AUROC and AUPRO, (r,) each, for picture weights (r, n pictures)."""
+        single = weights.astype(np.float32)
+        good, damaged, shares = (
+            (single @ masses).astype(np.float64)
+            for masses in (self.good, self.damaged, self.shares)
+        )
+        to_rate = np.cumsum(good, axis=-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # A resample without good or without damaged pixels has no figure: NaN, left out.
+            good /= to_rate[:, -1:]
+            to_rate /= to_rate[:, -1:]
+            damaged /= damaged.sum(axis=-1, keepdims=True)
+            shares /= shares.sum(axis=-1, keepdims=True)
+        ranked_above = 1.0 - (to_rate - good / 2)
+        covered = covered_share(to_rate - good, to_rate, fpr_limit)
+        return np.sum(damaged * ranked_above, axis=-1), np.sum(shares * covered, axis=-1)
+
+
+def covered_share(from_rate: Floats, to_rate: Floats, fpr_limit: float) -> Floats:
+    """Return the share of the false positive rates up to the limit at which pixels are covered.
+
+    A pixel becomes covered between the two rates, in proportion, and stays covered: the linear
+    interpolation of the curve across ties, which also cuts it at the limit. All values in [0, 1].
+    """
+    until_limit = np.maximum(fpr_limit - from_rate, 0.0)
+    width = np.maximum(to_rate - from_rate, np.finfo(np.float64).tiny)
+    ramp = np.minimum(width, until_limit)
+    return np.asarray((until_limit - ramp + ramp * ramp / (2 * width)) / fpr_limit)
+
+
+def bootstrap_pixels(
+    parts: Sequence[CoarsePart],
+    figures: _Figures,
+    *,
+    fpr_limit: float,
+    rng: np.random.Generator,
+    n_resamples: int,
+    groups: Sequence[object] | None,
+) -> PixelIntervals:
+    """Return the intervals around the given figures; see `PixelMetrics.intervals`."""
+    has_damage = np.array([part.damaged is not None for part in parts], dtype=np.bool_)
+    blocks = resample_weights(
+        has_damage, rng=rng, n_resamples=n_resamples, groups=groups, row_size=4096
+    )
+    if figures.pixel_auroc is None or figures.aupro is None:
+        return PixelIntervals(None, None)
+    histograms = _histograms(parts)
+    resampled = [histograms.metrics(weights, fpr_limit) for weights in blocks]
+    unresampled = histograms.metrics(np.ones((1, len(parts))), fpr_limit)
+    exact = (figures.pixel_auroc, figures.aupro)
+    auroc, aupro = (
+        # The cells' own error is the same in every resample: take it off.
+        percentile_interval(
+            np.concatenate([block[i] for block in resampled]) - unresampled[i][0] + exact[i]
+        )
+        for i in range(2)
+    )
+    return PixelIntervals(auroc, aupro)
+
+
+def _histograms(parts: Sequence[CoarsePart]) -> Histograms:
+    good = [part.good for part in parts if part.good is not None]
+    damage = [part.damaged for part in parts if part.damaged is not None]
+    edges = np.union1d(_quantiles(good, EDGES), _quantiles(damage, EDGES_DAMAGED))
+    shape = (len(parts), edges.size + 1)
+    masses = Histograms(*(np.zeros(shape, dtype=np.float32) for _ in range(3)))
+    for row, part in enumerate(parts):
+        if part.good is not None:
+            masses.good[row] = _binned(part.good, edges)[0]
+        if part.damaged is not None:
+            masses.damaged[row], masses.shares[row] = _binned(part.damaged, edges)
+    return masses
+
+
+def _quantiles(sketches: Sequence[Sketch], resolution: Resolution) -> Keys:
+    pooled = concatenate(sketches)
+    cumulative = np.cumsum(pooled.weights.mean(axis=0))
+    at = np.searchsorted(cumulative, resolution.cuts(float(cumulative[-1])))
+    return np.unique(pooled.keys[np.minimum(at, pooled.keys.size - 1)])
+
+
+def _binned(sketch: Sketch, edges: Keys) -> Floats:
+    cells = np.searchsorted(edges, sketch.keys, side="left")
+    binned = [np.bincount(cells, mass, minlength=edges.size + 1) for mass in sketch.weights]
+    return np.array(binned, dtype=np.float64)

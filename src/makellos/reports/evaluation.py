@@ -1,0 +1,192 @@
+"""The HTML report of an evaluation: one file to read, mail and print, without any request."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from makellos.errors import StorageError
+from makellos.reports import formats, gallery, metrics, statements, tables
+from makellos.reports.charts import Histogram, ScoredPart, score_histogram
+from makellos.reports.curves import Curve, curve
+
+__all__ = ["EvaluationReport", "GalleryItem", "render_evaluation", "write_evaluation"]
+
+WIDE, NARROW = 1080.0, 350.0
+MAX_FIRST_KINDS = 8
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """Hold one evaluated part and its pictures.
+
+    `input` is the file name relative to the data folder; `label` is `good` or the defect's name;
+    `verdict` is `ok`, `look_again`, `reject` or `unreadable`; `damage_area` counts mask pixels and
+    is None without a mask; `picture` and `overlay` are encoded JPEG, PNG or WebP thumbnails, empty
+    where there is none.
+    """
+
+    input: str
+    label: str
+    verdict: str
+    score: float | None
+    p_value: float | None
+    n_regions: int
+    damage_area: int | None
+    picture: bytes
+    overlay: bytes
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Hold all that the report of one evaluation shows.
+
+    `figures` is what `evaluate --json` writes, with `false_alarms`, `false_alarms_asked`,
+    `n_look_again_good`, `n_look_again_defective`, `look_again_threshold` and `by_size` (entries
+    with `name`, `low`, `high`, `n`, `n_missed` and, where known, `n_look_again`). Any metric may be
+    None. `roc` is (false positive rates, true positive rates), `precision_recall` is (recalls,
+    precisions). Unreadable parts stand in `items` and are left out of `figures`.
+    """
+
+    title: str
+    data: str
+    created: str
+    figures: Mapping[str, Any]
+    items: Sequence[GalleryItem]
+    roc: tuple[Sequence[float], Sequence[float]] | None
+    precision_recall: tuple[Sequence[float], Sequence[float]] | None
+    provenance: Mapping[str, str]
+    notes: Sequence[str]
+
+
+def render_evaluation(report: EvaluationReport) -> str:
+    """Return the report as one HTML page with style, script, charts and pictures inside."""
+    figures = report.figures
+    threshold = formats.finite(figures.get("threshold"))
+    kinds, sizes = tables.kinds(figures), tables.sizes(figures)
+    return (
+        _environment()
+        .get_template("evaluation.html.j2")
+        .render(
+            report=report,
+            figures=figures,
+            threshold=threshold,
+            budget_note=statements.budget_note(figures),
+            statements=(
+                statements.misses_statement(figures),
+                statements.false_alarms_statement(figures),
+            ),
+            kinds=kinds,
+            first_kinds=kinds[:MAX_FIRST_KINDS],
+            worst_kind=tables.worst_group(kinds),
+            sizes=sizes,
+            worst_size=tables.worst_group(sizes),
+            verdict_rows=tables.verdict_rows(figures, report.items),
+            histograms=_histograms(report, threshold),
+            roc=_roc(report),
+            precision_recall=_precision_recall(report),
+            sections=gallery.sections(report.items, threshold),
+            listing=gallery.listing(report.items, threshold),
+            unreadable=[i for i in report.items if i.verdict == "unreadable"],
+            metrics=metrics.metrics(figures),
+            recordings=tables.recordings(figures),
+            facts=tables.facts(figures),
+        )
+    )
+
+
+def write_evaluation(report: EvaluationReport, path: Path) -> None:
+    """Write the report to `path` as a whole or not at all, replacing an earlier one.
+
+    Raises StorageError where the folder cannot be made or the file cannot be written.
+    """
+    page = render_evaluation(report).encode("utf-8", errors="replace")
+    # A name of fixed length: the report's own may already be as long as the file system allows.
+    partial = path.parent / f".{secrets.token_hex(8)}.makellos.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("xb") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"The report could not be written to {str(path)!r}: {error.strerror or error}. "
+            "Name a file in a folder that can be written to and has "
+            f"{len(page) / 1e6:.1f} MB of free space."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("makellos.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=formats.percent,
+        decimal=formats.decimal,
+        compact=formats.compact,
+        number=formats.count,
+        outcome=gallery.outcome,
+    )
+    return environment
+
+
+def _histograms(report: EvaluationReport, threshold: float | None) -> list[Histogram]:
+    """Return the score histogram for wide and for narrow screens, or nothing."""
+    parts = [
+        ScoredPart(score, item.label != "good", gallery.outcome(item))
+        for item in report.items
+        if item.verdict != "unreadable" and (score := formats.finite(item.score)) is not None
+    ]
+    drawn = [
+        score_histogram(
+            parts,
+            threshold=threshold,
+            look_again_threshold=formats.finite(report.figures.get("look_again_threshold")),
+            width=width,
+        )
+        for width in (WIDE, NARROW)
+    ]
+    return [histogram for histogram in drawn if histogram is not None]
+
+
+def _rates(figures: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return (false-alarm rate, share of defective parts rejected)."""
+    missed = formats.finite(figures.get("miss_rate"))
+    return formats.finite(figures.get("false_alarm_rate")), None if missed is None else 1 - missed
+
+
+def _roc(report: EvaluationReport) -> Curve | None:
+    if report.roc is None:
+        return None
+    return curve(*report.roc, point=_rates(report.figures))
+
+
+def _precision_recall(report: EvaluationReport) -> Curve | None:
+    if report.precision_recall is None:
+        return None
+    n_good = formats.whole(report.figures.get("n_good")) or 0
+    n_bad = formats.whole(report.figures.get("n_defective")) or 0
+    alarms, recall = _rates(report.figures)
+    rejected = 0.0 if alarms is None or recall is None else alarms * n_good + recall * n_bad
+    precision = (recall or 0.0) * n_bad / rejected if rejected else None
+    prevalence = n_bad / (n_good + n_bad) if n_good + n_bad else 0.0
+    return curve(
+        *report.precision_recall, point=(recall, precision), reference=(prevalence, prevalence)
+    )

@@ -1,0 +1,112 @@
+"""Numbers as a reader wants them: percentages, scores and counts as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["compact", "count", "decimal", "duration", "finite", "percent", "percent_range", "whole"]
+
+MISSING = "\u2013"
+NARROW_SPACE = "\u202f"
+
+
+def finite(value: Any) -> float | None:
+    """Return `value` as a float, or None where it is missing, not a number or not finite."""
+    if value is None or isinstance(value, (bool, str)):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def whole(value: Any) -> int | None:
+    """Return `value` rounded to an integer, or None where it is missing or not finite."""
+    number = finite(value)
+    return None if number is None else round(number)
+
+
+def percent(value: Any) -> str:
+    """Return a share in [0, 1] as a percentage that never rounds to 0 or 100 falsely.
+
+    >>> percent(0.5), percent(0.99999), percent(None)
+    ('50\\u202f%', '>99.99\\u202f%', '\u2013')
+    """
+    share = finite(value)
+    if share is None:
+        return MISSING
+    hundredths = 100 * share
+    digits = 2 if hundredths < 1 or hundredths > 99 else 1
+    text = f"{hundredths:.{digits}f}".rstrip("0").rstrip(".")
+    if text == "0" and share > 0:
+        text = "<0.01"
+    if text == "100" and share < 1:
+        text = ">99.99"
+    return f"{text}{NARROW_SPACE}%"
+
+
+def percent_range(interval: Sequence[Any] | None) -> str | None:
+    """Return an interval of two shares as text, or None where an end is missing.
+
+    >>> percent_range([0.25, 0.5])
+    '25\\u202f% to 50\\u202f%'
+    """
+    if interval is None or len(interval) != 2 or any(finite(end) is None for end in interval):
+        return None
+    low, high = interval
+    return f"{percent(low)} to {percent(high)}"
+
+
+def decimal(value: Any) -> str:
+    """Return a ratio with three decimals that never rounds to 1 falsely.
+
+    >>> decimal(0.98765), decimal(0.99999), decimal(1.0)
+    ('0.988', '>0.999', '1.000')
+    """
+    number = finite(value)
+    if number is None:
+        return MISSING
+    text = f"{number:.3f}"
+    return ">0.999" if text == "1.000" and number < 1 else text
+
+
+def compact(value: Any) -> str:
+    """Return a score with four significant digits.
+
+    >>> compact(1234.56), compact(0.000123456)
+    ('1235', '0.0001235')
+    """
+    number = finite(value)
+    return MISSING if number is None else f"{number:.4g}"
+
+
+def count(value: Any) -> str:
+    """Return a count, in groups of three digits from 10 000 on.
+
+    >>> count(9999), count(1234567)
+    ('9999', '1\\u202f234\\u202f567')
+    """
+    number = whole(value)
+    if number is None:
+        return MISSING
+    return f"{number:,}".replace(",", NARROW_SPACE) if abs(number) >= 10_000 else str(number)
+
+
+def duration(seconds: Any) -> str:
+    """Return a time in seconds in the unit a person would use.
+
+    >>> duration(12.3), duration(7380)
+    ('12.3\\u202fs', '2\\u202fh 3\\u202fmin')
+    """
+    number = finite(seconds)
+    if number is None:
+        return MISSING
+    if number < 120:
+        return f"{number:.3g}{NARROW_SPACE}s"
+    minutes = round(number / 60)
+    if minutes < 60:
+        return f"{minutes}{NARROW_SPACE}min"
+    return f"{minutes // 60}{NARROW_SPACE}h {minutes % 60}{NARROW_SPACE}min"

@@ -1,0 +1,189 @@
+"""The pictures of an evaluation report: which are shown, in which order, and how embedded."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from makellos.reports.formats import finite
+
+if TYPE_CHECKING:
+    from makellos.reports.evaluation import GalleryItem
+
+__all__ = ["Card", "Section", "data_uri", "listing", "outcome", "picture_type", "sections"]
+
+MAX_PER_SECTION = 60
+# Base64 adds a third; the page stays below the 25 MB that mail servers commonly accept.
+MAX_PICTURE_BYTES = 16_000_000
+MAX_LISTED = 2000
+
+
+@dataclass(frozen=True)
+class Card:
+    """Hold one part of the gallery with its pictures as data URIs, "" where there is none."""
+
+    number: int
+    item: GalleryItem
+    outcome: str
+    picture: str
+    overlay: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Hold one part of the gallery; `total` counts the parts it stands for, shown or not."""
+
+    key: str
+    title: str
+    lead: str
+    empty: str
+    total: int
+    cards: tuple[Card, ...]
+
+
+def picture_type(encoded: bytes) -> str | None:
+    """Return the MIME type that the first bytes of a picture tell, or None where they tell none.
+
+    >>> picture_type(b"RIFF0000WEBPVP8 ")
+    'image/webp'
+    """
+    if encoded.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if encoded.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def data_uri(encoded: bytes) -> str:
+    """Return a picture as a data URI, "" where it is empty or of an unknown format."""
+    kind = picture_type(encoded)
+    return "" if kind is None else f"data:{kind};base64,{base64.b64encode(encoded).decode('ascii')}"
+
+
+def outcome(item: GalleryItem) -> str:
+    """Return what a verdict is worth: `right`, `again`, `wrong` or `unreadable`."""
+    if item.verdict == "unreadable":
+        return "unreadable"
+    if item.verdict == "look_again":
+        return "again"
+    return "right" if (item.verdict == "reject") == (item.label != "good") else "wrong"
+
+
+def sections(items: Sequence[GalleryItem], threshold: float | None) -> list[Section]:
+    """Return the sections of the gallery, worst first; every part is shown at most once.
+
+    Each section shows at most `MAX_PER_SECTION` parts, all together at most
+    `MAX_PICTURE_BYTES` of pictures.
+    """
+    readable = [item for item in items if outcome(item) != "unreadable"]
+    bad = [item for item in readable if item.label != "good"]
+    good = [item for item in readable if item.label == "good"]
+    counter = _Counter()
+    found = []
+    if bad:
+        missed = sorted((i for i in bad if outcome(i) == "wrong"), key=_score)
+        found.append(_missed(missed, counter))
+    if good:
+        alarms = sorted((i for i in good if outcome(i) == "wrong"), key=_score, reverse=True)
+        found.append(_alarms(alarms, counter))
+    again = sorted((i for i in readable if outcome(i) == "again"), key=_score, reverse=True)
+    if again:
+        found.append(_again(again, counter))
+    right = [item for item in readable if outcome(item) == "right"]
+    if right:
+        found.append(_right(right, threshold, counter))
+    return found
+
+
+def listing(items: Sequence[GalleryItem], threshold: float | None) -> list[GalleryItem]:
+    """Return the parts of the full list, highest score first, at most `MAX_LISTED`.
+
+    Where there are more, those closest to the threshold are kept, and every unreadable one.
+    """
+    kept = sorted(items, key=_distance_to(threshold))[:MAX_LISTED]
+    return sorted(kept, key=_score, reverse=True)
+
+
+class _Counter:
+    """Number the cards of one page and stop when its pictures weigh too much."""
+
+    def __init__(self) -> None:
+        self._n_cards = 0
+        self._n_bytes = 0
+
+    def cards(self, items: Iterable[GalleryItem]) -> tuple[Card, ...]:
+        made: list[Card] = []
+        for item in items:
+            self._n_bytes += len(item.picture) + len(item.overlay)
+            if len(made) == MAX_PER_SECTION or self._n_bytes > MAX_PICTURE_BYTES:
+                break
+            self._n_cards += 1
+            uris = data_uri(item.picture), data_uri(item.overlay)
+            made.append(Card(self._n_cards, item, outcome(item), *uris))
+        return tuple(made)
+
+
+def _missed(items: Sequence[GalleryItem], counter: _Counter) -> Section:
+    cards = counter.cards(items)
+    lead = "Defective parts that passed as ok, lowest score first."
+    empty = "No defective part passed as ok."
+    return Section("missed", "Missed", lead + _left_out(cards, items), empty, len(items), cards)
+
+
+def _alarms(items: Sequence[GalleryItem], counter: _Counter) -> Section:
+    cards = counter.cards(items)
+    lead = "Good parts that were rejected, highest score first."
+    empty = "No good part was rejected."
+    return Section(
+        "false-alarms", "False alarms", lead + _left_out(cards, items), empty, len(items), cards
+    )
+
+
+def _again(items: Sequence[GalleryItem], counter: _Counter) -> Section:
+    cards = counter.cards(items)
+    n_bad = sum(item.label != "good" for item in items)
+    lead = (
+        "Too close to call: a person decides. "
+        f"{n_bad} defective, {len(items) - n_bad} good, highest score first."
+    )
+    return Section(
+        "look-again", "Look again", lead + _left_out(cards, items), "", len(items), cards
+    )
+
+
+def _right(items: Sequence[GalleryItem], threshold: float | None, counter: _Counter) -> Section:
+    closest = sorted(items, key=_distance_to(threshold))[:MAX_PER_SECTION]
+    cards = counter.cards(sorted(closest, key=_score, reverse=True))
+    lead = "All other parts, highest score first."
+    if len(cards) < len(items):
+        lead = (
+            f"The {len(cards)} of {len(items)} other parts closest to the threshold, "
+            "highest score first. The list below names more."
+        )
+    return Section("right", "Judged rightly", lead, "", len(items), cards)
+
+
+def _left_out(cards: Sequence[Card], items: Sequence[GalleryItem]) -> str:
+    return f" The first {len(cards)} of {len(items)} are shown." if len(cards) < len(items) else ""
+
+
+def _score(item: GalleryItem) -> float:
+    score = finite(item.score)
+    return -math.inf if score is None else score
+
+
+def _distance_to(threshold: float | None) -> Callable[[GalleryItem], float]:
+    """Return a sort key: distance to the threshold, unreadable parts first."""
+
+    def distance(item: GalleryItem) -> float:
+        score = finite(item.score)
+        if score is None:
+            return -1.0
+        return abs(score - threshold) if threshold is not None else -score
+
+    return distance

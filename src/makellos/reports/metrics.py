@@ -1,0 +1,143 @@
+"""The metrics table of an evaluation report: values, 95 % intervals and what each one says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from makellos.reports.formats import decimal, finite, percent, percent_range
+
+__all__ = ["Metric", "metrics"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Hold one row of the metrics table; `span` is (low, high) in [0, 1] for the small bar."""
+
+    name: str
+    value: str
+    interval: str | None
+    meaning: str
+    missing: str | None
+    at: float | None
+    span: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Describe a metric; an optional one has no row where it was not measured."""
+
+    key: str
+    name: str
+    needs: str
+    meaning: str
+    is_share: bool = False
+    optional: bool = False
+
+
+_BOTH = "needs good and defective parts"
+_MASKS = "needs masks of the damage"
+_BEST_F1 = (
+    "Best balance of finding defects and sparing good parts at any threshold. It picks that "
+    "threshold knowing the defects, so it is a ceiling, not a forecast."
+)
+_PIXEL_AUROC = (
+    "Chance that a damaged pixel is hotter on the map than a sound one. Large damage and wide "
+    "background dominate it."
+)
+_AUPRO = (
+    "How much of each damaged spot the map covers, small and large spots alike, while at most "
+    "30\u202f% of the sound pixels are marked. 1 is perfect."
+)
+_ENTRIES = (
+    _Entry(
+        "miss_rate",
+        "Miss rate",
+        "needs defective parts",
+        "Share of the defective parts that were not rejected. Lower is better.",
+        is_share=True,
+    ),
+    _Entry(
+        "false_alarm_rate",
+        "False-alarm rate",
+        "needs good parts",
+        "Share of the good parts that were rejected. Should not exceed the budget.",
+        is_share=True,
+    ),
+    _Entry(
+        "accuracy",
+        "Accuracy",
+        _BOTH,
+        "Share of all parts judged rightly at this threshold. Depends on the mix of parts tested.",
+        is_share=True,
+    ),
+    _Entry(
+        "image_auroc",
+        "Image AUROC",
+        _BOTH,
+        "Chance that a defective part scores higher than a good one. 1 is perfect, 0.5 a guess.",
+    ),
+    _Entry(
+        "image_ap",
+        "Average precision",
+        _BOTH,
+        "Share of real defects among the highest scores, averaged over every cut. 1 is perfect.",
+    ),
+    _Entry("f1_max", "Best F1", _BOTH, _BEST_F1),
+    _Entry("pixel_auroc", "Pixel AUROC", _MASKS, _PIXEL_AUROC),
+    _Entry("aupro", "AUPRO", _MASKS, _AUPRO),
+    _Entry(
+        "balanced_accuracy",
+        "Balanced accuracy",
+        _BOTH,
+        "Share judged rightly, averaged over the classes, so that rare classes count as much.",
+        is_share=True,
+        optional=True,
+    ),
+    _Entry(
+        "macro_f1",
+        "Macro F1",
+        _BOTH,
+        "Balance of finding a class and not naming it falsely, averaged over the classes.",
+        optional=True,
+    ),
+)
+
+
+def metrics(figures: Mapping[str, Any]) -> list[Metric]:
+    """Return the metrics with their 95 % intervals, their meaning and what a missing one needs."""
+    intervals = figures.get("intervals") or {}
+    return [
+        _metric(entry, finite(figures.get(entry.key)), intervals.get(entry.key))
+        for entry in _ENTRIES
+        if not (entry.optional and finite(figures.get(entry.key)) is None)
+    ]
+
+
+def _metric(entry: _Entry, value: float | None, interval: Sequence[Any] | None) -> Metric:
+    span = _span(interval)
+    return Metric(
+        name=entry.name,
+        value=percent(value) if entry.is_share else decimal(value),
+        interval=_range(span, is_share=entry.is_share),
+        meaning=entry.meaning,
+        missing=f"not measured: {entry.needs}" if value is None else None,
+        at=value,
+        span=span,
+    )
+
+
+def _span(interval: Sequence[Any] | None) -> tuple[float, float] | None:
+    if interval is None or len(interval) != 2:
+        return None
+    low, high = finite(interval[0]), finite(interval[1])
+    if low is None or high is None:
+        return None
+    return min(1.0, max(0.0, low)), min(1.0, max(0.0, high))
+
+
+def _range(span: tuple[float, float] | None, *, is_share: bool) -> str | None:
+    if span is None:
+        return None
+    return percent_range(span) if is_share else f"{decimal(span[0])} to {decimal(span[1])}"

@@ -1,0 +1,169 @@
+"""The sentences of an evaluation report: what was missed, what was rejected, what was promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from makellos.reports.formats import (
+    MISSING,
+    NARROW_SPACE,
+    count,
+    finite,
+    percent,
+    percent_range,
+    whole,
+)
+
+__all__ = ["Statement", "budget_note", "false_alarms_statement", "misses_statement", "n_of_rate"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Hold one headline of the first screen: `verb number rest`, a badge and sentences.
+
+    `shares` are (outcome, count) pairs that add up to the number of parts; an outcome is
+    `right`, `again` or `wrong`. `tone` is `right`, `again`, `wrong` or `none`.
+    """
+
+    verb: str
+    number: str
+    rest: str
+    tone: str
+    badge: str | None
+    sentences: tuple[str, ...]
+    shares: tuple[tuple[str, int], ...]
+
+
+def n_of_rate(rate: Any, n: int) -> int | None:
+    """Return how many of `n` parts a rate stands for, or None where the rate is missing."""
+    share = finite(rate)
+    return None if share is None else min(n, max(0, round(share * n)))
+
+
+def misses_statement(figures: Mapping[str, Any]) -> Statement:
+    """Say how many defective parts were not rejected, and how many of them can still be caught."""
+    n = whole(figures.get("n_defective")) or 0
+    if n == 0:
+        sentence = "How many defective parts would be missed cannot be said from this data."
+        advice = "Add a few known defective parts to measure it."
+        return Statement("Tested", "0", "defective parts", "none", None, (sentence, advice), ())
+    missed = n_of_rate(figures.get("miss_rate"), n)
+    rest = f"of {count(n)} defective {_parts(n)}"
+    if missed is None:
+        sentences: tuple[str, ...] = ("No verdicts were counted for them.",)
+        return Statement("Missed", MISSING, rest, "none", None, sentences, ())
+    again = min(missed, whole(figures.get("n_look_again_defective")) or 0)
+    shares = (("wrong", missed - again), ("again", again), ("right", n - missed))
+    rate = _rate_sentence(figures, "miss_rate", missed)
+    tone = "wrong" if missed - again else "again" if again else "right"
+    return Statement(
+        "Missed", count(missed), rest, tone, None, (_fate(missed, again, n), rate), shares
+    )
+
+
+def false_alarms_statement(figures: Mapping[str, Any]) -> Statement:
+    """Say how many good parts were rejected, beside the budget that was promised."""
+    n = whole(figures.get("n_good")) or 0
+    if n == 0:
+        sentence = "How many good parts would be rejected cannot be said from this data."
+        return Statement(
+            "Tested", "0", "good parts", "none", None, (_promise(figures, 0), sentence), ()
+        )
+    rejected = n_of_rate(figures.get("false_alarm_rate"), n)
+    rest = f"of {count(n)} good {_parts(n)}"
+    if rejected is None:
+        sentence = "No verdicts were counted for them."
+        return Statement(
+            "Rejected", MISSING, rest, "none", None, (_promise(figures, n), sentence), ()
+        )
+    again = min(n - rejected, whole(figures.get("n_look_again_good")) or 0)
+    tone, badge, judgement = _against_budget(figures, rejected)
+    sentences = (_promise(figures, n), judgement, _marked(again))
+    shares = (("wrong", rejected), ("again", again), ("right", n - rejected - again))
+    return Statement(
+        "Rejected", count(rejected), rest, tone, badge, tuple(filter(None, sentences)), shares
+    )
+
+
+def budget_note(figures: Mapping[str, Any]) -> str | None:
+    """Say that the budget asked for could not be promised, or return None where it was."""
+    asked = finite(figures.get("false_alarms_asked"))
+    promised = finite(figures.get("false_alarms"))
+    if asked is None or promised is None or promised <= asked * (1 + 1e-9):
+        return None
+    return (
+        f"Asked for at most {percent(asked)} false alarms; "
+        f"the good parts at hand can promise {percent(promised)} at best."
+    )
+
+
+def _parts(n: int) -> str:
+    return "part" if n == 1 else "parts"
+
+
+def _fate(missed: int, again: int, n: int) -> str:
+    if missed == 0:
+        return "The one defective part was rejected." if n == 1 else "Every one was rejected."
+    if again == 0:
+        return "It passed as ok." if missed == 1 else "They passed as ok."
+    caught = "a second look can still catch it" if again == 1 else "a second look can catch them"
+    if again == missed:
+        return f"{'It was' if missed == 1 else 'All were'} marked look again: {caught}."
+    return f"{count(missed - again)} passed as ok. {count(again)} marked look again: {caught}."
+
+
+def _rate_sentence(figures: Mapping[str, Any], metric: str, missed: int) -> str:
+    interval = percent_range(_interval(figures, metric))
+    rate = percent(figures.get(metric))
+    if interval is None:
+        return f"That is {rate} of the defective parts."
+    low, high = _interval(figures, metric) or (0, 1)
+    if missed == 0 and finite(low) == 0:
+        return f"From this many parts, a true miss rate up to {percent(high)} remains possible."
+    return f"That is {rate}; 95{NARROW_SPACE}% interval {interval}."
+
+
+def _promise(figures: Mapping[str, Any], n: int) -> str:
+    budget = finite(figures.get("false_alarms"))
+    if budget is None:
+        return "No false-alarm budget was promised."
+    if n == 0:
+        return f"Promised: at most {percent(budget)} of good parts."
+    expected = f"{budget * n:.1f}".removesuffix(".0")
+    expected = "0.1" if expected == "0" else expected
+    about = "fewer than" if budget * n < 0.1 else "about"
+    return f"Promised: at most {percent(budget)}, {about} {expected} of {count(n)}."
+
+
+def _against_budget(figures: Mapping[str, Any], rejected: int) -> tuple[str, str | None, str]:
+    """Return tone, badge and sentence for the measured rate beside the budget."""
+    rate, budget = finite(figures.get("false_alarm_rate")), finite(figures.get("false_alarms"))
+    interval = _interval(figures, "false_alarm_rate")
+    spread = percent_range(interval)
+    measured = f"Measured: {percent(rate)}"
+    if spread is not None:
+        measured += f" (95{NARROW_SPACE}% interval {spread})"
+    if rate is None or budget is None:
+        return ("wrong" if rejected else "right"), None, f"{measured}."
+    if rate <= budget:
+        return "right", "Within the budget", f"{measured}."
+    low = finite(interval[0]) if interval is not None and spread is not None else None
+    if low is None:
+        return "again", "Above the budget", f"{measured}."
+    if low <= budget:
+        return "again", "Agrees with the budget", f"{measured}. So small an excess can be chance."
+    advice = "These parts differ from those the threshold was made from: calibrate with them too."
+    return "wrong", "More than promised", f"{measured}, more than chance explains. {advice}"
+
+
+def _marked(again: int) -> str:
+    if again == 0:
+        return ""
+    return f"{count(again)} more {'was' if again == 1 else 'were'} marked look again."
+
+
+def _interval(figures: Mapping[str, Any], metric: str) -> Sequence[Any] | None:
+    found = (figures.get("intervals") or {}).get(metric)
+    return found if found is not None and len(found) == 2 else None
