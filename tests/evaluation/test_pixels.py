@@ -103,9 +103,9 @@ def test_good_pixels_of_good_pictures_count():
     assert wide.pixel_auroc == pytest.approx(15 / 31)
 
 
-# Larger than what a sketch keeps one by one: 6 maps of 384 x 384 and rectangular regions.
-SIZE = 384
-BOXES = {1: [(0, 4, 0, 4)], 2: [(9, 300, 10, 250)], 3: [(20, 25, 0, 384), (100, 101, 7, 8)]}
+# Larger than what a sketch keeps one by one: 6 maps of 256 x 256 and rectangular regions.
+SIZE = 256
+BOXES = {1: [(0, 4, 0, 4)], 2: [(9, 200, 10, 150)], 3: [(20, 25, 0, 256), (100, 101, 7, 8)]}
 DISTRIBUTIONS = {
     "normal": lambda rng, s: rng.normal(size=s),
     "two levels": lambda rng, s: rng.integers(0, 2, size=s),
@@ -117,6 +117,16 @@ DISTRIBUTIONS = {
     "heavy tail": lambda rng, s: rng.standard_cauchy(size=s),
     "constant": lambda rng, s: np.full(s, 0.25),
 }
+
+
+@pytest.fixture
+def merge_often(monkeypatch):
+    """Pool every two pictures, as a large test set does every 64."""
+
+    def pool(*, resolution):
+        return SketchPool(resolution=resolution, buffer_size=2)
+
+    monkeypatch.setattr(pixels_module, "SketchPool", pool)
 
 
 def large_pictures(make, shift, rng):
@@ -139,9 +149,7 @@ def large_pictures(make, shift, rng):
 
 @pytest.mark.parametrize("shift", [0.0, 1.5])
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_large_maps_stay_near_a_full_sort_for_any_distribution(name, shift, monkeypatch):
-    merging = lambda *, resolution: SketchPool(resolution=resolution, buffer_size=2)  # noqa: E731
-    monkeypatch.setattr(pixels_module, "SketchPool", merging)
+def test_large_maps_stay_near_a_full_sort_for_any_distribution(name, shift, merge_often):
     rng = np.random.default_rng(len(name))
     maps, masks, good, regions = large_pictures(DISTRIBUTIONS[name], shift, rng)
     figures = pixel_figures(maps, masks)
@@ -156,7 +164,7 @@ def test_large_maps_stay_near_a_full_sort_for_any_distribution(name, shift, monk
 
 
 @pytest.mark.parametrize("rank", [0, 10, 5_000, 30_000, 200_000, 305_573, 400_000])
-def test_damage_that_enters_at_one_rank_is_placed_to_the_cell(rank):
+def test_damage_that_enters_at_one_rank_is_placed_to_the_cell(rank, merge_often):
     """Put all damage at one score: the steepest curve that there is, at any false positive rate."""
     rng = np.random.default_rng(rank)
     maps = [rng.normal(size=(512, 1024)).astype(np.float32) for _ in range(2)]
@@ -279,14 +287,16 @@ def test_intervals_hold_the_figures_and_follow_the_seed(given_pictures, seed):
         assert 0.0 <= low <= high <= 1.0
 
 
-def test_intervals_equal_those_of_resampled_pictures():
+@pytest.mark.parametrize("ties", [False, True])
+def test_intervals_equal_those_of_resampled_pictures(ties):
     rng = np.random.default_rng(5)
     maps, masks = [], []
     for index in range(12):
         mask = np.zeros((24, 24), dtype=bool)
         if index >= 4:
             mask[3:9, 5 : 8 + index] = True
-        maps.append(rng.normal(size=(24, 24)) + mask * rng.uniform(0.2, 2.5))
+        anomaly_map = rng.normal(size=(24, 24)) + mask * rng.uniform(0.2, 2.5)
+        maps.append(np.floor(anomaly_map / 2) if ties else anomaly_map)
         masks.append(mask)
     metrics = PixelMetrics()
     for anomaly_map, mask in zip(maps, masks, strict=True):

@@ -133,7 +133,7 @@ def _histograms(parts: Sequence[CoarsePart]) -> Histograms:
 
 def _quantiles(sketches: Sequence[Sketch], resolution: Resolution) -> Keys:
     pooled = concatenate(sketches)
-    cumulative = np.cumsum(pooled.weights.mean(axis=0))
+    cumulative = np.cumsum(pooled.weights.sum(axis=0))
     at = np.searchsorted(cumulative, resolution.cuts(float(cumulative[-1])))
     return np.unique(pooled.keys[np.minimum(at, pooled.keys.size - 1)])
 

@@ -87,9 +87,7 @@ def sketch_weighted(keys: Keys, weights: Floats, resolution: Resolution) -> Sket
     """
     order = np.argsort(keys)
     keys, weights = keys[order], weights[:, order]
-    measure = weights[0]
-    if len(weights) > 1:
-        measure = np.mean(weights / weights.sum(axis=1, keepdims=True), axis=0)
+    measure = weights[0] if len(weights) == 1 else _mean_share(weights)
     cumulative = np.cumsum(measure)
     cuts = resolution.cuts(float(cumulative[-1]))
     if keys.size <= cuts.size:
@@ -117,7 +115,7 @@ class SketchPool:
     pictures become one, so a pixel is summarised once per doubling of the number of pictures.
     """
 
-    def __init__(self, *, resolution: Resolution, buffer_size: int = 64) -> None:
+    def __init__(self, *, resolution: Resolution, buffer_size: int = 32) -> None:
         self._resolution = resolution
         self._buffer_size = buffer_size
         self._buffer: list[Sketch] = []
@@ -143,6 +141,13 @@ class SketchPool:
         keys = np.concatenate([sketch.keys for sketch in sketches])
         weights = np.concatenate([sketch.weights for sketch in sketches], axis=1)
         return sketch_weighted(keys, weights, self._resolution)
+
+
+def _mean_share(weights: Floats) -> Floats:
+    mean: Floats = weights[0] / (weights[0].sum() * len(weights))
+    for mass in weights[1:]:
+        mean += mass / (mass.sum() * len(weights))
+    return mean
 
 
 def _starts_at(cuts: Floats, cumulative: Floats) -> NDArray[np.intp]:

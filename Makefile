@@ -1,0 +1,88 @@
+# Every target works on a fresh machine by itself; `make help` lists them.
+# Written for GNU Make 3.81, which macOS still ships.
+
+PYTHON ?= python3
+ARGS ?=
+UPGRADE ?=
+
+UV_VERSION = 0.13.9
+PIP = -m pip --disable-pip-version-check
+BIN = .venv/bin
+BASE = build/base
+READY = .venv/.ready
+BASE_READY = .venv-base/.ready
+COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--fork-strategy fewest --generate-hashes --no-annotate --no-emit-package makellos \
+	--custom-compile-command "make lock" $(UPGRADE)
+
+.DEFAULT_GOAL = help
+.PHONY: help install demo test check test-base bench lock clean python
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+install: $(READY) ## make .venv with everything that is needed to use and to change makellos
+
+demo: $(READY) ## render synthetic screws, fit, inspect, evaluate and write the report into demo/
+	$(BIN)/makellos demo -o demo
+
+test: $(READY) ## run the tests; ARGS="-k name" picks some
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## run ruff, mypy and the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+test-base: $(READY) $(BASE_READY) ## prove that an install without torch inspects with a model fitted here
+	rm -rf $(BASE)
+	$(BIN)/makellos data synth -o $(BASE)/screws --n-train 40 --n-test-good 4 --n-per-defect 2 --size 256
+	$(BIN)/makellos fit $(BASE)/screws -o $(BASE)/screws.makellos
+	$(BIN)/python -m hatchling build -t wheel -d $(BASE)/wheel
+	.venv-base/bin/python $(PIP) install --quiet --no-deps --force-reinstall $(BASE)/wheel/*.whl
+	.venv-base/bin/python tests/base_install/check_base_install.py \
+		$(BASE)/screws.makellos $(BASE)/screws
+
+bench: $(READY) ## run the benchmarks, which print tables
+	@for script in $(wildcard benchmarks/bench_*.py); do \
+		echo "$$script"; $(BIN)/python "$$script" || exit 1; \
+	done
+
+lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgrade takes the newest versions
+	$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
+	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
+
+clean: ## remove all that the other targets made
+	rm -rf .venv .venv-base .venv-lock demo build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# New pins make the folder anew, so that nothing stays of an earlier or a broken install.
+.venv/.pinned: requirements/dev.txt | python
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python $(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(READY): .venv/.pinned pyproject.toml
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(BASE_READY): requirements/base.txt | python
+	$(PYTHON) -m venv --clear .venv-base
+	.venv-base/bin/python $(PIP) install --require-hashes -r requirements/base.txt
+	@touch $@
+
+.venv-lock/.ready: Makefile | python
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/python $(PIP) install uv==$(UV_VERSION)
+	@touch $@
+
+python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+		echo "makellos needs Python 3.11 or newer; '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+		echo "Install one and name it, for example: make install PYTHON=python3.12" >&2; \
+		exit 2; }

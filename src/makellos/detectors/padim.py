@@ -1,0 +1,141 @@
+"""PaDiM: the Mahalanobis distance of every patch to the good patches at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from makellos.data.parts import Part
+from makellos.detectors.contract import Detector, Graph, Parameter, Progress, register
+from makellos.detectors.embeddings import Embedding, PatchEmbedder, choose_size
+from makellos.detectors.graphs import GraphBuilder
+from makellos.inspection.aggregation import Aggregation
+
+
+@register("padim")
+class PaDiM(Detector):
+    """Learn a Gaussian of good patches at every place and score by the Mahalanobis distance.
+
+    Defard et al., PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection and
+    Localization, ICPR 2021 (arXiv 2011.08785): layers side by side on the finest grid,
+    `n_features` channels drawn at random, covariance regularised. Deviation: channels are
+    standardised first, so that `epsilon` means the same for every network; the map is averaged
+    over 3×3 cells in place of a Gaussian of 4 pixels. It suits parts that lie alike in every
+    picture.
+    """
+
+    summary = "a Gaussian at every place; for parts that always lie alike"
+    parameters = {
+        "backbone": Parameter(
+            default="efficientnet_lite0", meaning="Pretrained network, by its timm name."
+        ),
+        "weights": Parameter(
+            default="", meaning="Local file of the backbone's weights; empty: its own source."
+        ),
+        "layers": Parameter(
+            default="", meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's."
+        ),
+        "image_size": Parameter(
+            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
+        ),
+        "max_image_size": Parameter(
+            default=512, low=64, high=4096, meaning="Largest input side when image_size is 0."
+        ),
+        "n_features": Parameter(
+            default=100, low=1, high=4096, meaning="Channels drawn at random from all layers."
+        ),
+        "epsilon": Parameter(
+            default=0.05, low=1e-6, high=10.0, meaning="Added to the diagonal of each covariance."
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"max_image_size": 256, "n_features": 64},
+        "accurate": {"max_image_size": 768, "n_features": 100},
+    }
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "efficientnet_lite0",
+        weights: str = "",
+        layers: str = "",
+        image_size: int = 0,
+        max_image_size: int = 512,
+        n_features: int = 100,
+        epsilon: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.layers = layers
+        self.image_size = image_size
+        self.max_image_size = max_image_size
+        self.n_features = n_features
+        self.epsilon = epsilon
+        self.seed = seed
+
+    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        size = choose_size(
+            parts, image_size=self.image_size, max_image_size=self.max_image_size
+        )
+        self.embedder_ = PatchEmbedder.load(
+            size, backbone=self.backbone, weights=self.weights, layers=self.layers, patch_size=1
+        )
+        n_channels = sum(shape[0] for shape in self.embedder_.shapes)
+        rng = np.random.default_rng(self.seed)
+        n_kept = min(self.n_features, n_channels)
+        self.channels_ = np.sort(rng.choice(n_channels, n_kept, replace=False))
+        _, height, width = self.embedder_.shapes[0]
+        total = np.zeros((height * width, n_kept), np.float32)
+        products = np.zeros((height * width, n_kept, n_kept), np.float32)
+        for embeddings in self.embedder_.stream(parts, progress):
+            patches = self._side_by_side(embeddings)
+            total += patches
+            products += patches[:, :, np.newaxis] * patches[:, np.newaxis, :]
+        self.mean_ = total / len(parts)
+        covariance = products / len(parts)
+        covariance -= self.mean_[:, :, np.newaxis] * self.mean_[:, np.newaxis, :]
+        variance = np.einsum("pcc->pc", covariance).mean(0)
+        self.scale_ = np.sqrt(np.maximum(variance, 1e-12))
+        covariance /= self.scale_[:, np.newaxis] * self.scale_[np.newaxis, :]
+        covariance[:, np.arange(n_kept), np.arange(n_kept)] += self.epsilon
+        # d² = |(x - mean) L|² with L the Cholesky factor of the inverse covariance.
+        self.whitening_ = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float16)
+
+    def _side_by_side(self, embeddings: list[Embedding]) -> Embedding:
+        _, height, width = self.embedder_.shapes[0]
+        layers = []
+        for embedding, (channels, h, w) in zip(embeddings, self.embedder_.shapes, strict=True):
+            factor = height // h
+            grid = embedding.reshape(h, w, channels)
+            layers.append(grid.repeat(factor, axis=0).repeat(factor, axis=1))
+        joined = np.concatenate(layers, axis=2).reshape(height * width, -1)
+        return joined[:, self.channels_]
+
+    def _build_graph(self) -> Graph:
+        embedder, builder = self.embedder_, GraphBuilder(self.embedder_.graph)
+        _, height, width = embedder.shapes[0]
+        grids = [
+            builder.repeat(name, (h, w), height // h)
+            for name, (_, h, w) in zip(embedder.names, embedder.shapes, strict=True)
+        ]
+        joined = grids[0]
+        if len(grids) > 1:
+            joined = builder.add("Concat", *grids, attributes={"axis": 1})
+        channels = builder.constant(self.channels_.astype(np.int64))
+        chosen = builder.add("Gather", joined, channels, attributes={"axis": 1})
+        ones = np.ones(len(self.channels_), np.float32)
+        patches = builder.standardise(chosen, 0 * ones, self.scale_.astype(np.float32))
+        mean = builder.constant((self.mean_ / self.scale_)[np.newaxis].astype(np.float32))
+        centred = builder.add("Sub", patches, mean)
+        # Places become the batch of one matrix product: P×N×C times P×C×C.
+        places = builder.add("Transpose", centred, attributes={"perm": [1, 0, 2]})
+        factor = builder.add("Cast", builder.constant(self.whitening_), attributes={"to": 1})
+        whitened = builder.add("MatMul", places, factor)
+        distance = builder.root(builder.squared_length(whitened))
+        by_picture = builder.add("Transpose", distance, attributes={"perm": [1, 0, 2]})
+        usual = float(np.sqrt(len(self.channels_)))
+        smooth = builder.local_mean(builder.as_map(by_picture, height, width, usual), 3)
+        return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())

@@ -1,0 +1,177 @@
+"""PatchCore: the distance of every patch to the nearest patch of good parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part, group_names
+from makellos.detectors.contract import Detector, Graph, Parameter, Progress, register
+from makellos.detectors.coreset import k_center
+from makellos.detectors.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.graphs import GraphBuilder
+from makellos.inspection.aggregation import Aggregation
+
+_CANDIDATE_BYTES = 96 << 20  # of embeddings per layer that the memory bank is chosen from
+_SCALE_PARTS = 12  # parts that give a layer's usual distance
+
+
+@register("patchcore")
+class PatchCore(Detector):
+    """Keep a memory bank of good patches and score a patch by its distance to the nearest.
+
+    Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022
+    (arXiv 2106.08265). Deviations, each measured in ``docs/benchmarks.md``: every layer has its own
+    bank on its own grid instead of one bank of concatenated layers; channels are standardised on
+    good patches; each layer's distances are divided by their mean on good parts (a part's own
+    patches left out) and added; the map is averaged over 3×3 cells; the score is the map's
+    maximum without re-weighting.
+    """
+
+    summary = "nearest good patch in a memory bank; the default"
+    parameters = {
+        "backbone": Parameter(
+            default="efficientnet_lite0", meaning="Pretrained network, by its timm name."
+        ),
+        "weights": Parameter(
+            default="", meaning="Local file of the backbone's weights; empty: its own source."
+        ),
+        "layers": Parameter(
+            default="", meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's."
+        ),
+        "image_size": Parameter(
+            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
+        ),
+        "max_image_size": Parameter(
+            default=768, low=64, high=4096, meaning="Largest input side when image_size is 0."
+        ),
+        "patch_size": Parameter(
+            default=3, low=1, high=15, meaning="Neighbours averaged into a patch, per side."
+        ),
+        "coreset_ratio": Parameter(
+            default=0.1, low=1e-6, high=1.0, meaning="Share of good patches kept, at most."
+        ),
+        "memory_bank_size": Parameter(
+            default=10_000, low=1, high=1_000_000, meaning="Patches kept per layer, at most."
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
+        "accurate": {"max_image_size": 1024, "memory_bank_size": 20_000},
+    }
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "efficientnet_lite0",
+        weights: str = "",
+        layers: str = "",
+        image_size: int = 0,
+        max_image_size: int = 768,
+        patch_size: int = 3,
+        coreset_ratio: float = 0.1,
+        memory_bank_size: int = 10_000,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.layers = layers
+        self.image_size = image_size
+        self.max_image_size = max_image_size
+        self.patch_size = patch_size
+        self.coreset_ratio = coreset_ratio
+        self.memory_bank_size = memory_bank_size
+        self.seed = seed
+
+    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        size = choose_size(
+            parts, image_size=self.image_size, max_image_size=self.max_image_size
+        )
+        self.embedder_ = PatchEmbedder.load(
+            size,
+            backbone=self.backbone,
+            weights=self.weights,
+            layers=self.layers,
+            patch_size=self.patch_size,
+        )
+        candidates, owners, probes = self._draw(parts, progress)
+        self.means_, self.scales_, self.memory_banks_, self.usual_distances_ = [], [], [], []
+        for layer, drawn in enumerate(candidates):
+            mean, scale = drawn.mean(0), drawn.std(0)
+            scale = scale + 1e-3 * float(scale.mean()) + 1e-12
+            drawn -= mean
+            drawn /= scale
+            n_patches = len(parts) * int(np.prod(self.embedder_.shapes[layer][1:]))
+            n_keep = min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
+            kept = k_center(
+                drawn,
+                n_keep,
+                progress=lambda done, total, layer=layer: progress(
+                    f"choosing the memory bank {layer + 1}/{len(candidates)}", done, total
+                ),
+            )
+            bank = drawn[kept].astype(np.float16)
+            self.means_.append(mean)
+            self.scales_.append(scale)
+            self.memory_banks_.append(bank)
+            usual = [
+                _mean_distance((probe[layer] - mean) / scale, bank, owners[layer][kept] != owner)
+                for owner, probe in probes
+            ]
+            self.usual_distances_.append(max(float(np.mean(usual)), 1e-6))
+
+    def _draw(
+        self, parts: Sequence[Part], progress: Progress
+    ) -> tuple[
+        list[NDArray[np.float32]],
+        list[NDArray[np.intp]],
+        list[tuple[int, list[NDArray[np.float32]]]],
+    ]:
+        """Return per layer random patches and whose they are, and some parts' patches whole."""
+        shapes = self.embedder_.shapes
+        quotas = [
+            min(h * w, max(1, _CANDIDATE_BYTES // (4 * channels * len(parts))))
+            for channels, h, w in shapes
+        ]
+        drawn = [np.empty((len(parts) * k, s[0]), np.float32) for k, s in zip(quotas, shapes, strict=True)]
+        _, owner_of = np.unique(group_names(parts), return_inverse=True)
+        owners = [np.repeat(owner_of, k) for k in quotas]
+        step = max(1, len(parts) // _SCALE_PARTS)
+        probes = []
+        for i, embeddings in enumerate(self.embedder_.stream(parts, progress)):
+            rng = np.random.default_rng([self.seed, i])
+            for layer, k in enumerate(quotas):
+                chosen = rng.choice(len(embeddings[layer]), k, replace=False)
+                drawn[layer][i * k : (i + 1) * k] = embeddings[layer][chosen]
+            if i % step == 0:
+                probes.append((int(owner_of[i]), embeddings))
+        return drawn, owners, probes
+
+    def _build_graph(self) -> Graph:
+        embedder = self.embedder_
+        builder = GraphBuilder(embedder.graph)
+        _, height, width = embedder.shapes[0]
+        total = ""
+        for layer, name in enumerate(embedder.names):
+            _, h, w = embedder.shapes[layer]
+            patches = builder.standardise(name, self.means_[layer], self.scales_[layer])
+            distances = builder.nearest_distance(patches, self.memory_banks_[layer])
+            coarse = builder.as_map(distances, h, w, self.usual_distances_[layer])
+            fine = builder.repeat(coarse, (h, w), height // h)
+            total = builder.add("Add", total, fine) if total else fine
+        smooth = builder.local_mean(total, 3)
+        return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
+
+
+def _mean_distance(
+    patches: NDArray[np.float32], bank: NDArray[np.float16], foreign: NDArray[np.bool_]
+) -> float:
+    """Return the mean distance of a part's patches to the nearest bank patch of another part."""
+    others = bank[foreign].astype(np.float32) if foreign.any() else bank.astype(np.float32)
+    squares = np.einsum("ij,ij->i", others, others)
+    nearest = (patches @ (-2 * others.T) + squares).min(1)
+    nearest += np.einsum("ij,ij->i", patches, patches)
+    return float(np.sqrt(np.maximum(nearest, 0)).mean())

@@ -1,0 +1,158 @@
+"""The runtimes that compute a detector's graph without PyTorch: OpenVINO and ONNX Runtime.
+
+Runtime and precision are always chosen by us. Left alone OpenVINO takes bf16 on a processor with
+AMX, and a score then depends on the machine it was computed on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError, suggest
+
+__all__ = ["Engine", "EngineChoice", "available_engines", "default_workers", "open_engine"]
+
+Precision = Literal["bf16", "f32"]
+Batch = NDArray[np.float32]
+
+
+@dataclass(frozen=True, order=True)
+class EngineChoice:
+    """Name a runtime and the precision it computes in."""
+
+    runtime: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.precision}"
+
+
+class Engine(Protocol):
+    """Compute a graph; one engine may be used from several threads at once."""
+
+    choice: EngineChoice
+
+    def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """Return the graph's outputs by name for a batch N×C×H×W in [0, 1]."""
+
+
+@cache
+def available_engines() -> tuple[EngineChoice, ...]:
+    """Return the engines that this machine can run, the fastest first."""
+    engines = []
+    if importlib.util.find_spec("openvino"):
+        if "BF16" in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            engines.append(EngineChoice("openvino", "bf16"))
+        engines.append(EngineChoice("openvino", "f32"))
+    if importlib.util.find_spec("onnxruntime"):
+        engines.append(EngineChoice("onnxruntime", "f32"))
+    if not engines:
+        raise MissingRuntimeError(
+            "No runtime for models is installed. Install one: pip install openvino, or "
+            "pip install onnxruntime."
+        )
+    return tuple(engines)
+
+
+def default_workers() -> int:
+    """Return how many parts to work on at once: one per core, at most 4 to bound the memory."""
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+def open_engine(
+    graph: Path | bytes, choice: EngineChoice, *, shape: tuple[int, int, int], workers: int = 1
+) -> Engine:
+    """Compile a graph for one runtime and precision.
+
+    `graph` is an ONNX file or its bytes, `shape` the picture's C, H, W, `workers` how many threads
+    will run it at once (1: all cores serve one picture). Raises `ConfigurationError` for an engine
+    that this machine does not have and `ModelFileError` for a graph that cannot be compiled.
+    """
+    if choice not in available_engines():
+        known = [str(engine) for engine in available_engines()]
+        raise ConfigurationError(f"This machine has no engine {choice}. {suggest(str(choice), known)}")
+    opener = _OpenVinoEngine if choice.runtime == "openvino" else _OnnxRuntimeEngine
+    try:
+        return opener(graph, choice, shape, workers)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()
+        raise ModelFileError(
+            f"{choice} cannot run the graph: {reason[-1] if reason else error!r}. "
+            "Update the runtime, or fit the model again."
+        ) from error
+
+
+class _OpenVinoEngine:
+    def __init__(
+        self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, int, int], workers: int
+    ) -> None:
+        core = _openvino_core()
+        model = core.read_model(str(graph) if isinstance(graph, Path) else graph)
+        model.reshape({model.inputs[0]: [1, *shape]})
+        settings = {
+            "INFERENCE_PRECISION_HINT": choice.precision,
+            "NUM_STREAMS": str(workers),
+            "PERFORMANCE_HINT": "LATENCY" if workers == 1 else "THROUGHPUT",
+        }
+        self.choice = choice
+        self._compiled = core.compile_model(model, "CPU", settings)
+        self._names = [output.get_any_name() for output in self._compiled.outputs]
+        self._requests = threading.local()
+
+    def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        rows = [self._run_one(batch[i : i + 1]) for i in range(len(batch))]
+        return {name: np.concatenate([row[name] for row in rows]) for name in self._names}
+
+    def _run_one(self, picture: Batch) -> dict[str, NDArray[np.float32]]:
+        request = getattr(self._requests, "request", None)
+        if request is None:
+            request = self._requests.request = self._compiled.create_infer_request()
+        request.infer({0: picture}, share_inputs=True)
+        return {
+            name: np.array(request.get_output_tensor(i).data, dtype=np.float32)
+            for i, name in enumerate(self._names)
+        }
+
+
+class _OnnxRuntimeEngine:
+    def __init__(
+        self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, int, int], workers: int
+    ) -> None:
+        import onnxruntime
+
+        del shape  # the batch brings its own
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // workers)
+        options.log_severity_level = 3
+        self.choice = choice
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(graph) if isinstance(graph, Path) else graph,
+                options,
+                providers=["CPUExecutionProvider"],
+            )
+        except Exception as error:
+            # ONNX Runtime's errors share no base class below Exception.
+            raise RuntimeError(str(error)) from error
+        self._input = self._session.get_inputs()[0].name
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        rows = [self._session.run(self._names, {self._input: batch[i : i + 1]}) for i in range(len(batch))]
+        return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)}
+
+
+@cache
+def _openvino_core() -> Any:
+    import openvino
+
+    return openvino.Core()

@@ -1,0 +1,107 @@
+"""The manifest of a model file: everything a verdict needs beside the graph, as checked data."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from makellos.calibration import Calibration
+from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import EngineChoice
+from makellos.inspection.preprocessing import Preprocessing
+
+__all__ = ["FORMAT_VERSION", "Manifest"]
+
+FORMAT_VERSION = 1
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DetectorRecord(_Record):
+    """Name the detector and the parameters it was fitted with."""
+
+    name: str
+    parameters: dict[str, Any]
+    runtime: Literal["graph", "torch"] = "graph"
+
+
+class EngineRecord(_Record):
+    """Name the engine whose scores the calibration holds."""
+
+    runtime: str
+    precision: str
+
+    def choice(self) -> EngineChoice:
+        """Return the record as an engine's name."""
+        return EngineChoice(self.runtime, self.precision)
+
+
+class CalibrationRecord(_Record):
+    """Hold the scores of good calibration parts, and how they came to be."""
+
+    scores: list[float] = Field(min_length=1)
+    map_maxima: list[float] | None = None
+    groups: list[str] | None = None
+    asked: float = Field(gt=0, le=0.5)
+    tolerance: float = Field(default=0.0, ge=0)
+    method: Literal["held out", "cross-fitted", "split val", "new good parts"]
+
+    def calibration(self) -> Calibration:
+        """Return the calibration of scores."""
+        return self._of(self.scores)
+
+    def map_calibration(self) -> Calibration | None:
+        """Return the calibration of per-part map maxima; None where there are no maps."""
+        return None if self.map_maxima is None else self._of(self.map_maxima)
+
+    def _of(self, values: list[float]) -> Calibration:
+        return Calibration(values, self.asked, self.groups, self.tolerance)  # type: ignore[arg-type]
+
+
+class TrainingRecord(_Record):
+    """Say what the detector learned from, without holding it."""
+
+    data: str
+    layout: str
+    n_good: int
+    n_learned: int
+    fingerprint: str
+    skipped: list[str] = []
+    seed: int
+    fit_seconds: float
+
+
+class GoldenRecord(_Record):
+    """Hold one golden part's file in the model and the score and verdict it had at release."""
+
+    file: str
+    score: float
+    verdict: str
+
+
+class MemberRecord(_Record):
+    """Hold the SHA-256 and the size in bytes of one member of the model file."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class Manifest(_Record):
+    """Describe a model file of `format_version` 1."""
+
+    format: Literal["makellos"] = "makellos"
+    format_version: Literal[1] = 1
+    created: str
+    detector: DetectorRecord
+    preprocessing: Preprocessing
+    aggregation: Aggregation
+    engine: EngineRecord
+    calibration: CalibrationRecord
+    training: TrainingRecord
+    golden: list[GoldenRecord]
+    parity: dict[str, dict[str, float]] = {}
+    versions: dict[str, str]
+    members: dict[str, MemberRecord]

@@ -1,0 +1,56 @@
+"""From a decoded picture to what a graph takes: one shared way, for fitting and inspecting."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from makellos.data.pictures import Picture, full_scale
+
+__all__ = ["Preprocessing"]
+
+
+class Preprocessing(BaseModel):
+    """Say how a picture becomes a graph's input: channels × height × width, float32 in [0, 1].
+
+    Pictures are stretched to the size, by area averaging when they shrink and bilinearly when they
+    grow. `white_level` is the value of white in 16 bit pictures of fewer bits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    height: int = Field(ge=16, le=16384)
+    width: int = Field(ge=16, le=16384)
+    channels: int = Field(default=3)
+    white_level: int | None = Field(default=None, ge=1, le=65535)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width."""
+        return self.channels, self.height, self.width
+
+    def resize(self, picture: Picture) -> Picture:
+        """Return the picture, H×W or H×W×3, at the graph's size, in the depth it came in."""
+        height, width = picture.shape[:2]
+        if (height, width) == (self.height, self.width):
+            return picture
+        shrinks = height * width > self.height * self.width
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        resized: Picture = cv2.resize(picture, (self.width, self.height), interpolation=method)
+        return resized
+
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
+        """Return the batch 1×C×H×W of one picture."""
+        resized = self.resize(picture)
+        white = full_scale(resized, self.white_level)
+        if self.channels == 1 and resized.ndim == 3:
+            resized = cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY)
+        planes = [resized] if resized.ndim == 2 else list(cv2.split(resized))
+        batch = np.empty((1, *self.shape), np.float32)
+        for channel in range(self.channels):
+            plane = planes[min(channel, len(planes) - 1)]
+            np.multiply(plane, np.float32(1.0 / white), out=batch[0, channel], casting="unsafe")
+        np.minimum(batch, 1.0, out=batch)
+        return batch

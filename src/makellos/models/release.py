@@ -1,0 +1,58 @@
+"""Golden parts and parity: what a model must pass on every runtime before it is released."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from makellos.calibration import Calibration
+from makellos.data.pictures import Picture
+from makellos.detectors import Graph
+from makellos.inspection.engines import EngineChoice, available_engines, open_engine
+from makellos.inspection.inspector import Scorer
+
+__all__ = ["Parity", "choose_golden", "compare_engines"]
+
+N_NEAR, N_FAR = 4, 2
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Hold the golden parts' scores per engine."""
+
+    scores: dict[EngineChoice, list[float]]
+
+    def difference(self, reference: EngineChoice) -> float:
+        """Return the largest score difference to the reference on any golden part."""
+        ours = np.array(self.scores[reference])
+        return max(float(np.abs(np.array(values) - ours).max()) for values in self.scores.values())
+
+    def flips(self, reference: EngineChoice, calibration: Calibration) -> dict[EngineChoice, int]:
+        """Return per engine how many golden parts are rejected in one engine and not in the other."""
+        expected = [calibration.verdict(score) == "reject" for score in self.scores[reference]]
+        return {
+            engine: sum(
+                (calibration.verdict(score) == "reject") != rejected
+                for score, rejected in zip(scores, expected, strict=True)
+            )
+            for engine, scores in self.scores.items()
+        }
+
+
+def choose_golden(scores: Sequence[float], threshold: float) -> list[int]:
+    """Return indices of calibration parts: the nearest to the threshold and the farthest from it."""
+    by_distance = np.argsort(np.abs(np.asarray(scores) - threshold), kind="stable")
+    near, far = by_distance[:N_NEAR], by_distance[N_NEAR:][-N_FAR:]
+    return [int(index) for index in (*near, *far)]
+
+
+def compare_engines(graph: Graph, pictures: Sequence[Picture]) -> Parity:
+    """Return the scores of pictures on every engine of this machine."""
+    scores = {}
+    for choice in available_engines():
+        engine = open_engine(graph.onnx, choice, shape=graph.preprocessing.shape)
+        scorer = Scorer(engine, graph.preprocessing, graph.aggregation)
+        scores[choice] = [scorer(picture)[0] for picture in pictures]
+    return Parity(scores)

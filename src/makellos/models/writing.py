@@ -1,0 +1,143 @@
+"""Writing a model file: atomically, as data only, with the hash of every member."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from makellos.data.pictures import Picture
+from makellos.errors import ConfigurationError, StorageError
+from makellos.inspection.manifest import Manifest, MemberRecord
+from makellos.inspection.model_file import GRAPH, MANIFEST, WEIGHTS, ModelFile
+
+__all__ = ["check_target", "pack_graph", "rewrite_manifest", "write_model"]
+
+SUFFIX = ".makellos"
+_INLINE_BYTES = 1024  # smaller constants, shapes above all, stay in the graph
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: the same model gives the same bytes
+
+
+@dataclass(frozen=True)
+class PackedGraph:
+    """Hold an ONNX graph whose large tensors lie in a safetensors file beside it."""
+
+    graph: bytes
+    weights: bytes
+
+
+def check_target(path: Path) -> None:
+    """Raise before a long fit when `path` is no place for a model file."""
+    if path.suffix != SUFFIX:
+        raise ConfigurationError(f"{path} must end in {SUFFIX}, such as {path.with_suffix(SUFFIX)}.")
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder. Give the name of a file.")
+    if path.exists() and not zipfile.is_zipfile(path):
+        raise StorageError(f"{path} exists and is no model file; it is left alone. Choose another.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StorageError(f"{path.parent} cannot be written to: {error.strerror}.") from error
+
+
+def pack_graph(onnx_graph: bytes) -> PackedGraph:
+    """Move a graph's large constants into safetensors and refer to them by offset.
+
+    ONNX names a file, an offset and a length for external tensors; safetensors stores tensors
+    plainly, so one file serves both.
+    """
+    import onnx
+    from safetensors.numpy import save
+
+    model = onnx.load_from_string(onnx_graph)
+    arrays, moved = {}, {}
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.nbytes > _INLINE_BYTES:
+            arrays[tensor.name] = np.ascontiguousarray(values)
+            moved[tensor.name] = tensor
+    weights = save(arrays)
+    header_size = struct.unpack("<Q", weights[:8])[0]
+    header: dict[str, Any] = json.loads(weights[8 : 8 + header_size])
+    for name, tensor in moved.items():
+        begin, end = header[name]["data_offsets"]
+        tensor.ClearField("raw_data")
+        for field in ("float_data", "int32_data", "int64_data", "double_data"):
+            tensor.ClearField(field)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        place = {"location": WEIGHTS, "offset": begin + 8 + header_size, "length": end - begin}
+        for key, value in place.items():
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, str(value)
+    return PackedGraph(model.SerializeToString(), weights)
+
+
+def encode_golden(picture: Picture) -> bytes:
+    """Return a golden part's picture as PNG, without loss."""
+    pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, encoded = cv2.imencode(".png", pixels)
+    if not done:
+        raise StorageError("A golden part could not be encoded as PNG.")
+    raw: bytes = encoded.tobytes()
+    return raw
+
+
+def member_records(members: Mapping[str, bytes]) -> dict[str, MemberRecord]:
+    """Return hash and size of every member."""
+    return {
+        name: MemberRecord(sha256=hashlib.sha256(raw).hexdigest(), size=len(raw))
+        for name, raw in members.items()
+    }
+
+
+def write_model(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> None:
+    """Write a model file in one step: at `path` there is the old file or the whole new one.
+
+    Raises `StorageError` when the disk says no; nothing is left behind then.
+    """
+    complete = manifest.model_copy(update={"members": member_records(members)})
+    text = complete.model_dump_json(indent=1).encode()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+                for name, raw in {MANIFEST: text, **members}.items():
+                    archive.writestr(zipfile.ZipInfo(name, _EPOCH), raw)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} could not be written: {error.strerror}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def rewrite_manifest(model: ModelFile, manifest: Manifest, path: Path) -> None:
+    """Write a model with the members of `model` and another manifest to `path`.
+
+    Members are carried over byte for byte and checked again on the way.
+    """
+    with zipfile.ZipFile(model.path) as archive:
+        members = {name: archive.read(name) for name in model.manifest.members}
+    if member_records(members) != model.manifest.members:
+        raise StorageError(f"{model.path} is damaged: a member's hash differs. Copy it again.")
+    write_model(path, manifest, members)
+
+
+def assemble(graph: PackedGraph, golden: Mapping[str, Picture]) -> dict[str, bytes]:
+    """Return the members of a model file by name."""
+    members = {GRAPH: graph.graph, WEIGHTS: graph.weights}
+    members.update({name: encode_golden(picture) for name, picture in golden.items()})
+    return members

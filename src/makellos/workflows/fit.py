@@ -1,0 +1,377 @@
+"""Fit: from a folder of good parts to a calibrated model file."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from makellos.calibration import Calibration, parts_needed
+from makellos.data.checks import readable
+from makellos.data.parts import Part, PartSet, find_parts, group_names
+from makellos.data.pictures import Picture, read_picture
+from makellos.detectors import Detector, Graph, Progress, make_detector
+from makellos.errors import InputError
+from makellos.inspection.engines import (
+    EngineChoice,
+    available_engines,
+    default_workers,
+    open_engine,
+)
+from makellos.inspection.inspector import Scorer
+from makellos.inspection.manifest import (
+    CalibrationRecord,
+    DetectorRecord,
+    EngineRecord,
+    GoldenRecord,
+    Manifest,
+    TrainingRecord,
+)
+from makellos.models import (
+    Parity,
+    assemble,
+    check_target,
+    choose_golden,
+    compare_engines,
+    pack_graph,
+    write_model,
+)
+
+__all__ = ["FitSummary", "fit"]
+
+_FOLDS = 5
+_LIBRARIES = ("makellos", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "openvino", "torch", "timm")
+Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """Hold what a fit did: where the model is, what it learned from and what it promises."""
+
+    model: str
+    detector: str
+    n_learned: int
+    n_calibration: int
+    n_groups: int
+    method: str
+    engine: str
+    threshold: float
+    false_alarms: float
+    false_alarms_asked: float
+    skipped: list[str]
+    fit_seconds: float
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores and map maxima of calibration parts, by the engine of a release."""
+
+    scores: list[float]
+    map_maxima: list[float] | None
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Which good parts are learned from, which calibrate, and how."""
+
+    learn: list[Part]
+    calibrate: list[Part]
+    method: Method
+
+
+def fit(
+    data: Path | str,
+    model: Path | str,
+    *,
+    detector: str = "patchcore",
+    preset: str = "balanced",
+    parameters: Mapping[str, Any] | None = None,
+    false_alarms: float = 0.01,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+    white_level: int | None = None,
+    progress: Progress | None = None,
+) -> FitSummary:
+    """Learn from the good parts of `data` and write a calibrated model file.
+
+    `data` is a folder or CSV manifest, `false_alarms` the share of good parts that may be rejected
+    by mistake. Raises `InputError` for data that cannot be used (unless `skip_unreadable`, files
+    that cannot be decoded among it), `ConfigurationError` for names and values that are not
+    accepted, `StorageError` when the model cannot be written. A model file that is there is
+    replaced once the new one is whole.
+    """
+    started = time.perf_counter()
+    report = progress or (lambda what, done, total: None)
+    target = Path(model)
+    make = _maker(detector, preset, parameters, seed)
+    fitted = make()
+    parts_needed(false_alarms)
+    check_target(target)
+    parts = find_parts(Path(data))
+    good, calibration_parts, skipped = _usable(parts, skip_unreadable, report)
+    split = _split(good, calibration_parts, false_alarms, seed)
+    fitted.fit(split.learn, progress=report)
+    graph = _with_white_level(fitted.graph(), white_level)
+    folds = _fold_graphs(make, split, seed, white_level, report)
+    choice, scored, parity, golden = _release(graph, folds, split, false_alarms, report)
+    groups = _groups(split.calibrate)
+    tolerance = parity.difference(choice)
+    calibration = Calibration(np.array(scored.scores), false_alarms, groups, tolerance)
+    seconds = time.perf_counter() - started
+    manifest = Manifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        detector=DetectorRecord(name=fitted.name, parameters=fitted.get_parameters()),
+        preprocessing=graph.preprocessing,
+        aggregation=graph.aggregation,
+        engine=EngineRecord(runtime=choice.runtime, precision=choice.precision),
+        calibration=CalibrationRecord(
+            scores=scored.scores,
+            map_maxima=scored.map_maxima,
+            groups=groups,
+            asked=false_alarms,
+            tolerance=tolerance,
+            method=split.method,
+        ),
+        training=TrainingRecord(
+            data=Path(data).name,
+            layout=parts.layout,
+            n_good=len(good) + len(calibration_parts),
+            n_learned=len(split.learn),
+            fingerprint=fingerprint([*good, *calibration_parts]),
+            skipped=skipped,
+            seed=seed,
+            fit_seconds=round(seconds, 2),
+        ),
+        golden=[
+            GoldenRecord(file=name, score=score, verdict=calibration.verdict(score))
+            for name, score in zip(golden, parity.scores[choice], strict=True)
+        ],
+        parity={
+            str(engine): {"max_score_difference": float(np.abs(np.array(values) - parity.scores[choice]).max())}
+            for engine, values in parity.scores.items()
+        },
+        versions=library_versions(),
+        members={},
+    )
+    report("writing the model", 0, 1)
+    write_model(target, manifest, assemble(pack_graph(graph.onnx), golden))
+    report("writing the model", 1, 1)
+    return FitSummary(
+        model=str(target),
+        detector=fitted.name,
+        n_learned=len(split.learn),
+        n_calibration=len(split.calibrate),
+        n_groups=calibration.n_groups,
+        method=split.method,
+        engine=str(choice),
+        threshold=calibration.threshold,
+        false_alarms=calibration.false_alarms,
+        false_alarms_asked=false_alarms,
+        skipped=skipped,
+        fit_seconds=round(time.perf_counter() - started, 2),
+        notes=budget_notes(calibration),
+    )
+
+
+def budget_notes(calibration: Calibration) -> list[str]:
+    """Return a sentence when the budget asked for cannot be promised, and what it takes."""
+    if calibration.keeps_budget:
+        return []
+    unit = "good parts" if calibration.groups is None else "groups of good parts"
+    return [
+        f"A false-alarm budget of {calibration.asked:g} takes {parts_needed(calibration.asked)} "
+        f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
+        f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
+        "parts and run 'makellos calibrate', or fit again."
+    ]
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a model depends on."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(parts: Sequence[Part]) -> str:
+    """Return the SHA-256 over names and contents of the parts' files, in the order of names."""
+    digest = hashlib.sha256()
+    for part in sorted(parts, key=lambda part: part.name):
+        digest.update(part.name.encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def score_parts(
+    graph: Graph, choice: EngineChoice, parts: Sequence[Part], progress: Progress
+) -> _Scored:
+    """Return the scores of parts as the inspector computes them, on one engine."""
+    workers = default_workers()
+    engine = open_engine(graph.onnx, choice, shape=graph.preprocessing.shape, workers=workers)
+    scorer = Scorer(engine, graph.preprocessing, graph.aggregation)
+    scores: list[float] = []
+    maxima: list[float] = []
+    with ThreadPoolExecutor(workers + 1) as pool:
+        results = pool.map(lambda part: scorer(read_picture(part.path)), parts)
+        for score, anomaly_map in results:
+            scores.append(score)
+            if anomaly_map is not None:
+                maxima.append(float(anomaly_map.max()))
+            progress("scoring calibration parts", len(scores), len(parts))
+    return _Scored(scores, maxima or None)
+
+
+def _maker(
+    name: str, preset: str, parameters: Mapping[str, Any] | None, seed: int
+) -> Callable[[], Detector]:
+    return lambda: make_detector(name, preset=preset, parameters=parameters, seed=seed)
+
+
+def _usable(
+    parts: PartSet, skip_unreadable: bool, progress: Progress
+) -> tuple[list[Part], list[Part], list[str]]:
+    good, calibration = parts.good(), parts.calibration()
+    if not good:
+        raise InputError(
+            f"{parts.root} has no good parts to learn from ({parts.layout}). Put them into "
+            "train/good, or label them 'good' with split 'train' or none in the manifest."
+        )
+    found, broken = readable(
+        [*good, *calibration], progress=lambda done, total: progress("reading", done, total)
+    )
+    if broken and not skip_unreadable:
+        listed = "\n  ".join(reason for _, reason in broken)
+        raise InputError(
+            f"{len(broken)} of {len(good) + len(calibration)} files cannot be used:\n  {listed}\n"
+            "Mend or remove them, or leave them out with --skip-unreadable."
+        )
+    names = {part.name for part in found}
+    return (
+        [part for part in good if part.name in names],
+        [part for part in calibration if part.name in names],
+        [part.name for part, _ in broken],
+    )
+
+
+def _split(
+    good: list[Part], calibration: list[Part], false_alarms: float, seed: int
+) -> _Split:
+    """Set calibration parts aside where there are enough; cross-fit where there are few.
+
+    Whole groups are set aside: as many as the budget needs, at least a quarter, at most a third.
+    """
+    if calibration:
+        return _Split(good, calibration, "split val")
+    names = group_names(good)
+    groups = sorted(set(names))
+    needed = parts_needed(false_alarms)
+    if 3 * needed > len(groups) or len(groups) < 12:
+        if len(groups) < 2 or len(good) < 3:
+            raise InputError(
+                f"There are {len(good)} good parts in {len(groups)} groups; at least 3 parts in 2 "
+                "groups are needed to learn and calibrate. Add pictures of good parts."
+            )
+        return _Split(good, good, "cross-fitted")
+    n_aside = max(needed, len(groups) // 4)
+    aside = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
+    return _Split(
+        [part for part, name in zip(good, names, strict=True) if name not in aside],
+        [part for part, name in zip(good, names, strict=True) if name in aside],
+        "held out",
+    )
+
+
+def _fold_graphs(
+    make: Callable[[], Detector],
+    split: _Split,
+    seed: int,
+    white_level: int | None,
+    progress: Progress,
+) -> list[tuple[Graph, list[int]]]:
+    """Fit a detector per fold on the other folds; empty unless the split is cross-fitted."""
+    if split.method != "cross-fitted":
+        return []
+    names = group_names(split.learn)
+    groups = np.random.default_rng([seed, 2]).permutation(sorted(set(names)))
+    fold_of = {str(group): i % _FOLDS for i, group in enumerate(groups)}
+    folds = []
+    n_folds = min(_FOLDS, len(groups))
+    for fold in range(n_folds):
+        inside = [i for i, name in enumerate(names) if fold_of[name] == fold]
+        chosen = set(inside)
+        rest = [part for i, part in enumerate(split.learn) if i not in chosen]
+        label = f"cross-fit {fold + 1}/{n_folds}: "
+        model = make().fit(rest, progress=lambda what, d, t, label=label: progress(label + what, d, t))
+        folds.append((_with_white_level(model.graph(), white_level), inside))
+    return folds
+
+
+def _release(
+    graph: Graph,
+    folds: list[tuple[Graph, list[int]]],
+    split: _Split,
+    false_alarms: float,
+    progress: Progress,
+) -> tuple[EngineChoice, _Scored, Parity, dict[str, Picture]]:
+    """Take the fastest engine whose golden verdicts all other engines share."""
+    groups = _groups(split.calibrate)
+    exact = [engine for engine in available_engines() if engine.precision == "f32"]
+    for choice in (available_engines()[0], exact[0] if exact else available_engines()[0]):
+        scored = _calibration_scores(graph, folds, split, choice, progress)
+        threshold = Calibration(np.array(scored.scores), false_alarms, groups).threshold
+        chosen = choose_golden(scored.scores, threshold)
+        pictures = [
+            graph.preprocessing.resize(read_picture(split.calibrate[i].path)) for i in chosen
+        ]
+        parity = compare_engines(graph, pictures)
+        calibration = Calibration(
+            np.array(scored.scores), false_alarms, groups, parity.difference(choice)
+        )
+        if not any(parity.flips(choice, calibration).values()):
+            break
+    golden = {f"golden/{i:02d}.png": picture for i, picture in enumerate(pictures)}
+    return choice, scored, parity, golden
+
+
+def _calibration_scores(
+    graph: Graph,
+    folds: list[tuple[Graph, list[int]]],
+    split: _Split,
+    choice: EngineChoice,
+    progress: Progress,
+) -> _Scored:
+    if not folds:
+        return score_parts(graph, choice, split.calibrate, progress)
+    scores = [0.0] * len(split.calibrate)
+    maxima: list[float] | None = [0.0] * len(split.calibrate)
+    for fold_graph, inside in folds:
+        found = score_parts(fold_graph, choice, [split.calibrate[i] for i in inside], progress)
+        for place, i in enumerate(inside):
+            scores[i] = found.scores[place]
+            if maxima is not None and found.map_maxima is not None:
+                maxima[i] = found.map_maxima[place]
+        if found.map_maxima is None:
+            maxima = None
+    return _Scored(scores, maxima)
+
+
+def _groups(parts: Sequence[Part]) -> list[str] | None:
+    return group_names(parts) if any(part.group for part in parts) else None
+
+
+def _with_white_level(graph: Graph, white_level: int | None) -> Graph:
+    changed = graph.preprocessing.model_copy(update={"white_level": white_level})
+    return Graph(graph.onnx, changed, graph.aggregation)

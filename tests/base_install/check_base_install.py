@@ -1,0 +1,102 @@
+"""Check an install without torch, run with its Python: check_base_install.py MODEL SCREWS.
+
+MODEL is a model file that an install with torch fitted on SCREWS, a folder in the MVTec AD layout.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ABSENT = ("torch", "torchvision", "timm", "onnx", "onnxscript", "lightning_fabric")
+COLUMNS = {
+    *("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error"),
+}
+
+
+def main() -> None:
+    """Run every check of this file and print one line for each."""
+    model, screws = (Path(argument).resolve() for argument in sys.argv[1:])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checks = {
+            "torch and its kin are absent": check_absence,
+            "the verbs explain themselves": lambda: check_help(model),
+            "every picture has a verdict": lambda: check_inspection(model, screws / "test", folder),
+            "fit says what to install": lambda: check_fit(screws, folder),
+        }
+        for text, check in checks.items():
+            check()
+            print(f"ok: {text}")
+    print(f"{len(checks)} passed, 0 failed")
+
+
+def check_absence() -> None:
+    found = [name for name in ABSENT if importlib.util.find_spec(name)]
+    assert not found, f"{found} can be imported: this is no base install"
+    package = importlib.util.find_spec("makellos")
+    assert package is not None, "makellos is not installed"
+    assert package.origin is not None, "makellos has no file"
+    assert Path(package.origin).is_relative_to(sys.prefix), f"{package.origin} is not the install"
+
+
+def check_help(model: Path) -> None:
+    for verb in ("fit", "inspect", "evaluate", "detectors", "info"):
+        assert verb in makellos("--help").stdout
+        assert f"makellos {verb}" in makellos(verb, "--help").stdout
+    listed = makellos("detectors").stdout
+    assert "patchcore" in listed
+    assert "padim" in listed
+    assert makellos("info", str(model)).stdout.strip()
+
+
+def check_inspection(model: Path, pictures: Path, folder: Path) -> None:
+    out = folder / "rows.jsonl"
+    makellos("inspect", str(model), str(pictures), "--jsonl", str(out))
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert sorted(Path(row["input"]).name for row in rows) == sorted(
+        path.name for path in pictures.rglob("*.png")
+    )
+    assert len({row["input"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row.keys() >= COLUMNS, f"{COLUMNS - row.keys()} is missing in {row}"
+        assert row["verdict"] in {"ok", "look_again", "reject"}, row
+        assert math.isfinite(row["score"]), row
+        assert 0 < row["p_value"] <= 1, row
+    good = [row["score"] for row in rows if Path(row["input"]).parent.name == "good"]
+    bad = [row["score"] for row in rows if Path(row["input"]).parent.name != "good"]
+    assert statistics.median(bad) > statistics.median(good)
+
+
+def check_fit(screws: Path, folder: Path) -> None:
+    model = folder / "new.makellos"
+    done = makellos("fit", str(screws), "-o", str(model), exit_code=2)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "makellos[train]" in said, said
+    assert "Traceback" not in said, said
+    assert not model.exists()
+
+
+def makellos(*arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the installed command; fail unless it ends with `exit_code`."""
+    command = shutil.which("makellos", path=str(Path(sys.executable).parent))
+    assert command, f"{sys.executable} has no makellos command beside it"
+    done = subprocess.run(
+        [command, *arguments], capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    said = (
+        f"makellos {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+    )
+    assert done.returncode == exit_code, said
+    return done
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,358 @@
+"""The examples of the documents run, the pins are complete, and the version stands in one place."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from makellos.data.synthetic import write_screws
+
+PROJECT = Path(__file__).parents[1]
+DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+PINS = sorted((PROJECT / "requirements").glob("*.txt"))
+CLI = (sys.executable, "-c", "import sys; from makellos.cli import main; sys.exit(main())")
+
+# Examples in documents
+#
+# All examples of a document run in order in one folder that holds `screws/` (a small synthetic set)
+# and `screws.makellos` (a model fitted on it). A block is exempt after `<!-- not run: REASON -->`;
+# after `<!-- exit code: N -->` its last command must end with N. Blocks that hold no example are
+# marked as text, json and so on: a block without a language is refused, it might hide one.
+
+PYTHON = {"python", "py"}
+SHELL = {"console", "sh", "bash", "shell"}
+DATA = {"text", "json", "jsonl", "yaml", "toml", "csv", "html", "ini", "mermaid", "bibtex"}
+FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w+-]*)")
+NOT_RUN = re.compile(r"^<!--\s*not run\b:?\s*(?P<reason>.*?)\s*-->$")
+EXIT_CODE = re.compile(r"^<!--\s*exit code:\s*(?P<code>\d+)\s*-->$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where its fence stands, what it holds, and what the comment before says."""
+
+    line: int
+    language: str
+    text: str
+    not_run: str | None
+    exit_code: int
+
+
+def blocks(markdown: str) -> Iterator[Block]:
+    lines = iter(enumerate(markdown.splitlines(), start=1))
+    comment = ""
+    for number, line in lines:
+        opening = FENCE.match(line)
+        if opening is None:
+            comment = line.strip() or comment
+            continue
+        held = []
+        for _, inside in lines:
+            if inside.strip().startswith(opening["fence"]):
+                break
+            held.append(inside.removeprefix(opening["indent"]))
+        else:
+            raise AssertionError(f"line {number}: the block is never closed")
+        exempt, code = NOT_RUN.match(comment), EXIT_CODE.match(comment)
+        if exempt is not None and not exempt["reason"]:
+            raise AssertionError(f"line {number}: 'not run' needs a reason")
+        reason = exempt["reason"] if exempt else None
+        exit_code = int(code["code"]) if code else 0
+        yield Block(number, opening["language"].lower(), "\n".join(held), reason, exit_code)
+        comment = ""
+
+
+def run_examples(markdown: str, folder: Path, cli: Sequence[str] = CLI) -> int:
+    """Run the examples of `markdown` in `folder`, all in order; return how many were run."""
+    n_run = 0
+    for block in blocks(markdown):
+        if block.not_run is not None or block.language in DATA:
+            continue
+        if block.language in PYTHON:
+            steps = [[sys.executable, "-c", block.text]]
+        elif block.language in SHELL:
+            steps = [[*cli, *words] for words in commands(block, folder)]
+        else:
+            raise AssertionError(
+                f"line {block.line}: a block marked {block.language!r}. It must be marked as one "
+                f"of {', '.join(sorted(PYTHON | SHELL | DATA))}."
+            )
+        for index, step in enumerate(steps, start=1):
+            wanted = block.exit_code if index == len(steps) else 0
+            check_step(step, wanted, folder, block.line)
+        n_run += len(steps)
+    return n_run
+
+
+def check_step(step: list[str], exit_code: int, folder: Path, line: int) -> None:
+    done = subprocess.run(
+        step,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == exit_code, (
+        f"line {line}: {' '.join(step[3:]) or step[-1]}\nended with {done.returncode}, "
+        f"{exit_code} expected\n{done.stdout}{done.stderr}"
+    )
+
+
+def commands(block: Block, folder: Path) -> Iterator[list[str]]:
+    """Yield the arguments of each makellos command; refuse what else a shell could do.
+
+    In `console` blocks commands follow a `$`, other lines are what they print.
+    """
+    prompt = "$ " if block.language == "console" else ""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if not line.startswith(prompt):
+            continue
+        words = split(line.removeprefix(prompt))
+        if not words:
+            continue
+        refused = [word for word in words if re.fullmatch(r"[|&;<>()]+", word)]
+        assert words[0] == "makellos", not_makellos(block, line)
+        assert not refused, not_makellos(block, line)
+        yield [name for word in words[1:] for name in expand(word, folder)]
+
+
+def split(line: str) -> list[str]:
+    words = shlex.shlex(line, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    return list(words)
+
+
+def expand(word: str, folder: Path) -> list[str]:
+    if not set(word) & set("*?"):
+        return [word]
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.glob(word))
+    assert names, f"{word} names no file"
+    return names
+
+
+def not_makellos(block: Block, line: str) -> str:
+    return (
+        f"line {block.line}: {line!r} is no plain makellos command. Put it into a block of its own "
+        "after <!-- not run: REASON -->."
+    )
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small synthetic set and a model that was fitted on it."""
+    folder = tmp_path_factory.mktemp("workshop")
+    write_screws(folder / "screws", n_train=40, n_test_good=6, n_per_defect=2, size=160)
+    check_step([*CLI, "fit", "screws", "-o", "screws.makellos"], 0, folder, 0)
+    return folder
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_examples_run(document: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    folder = tmp_path / "folder"
+    if any(block.language in PYTHON | SHELL and not block.not_run for block in blocks(text)):
+        shutil.copytree(request.getfixturevalue("workshop"), folder)
+    n_run = run_examples(text, folder)
+    assert n_run or document.name != "README.md", "the README shows nothing that is tried here"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#]+)", document.read_text(encoding="utf-8"))
+    links += re.findall(r'(?:src|href)="([^"#]+)', document.read_text(encoding="utf-8"))
+    missing = [
+        link
+        for link in links
+        if not re.match(r"[a-z]+:", link) and not (document.parent / link).exists()
+    ]
+    assert missing == []
+
+
+# The way examples are run, on made documents
+
+ECHO = (
+    sys.executable,
+    "-c",
+    """
+import json, sys
+with open("said", "a") as file:
+    file.write(json.dumps(sys.argv[1:]) + "\\n")
+sys.exit(3 if "bad" in sys.argv else 0)
+""",
+)
+
+DOCUMENT = """
+# Made up
+
+<!-- not run: needs a network -->
+
+```sh
+pip install makellos | tee log
+```
+
+```console
+$ makellos fit screws \\
+    -o "a model"   # a comment
+It prints makellos things.
+$ makellos inspect new/*.png
+```
+
+1. In a list:
+
+   ~~~python
+   import json
+   for line in open("said"):
+       assert json.loads(line)
+   open("done", "w").close()
+   ~~~
+
+<!-- exit code: 3 -->
+```bash
+# only a comment
+makellos inspect fine
+makellos inspect bad
+```
+
+```text
+makellos nonsense
+```
+"""
+
+
+def test_examples_run_in_order(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    for name in ("b.png", "a.png"):
+        (tmp_path / "new" / name).touch()
+    assert run_examples(DOCUMENT, tmp_path, ECHO) == 5
+    assert (tmp_path / "done").exists()
+    said = [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
+    assert said == [
+        ["fit", "screws", "-o", "a model"],
+        ["inspect", "new/a.png", "new/b.png"],
+        ["inspect", "fine"],
+        ["inspect", "bad"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("markdown", "message"),
+    [
+        ("```python\nraise SystemExit(1)\n```", "ended with 1, 0 expected"),
+        ("```python\nopen('missing')\n```", "FileNotFoundError"),
+        ("```sh\nmakellos inspect bad\n```", "ended with 3, 0 expected"),
+        ("```sh\nmakellos inspect bad\nmakellos info\n```", r"inspect bad\n\s*ended with 3"),
+        ("<!-- exit code: 3 -->\n```sh\nmakellos info\n```", "ended with 0, 3 expected"),
+        ("```sh\nls\n```", "no plain makellos command"),
+        ("```console\n$ pip install makellos\n```", "no plain makellos command"),
+        ("```sh\nmakellos info > file\n```", "no plain makellos command"),
+        ("```sh\nmakellos info && makellos info\n```", "no plain makellos command"),
+        ("```sh\nmakellos inspect *.png\n```", r"\*.png names no file"),
+        ("```\nmakellos info\n```", "marked ''"),
+        ("```pycon\n>>> 1\n```", "marked 'pycon'"),
+        ("<!-- not run: -->\n```sh\nls\n```", "needs a reason"),
+        ("<!-- not run -->\n```sh\nls\n```", "needs a reason"),
+        ("<!-- not run: far away -->\nA line between.\n```sh\nls\n```", "no plain makellos"),
+        ("```sh\nmakellos info", "never closed"),
+    ],
+)
+def test_wrong_example_is_found(tmp_path: Path, markdown: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        run_examples(markdown, tmp_path, ECHO)
+
+
+# Pins and version
+
+
+def project() -> dict[str, object]:
+    return dict(tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+
+
+def pins(path: Path) -> dict[str, tuple[Requirement, int]]:
+    """Return the requirement and the number of hashes of every package that `path` pins."""
+    found = {}
+    text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for entry in text.replace("\\\n", " ").splitlines():
+        line, *hashes = entry.split("--hash=")
+        requirement = Requirement(line)
+        valid = [item for item in hashes if re.fullmatch(r"sha256:[0-9a-f]{64}\s*", item)]
+        assert len(valid) == len(hashes), entry
+        assert normal(requirement.name) not in found, f"{requirement.name} is pinned twice"
+        found[normal(requirement.name)] = (requirement, len(hashes))
+    return found
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("path", PINS, ids=lambda path: path.name)
+def test_everything_is_pinned_with_hashes(path: Path) -> None:
+    for requirement, n_hashes in pins(path).values():
+        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+        assert n_hashes > 0, requirement
+
+
+@pytest.mark.parametrize("path", PINS, ids=lambda path: path.name)
+def test_pins_hold_no_address_and_no_path(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"://|@|[/\\]\w|^\s*-[a-z]|--(?!hash=)", text, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("base", []), ("train", ["train"]), ("dev", ["train", "parquet", "dev"])],
+)
+def test_every_dependency_is_pinned(name: str, extras: list[str]) -> None:
+    pinned = pins(PROJECT / "requirements" / f"{name}.txt")
+    described = project()
+    groups, optional = described["dependencies"], described["optional-dependencies"]
+    assert isinstance(groups, list)
+    assert isinstance(optional, dict)
+    for line in [*groups, *(line for extra in extras for line in optional[extra])]:
+        wanted = Requirement(line)
+        assert normal(wanted.name) in pinned, f"{line} is not pinned: run `make lock`"
+        version = str(pinned[normal(wanted.name)][0].specifier).removeprefix("==")
+        assert Version(version) in wanted.specifier, f"{line} is pinned to {version}: `make lock`"
+
+
+def test_pins_agree_with_each_other() -> None:
+    everything = pins(PROJECT / "requirements" / "dev.txt")
+    for path in PINS:
+        for name, (requirement, _) in pins(path).items():
+            assert requirement.specifier == everything[name][0].specifier
+
+
+def test_base_install_has_no_torch() -> None:
+    assert not pins(PROJECT / "requirements" / "base.txt").keys() & {"torch", "timm", "onnx"}
+
+
+def test_pins_cover_the_systems_we_promise() -> None:
+    """Cuda comes on Linux alone; torch itself comes everywhere."""
+    pinned = pins(PROJECT / "requirements" / "train.txt")
+    for system in ("linux", "darwin", "win32"):
+        cuda = pinned["nvidia-cublas"][0].marker
+        assert isinstance(cuda, Marker)
+        assert cuda.evaluate({"sys_platform": system}) == (system == "linux")
+    assert pinned["torch"][0].marker is None
+
+
+def test_version_stands_in_one_place() -> None:
+    import makellos
+
+    assert makellos.__version__ == project()["version"]
