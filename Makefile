@@ -14,9 +14,14 @@ BASE_READY = .venv-base/.ready
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-annotate --no-emit-package makellos \
 	--custom-compile-command "make lock" $(UPGRADE)
+CHECK_PYTHON = $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \
+	found=$$($(PYTHON) --version 2>&1) || found=missing; \
+	echo "makellos needs Python 3.11 or newer; '$(PYTHON)' is $$found." >&2; \
+	echo "Install one and name it, for example: make install PYTHON=python3.12" >&2; \
+	exit 2; }
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test check test-base bench lock clean python
+.PHONY: help install demo test check test-base bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -57,11 +62,12 @@ lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgr
 
 clean: ## remove all that the other targets made
 	rm -rf .venv .venv-base .venv-lock demo build dist
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/*.json
 	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # New pins make the folder anew, so that nothing stays of an earlier or a broken install.
-.venv/.pinned: requirements/dev.txt | python
+.venv/.pinned: requirements/dev.txt
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python $(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
@@ -70,19 +76,14 @@ $(READY): .venv/.pinned pyproject.toml
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(BASE_READY): requirements/base.txt | python
+$(BASE_READY): requirements/base.txt
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear .venv-base
 	.venv-base/bin/python $(PIP) install --require-hashes -r requirements/base.txt
 	@touch $@
 
-.venv-lock/.ready: Makefile | python
+.venv-lock/.ready: Makefile
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python $(PIP) install uv==$(UV_VERSION)
 	@touch $@
-
-python:
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
-		echo "makellos needs Python 3.11 or newer; '$(PYTHON)' is" \
-			"$$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
-		echo "Install one and name it, for example: make install PYTHON=python3.12" >&2; \
-		exit 2; }

@@ -1,0 +1,61 @@
+"""Find, outline and explain damage on manufactured parts.
+
+>>> import makellos
+>>> makellos.parts_needed(0.01)  # good calibration parts that a budget of one percent takes
+99
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from makellos.calibration import Calibration, parts_needed
+    from makellos.detectors.padim import PaDiM
+    from makellos.detectors.patchcore import PatchCore
+    from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
+    from makellos.workflows.calibrate import calibrate
+    from makellos.workflows.evaluate import evaluate
+    from makellos.workflows.fit import fit
+    from makellos.workflows.inspect import inspect
+
+__version__ = "0.1.0"
+
+# Resolved on first use, so that `import makellos` costs nothing.
+_PLACES = {
+    "Calibration": "makellos.calibration",
+    "Inspection": "makellos.inspection",
+    "Inspector": "makellos.inspection",
+    "PaDiM": "makellos.detectors.padim",
+    "PatchCore": "makellos.detectors.patchcore",
+    "calibrate": "makellos.workflows.calibrate",
+    "draw_overlay": "makellos.inspection",
+    "evaluate": "makellos.workflows.evaluate",
+    "fit": "makellos.workflows.fit",
+    "inspect": "makellos.workflows.inspect",
+    "parts_needed": "makellos.calibration",
+    "write_picture": "makellos.inspection",
+}
+
+__all__ = [
+    "Calibration",
+    "Inspection",
+    "Inspector",
+    "PaDiM",
+    "PatchCore",
+    "__version__",
+    "calibrate",
+    "draw_overlay",
+    "evaluate",
+    "fit",
+    "inspect",
+    "parts_needed",
+    "write_picture",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'makellos' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)

@@ -1,0 +1,44 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["main"]
+
+EXIT_BUG, EXIT_INTERRUPTED = 70, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors are told, never traced back."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given == ["--version"]:
+        from makellos import __version__
+
+        print(f"makellos {__version__}")  # noqa: T201
+        return 0
+    from makellos.cli.app import run
+
+    try:
+        return run(given)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, say) has left; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        from makellos.errors import MakellosError
+
+        if isinstance(error, MakellosError):
+            sys.stderr.write(f"Error: {error}\n")
+            return error.exit_code
+        if os.environ.get("MAKELLOS_DEBUG"):
+            raise
+        sys.stderr.write(
+            f"Unexpected error: {type(error).__name__}: {error}\nThis is a mistake in makellos. "
+            "Set MAKELLOS_DEBUG=1 and run again to see where it comes from.\n"
+        )
+        return EXIT_BUG

@@ -1,18 +1,254 @@
-"""placeholder until hardened"""
+"""What a data folder holds and what is wrong with it, before anything is learned from it."""
+
 from __future__ import annotations
-from collections.abc import Callable, Sequence
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from makellos.data.parts import Part
-from makellos.data.pictures import read_picture
+from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from makellos.data._findings import Findings, advice, problems
+from makellos.data.parts import MANIFEST, Part, PartSet, group_names, walk_pictures
+from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
 from makellos.errors import InputError
 
-def readable(parts: Sequence[Part], *, progress: Callable[[int, int], None] | None = None) -> tuple[list[Part], list[tuple[Part, str]]]:
-    def one(p: Part) -> str | None:
-        try:
-            read_picture(p.path)
-        except InputError as e:
-            return str(e)
-        return None
-    with ThreadPoolExecutor(3) as pool:
-        r = list(pool.map(one, parts))
-    return [p for p, e in zip(parts, r) if e is None], [(p, e) for p, e in zip(parts, r) if e]
+__all__ = ["DataCheck", "Progress", "check_parts", "readable"]
+
+Progress = Callable[[int, int], None]
+
+# Decoding releases the GIL; with more threads than this the disk is the limit.
+MAX_THREADS = 8
+NO_SPLIT = "none"
+_SPLIT_ORDER = ("train", "val", "test", NO_SPLIT)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck(Findings):
+    """Hold what a data folder contains and what is wrong with it; `dataclasses.asdict` is JSON.
+
+    Parameters
+    ----------
+    problems : sentences about what should be put right before anything is learned.
+    advice : sentences about what is good to know.
+    """
+
+    problems: list[str]
+    advice: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """Hold what decoding one part and its mask has shown, or why they cannot be decoded."""
+
+    error: str | None = None
+    digest: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    peak: int | None = None
+    is_blank: bool = False
+    mask_error: str | None = None
+    mask_size: tuple[int, int] | None = None
+    is_marked: bool = False
+
+
+Looked = list[tuple[Part, _Seen]]
+
+
+def check_parts(parts: PartSet, *, progress: Progress | None = None) -> DataCheck:
+    """Decode every picture and mask of a set, say what it holds and what is wrong with it.
+
+    `progress` is called with the number of parts done and of all. Files that are wrong raise no
+    error; a folder that cannot be listed raises `InputError`.
+    """
+    looked = list(zip(parts.parts, _in_threads(_look, parts.parts, progress), strict=True))
+    found = _findings(parts, looked)
+    return DataCheck(**asdict(found), problems=list(problems(found)), advice=list(advice(found)))
+
+
+def readable(
+    parts: Iterable[Part], *, progress: Progress | None = None
+) -> tuple[list[Part], list[tuple[Part, str]]]:
+    """Decode all pictures and return the parts that can be decoded, and the others with the reason.
+
+    Both keep the order of `parts`. `progress` is called with the number of parts done and of all.
+    """
+    listed = list(parts)
+    reasons = list(zip(listed, _in_threads(_reason, listed, progress), strict=True))
+    found = [part for part, reason in reasons if reason is None]
+    return found, [(part, reason) for part, reason in reasons if reason is not None]
+
+
+def _in_threads(
+    work: Callable[[Part], Result], parts: Sequence[Part], progress: Progress | None
+) -> list[Result]:
+    """Return what `work` returns for each part; an interrupt waits for begun pictures alone."""
+    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
+    results: list[Result] = []
+    try:
+        for result in pool.map(work, parts):
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(parts))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
+def _reason(part: Part) -> str | None:
+    try:
+        read_picture(part.path)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _look(part: Part) -> _Seen:
+    try:
+        encoded = read_encoded(part.path)
+        picture = decode_picture(encoded, str(part.path))
+    except InputError as error:
+        return _Seen(error=str(error))
+    seen = _Seen(
+        digest=hashlib.blake2b(encoded, digest_size=16).digest(),
+        size=_size(picture),
+        mode=f"{'gray' if picture.ndim == 2 else 'RGB'} {picture.dtype.itemsize * 8} bit",
+        peak=int(picture.max()) if picture.dtype == np.uint16 else None,
+        is_blank=_is_blank(picture),
+    )
+    if part.mask is None:
+        return seen
+    try:
+        mask = read_picture(part.mask)
+    except InputError as error:
+        return replace(seen, mask_error=str(error))
+    return replace(seen, mask_size=_size(mask), is_marked=bool(mask.any()))
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    """Return width and height in pixels."""
+    return picture.shape[1], picture.shape[0]
+
+
+def _is_blank(picture: Picture) -> bool:
+    first = picture[0, 0]
+    # The first row settles nearly every picture.
+    return bool((picture[0] == first).all() and (picture == first).all())
+
+
+def _findings(parts: PartSet, looked: Looked) -> Findings:
+    decoded = {part.name: seen for part, seen in looked if seen.error is None}
+    good = [part for part in parts.good() if part.name in decoded]
+    aside = [part for part in parts.calibration() if part.name in decoded]
+    tested = [part for part in parts.test() if part.name in decoded]
+    masked = [(part, seen) for part, seen in looked if part.mask is not None]
+    compared = [(part, seen) for part, seen in masked if seen.mask_size is not None]
+    duplicates = _duplicates(looked)
+    shared = _shared_groups(parts)
+    peaks = [seen.peak for seen in decoded.values() if seen.peak is not None]
+    has_splits = any(part.split for part in parts)
+    return Findings(
+        n_parts=len(parts),
+        n_groups=len(set(group_names(parts.parts))),
+        layout=parts.layout,
+        labels=dict(sorted(Counter(part.label for part in parts).items())),
+        counts=_counts(parts),
+        n_good=len(good),
+        n_calibration=len(set(group_names(aside or good))),
+        n_test_good=sum(part.is_good for part in tested),
+        n_test_defective=sum(not part.is_good for part in tested),
+        sizes=_ranked("{}x{}".format(*seen.size) for seen in decoded.values()),
+        modes=_ranked(seen.mode for seen in decoded.values()),
+        giveaways=_giveaways(looked),
+        peak_16_bit=max(peaks, default=None),
+        unreadable=[(part.name, seen.error) for part, seen in looked if seen.error is not None],
+        duplicates=[_names(same) for same in duplicates],
+        leaks=[_names(same) for same in duplicates if has_splits and _crosses_test(same)],
+        contradictions=[_names(same) for same in duplicates if len({p.label for p in same}) > 1],
+        shared_groups=shared,
+        n_sharing=sum(part.group in shared for part in tested),
+        blank=[name for name, seen in decoded.items() if seen.is_blank],
+        unreadable_masks=[(p.name, seen.mask_error) for p, seen in masked if seen.mask_error],
+        mismatched_masks=[p.name for p, seen in compared if seen.mask_size != seen.size],
+        empty_masks=[p.name for p, s in compared if not (s.is_marked or p.is_good)],
+        marked_good=[p.name for p, s in compared if s.is_marked and p.is_good],
+        without_mask=[p.name for p in parts if p.mask is None and not p.is_good],
+        n_masks=len(masked),
+        idle=[p.name for p in parts if has_splits and p.split is None and not p.is_good],
+        unused=_unused(parts),
+    )
+
+
+def _names(parts: Iterable[Part]) -> list[str]:
+    return [part.name for part in parts]
+
+
+def _ranked(values: Iterable[str]) -> dict[str, int]:
+    """Count values, the most frequent first."""
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _counts(parts: PartSet) -> dict[str, dict[str, int]]:
+    counted = Counter((part.split or NO_SPLIT, part.label) for part in parts)
+    return {
+        split: {label: n for (of, label), n in sorted(counted.items()) if of == split}
+        for split in _SPLIT_ORDER
+        if any(of == split for of, _ in counted)
+    }
+
+
+def _duplicates(looked: Looked) -> list[list[Part]]:
+    same: defaultdict[bytes, list[Part]] = defaultdict(list)
+    for part, seen in looked:
+        if seen.error is None:
+            same[seen.digest].append(part)
+    return [parts for parts in same.values() if len(parts) > 1]
+
+
+def _crosses_test(parts: Iterable[Part]) -> bool:
+    return len({part.split == "test" for part in parts}) > 1
+
+
+def _shared_groups(parts: PartSet) -> list[str]:
+    """Return the groups that are tested and of which other parts are not."""
+    tested = {part.group for part in parts if part.split == "test" and part.group is not None}
+    others = {part.group for part in parts if part.split != "test"}
+    return sorted(tested & others)
+
+
+def _giveaways(looked: Looked) -> list[str]:
+    """Name what tells good parts from defective ones without a look at the pixels."""
+    traits = [
+        (part.is_good, {"size": str(seen.size), "mode": seen.mode, "file format": _format(part)})
+        for part, seen in looked
+        if seen.error is None
+    ]
+    found = []
+    for name in ("size", "mode", "file format"):
+        good, defective = (
+            {trait[name] for is_good, trait in traits if is_good is side} for side in (True, False)
+        )
+        # Where every picture has a size of its own, they differ without meaning anything.
+        if 1 <= len(good) <= 2 and 1 <= len(defective) <= 2 and not good & defective:
+            found.append(name)
+    return found
+
+
+def _format(part: Part) -> str:
+    suffix = part.path.suffix.lower()
+    return {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix, suffix)
+
+
+def _unused(parts: PartSet) -> list[str]:
+    """List pictures of a folder that are neither part nor mask; a manifest chooses its own."""
+    if parts.layout == MANIFEST:
+        return []
+    used = {path for part in parts for path in (part.path, part.mask)}
+    names = [(path, path.relative_to(parts.root)) for path in walk_pictures(parts.root)]
+    return [name.as_posix() for path, name in names if path not in used]

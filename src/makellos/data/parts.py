@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from makellos.data.pictures import PICTURE_SUFFIXES
 from makellos.errors import InputError, suggest
 
-__all__ = ["Part", "PartSet", "find_parts", "walk_pictures"]
+__all__ = ["GOOD", "MANIFEST", "Part", "PartSet", "find_parts", "group_names", "walk_pictures"]
 
 GOOD = "good"
-_CLASS_GOOD = {"good", "ok"}
-_SPLITS = ("train", "val", "test")
+MANIFEST = "CSV manifest"
+
+_CLASS_GOOD = frozenset({"good", "ok"})
+_CLASS_DEFECTIVE = frozenset({"defective", "defect", "defects", "bad", "nok", "ng", "anomaly"})
 _COLUMNS = ("path", "label", "split", "mask", "group")
+_DELIMITERS = ",;\t"
+# Some sets call the calibration folder "validation", as MVTec AD 2 does.
+_SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+_MASKS = "ground_truth"
+# What file servers, archivers and drives put beside pictures; some of it may not be opened.
+_FOREIGN = frozenset(
+    {"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
+)
+_MAX_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class PartSet:
-    """Hold the parts of one data folder or manifest, in the order of their names."""
+    """Hold the parts of a folder in the order of their names, or of a manifest in its order."""
 
     root: Path
     layout: str
@@ -73,24 +89,30 @@ class PartSet:
 def find_parts(data: Path) -> PartSet:
     """List the parts of a folder or a CSV manifest, without opening a picture.
 
-    A folder is read as MVTec AD layout when it has ``train/good`` or ``test``, as class folders
-    when it has ``good`` or ``ok`` or only folders of pictures, else as a flat folder of good
-    parts. Raises `InputError` when `data` does not exist, holds no picture, or a manifest is wrong.
+    A folder is read as MVTec AD layout when it has a folder ``train`` or ``test``; as class
+    folders when it has a folder ``good``, ``ok``, ``defective`` or the like, or when all its
+    pictures lie in two or more folders; else as a flat folder of good parts. Masks are looked for
+    in ``ground_truth`` under the picture's name, with or without ``_mask``. Upper and lower case
+    make no difference. What lies outside of these folders is left out.
+
+    A manifest has commas, semicolons or tabs between its columns; paths in it are absolute or
+    relative to it. Without a column ``label`` all its parts are good.
+
+    Raises `InputError` when `data` does not exist, cannot be read or holds no picture, when a
+    picture in ``test`` has no label, and with all the mistakes of a manifest.
     """
-    if not data.exists():
-        raise InputError(
-            f"{data} does not exist. Give a folder of pictures, or a CSV manifest with the "
-            f"columns {', '.join(_COLUMNS)}."
-        )
-    if data.is_file():
-        return _manifest(data)
-    if (data / "train").is_dir() or (data / "test").is_dir():
-        found = PartSet(root=data, layout="MVTec AD", parts=tuple(_mvtec(data)))
-    elif any((data / name).is_dir() for name in _CLASS_GOOD):
-        found = PartSet(root=data, layout="class folders", parts=tuple(_class_folders(data)))
-    else:
-        parts = tuple(_part(path, data) for path in walk_pictures(data))
-        found = PartSet(root=data, layout="flat folder", parts=parts)
+    try:
+        if data.is_file():
+            parts = _one_spelling(_manifest(data))
+            return PartSet(root=data.parent, layout=MANIFEST, parts=parts)
+        if not data.is_dir():
+            raise InputError(
+                f"{data} does not exist. Give a folder of pictures, or a CSV manifest with the "
+                f"columns {', '.join(_COLUMNS)}."
+            )
+        found = _folder(data)
+    except OSError as error:
+        _refuse(error, data)
     if not found.parts:
         raise InputError(
             f"{data} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}). Put pictures of "
@@ -100,103 +122,245 @@ def find_parts(data: Path) -> PartSet:
 
 
 def walk_pictures(folder: Path) -> list[Path]:
-    """List the picture files below `folder` by suffix, sorted; hidden files are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES
-        and path.is_file()
-        and not any(piece.startswith(".") for piece in path.relative_to(folder).parts)
+    """List the picture files below `folder` by suffix, in the same order on every system.
+
+    Hidden files and the thumbnail folders of file servers are left out; links to folders are not
+    followed. Raises `InputError` where a folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        _refuse(error, folder)
+
+    found: list[Path] = []
+    for here, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = filter(_is_listed, folders)
+        names = filter(_is_listed, files)
+        found += (path for path in map(Path(here).joinpath, names) if _is_picture(path))
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def group_names(parts: Sequence[Part]) -> list[str]:
+    """Return the group of each part; a part without one is a group of its own."""
+    return [part.group if part.group is not None else f"part:{part.name}" for part in parts]
+
+
+def _refuse(error: OSError, data: Path) -> NoReturn:
+    raise InputError(
+        f"{error.filename or data} cannot be read: {error.strerror}. Check its permissions and "
+        "its drive."
+    ) from error
+
+
+def _is_listed(name: str) -> bool:
+    return not name.startswith(".") and name.casefold() not in _FOREIGN
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def _one_spelling(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Spell labels that differ in upper and lower case only as the first of them."""
+    spelling = dict.fromkeys(_CLASS_GOOD, GOOD)
+    labels = [(part, spelling.setdefault(part.label.casefold(), part.label)) for part in parts]
+    return tuple(
+        part if part.label == label else dataclasses.replace(part, label=label)
+        for part, label in labels
     )
 
 
-def _part(
-    path: Path, root: Path, label: str = GOOD, split: str | None = None, mask: Path | None = None
-) -> Part:
-    name = path.relative_to(root).as_posix()
-    return Part(path=path, name=name, label=label, split=split, mask=mask)
+def _folder(root: Path) -> PartSet:
+    folders = [entry for entry in root.iterdir() if _is_listed(entry.name) and entry.is_dir()]
+    by_kind = {folder: folder.name.casefold() for folder in sorted(folders)}
+    masks = _mask_index(folder for folder, kind in by_kind.items() if kind == _MASKS)
+    if {"train", "test"} & set(by_kind.values()):
+        parts = _mvtec(root, by_kind, masks)
+        return PartSet(root=root, layout="MVTec AD", parts=_sorted(parts))
+    pictures = [
+        path for path in walk_pictures(root) if path.relative_to(root).parts[0].casefold() != _MASKS
+    ]
+    kinds = {path.relative_to(root).parts[0] if path.parent != root else "" for path in pictures}
+    named = (_CLASS_GOOD | _CLASS_DEFECTIVE) & set(by_kind.values())
+    if named or (len(kinds) > 1 and "" not in kinds):
+        inside = (path for path in pictures if path.parent != root)
+        parts = (_labelled(path, root, root, masks) for path in inside)
+        return PartSet(root=root, layout="class folders", parts=_sorted(parts))
+    flat = (Part(path=path, name=path.relative_to(root).as_posix()) for path in pictures)
+    return PartSet(root=root, layout="flat folder", parts=tuple(flat))
 
 
-def _mvtec(root: Path) -> Iterator[Part]:
-    for split in _SPLITS:
-        # Some sets call the calibration folder "validation", as MVTec AD 2 does.
-        for folder in (split, "validation") if split == "val" else (split,):
-            for path in walk_pictures(root / folder):
-                kind = path.relative_to(root / folder).parts[0]
-                label = GOOD if kind in _CLASS_GOOD or kind == path.name else kind
-                mask = None if label == GOOD else _mask_of(path, root / "ground_truth" / kind)
-                yield _part(path, root, label, split, mask)
+def _sorted(parts: Iterable[Part]) -> tuple[Part, ...]:
+    return _one_spelling(sorted(parts, key=lambda part: part.name))
 
 
-def _mask_of(path: Path, folder: Path) -> Path | None:
-    for stem in (f"{path.stem}_mask", path.stem):
-        for suffix in (".png", path.suffix, ".bmp", ".tif", ".tiff"):
-            candidate = folder / (stem + suffix)
-            if candidate.is_file():
-                return candidate
-    return None
-
-
-def _class_folders(root: Path) -> Iterator[Part]:
-    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
-        if folder.name == "ground_truth":
+def _mvtec(root: Path, by_kind: Mapping[Path, str], masks: dict[str, Path]) -> Iterator[Part]:
+    # Tested parts first: where two splits have a picture of the same name, the mask
+    # is that of the tested one.
+    for folder, kind in sorted(by_kind.items(), key=lambda item: item[1] != "test"):
+        split = _SPLITS.get(kind)
+        if split is None:
             continue
-        label = GOOD if folder.name in _CLASS_GOOD else folder.name
         for path in walk_pictures(folder):
-            mask = None if label == GOOD else _mask_of(path, root / "ground_truth" / folder.name)
-            yield _part(path, root, label, None, mask)
+            if split == "test" and path.parent == folder:
+                raise InputError(
+                    f"{path} has no label, because it lies in {folder.name} itself. Move it to "
+                    f"{folder.name}/good, or to a folder in {folder.name} named after its defect."
+                )
+            yield dataclasses.replace(_labelled(path, folder, root, masks), split=split)
 
 
-def _manifest(path: Path) -> PartSet:
-    if path.suffix.lower() != ".csv":
+def _labelled(path: Path, folder: Path, root: Path, masks: dict[str, Path]) -> Part:
+    """Label a picture by the first folder below `folder` that it lies in."""
+    below = path.relative_to(folder)
+    label = below.parts[0] if len(below.parts) > 1 else GOOD
+    mask = None
+    if label.casefold() in _CLASS_GOOD:
+        label = GOOD
+    else:
+        mask = masks.pop(below.with_suffix("").as_posix().casefold(), None)
+    return Part(path=path, name=path.relative_to(root).as_posix(), label=label, mask=mask)
+
+
+def _mask_index(folders: Iterable[Path]) -> dict[str, Path]:
+    """Map kind/stem, in lower case, to the mask of that picture."""
+    index: dict[str, Path] = {}
+    for folder in folders:
+        # Of several files for one picture the PNG wins, and ..._mask before the bare name.
+        found = sorted(
+            walk_pictures(folder),
+            key=lambda path: (not path.stem.endswith("_mask"), path.suffix != ".png"),
+        )
+        for path in found:
+            below = path.relative_to(folder)
+            name = below.with_name(below.stem.removesuffix("_mask"))
+            index.setdefault(name.as_posix().casefold(), path)
+    return index
+
+
+def _manifest(path: Path) -> list[Part]:
+    columns, rows = _table(path)
+    problems: list[str] = []
+    parts = [
+        _row(dict(zip(columns, cells, strict=False)), line, path.parent, problems)
+        for line, cells in rows
+        if _fits(cells, len(columns), line, problems)
+    ]
+    problems += _repeated(parts, [line for line, _ in rows]) if not problems else []
+    if problems:
+        more = f"\n  and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
+        shown = "\n  ".join(problems[:_MAX_SHOWN])
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise InputError(f"{path} has {count}. Correct the lines:\n  {shown}{more}")
+    if not parts:
+        raise InputError(f"{path} lists no parts. Add a row per picture below the header.")
+    return parts
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the names of the columns, and line number and cells of each row that is not blank."""
+    if path.suffix.lower() not in {".csv", ".tsv"}:
         raise InputError(
             f"{path} is a file but no CSV manifest. Give a folder of pictures, or a .csv with the "
             f"columns {', '.join(_COLUMNS)}."
         )
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = [name.strip().lower() for name in reader.fieldnames or ()]
-            rows = [dict(zip(columns, row.values(), strict=False)) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no readable UTF-8 CSV: {error}.") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}). Save it again as CSV UTF-8."
+        ) from None
+    first, _, rest = text.partition("\n")
+    says_delimiter = first.casefold().startswith("sep=")  # Excel's own way to name it
+    header = rest.partition("\n")[0] if says_delimiter else first
+    reader = csv.reader(
+        io.StringIO(text), delimiter=_delimiter(header), strict=True, skipinitialspace=True
+    )
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}. Put double quotes around cells that hold "
+            "the delimiter, and double the quotes within."
+        ) from None
+    rows = [(line, cells) for line, cells in rows[says_delimiter:] if any(cells)]
+    columns = [name.casefold() for name in rows[0][1]] if rows else []
+    _check_columns(path, columns)
+    return columns, rows[1:]
+
+
+def _delimiter(header: str) -> str:
+    def columns(delimiter: str) -> tuple[bool, int]:
+        names = [
+            name.strip().casefold() for name in next(csv.reader([header], delimiter=delimiter), [])
+        ]
+        return "path" in names, len(names)
+
+    return max(_DELIMITERS, key=columns)
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
     if "path" not in columns:
-        raise InputError(f"{path} has no column 'path'; it has {columns}. {suggest('path', columns)}")
-    problems: list[str] = []
-    parts = [_row(row, line, path.parent, problems) for line, row in enumerate(rows, start=2)]
-    if problems:
-        shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise InputError(f"{path} has {len(problems)} mistakes:\n  {shown}{more}")
-    if not parts:
-        raise InputError(f"{path} lists no parts. Add a row per picture below the header.")
-    return PartSet(root=path.parent, layout="CSV manifest", parts=tuple(parts))
+        raise InputError(
+            f"{path} has no column 'path' in its first line. {suggest('path', columns)} "
+            f"Name the columns {', '.join(_COLUMNS)}; path is needed, the others may be left out."
+        )
+    twice = [name for name, count in Counter(columns).items() if count > 1 and name in _COLUMNS]
+    if twice:
+        raise InputError(f"{path} has more than one column {twice[0]!r}. Keep one of them.")
 
 
-def _row(row: dict[str, str | None], line: int, root: Path, problems: list[str]) -> Part:
-    cells = {key: (row.get(key) or "").strip() for key in _COLUMNS}
-    picture = root / cells["path"]
+def _fits(cells: list[str], n_columns: int, line: int, problems: list[str]) -> bool:
+    if not any(cells[n_columns:]):
+        return True
+    problems.append(
+        f"line {line}: {len(cells)} cells, but {n_columns} columns (put double quotes around a "
+        "cell that holds the delimiter)"
+    )
+    return False
+
+
+def _row(row: dict[str, str], line: int, root: Path, problems: list[str]) -> Part:
+    cells = dict.fromkeys(_COLUMNS, "") | row
+    picture = _located(root, cells["path"])
     if not cells["path"]:
         problems.append(f"line {line}: no path")
-    elif not picture.is_file():
-        problems.append(f"line {line}: {cells['path']} does not exist (paths are relative to {root})")
-    split = cells["split"].lower() or None
-    if split is not None and split not in _SPLITS:
-        problems.append(f"line {line}: split {split!r} is none of {', '.join(_SPLITS)}")
-    mask = root / cells["mask"] if cells["mask"] else None
-    if mask is not None and not mask.is_file():
+    elif picture is None:
+        problems.append(
+            f"line {line}: {cells['path']} does not exist (paths are relative to {root})"
+        )
+    if "label" in row and not cells["label"]:
+        problems.append(f"line {line}: no label (good, defective, or the name of a defect)")
+    split = _SPLITS.get(cells["split"].casefold())
+    if cells["split"] and split is None:
+        problems.append(f"line {line}: split {cells['split']!r} is none of train, val, test")
+    mask = _located(root, cells["mask"])
+    if cells["mask"] and mask is None:
         problems.append(f"line {line}: mask {cells['mask']} does not exist")
-    label = cells["label"] or GOOD
+    path = picture or root
     return Part(
-        path=picture,
-        name=Path(cells["path"]).as_posix(),
-        label=GOOD if label.lower() in _CLASS_GOOD else label,
+        path=path,
+        name=(path.relative_to(root) if path.is_relative_to(root) else path).as_posix(),
+        label=cells["label"] or GOOD,
         split=split,
         mask=mask,
         group=cells["group"] or None,
     )
 
 
-def group_names(parts: Sequence[Part]) -> list[str]:
-    """Return the group of each part; a part without one is a group of its own."""
-    return [part.group if part.group is not None else f"part:{part.name}" for part in parts]
+def _located(root: Path, cell: str) -> Path | None:
+    """Return the file that a cell names; one written on Windows has backslashes."""
+    for name in dict.fromkeys((cell, cell.replace("\\", "/"))):
+        try:
+            if name and (root / name).is_file():
+                return root / name
+        except OSError:  # a name that is too long, a folder that may not be entered
+            continue
+    return None
+
+
+def _repeated(parts: list[Part], lines: list[int]) -> Iterator[str]:
+    first: dict[str, int] = {}
+    for part, line in zip(parts, lines, strict=True):
+        before = first.setdefault(os.path.normcase(part.path.resolve()), line)
+        if before != line:
+            yield f"line {line}: {part.name} is listed in line {before} already"

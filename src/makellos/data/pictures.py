@@ -1,98 +1,177 @@
-"""Decoding of picture files into arrays, with every way it can fail named."""
+"""Decoding of picture files into arrays, with every way it can fail named.
+
+What the formats carry no check sum for cannot be noticed: single bytes that changed inside a
+JPEG, WebP, BMP or TIFF give other pixels. PNG has check sums, and they are verified.
+"""
 
 from __future__ import annotations
 
-import os
+import stat
 import threading
-import warnings
-from io import BytesIO
 from pathlib import Path
-
-# OpenCV prints to stderr what it cannot decode; the reason is raised as an error here instead.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+from types import TracebackType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from makellos.errors import InputError
+from makellos.data._headers import MAX_PIXELS, Header, UnsuitableError, read_header
+from makellos.errors import ConfigurationError, InputError
 
-__all__ = ["PICTURE_SUFFIXES", "Picture", "full_scale", "read_picture"]
+__all__ = [
+    "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
+    "Picture",
+    "decode_picture",
+    "full_scale",
+    "read_encoded",
+    "read_picture",
+]
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-MAX_PIXELS = 178_956_970  # what Pillow takes for a decompression bomb: 13,377 x 13,377
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-_header_lock = threading.Lock()
+MAX_BYTES = 2**31 - 1  # what OpenCV can count
 
 
 def read_picture(path: Path) -> Picture:
     """Decode a PNG, JPEG, BMP, TIFF or WebP file.
 
-    Returns an array H×W (gray) or H×W×3 (RGB), uint8 or uint16 as stored. The EXIF orientation
-    is applied, transparency is dropped, palettes are resolved.
+    Returns an array HxW (gray) or HxWx3 (RGB), uint8 or uint16 as stored. The EXIF orientation
+    is applied, transparency is dropped, palettes are resolved, the first of several frames or
+    pages is taken. TIFFs of 10, 12 or 14 bits come as uint16, shifted up to its full scale.
+    Pixels only: colour profiles and gamma are ignored.
 
-    Raises `InputError` when the file is missing, empty, no picture, damaged, or larger than
-    `MAX_PIXELS` by its header (checked before anything is decoded).
+    Raises `InputError` when the file is missing, empty, no picture, damaged, of a variant that is
+    not decoded faithfully, or larger than `MAX_PIXELS` by its header (checked before anything is
+    decoded). Threads may call it side by side; decoding releases the GIL.
+    """
+    return decode_picture(read_encoded(path), str(path))
+
+
+def read_encoded(path: Path) -> bytes:
+    """Return the bytes of a picture file, undecoded.
+
+    Raises `InputError` when `path` does not exist, is no file, cannot be read, or is larger than
+    2 GiB.
     """
     try:
-        encoded = path.read_bytes()
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path} is a folder, not a picture. Name the files in it.")
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe could wait for ever
+            raise InputError(f"{path} is a device or a pipe, not a file. Remove it.")
+        if status.st_size > MAX_BYTES:
+            raise InputError(
+                f"{path} has {status.st_size:,} bytes; pictures of at most {MAX_BYTES:,} are read. "
+                "Cut it into smaller pictures."
+            )
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Check the path.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    _check_header(encoded, path)
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise InputError(
+            f"{path} cannot be read: {reason}. Check its permissions and its drive."
+        ) from error
+
+
+def decode_picture(encoded: bytes, name: str) -> Picture:
+    """Decode the bytes of a PNG, JPEG, BMP, TIFF or WebP file; `name` stands in the messages.
+
+    Returns and raises what `read_picture` does.
+    """
     try:
-        flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise InputError(
-            f"{path} is damaged: its header is that of a picture, but the rest cannot be decoded "
-            "(a broken copy?). Copy it again or remove it."
-        )
-    if decoded.dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"{path} holds {decoded.dtype} values; accepted are 8 and 16 bit integers. "
-            "Save it as an 8 or 16 bit PNG or TIFF."
-        )
-    if decoded.ndim == 2:
-        return decoded
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        header = read_header(encoded)
+    except UnsuitableError as error:
+        raise InputError(f"{name} {error}") from None
+    decoded = _decode(header, name)
+    picture: Picture = decoded
+    if decoded.ndim == 2 and header.inverted:
+        picture = cv2.bitwise_not(decoded)
+    elif decoded.ndim == 3 and header.gray:
+        picture = cv2.extractChannel(decoded, 0)
+    elif decoded.ndim == 3:
+        picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return picture
 
 
 def full_scale(picture: Picture, white_level: int | None = None) -> float:
     """Return the value that stands for white: by bit depth, or `white_level` for 16 bit pictures.
 
+    Raises `ConfigurationError` for a white level outside 1 to 65535.
+
     >>> full_scale(np.zeros((2, 2), np.uint16), white_level=4095)
     4095.0
     """
+    if white_level is not None and not 1 <= white_level <= 65535:
+        raise ConfigurationError(
+            f"The white level is {white_level}; accepted are 1 to 65535. Give the largest value "
+            "that the camera can deliver, 4095 for 12 bits."
+        )
     if picture.dtype == np.uint8:
         return 255.0
     return float(white_level or 65535)
 
 
-def _check_header(encoded: bytes, path: Path) -> None:
-    if not encoded:
-        raise InputError(f"{path} is empty (0 bytes). Copy it again or remove it.")
+def _decode(header: Header, name: str) -> Picture:
+    data = np.frombuffer(header.encoded, np.uint8)
     try:
-        # Pillow reads the header alone; its own warning about size is turned into our limit.
-        with _header_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(BytesIO(encoded), formats=_FORMATS) as header:
-                width, height = header.size
-    except Image.DecompressionBombError:
+        with _quiet:
+            decoded = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise InputError(
+                f"{name} has {header.width:,} x {header.height:,} pixels, too many for the free "
+                "memory. Cut it into smaller pictures."
+            ) from None
+        decoded = None
+    if decoded is None:
         raise InputError(
-            f"{path} claims more than {MAX_PIXELS:,} pixels in its header and was not decoded "
-            "(a decompression bomb?). Cut it into smaller pictures."
-        ) from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+            f"{name} is damaged: its header is that of a picture, but the rest cannot be decoded "
+            "(a broken copy?). Copy it again or remove it."
+        )
+    if decoded.dtype not in (np.uint8, np.uint16):
         raise InputError(
-            f"{path} is not a picture. Accepted are PNG, JPEG, BMP, TIFF and WebP, judged by "
-            "content and not by name. Remove it or save it as one of these."
-        ) from None
-    if width * height > MAX_PIXELS or min(width, height) < 1:
-        raise InputError(f"{path} has {width}x{height} pixels; at most {MAX_PIXELS:,} are read.")
+            f"{name} holds {decoded.dtype} values; accepted are 8 and 16 bit integers. "
+            "Save it as an 8 or 16 bit PNG or TIFF."
+        )
+    picture: Picture = decoded
+    return picture
+
+
+class _Quiet:
+    """Keep OpenCV from printing to stderr while any thread is inside.
+
+    What cannot be decoded is raised as an error; warnings about unknown TIFF tags say nothing
+    about the pixels. The level that the host program chose is back when the last thread leaves.
+    """
+
+    def __init__(self) -> None:
+        # OpenCV moved these functions in 4.13.
+        log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+        self._get, self._set = log.getLogLevel, log.setLogLevel
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._n_inside:
+                self._level = self._get()
+                self._set(0)
+            self._n_inside += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if not self._n_inside:
+                self._set(self._level)
+
+
+_quiet = _Quiet()

@@ -116,6 +116,25 @@ class Detector(ABC):
         self._learn(parts, progress or (lambda what, done, total: None))
         return self
 
+    def cross_fit(
+        self, parts: Sequence[Part], folds: Sequence[int], *, progress: Progress | None = None
+    ) -> list[Graph]:
+        """Fit on all parts, and return for each fold a graph that has not seen its parts.
+
+        `folds` (n,) numbers the fold of each part from 0. Detectors that can share work between
+        folds override this; here each fold costs a fit of its own. Raises as `fit` does.
+        """
+        report = progress or (lambda what, done, total: None)
+        graphs = []
+        for fold in range(max(folds) + 1):
+            rest = [part for part, number in zip(parts, folds, strict=True) if number != fold]
+            label = f"cross-fit {fold + 1}: "
+            other = type(self)(**self.get_parameters())
+            other.fit(rest, progress=lambda w, d, t, label=label: report(label + w, d, t))  # type: ignore[misc]
+            graphs.append(other.graph())
+        self.fit(parts, progress=report)
+        return graphs
+
     def graph(self) -> Graph:
         """Return the fitted detector as a graph; raises `NotFittedError` before `fit`."""
         if not any(name.endswith("_") for name in vars(self)):

@@ -86,6 +86,21 @@ class PatchCore(Detector):
         self.memory_bank_size = memory_bank_size
         self.seed = seed
 
+    def cross_fit(
+        self, parts: Sequence[Part], folds: Sequence[int], *, progress: Progress | None = None
+    ) -> list[Graph]:
+        """Fit with a bank made of one bank per fold; leaving a fold out leaves its bank out.
+
+        Standardisation and usual distances are those of all parts: some thousand figures from
+        hundreds of thousands of patches, which a single part does not move.
+        """
+        self._folds = np.asarray(folds)
+        try:
+            self.fit(parts, progress=progress)
+        finally:
+            del self._folds
+        return [self._graph_of(self.bank_folds_, without=fold) for fold in range(max(folds) + 1)]
+
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         size = choose_size(
             parts, image_size=self.image_size, max_image_size=self.max_image_size
@@ -97,31 +112,49 @@ class PatchCore(Detector):
             layers=self.layers,
             patch_size=self.patch_size,
         )
+        folds = getattr(self, "_folds", np.zeros(len(parts), np.intp))
         candidates, owners, probes = self._draw(parts, progress)
-        self.means_, self.scales_, self.memory_banks_, self.usual_distances_ = [], [], [], []
+        _, owner_of = np.unique(group_names(parts), return_inverse=True)
+        self.means_, self.scales_, self.usual_distances_ = [], [], []
+        self.memory_banks_: list[NDArray[np.float16]] = []
+        self.bank_folds_: list[NDArray[np.intp]] = []
         for layer, drawn in enumerate(candidates):
             mean, scale = drawn.mean(0), drawn.std(0)
             scale = scale + 1e-3 * float(scale.mean()) + 1e-12
             drawn -= mean
             drawn /= scale
-            n_patches = len(parts) * int(np.prod(self.embedder_.shapes[layer][1:]))
-            n_keep = min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
-            kept = k_center(
-                drawn,
-                n_keep,
-                progress=lambda done, total, layer=layer: progress(
-                    f"choosing the memory bank {layer + 1}/{len(candidates)}", done, total
-                ),
-            )
+            kept = self._choose(drawn, folds[owners[layer]], layer, len(parts), progress)
             bank = drawn[kept].astype(np.float16)
             self.means_.append(mean)
             self.scales_.append(scale)
             self.memory_banks_.append(bank)
+            self.bank_folds_.append(folds[owners[layer][kept]])
+            bank_groups = owner_of[owners[layer][kept]]
             usual = [
-                _mean_distance((probe[layer] - mean) / scale, bank, owners[layer][kept] != owner)
-                for owner, probe in probes
+                _mean_distance((probe[layer] - mean) / scale, bank, bank_groups != owner_of[part])
+                for part, probe in probes
             ]
             self.usual_distances_.append(max(float(np.mean(usual)), 1e-6))
+
+    def _choose(
+        self,
+        points: NDArray[np.float32],
+        folds: NDArray[np.intp],
+        layer: int,
+        n_parts: int,
+        progress: Progress,
+    ) -> NDArray[np.intp]:
+        """Return which candidate patches the bank keeps, as many of each fold as it has parts."""
+        n_patches = n_parts * int(np.prod(self.embedder_.shapes[layer][1:]))
+        n_keep = min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
+        chosen = []
+        for fold in np.unique(folds):
+            inside = np.flatnonzero(folds == fold)
+            share = max(1, round(n_keep * len(inside) / len(points)))
+            chosen.append(inside[k_center(points[inside], share)])
+            what = f"choosing the memory bank {layer + 1}/{len(self.embedder_.names)}"
+            progress(what, sum(map(len, chosen)), n_keep)
+        return np.concatenate(chosen)
 
     def _draw(
         self, parts: Sequence[Part], progress: Progress
@@ -130,15 +163,14 @@ class PatchCore(Detector):
         list[NDArray[np.intp]],
         list[tuple[int, list[NDArray[np.float32]]]],
     ]:
-        """Return per layer random patches and whose they are, and some parts' patches whole."""
+        """Return per layer random patches and their parts, and some parts' patches whole."""
         shapes = self.embedder_.shapes
         quotas = [
             min(h * w, max(1, _CANDIDATE_BYTES // (4 * channels * len(parts))))
             for channels, h, w in shapes
         ]
         drawn = [np.empty((len(parts) * k, s[0]), np.float32) for k, s in zip(quotas, shapes, strict=True)]
-        _, owner_of = np.unique(group_names(parts), return_inverse=True)
-        owners = [np.repeat(owner_of, k) for k in quotas]
+        owners = [np.repeat(np.arange(len(parts)), k) for k in quotas]
         step = max(1, len(parts) // _SCALE_PARTS)
         probes = []
         for i, embeddings in enumerate(self.embedder_.stream(parts, progress)):
@@ -147,10 +179,13 @@ class PatchCore(Detector):
                 chosen = rng.choice(len(embeddings[layer]), k, replace=False)
                 drawn[layer][i * k : (i + 1) * k] = embeddings[layer][chosen]
             if i % step == 0:
-                probes.append((int(owner_of[i]), embeddings))
+                probes.append((i, embeddings))
         return drawn, owners, probes
 
     def _build_graph(self) -> Graph:
+        return self._graph_of(self.bank_folds_, without=-1)
+
+    def _graph_of(self, folds: Sequence[NDArray[np.intp]], *, without: int) -> Graph:
         embedder = self.embedder_
         builder = GraphBuilder(embedder.graph)
         _, height, width = embedder.shapes[0]
@@ -158,7 +193,8 @@ class PatchCore(Detector):
         for layer, name in enumerate(embedder.names):
             _, h, w = embedder.shapes[layer]
             patches = builder.standardise(name, self.means_[layer], self.scales_[layer])
-            distances = builder.nearest_distance(patches, self.memory_banks_[layer])
+            bank = self.memory_banks_[layer][folds[layer] != without]
+            distances = builder.nearest_distance(patches, bank)
             coarse = builder.as_map(distances, h, w, self.usual_distances_[layer])
             fine = builder.repeat(coarse, (h, w), height // h)
             total = builder.add("Add", total, fine) if total else fine

@@ -119,6 +119,11 @@ class Inspector:
         """Return the runtime and precision in use."""
         return self.scorer.engine.choice
 
+    @property
+    def concurrency(self) -> int:
+        """Return how many parts are in work at once in `inspect_many`."""
+        return 1 if self.workers == 1 else self.workers + 1
+
     def inspect(self, part: Path | str | Picture, *, name: str | None = None) -> Inspection:
         """Inspect one picture file or decoded picture (H×W or H×W×3 RGB, uint8 or uint16).
 
@@ -157,7 +162,7 @@ class Inspector:
             yield from (self._guarded(part) for part in parts)
             return
         # One thread more than engine streams keeps the engine busy while a file is decoded.
-        with ThreadPoolExecutor(self.workers + 1) as pool:
+        with ThreadPoolExecutor(self.concurrency) as pool:
             waiting: deque[Future[Inspection]] = deque()
             for part in parts:
                 waiting.append(pool.submit(self._guarded, part))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,6 +28,25 @@ class Parity:
         """Return the largest score difference to the reference on any golden part."""
         ours = np.array(self.scores[reference])
         return max(float(np.abs(np.array(values) - ours).max()) for values in self.scores.values())
+
+    def settle(self, reference: EngineChoice, calibration: Calibration) -> Calibration | None:
+        """Return the calibration with the smallest tolerance under which no golden verdict differs.
+
+        A golden part may lie on the threshold itself, and rounding alone would then decide. The
+        threshold is raised past such a part, which keeps the false-alarm promise; by at most the
+        largest difference between engines. None where that is not enough.
+        """
+        every = [score for scores in self.scores.values() for score in scores]
+        exact = replace(calibration, tolerance=0.0).threshold
+        margin = 1e-6 * max(1.0, abs(exact))
+        raises = sorted({0.0, *(score - exact + margin for score in every if score > exact)})
+        for tolerance in raises:
+            if tolerance > self.difference(reference) + margin:
+                return None
+            settled = replace(calibration, tolerance=tolerance)
+            if not any(self.flips(reference, settled).values()):
+                return settled
+        return None
 
     def flips(self, reference: EngineChoice, calibration: Calibration) -> dict[EngineChoice, int]:
         """Return per engine how many golden parts are rejected in one engine and not in the other."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from makellos.data.checks import readable
 from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, read_picture
 from makellos.detectors import Detector, Graph, Progress, make_detector
-from makellos.errors import InputError
+from makellos.errors import InputError, ModelFileError
 from makellos.inspection.engines import (
     EngineChoice,
     available_engines,
@@ -49,6 +49,7 @@ from makellos.models import (
 __all__ = ["FitSummary", "fit"]
 
 _FOLDS = 5
+_PLENTY = 5  # times the parts that the budget needs at least
 _LIBRARIES = ("makellos", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "openvino", "torch", "timm")
 Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
 
@@ -78,6 +79,17 @@ class _Scored:
 
     scores: list[float]
     map_maxima: list[float] | None
+
+
+@dataclass(frozen=True)
+class _Release:
+    """The engine that a model is released with, and what was measured with it."""
+
+    choice: EngineChoice
+    calibration: Calibration
+    map_maxima: list[float] | None
+    parity: Parity
+    golden: dict[str, Picture]
 
 
 @dataclass(frozen=True)
@@ -113,20 +125,16 @@ def fit(
     started = time.perf_counter()
     report = progress or (lambda what, done, total: None)
     target = Path(model)
-    make = _maker(detector, preset, parameters, seed)
-    fitted = make()
+    fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
     good, calibration_parts, skipped = _usable(parts, skip_unreadable, report)
     split = _split(good, calibration_parts, false_alarms, seed)
-    fitted.fit(split.learn, progress=report)
+    folds = _fit(fitted, split, seed, white_level, report)
     graph = _with_white_level(fitted.graph(), white_level)
-    folds = _fold_graphs(make, split, seed, white_level, report)
-    choice, scored, parity, golden = _release(graph, folds, split, false_alarms, report)
-    groups = _groups(split.calibrate)
-    tolerance = parity.difference(choice)
-    calibration = Calibration(np.array(scored.scores), false_alarms, groups, tolerance)
+    release = _release(graph, folds, split, false_alarms, report)
+    choice, parity, calibration = release.choice, release.parity, release.calibration
     seconds = time.perf_counter() - started
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -135,11 +143,11 @@ def fit(
         aggregation=graph.aggregation,
         engine=EngineRecord(runtime=choice.runtime, precision=choice.precision),
         calibration=CalibrationRecord(
-            scores=scored.scores,
-            map_maxima=scored.map_maxima,
-            groups=groups,
+            scores=calibration.scores.tolist(),
+            map_maxima=release.map_maxima,
+            groups=_groups(split.calibrate),
             asked=false_alarms,
-            tolerance=tolerance,
+            tolerance=calibration.tolerance,
             method=split.method,
         ),
         training=TrainingRecord(
@@ -154,7 +162,7 @@ def fit(
         ),
         golden=[
             GoldenRecord(file=name, score=score, verdict=calibration.verdict(score))
-            for name, score in zip(golden, parity.scores[choice], strict=True)
+            for name, score in zip(release.golden, parity.scores[choice], strict=True)
         ],
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(values) - parity.scores[choice]).max())}
@@ -164,7 +172,7 @@ def fit(
         members={},
     )
     report("writing the model", 0, 1)
-    write_model(target, manifest, assemble(pack_graph(graph.onnx), golden))
+    write_model(target, manifest, assemble(pack_graph(graph.onnx), release.golden))
     report("writing the model", 1, 1)
     return FitSummary(
         model=str(target),
@@ -234,12 +242,6 @@ def score_parts(
     return _Scored(scores, maxima or None)
 
 
-def _maker(
-    name: str, preset: str, parameters: Mapping[str, Any] | None, seed: int
-) -> Callable[[], Detector]:
-    return lambda: make_detector(name, preset=preset, parameters=parameters, seed=seed)
-
-
 def _usable(
     parts: PartSet, skip_unreadable: bool, progress: Progress
 ) -> tuple[list[Part], list[Part], list[str]]:
@@ -269,23 +271,23 @@ def _usable(
 def _split(
     good: list[Part], calibration: list[Part], false_alarms: float, seed: int
 ) -> _Split:
-    """Set calibration parts aside where there are enough; cross-fit where there are few.
+    """Set a fifth of the groups aside where that is plenty; cross-fit where it is not.
 
-    Whole groups are set aside: as many as the budget needs, at least a quarter, at most a third.
+    With few calibration parts the threshold is that of the one or two oddest good parts. Cross-
+    fitting calibrates on all good parts and learns from all of them.
     """
     if calibration:
         return _Split(good, calibration, "split val")
     names = group_names(good)
     groups = sorted(set(names))
-    needed = parts_needed(false_alarms)
-    if 3 * needed > len(groups) or len(groups) < 12:
+    n_aside = len(groups) // 5
+    if n_aside < _PLENTY * parts_needed(false_alarms):
         if len(groups) < 2 or len(good) < 3:
             raise InputError(
                 f"There are {len(good)} good parts in {len(groups)} groups; at least 3 parts in 2 "
                 "groups are needed to learn and calibrate. Add pictures of good parts."
             )
         return _Split(good, good, "cross-fitted")
-    n_aside = max(needed, len(groups) // 4)
     aside = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
     return _Split(
         [part for part, name in zip(good, names, strict=True) if name not in aside],
@@ -294,29 +296,22 @@ def _split(
     )
 
 
-def _fold_graphs(
-    make: Callable[[], Detector],
-    split: _Split,
-    seed: int,
-    white_level: int | None,
-    progress: Progress,
+def _fit(
+    detector: Detector, split: _Split, seed: int, white_level: int | None, progress: Progress
 ) -> list[tuple[Graph, list[int]]]:
-    """Fit a detector per fold on the other folds; empty unless the split is cross-fitted."""
+    """Fit, and return per fold of a cross-fit its graph and which parts it has not seen."""
     if split.method != "cross-fitted":
+        detector.fit(split.learn, progress=progress)
         return []
     names = group_names(split.learn)
     groups = np.random.default_rng([seed, 2]).permutation(sorted(set(names)))
     fold_of = {str(group): i % _FOLDS for i, group in enumerate(groups)}
-    folds = []
-    n_folds = min(_FOLDS, len(groups))
-    for fold in range(n_folds):
-        inside = [i for i, name in enumerate(names) if fold_of[name] == fold]
-        chosen = set(inside)
-        rest = [part for i, part in enumerate(split.learn) if i not in chosen]
-        label = f"cross-fit {fold + 1}/{n_folds}: "
-        model = make().fit(rest, progress=lambda what, d, t, label=label: progress(label + what, d, t))
-        folds.append((_with_white_level(model.graph(), white_level), inside))
-    return folds
+    folds = [fold_of[name] for name in names]
+    graphs = detector.cross_fit(split.learn, folds, progress=progress)
+    return [
+        (_with_white_level(graph, white_level), [i for i, f in enumerate(folds) if f == fold])
+        for fold, graph in enumerate(graphs)
+    ]
 
 
 def _release(
@@ -325,25 +320,27 @@ def _release(
     split: _Split,
     false_alarms: float,
     progress: Progress,
-) -> tuple[EngineChoice, _Scored, Parity, dict[str, Picture]]:
-    """Take the fastest engine whose golden verdicts all other engines share."""
-    groups = _groups(split.calibrate)
+) -> _Release:
+    """Take the fastest engine whose golden verdicts all other engines share, else an exact one."""
     exact = [engine for engine in available_engines() if engine.precision == "f32"]
-    for choice in (available_engines()[0], exact[0] if exact else available_engines()[0]):
+    for choice in dict.fromkeys((available_engines()[0], *exact)):
         scored = _calibration_scores(graph, folds, split, choice, progress)
-        threshold = Calibration(np.array(scored.scores), false_alarms, groups).threshold
-        chosen = choose_golden(scored.scores, threshold)
+        calibration = Calibration(
+            np.array(scored.scores), false_alarms, _groups(split.calibrate)
+        )
+        chosen = choose_golden(scored.scores, calibration.threshold)
         pictures = [
             graph.preprocessing.resize(read_picture(split.calibrate[i].path)) for i in chosen
         ]
         parity = compare_engines(graph, pictures)
-        calibration = Calibration(
-            np.array(scored.scores), false_alarms, groups, parity.difference(choice)
-        )
-        if not any(parity.flips(choice, calibration).values()):
-            break
-    golden = {f"golden/{i:02d}.png": picture for i, picture in enumerate(pictures)}
-    return choice, scored, parity, golden
+        settled = parity.settle(choice, calibration)
+        if settled is not None:
+            golden = {f"golden/{i:02d}.png": picture for i, picture in enumerate(pictures)}
+            return _Release(choice, settled, scored.map_maxima, parity, golden)
+    raise ModelFileError(
+        "The runtimes of this machine disagree about the golden parts even in f32, so the model "
+        "was not released. Update openvino and onnxruntime, then fit again."
+    )
 
 
 def _calibration_scores(

@@ -1,0 +1,103 @@
+"""The verbs about data: synth, get, check."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from makellos.cli.console import JSON_HELP, bars, say, table, write_json
+
+app = typer.Typer(help="Render, download and check sets of parts.", no_args_is_help=True)
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help=JSON_HELP)]
+
+
+@app.command("synth")
+def synth(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
+    n_train: Annotated[int, typer.Option(help="Good screws for training.")] = 120,
+    n_test_good: Annotated[int, typer.Option(help="Good screws for testing.")] = 20,
+    n_per_defect: Annotated[int, typer.Option(help="Screws with each kind of damage.")] = 8,
+    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 320,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+) -> None:
+    """Render pictures of screws, good and damaged, with masks, in the MVTec AD layout.
+
+    Example: makellos data synth -o screws
+    """
+    from makellos.data.synthetic import write_screws
+
+    with bars() as progress:
+        write_screws(
+            output,
+            n_train=n_train,
+            n_test_good=n_test_good,
+            n_per_defect=n_per_defect,
+            size=size,
+            seed=seed,
+            progress=lambda done, total: progress("rendering", done, total),
+        )
+    say(f"Rendered screws in {output}. Next: makellos fit {output} -o screws.makellos")
+
+
+@app.command("get")
+def get(
+    name: Annotated[str, typer.Argument(help="Such as mvtec_ad/screw; 'list' names all.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder to make; else the set's name.")
+    ] = None,
+    accept_license: Annotated[
+        bool, typer.Option("--accept-license", help="Accept the set's licence.")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Download a public set into the MVTec AD layout; a broken download is resumed.
+
+    Example: makellos data get mvtec_ad/screw -o screws --accept-license
+    """
+    from makellos.data.downloads import get as run
+    from makellos.data.public_sets import PUBLIC_SETS
+
+    if name == "list":
+        rows = [[key, found.licence.name] for key, found in PUBLIC_SETS.items()]
+        say(table(["set", "licence"], rows))
+        return
+    folder = output or Path(name.replace("/", "_"))
+    with bars() as progress:
+        fetched = run(name, folder, accept_license=accept_license, progress=progress)
+    quiet = str(json) == "-"
+    say(
+        f"{fetched.folder}: {fetched.n_train} good parts for training, {fetched.n_test_good} good "
+        f"and {fetched.n_defective} defective for testing.\n{fetched.note}",
+        quietly=quiet,
+    )
+    if json is not None:
+        write_json(json, asdict(fetched))
+
+
+@app.command("check")
+def check(
+    data: Annotated[Path, typer.Argument(help="Folder of pictures, or a CSV manifest.")],
+    json: Json = None,
+) -> None:
+    """Say what a folder or manifest holds and what is wrong with it.
+
+    Exits with 1 when something is wrong.
+
+    Example: makellos data check screws
+    """
+    from makellos.cli.summaries import check_text
+    from makellos.data.checks import check_parts
+    from makellos.data.parts import find_parts
+
+    with bars() as progress:
+        found = check_parts(
+            find_parts(data), progress=lambda done, total: progress("reading", done, total)
+        )
+    say(check_text(found), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, asdict(found))
+    if found.problems:
+        raise typer.Exit(1)

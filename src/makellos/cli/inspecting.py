@@ -1,0 +1,139 @@
+"""The verbs that use a model: inspect, evaluate, info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from makellos.cli.console import JSON_HELP, bars, say, table, write_json
+
+if TYPE_CHECKING:
+    from makellos.inspection.engines import EngineChoice
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help=JSON_HELP)]
+EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for rows and overlays.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write rows as CSV; - is standard output.")] = None,
+    jsonl: Annotated[
+        Path | None, typer.Option(help="Write rows as JSON lines; - is standard output.")
+    ] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write rows as Parquet.")] = None,
+    overlays: Annotated[
+        bool, typer.Option("--overlays", help="Draw heat map and outlines on every part.")
+    ] = False,
+    fail_on_reject: Annotated[
+        bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
+    ] = False,
+    engine: Annotated[
+        str | None, typer.Option(help="Runtime and precision, such as 'onnxruntime f32'.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Give a verdict, a score and outlined damage for every picture.
+
+    Exits with 0 when all were inspected, 1 when some could not be, 2 for wrong usage.
+
+    Example: makellos inspect screws.makellos new/ -o result --overlays
+    """
+    from dataclasses import asdict
+
+    from makellos.cli.summaries import inspect_text, row_text
+    from makellos.inspection.inspector import Inspection
+    from makellos.workflows.inspect import Outputs
+    from makellos.workflows.inspect import inspect as run
+
+    outputs = Outputs(
+        csv=csv or (output / "inspections.csv" if output else None),
+        jsonl=jsonl or (output / "inspections.jsonl" if output else None),
+        parquet=parquet,
+        overlays=_overlay_folder(output) if overlays else None,
+    )
+    streams = "-" in (str(csv), str(jsonl), str(json))
+    listed = not any((output, csv, jsonl, parquet, json))
+    with bars() as progress:
+
+        def on_row(inspection: Inspection, done: int, total: int) -> None:
+            progress("inspecting", done, total)
+            if listed or inspection.error is not None:
+                say(row_text(inspection), quietly=not listed)
+
+        summary = run(model, inputs, outputs=outputs, engine=_engine(engine), on_row=on_row)
+    say(inspect_text(summary, outputs), quietly=streams)
+    if json is not None:
+        write_json(json, asdict(summary))
+    if summary.verdicts["unreadable"]:
+        raise typer.Exit(EXIT_UNREADABLE)
+    if fail_on_reject and summary.verdicts["reject"]:
+        raise typer.Exit(EXIT_REJECTED)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    data: Annotated[Path, typer.Argument(help="Labelled parts: a folder or a CSV manifest.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the report.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the intervals' resampling.")] = 0,
+    json: Json = None,
+) -> None:
+    """Say how well a model does on labelled parts, and write the HTML report.
+
+    Example: makellos evaluate screws.makellos screws -o report
+    """
+    from makellos.cli.summaries import evaluation_text
+    from makellos.workflows.evaluate import REPORT
+    from makellos.workflows.evaluate import evaluate as run
+
+    with bars() as progress:
+        figures = run(model, data, output=output, seed=seed, progress=progress)
+    say(evaluation_text(figures), quietly=str(json) == "-")
+    if output is not None:
+        say(f"\nReport: {output / REPORT}", quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, figures)
+
+
+def info(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    json: Json = None,
+) -> None:
+    """Show what a model file is: detector, calibration, provenance, versions.
+
+    Example: makellos info screws.makellos
+    """
+    from makellos.cli.summaries import info_rows
+    from makellos.inspection.model_file import read_model
+
+    read = read_model(model)
+    with read.unpacked():
+        pass  # every hash is checked
+    say(table(["", ""], info_rows(read)).lstrip("\n"), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, read.manifest.model_dump(mode="json"))
+
+
+def _overlay_folder(output: Path | None) -> Path:
+    return (output or Path("inspections")) / "overlays"
+
+
+def _engine(text: str | None) -> EngineChoice | None:
+    if text is None:
+        return None
+    from makellos.errors import ConfigurationError
+    from makellos.inspection.engines import EngineChoice
+
+    pieces = text.split()
+    if len(pieces) != 2:
+        raise ConfigurationError(
+            f"--engine takes runtime and precision, such as 'onnxruntime f32'; received {text!r}."
+        )
+    return EngineChoice(*pieces)

@@ -1,0 +1,138 @@
+"""The verbs that make a model: demo, fit, calibrate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from makellos.cli.console import JSON_HELP, bars, parse_settings, say, write_json
+
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help=JSON_HELP)]
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+) -> None:
+    """Render synthetic screws, fit, inspect, evaluate and write the report.
+
+    Example: makellos demo -o demo
+    """
+    from makellos.cli.summaries import demo_text
+    from makellos.workflows.demo import demo as run
+
+    with bars() as progress:
+        result = run(output, seed=seed, progress=progress)
+    say(demo_text(result))
+
+
+def fit(
+    data: Annotated[Path, typer.Argument(help="Folder of pictures, or a CSV manifest.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model file, NAME.makellos.")],
+    detector: Annotated[str, typer.Option(help="See 'makellos detectors'.")] = "patchcore",
+    preset: Annotated[str, typer.Option(help="fast, balanced or accurate.")] = "balanced",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A detector's parameter.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file of parameters.")] = None,
+    false_alarms: Annotated[
+        float, typer.Option(help="Share of good parts that may be rejected by mistake.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    device: Annotated[
+        str, typer.Option(help="auto or cpu; this detector's network runs on the processor.")
+    ] = "auto",
+    white_level: Annotated[
+        int | None, typer.Option(help="Value of white in 16 bit pictures that use fewer bits.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Learn what good parts look like and write a calibrated model file.
+
+    Example: makellos fit screws -o screws.makellos --false-alarms 0.01
+    """
+    from makellos.cli.summaries import fit_text
+    from makellos.workflows.fit import fit as run
+
+    parameters = {**_read_config(config), **parse_settings(settings or [])}
+    _check_device(device)
+    with bars() as progress:
+        summary = run(
+            data,
+            output,
+            detector=detector,
+            preset=preset,
+            parameters=parameters,
+            false_alarms=false_alarms,
+            seed=seed,
+            skip_unreadable=skip_unreadable,
+            white_level=white_level,
+            progress=progress,
+        )
+    say(fit_text(summary), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, asdict(summary))
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="Model file.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Good parts that the model did not learn from.")
+    ] = None,
+    false_alarms: Annotated[
+        float | None, typer.Option(help="The new budget; without it the model keeps its own.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Another model file; the first stays.")
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Give a model another false-alarm budget, or new good parts, without fitting again.
+
+    Example: makellos calibrate screws.makellos --false-alarms 0.05
+    """
+    from makellos.cli.summaries import calibration_text
+    from makellos.errors import ConfigurationError
+    from makellos.workflows.calibrate import calibrate as run
+
+    if data is None and false_alarms is None:
+        raise ConfigurationError("Give a budget with --false-alarms, or a folder of good parts.")
+    with bars() as progress:
+        summary = run(model, data, false_alarms=false_alarms, output=output, progress=progress)
+    say(calibration_text(summary), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, asdict(summary))
+
+
+def _read_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import json
+
+    from makellos.errors import ConfigurationError
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f'{path} must hold an object such as {{"image_size": 512}}.')
+    return found
+
+
+def _check_device(device: str) -> None:
+    from makellos.errors import ConfigurationError
+
+    if device not in ("auto", "cpu"):
+        raise ConfigurationError(
+            f"The device is {device!r}. The detectors of this version run their network on the "
+            "processor by OpenVINO or ONNX Runtime; accepted are auto and cpu."
+        )

@@ -1,0 +1,152 @@
+"""What the verbs say at their end, in words and small tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from makellos.cli.console import table
+
+if TYPE_CHECKING:
+    from makellos.data.checks import DataCheck
+    from makellos.inspection import Inspection, ModelFile
+    from makellos.workflows.calibrate import CalibrationSummary
+    from makellos.workflows.demo import DemoResult
+    from makellos.workflows.fit import FitSummary
+    from makellos.workflows.inspect import InspectSummary, Outputs
+
+_NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadable": "unreadable"}
+
+
+def fit_text(summary: FitSummary) -> str:
+    """Say what was learned and what is promised."""
+    unit = "groups of good parts" if summary.n_groups != summary.n_calibration else "good parts"
+    lines = [
+        f"{summary.detector} learned from {summary.n_learned} good parts in "
+        f"{summary.fit_seconds:.0f} s.",
+        f"Calibrated on {summary.n_groups} {unit} ({summary.method}): of the good parts to come, "
+        f"at most {summary.false_alarms:.2%} will be rejected.",
+        *(f"Note: {note}" for note in summary.notes),
+    ]
+    if summary.skipped:
+        lines.append(f"Left out, unreadable: {', '.join(summary.skipped)}")
+    return "\n".join([*lines, f"Model: {summary.model}"])
+
+
+def calibration_text(summary: CalibrationSummary) -> str:
+    """Say what a calibrated model promises."""
+    lines = [
+        f"Of the good parts to come, at most {summary.false_alarms:.2%} will be rejected "
+        f"(threshold {summary.threshold:.4g}, from {summary.n_groups} good parts or groups).",
+        *(f"Note: {note}" for note in summary.notes),
+    ]
+    return "\n".join([*lines, f"Model: {summary.model}"])
+
+
+def row_text(inspection: Inspection) -> str:
+    """Say one part's verdict in a line."""
+    if inspection.error is not None:
+        return f"unreadable  {inspection.error}"
+    n_regions = len(inspection.regions)
+    found = f"{n_regions} region{'s' if n_regions != 1 else ''}" if n_regions else ""
+    return (
+        f"{_NAMES[inspection.verdict]:<10}  score {inspection.score:7.3f}  "
+        f"p {inspection.p_value:.3f}  {inspection.input}  {found}"
+    ).rstrip()
+
+
+def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
+    """Say how many parts had which verdict, and where rows and overlays are."""
+    counts = ", ".join(f"{n} {_NAMES[name]}" for name, n in summary.verdicts.items() if n)
+    places = [outputs.csv, outputs.jsonl, outputs.parquet, outputs.overlays]
+    written = [str(place) for place in places if place is not None and str(place) != "-"]
+    noun = "part" if summary.n_parts == 1 else "parts"
+    text = f"{summary.n_parts} {noun}: {counts}."
+    return f"{text}\nWritten: {', '.join(written)}" if written else text
+
+
+def evaluation_text(figures: Mapping[str, Any]) -> str:
+    """Say what was missed and what was rejected by mistake, then show the figures."""
+    missed = round((figures["miss_rate"] or 0) * figures["n_defective"])
+    rejected = round((figures["false_alarm_rate"] or 0) * figures["n_good"])
+    lines = [
+        f"Missed {missed} of {figures['n_defective']} defective parts "
+        f"({figures['n_look_again_defective']} of these marked 'look again').",
+        f"Rejected {rejected} of {figures['n_good']} good parts; promised: at most "
+        f"{figures['false_alarms']:.2%}.",
+        "",
+    ]
+    if figures["by_defect"]:
+        rows = [
+            [name, str(d["n"]), str(round(d["n"] * d["miss_rate"])), _figure(d["image_auroc"])]
+            for name, d in figures["by_defect"].items()
+        ]
+        lines += [table(["kind of damage", "parts", "missed", "AUROC"], rows), ""]
+    names = {
+        "image_auroc": "Image AUROC: a defective part scores above a good one",
+        "pixel_auroc": "Pixel AUROC: a damaged pixel is marked above a good one",
+        "aupro": "AUPRO: damaged regions are covered, up to 30 % false positives",
+        "f1_max": "F1 at the best threshold (optimistic)",
+        "accuracy": "Accuracy at the calibrated threshold",
+    }
+    rows = [
+        [text, _figure(figures[key]), _interval(figures["intervals"].get(key))]
+        for key, text in names.items()
+    ]
+    lines.append(table(["figure", "value", "95 % interval"], rows))
+    return "\n".join(lines)
+
+
+def demo_text(result: DemoResult) -> str:
+    """Say what the demo did and where its report is."""
+    return "\n".join(
+        [
+            "Rendered screws, learned the good ones, inspected the rest:",
+            "",
+            fit_text(result.fitted),
+            "",
+            evaluation_text(result.figures),
+            "",
+            f"Rows:     {result.folder / 'inspections.csv'}",
+            f"Overlays: {result.folder / 'overlays'}",
+            f"Report:   {result.report}",
+        ]
+    )
+
+
+def info_rows(model: ModelFile) -> list[list[str]]:
+    """Return what a model file is, as rows of a table."""
+    manifest = model.manifest
+    calibration = manifest.calibration.calibration()
+    parameters = ", ".join(f"{k}={v}" for k, v in manifest.detector.parameters.items() if v != "")
+    unit = "good parts" if calibration.groups is None else "groups of good parts"
+    size = manifest.preprocessing
+    return [
+        ["model", f"{model.path} (format {manifest.format_version}, every hash checked)"],
+        ["detector", f"{manifest.detector.name}: {parameters}"],
+        ["input", f"{size.height} x {size.width} pixels, {size.channels} channels"],
+        ["engine", str(manifest.engine.choice())],
+        ["learned from", f"{manifest.training.n_learned} good parts of {manifest.training.data}"],
+        ["calibrated on", f"{calibration.n_groups} {unit}, {manifest.calibration.method}"],
+        ["promise", f"at most {calibration.false_alarms:.2%} of good parts rejected"],
+        ["threshold", f"{calibration.threshold:.5g}"],
+        ["fitted", f"{manifest.created}, {manifest.training.fit_seconds:.0f} s"],
+        ["data", f"SHA-256 {manifest.training.fingerprint[:16]}…"],
+        ["versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())],
+    ]
+
+
+def check_text(found: DataCheck) -> str:
+    """Say what a set holds, what is wrong with it and what to do."""
+    rows = [[label, str(n)] for label, n in sorted(found.labels.items())]
+    lines = [f"{found.n_parts} parts, {found.layout}", "", table(["label", "parts"], rows), ""]
+    lines += [f"Wrong: {problem}" for problem in found.problems] or ["Nothing is wrong."]
+    return "\n".join([*lines, *(f"Advice: {advice}" for advice in found.advice)])
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(value: tuple[float, float] | None) -> str:
+    return "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"

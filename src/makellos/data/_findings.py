@@ -1,0 +1,223 @@
+"""The findings of a data check, and the sentences that they amount to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Findings", "advice", "problems"]
+
+# Rounded budgets that people ask for; the first that is out of reach is named.
+_BUDGETS = (0.05, 0.01, 0.001)
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Hold what was found in a data folder; names are those of the parts.
+
+    Parameters
+    ----------
+    n_parts, n_groups : parts; groups of parts that belong together, a part alone is one.
+    layout : how the folder was read.
+    labels : label to number of parts.
+    counts : split (``none`` without one) to label to number of parts.
+    n_good : good parts that can be decoded and learned from.
+    n_calibration : groups of good parts that can be decoded and calibrate: those of split val, or
+        else those that are learned from, by cross-fitting.
+    n_test_good, n_test_defective : parts that can be decoded and tested.
+    sizes : ``WIDTHxHEIGHT`` in pixels, EXIF orientation applied, to number of pictures.
+    modes : ``gray 8 bit``, ``RGB 16 bit`` and so on to number of pictures.
+    giveaways : ``size``, ``mode`` and ``file format`` where that alone tells good parts from
+        defective ones.
+    peak_16_bit : largest value in the 16 bit pictures; None where there are none.
+    unreadable : name and reason of each picture that cannot be decoded.
+    duplicates : names of files with identical bytes, one list for each set of them.
+    leaks : those of `duplicates` of which some are in split test and others are not.
+    contradictions : those of `duplicates` that have several labels.
+    shared_groups : groups of which some parts are tested and others are not.
+    n_sharing : tested parts in `shared_groups`.
+    blank : pictures of one value throughout.
+    unreadable_masks : name and reason of each part whose mask cannot be decoded.
+    mismatched_masks : parts whose mask has another size than the picture.
+    empty_masks : defective parts whose mask marks no pixel.
+    marked_good : good parts whose mask marks pixels.
+    without_mask : defective parts without mask.
+    n_masks : parts with a mask.
+    idle : defective parts without split where other parts have one: they are used for nothing.
+    unused : picture files below the folder that are neither part nor mask.
+    """
+
+    n_parts: int
+    n_groups: int
+    layout: str
+    labels: dict[str, int]
+    counts: dict[str, dict[str, int]]
+    n_good: int
+    n_calibration: int
+    n_test_good: int
+    n_test_defective: int
+    sizes: dict[str, int]
+    modes: dict[str, int]
+    giveaways: list[str]
+    peak_16_bit: int | None
+    unreadable: list[tuple[str, str]]
+    duplicates: list[list[str]]
+    leaks: list[list[str]]
+    contradictions: list[list[str]]
+    shared_groups: list[str]
+    n_sharing: int
+    blank: list[str]
+    unreadable_masks: list[tuple[str, str]]
+    mismatched_masks: list[str]
+    empty_masks: list[str]
+    marked_good: list[str]
+    without_mask: list[str]
+    n_masks: int
+    idle: list[str]
+    unused: list[str]
+
+
+def problems(found: Findings) -> Iterator[str]:
+    """Say what should be put right, in the order of its weight."""
+    if not found.n_good:
+        yield (
+            f"There are no good parts to learn from ({found.layout}, labels "
+            f"{_listed(list(found.labels))}). Put them into a folder train/good or good."
+        )
+    if found.unreadable:
+        names = [name for name, _ in found.unreadable]
+        yield f"{_n(names, 'picture')} cannot be decoded: {_listed(names)}."
+    yield from _problems_of_separation(found)
+    if found.blank:
+        yield (
+            f"{_n(found.blank, 'picture')} of one value throughout (lens covered, light off?): "
+            f"{_listed(found.blank)}."
+        )
+    yield from _problems_of_masks(found)
+
+
+def advice(found: Findings) -> Iterator[str]:
+    """Say what is good to know: what can be promised, and what the pictures ask for."""
+    yield from _advice_on_budget(found)
+    if len(found.sizes) > 1:
+        yield (
+            f"The pictures have {len(found.sizes)} sizes ({_listed(list(found.sizes))}); each is "
+            "scaled to one size. Cut them to the same field of view where they differ in it."
+        )
+    if len(found.modes) > 1:
+        yield (
+            f"The pictures have {len(found.modes)} kinds of values ({_listed(list(found.modes))}). "
+            "Save all of them the same way, as coming parts will be."
+        )
+    white = (1 << (found.peak_16_bit or 65535).bit_length()) - 1
+    if white < 65535:
+        yield (
+            f"The 16 bit pictures reach {found.peak_16_bit} at most. If the camera delivers fewer "
+            f"bits, fit with --white-level {white}."
+        )
+    yield from _advice_on_tests(found)
+    if found.unused:
+        yield (
+            f"{_n(found.unused, 'picture')} outside of the layout ({found.layout}) and left out: "
+            f"{_listed(found.unused)}."
+        )
+
+
+def _problems_of_separation(found: Findings) -> Iterator[str]:
+    if found.contradictions:
+        yield (
+            f"{_n(found.contradictions, 'set')} of identical files with different labels: "
+            f"{_sets(found.contradictions)}. Keep each file under the label that is right."
+        )
+    if found.leaks:
+        yield (
+            f"Leak: {_n(found.leaks, 'set')} of identical files both learned from and tested, so "
+            f"results look better than they are: {_sets(found.leaks)}. Remove one of each."
+        )
+    rest = [
+        names for names in found.duplicates if names not in (*found.leaks, *found.contradictions)
+    ]
+    if rest:
+        yield (
+            f"{_n(rest, 'set')} of identical files, which count as several parts and are not: "
+            f"{_sets(rest)}. Keep one of each."
+        )
+    if found.shared_groups:
+        yield (
+            f"Leak: {_n(found.shared_groups, 'group')} both learned from and tested "
+            f"({_listed(found.shared_groups)}); {found.n_sharing} of "
+            f"{found.n_test_good + found.n_test_defective} tested parts are of such a group. "
+            "Results hold for these groups, not for new ones. Split by group."
+        )
+    for name in found.giveaways:
+        yield (
+            f"The {name} of a picture alone tells good parts from defective ones, so results say "
+            f"nothing about damage. Take pictures of both with the same {name}."
+        )
+
+
+def _problems_of_masks(found: Findings) -> Iterator[str]:
+    if found.unreadable_masks:
+        names = [name for name, _ in found.unreadable_masks]
+        yield f"{_n(names, 'mask')} cannot be decoded: those of {_listed(names)}."
+    if found.mismatched_masks:
+        names = found.mismatched_masks
+        yield f"{_n(names, 'mask')} of another size than the picture: those of {_listed(names)}."
+    if found.empty_masks:
+        names = found.empty_masks
+        yield f"{_n(names, 'mask')} of defective parts without a marked pixel: {_listed(names)}."
+    if found.marked_good:
+        names = found.marked_good
+        yield f"{_n(names, 'part')} labelled good with pixels marked as damage: {_listed(names)}."
+
+
+def _advice_on_budget(found: Findings) -> Iterator[str]:
+    n = found.n_calibration
+    if not n:
+        return
+    unit = "good parts" if found.n_groups == found.n_parts else "groups of good parts"
+    yield (
+        f"With {n} {unit} for calibration, the smallest false-alarm budget that can be promised is "
+        f"1/{n + 1} = {1 / (n + 1):.2%}."
+    )
+    # As many as 1 / budget - 1; the small step keeps 1 / 0.01 from becoming 101.
+    needed = {budget: math.ceil(1 / budget - 1e-9) - 1 for budget in _BUDGETS}
+    budget = next((budget for budget in _BUDGETS if needed[budget] > n), None)
+    if budget is not None:
+        yield f"A budget of {budget:.1%} takes {needed[budget]} {unit}, {needed[budget] - n} more."
+
+
+def _advice_on_tests(found: Findings) -> Iterator[str]:
+    if not found.n_test_defective:
+        yield "No defective part is tested: what share of damage is found cannot be measured."
+    elif not found.n_test_good:
+        yield "No good part is tested: the share of false alarms cannot be measured."
+    if found.idle:
+        yield (
+            f"{_n(found.idle, 'defective part')} without split, where others have one, and used "
+            f"for nothing: {_listed(found.idle)}. Give them the split test."
+        )
+    if not found.without_mask:
+        return
+    if found.n_masks:
+        yield (
+            f"{_n(found.without_mask, 'defective part')} without mask, left out of figures per "
+            f"pixel: {_listed(found.without_mask)}."
+        )
+    else:
+        yield "There are no masks, so figures per pixel (pixel_auroc, aupro) are not computed."
+
+
+def _n(things: Sequence[object], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_MAX_NAMED])
+    return shown if len(names) <= _MAX_NAMED else f"{shown} and {len(names) - _MAX_NAMED} more"
+
+
+def _sets(sets: Sequence[Sequence[str]]) -> str:
+    return _listed([" = ".join(names) for names in sets])

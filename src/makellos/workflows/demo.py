@@ -1,0 +1,79 @@
+"""Demo: render synthetic screws, fit, inspect, evaluate, report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from makellos.data.synthetic import write_screws
+from makellos.errors import StorageError
+from makellos.workflows.evaluate import REPORT, evaluate
+from makellos.workflows.fit import FitSummary, fit
+from makellos.workflows.inspect import Outputs, inspect
+
+__all__ = ["DemoResult", "demo"]
+
+_MARK = ".makellos-demo"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Hold where the demo put things, and what it found."""
+
+    folder: Path
+    report: Path
+    fitted: FitSummary
+    figures: dict[str, Any]
+
+
+def demo(
+    folder: Path,
+    *,
+    n_train: int = 120,
+    size: int = 320,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> DemoResult:
+    """Do the main job on rendered screws in `folder`; a folder of an earlier demo is replaced.
+
+    Raises `StorageError` when `folder` holds something else.
+    """
+    report = progress or (lambda what, done, total: None)
+    _prepare(folder)
+    screws, model = folder / "screws", folder / "screws.makellos"
+    write_screws(
+        screws,
+        n_train=n_train,
+        size=size,
+        seed=seed,
+        progress=lambda done, total: report("rendering screws", done, total),
+    )
+    fitted = fit(screws, model, seed=seed, progress=report)
+    rows = Outputs(csv=folder / "inspections.csv", overlays=folder / "overlays")
+    inspect(
+        model,
+        [screws / "test"],
+        outputs=rows,
+        on_row=lambda row, done, total: report("inspecting", done, total),
+    )
+    figures = evaluate(model, screws, output=folder, progress=report)
+    return DemoResult(folder, folder / REPORT, fitted, figures)
+
+
+def _prepare(folder: Path) -> None:
+    mark = folder / _MARK
+    try:
+        if mark.is_file():
+            shutil.rmtree(folder)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise StorageError(
+                f"{folder} is there already and was not made by a demo; it is left alone. "
+                "Choose another folder with -o."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text("Made by makellos demo, which replaces this folder.\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be used: {error.strerror}.") from error

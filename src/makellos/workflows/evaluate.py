@@ -1,0 +1,283 @@
+"""Evaluate: metrics of a model on labelled parts, and the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part, find_parts
+from makellos.data.pictures import read_picture
+from makellos.errors import InputError, StorageError
+from makellos.evaluation import (
+    PixelMetrics,
+    auroc,
+    average_precision,
+    by_defect,
+    f1_max,
+    image_intervals,
+    misses_by_size,
+    precision_recall_curve,
+    roc_curve,
+    verdict_rates,
+)
+from makellos.inspection import Inspection, Inspector, draw_overlay
+from makellos.inspection.engines import default_workers
+from makellos.inspection.regions import resize_map
+from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
+
+__all__ = ["evaluate"]
+
+REPORT, FIGURES = "report.html", "figures.json"
+_THUMBNAIL = 320
+
+
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """Hold one labelled part with its inspection, the area of its damage and its gallery entry."""
+
+    part: Part
+    inspection: Inspection
+    damaged_area: int | None
+    item: GalleryItem
+
+
+def evaluate(
+    model: Path | str,
+    data: Path | str,
+    *,
+    output: Path | str | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Inspect labelled parts, return the figures, and write the report to the folder `output`.
+
+    `data` is a folder or manifest; its split ``test`` is used, or all parts where there are no
+    splits. The figures are those of ``makellos evaluate --json``. Raises `InputError` when there
+    is no labelled test part or a mask cannot be used, and as `Inspector` does.
+    """
+    report = progress or (lambda what, done, total: None)
+    found = find_parts(Path(data))
+    parts = found.test()
+    if not parts:
+        raise InputError(
+            f"{data} has no test parts ({found.layout}). Put them into test/good and test/<defect>, "
+            "or give rows of a manifest the split 'test'."
+        )
+    inspector = Inspector(model, workers=min(default_workers(), len(parts)))
+    pixels = PixelMetrics()
+    tested: list[_Tested] = []
+    for inspection in inspector.inspect_many([part.path for part in parts]):
+        part = parts[len(tested)]
+        tested.append(_test(inspector, part, inspection, pixels, thumbnails=output is not None))
+        report("inspecting", len(tested), len(parts))
+    read = [test for test in tested if test.inspection.score is not None]
+    if not read:
+        raise InputError(
+            f"None of the {len(parts)} test parts of {data} can be read; the first: "
+            f"{tested[0].inspection.error}"
+        )
+    report("computing intervals", 0, 1)
+    figures = _figures(inspector, read, pixels, np.random.default_rng(seed))
+    report("computing intervals", 1, 1)
+    if output is not None:
+        _write_report(Path(output), Path(data), inspector, tested, figures)
+    return figures
+
+
+def _test(
+    inspector: Inspector,
+    part: Part,
+    inspection: Inspection,
+    pixels: PixelMetrics,
+    *,
+    thumbnails: bool,
+) -> _Tested:
+    area = None
+    if inspection.size is not None and inspection.anomaly_map is not None:
+        mask = _read_mask(part, inspection.size)
+        if part.is_good or mask is not None:
+            pixels.update(resize_map(inspection.anomaly_map, *inspection.size), mask)
+            area = None if mask is None else int(mask.sum())
+    picture = overlay = b""
+    if thumbnails and inspection.size is not None:
+        picture, overlay = _thumbnails(inspector, part, inspection)
+    item = GalleryItem(
+        input=part.name,
+        label=part.label,
+        verdict=inspection.verdict,
+        score=inspection.score,
+        p_value=inspection.p_value,
+        n_regions=len(inspection.regions),
+        damage_area=area,
+        picture=picture,
+        overlay=overlay,
+        error=inspection.error,
+    )
+    return _Tested(part, inspection, area, item)
+
+
+def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    if part.mask is None or part.is_good:
+        return None
+    marked = read_picture(part.mask) > 0
+    mask: NDArray[np.bool_] = marked if marked.ndim == 2 else marked.any(axis=2)
+    if mask.shape != size:
+        raise InputError(
+            f"The mask {part.mask} is {mask.shape[1]}x{mask.shape[0]} and its picture "
+            f"{size[1]}x{size[0]} (width x height). 'makellos data check' lists all such masks."
+        )
+    return mask
+
+
+def _thumbnails(
+    inspector: Inspector, part: Part, inspection: Inspection
+) -> tuple[bytes, bytes]:
+    picture = read_picture(part.path)
+    threshold = inspector.map_threshold
+    white = inspector.manifest.preprocessing.white_level
+    plain = Inspection(part.name, inspection.verdict)
+    drawn = [
+        draw_overlay(picture, shown, map_threshold=threshold, caption=False, white_level=white)
+        for shown in (plain, inspection)
+    ]
+    encoded = [_encode(image) for image in drawn]
+    return encoded[0], encoded[1]
+
+
+def _encode(image: NDArray[np.uint8]) -> bytes:
+    scale = _THUMBNAIL / max(image.shape[:2])
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 82])
+    raw: bytes = encoded.tobytes()
+    return raw
+
+
+def _figures(
+    inspector: Inspector, tested: Sequence[_Tested], pixels: PixelMetrics, rng: np.random.Generator
+) -> dict[str, Any]:
+    scores = np.array([test.inspection.score for test in tested], dtype=np.float64)
+    labels = [test.part.label for test in tested]
+    verdicts = [test.inspection.verdict for test in tested]
+    groups = [test.part.group for test in tested]
+    defective = np.array([not test.part.is_good for test in tested])
+    rejected = np.array([verdict == "reject" for verdict in verdicts])
+    best = f1_max(scores, defective)
+    rates = verdict_rates(verdicts, labels)
+    pixel = pixels.compute()
+    defects = by_defect(scores, verdicts, labels)
+    intervals = asdict(image_intervals(scores, defective, rejected, rng=rng, groups=groups))
+    intervals.update(asdict(pixels.intervals(rng=rng)))
+    calibration = inspector.calibration
+    again = np.array([verdict == "look_again" for verdict in verdicts])
+    return {
+        "detector": inspector.manifest.detector.name,
+        "n_good": rates.n_good,
+        "n_defective": rates.n_defective,
+        "image_auroc": auroc(scores, defective),
+        "image_ap": average_precision(scores, defective),
+        "f1_max": None if best is None else best.value,
+        "pixel_auroc": pixel.pixel_auroc,
+        "pixel_ap": pixel.pixel_ap,
+        "aupro": pixel.aupro,
+        "threshold": inspector.threshold,
+        "look_again_threshold": _finite(calibration.look_again_threshold),
+        "false_alarm_rate": rates.false_alarm_rate,
+        "miss_rate": rates.miss_rate,
+        "accuracy": rates.accuracy,
+        "look_again_rate": rates.look_again_rate,
+        "n_look_again_good": int((again & ~defective).sum()),
+        "n_look_again_defective": int((again & defective).sum()),
+        "by_defect": {name: asdict(found) for name, found in defects.items()},
+        "by_size": _by_size(tested, verdicts),
+        "intervals": intervals,
+        "false_alarms": calibration.false_alarms,
+        "false_alarms_asked": calibration.asked,
+        "fit_seconds": inspector.manifest.training.fit_seconds,
+        "inspect_ms_per_part": float(
+            np.mean([test.inspection.milliseconds for test in tested]) / inspector.concurrency
+        ),
+    }
+
+
+def _by_size(tested: Sequence[_Tested], verdicts: Sequence[str]) -> list[dict[str, Any]]:
+    sizes = [test.inspection.size or (0, 0) for test in tested]
+    found = misses_by_size(
+        verdicts, [test.damaged_area for test in tested], [height * width for height, width in sizes]
+    )
+    return [
+        {
+            "name": name,
+            "low": figures.pixels[0],
+            "high": figures.pixels[1],
+            "n": figures.n,
+            "n_missed": figures.n_missed,
+            "n_look_again": round(figures.look_again_rate * figures.n),
+            "percent": list(figures.percent),
+        }
+        for name, figures in found.items()
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _write_report(
+    folder: Path,
+    data: Path,
+    inspector: Inspector,
+    tested: Sequence[_Tested],
+    figures: Mapping[str, Any],
+) -> None:
+    read = [test for test in tested if test.inspection.score is not None]
+    scores = np.array([test.inspection.score for test in read], dtype=np.float64)
+    defective = np.array([not test.part.is_good for test in read])
+    roc, curve = roc_curve(scores, defective), precision_recall_curve(scores, defective)
+    report = EvaluationReport(
+        title=data.stem if data.is_file() else data.resolve().name,
+        data=data.name or str(data),
+        created=datetime.now(UTC).isoformat(timespec="minutes"),
+        figures=figures,
+        items=[test.item for test in tested],
+        roc=None
+        if roc is None
+        else (roc.false_positive_rate.tolist(), roc.true_positive_rate.tolist()),
+        precision_recall=None if curve is None else (curve.recall.tolist(), curve.precision.tolist()),
+        provenance=_provenance(inspector),
+        notes=[],
+    )
+    write_evaluation(report, folder / REPORT)
+    try:
+        text = json.dumps(figures, indent=1, allow_nan=False)
+        (folder / FIGURES).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{folder / FIGURES} cannot be written: {error.strerror}.") from error
+
+
+def _provenance(inspector: Inspector) -> dict[str, str]:
+    manifest = inspector.manifest
+    changed = ", ".join(
+        f"{name} {value}" for name, value in manifest.detector.parameters.items() if value != ""
+    )
+    calibration = inspector.calibration
+    unit = "good parts" if calibration.groups is None else "groups of good parts"
+    return {
+        "Model": inspector.model.path.name,
+        "Detector": f"{manifest.detector.name} ({changed})",
+        "Input size": f"{manifest.preprocessing.height} x {manifest.preprocessing.width} pixels",
+        "Learned from": f"{manifest.training.n_learned} good parts of {manifest.training.data}",
+        "Calibrated on": f"{calibration.n_groups} {unit}, {manifest.calibration.method}",
+        "Threshold": "conformal, from good parts alone; no defective part was used",
+        "Engine": str(inspector.engine),
+        "Fitted": manifest.created,
+        "Version": f"makellos {manifest.versions.get('makellos', 'unknown')}",
+    }
