@@ -186,7 +186,8 @@ def _advice_on_budget(found: Findings) -> Iterator[str]:
     needed = {budget: math.ceil(1 / budget - 1e-9) - 1 for budget in _BUDGETS}
     budget = next((budget for budget in _BUDGETS if needed[budget] > n), None)
     if budget is not None:
-        yield f"A budget of {budget:.1%} takes {needed[budget]} {unit}, {needed[budget] - n} more."
+        short = needed[budget] - n
+        yield f"A budget of {100 * budget:g}% takes {needed[budget]} {unit}, {short} more."
 
 
 def _advice_on_tests(found: Findings) -> Iterator[str]:

@@ -69,8 +69,8 @@ def read_encoded(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path} does not exist. Check the path.") from None
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    except (OSError, ValueError, MemoryError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or "out of memory"
         raise InputError(
             f"{path} cannot be read: {reason}. Check its permissions and its drive."
         ) from error
@@ -85,14 +85,20 @@ def decode_picture(encoded: bytes, name: str) -> Picture:
         header = read_header(encoded)
     except UnsuitableError as error:
         raise InputError(f"{name} {error}") from None
-    decoded = _decode(header, name)
-    picture: Picture = decoded
-    if decoded.ndim == 2 and header.inverted:
-        picture = cv2.bitwise_not(decoded)
-    elif decoded.ndim == 3 and header.gray:
-        picture = cv2.extractChannel(decoded, 0)
-    elif decoded.ndim == 3:
-        picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    try:
+        picture = _decode(header)
+    except (cv2.error, MemoryError) as error:
+        if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
+            raise InputError(
+                f"{name} has {header.width:,} x {header.height:,} pixels, too many for the free "
+                "memory. Close other programs, or cut it into smaller pictures."
+            ) from None
+        picture = None
+    if picture is None:
+        raise InputError(
+            f"{name} is damaged: its header is that of a picture, but the rest cannot be decoded "
+            "(a broken copy?). Copy it again or remove it."
+        )
     return picture
 
 
@@ -114,29 +120,20 @@ def full_scale(picture: Picture, white_level: int | None = None) -> float:
     return float(white_level or 65535)
 
 
-def _decode(header: Header, name: str) -> Picture:
+def _decode(header: Header) -> Picture | None:
     data = np.frombuffer(header.encoded, np.uint8)
-    try:
-        with _quiet:
-            decoded = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
-    except cv2.error as error:
-        if error.code == cv2.Error.StsNoMem:
-            raise InputError(
-                f"{name} has {header.width:,} x {header.height:,} pixels, too many for the free "
-                "memory. Cut it into smaller pictures."
-            ) from None
-        decoded = None
-    if decoded is None:
-        raise InputError(
-            f"{name} is damaged: its header is that of a picture, but the rest cannot be decoded "
-            "(a broken copy?). Copy it again or remove it."
-        )
-    if decoded.dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"{name} holds {decoded.dtype} values; accepted are 8 and 16 bit integers. "
-            "Save it as an 8 or 16 bit PNG or TIFF."
-        )
+    with _quiet:
+        decoded = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    # Headers that announce other values are refused before; this is what they might not know.
+    if decoded is None or decoded.dtype not in (np.uint8, np.uint16):
+        return None
     picture: Picture = decoded
+    if decoded.ndim == 2 and header.inverted:
+        picture = cv2.bitwise_not(decoded)
+    elif decoded.ndim == 3 and header.gray:
+        picture = cv2.extractChannel(decoded, 0)
+    elif decoded.ndim == 3:
+        picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return picture
 
 
