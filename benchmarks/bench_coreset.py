@@ -35,7 +35,9 @@ def main() -> None:
         # Patches lie in clusters of unequal size on a few directions, as embeddings do.
         centers = rng.normal(size=(40, n_channels)) * rng.gamma(1.0, size=n_channels)
         which = rng.choice(40, n_points, p=rng.dirichlet(np.ones(40)))
-        points = (centers[which] + 0.5 * rng.standard_t(5, (n_points, n_channels))).astype(np.float32)
+        points = (centers[which] + 0.5 * rng.standard_t(5, (n_points, n_channels))).astype(
+            np.float32
+        )
         started = time.perf_counter()
         plain = plain_greedy(points, n_keep)
         middle = time.perf_counter()

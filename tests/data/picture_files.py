@@ -88,7 +88,9 @@ def _directory(fields: dict[int, list[int]], order: str, big: bool) -> bytes:
     offset, size = ("Q", 8) if big else ("I", 4)
     first = 16 if big else 8
     head = mark + (
-        struct.pack(order + "HHHQ", 43, 8, 0, first) if big else struct.pack(order + "HI", 42, first)
+        struct.pack(order + "HHHQ", 43, 8, 0, first)
+        if big
+        else struct.pack(order + "HI", 42, first)
     )
     entries, beyond = b"", b""
     count = struct.pack(order + ("Q" if big else "H"), len(fields))

@@ -12,6 +12,7 @@ Willett 2023, arXiv 2306.06342). The promise holds for a part of a group not see
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,11 +23,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from makellos.errors import ConfigurationError, InputError
 
-__all__ = ["Calibration", "Verdict", "parts_needed"]
+__all__ = ["Calibration", "Verdict", "group_weights", "parts_needed", "realised_rate"]
 
 Verdict = Literal["ok", "look_again", "reject"]
 LOOK_AGAIN = 3.0  # parts with a p-value up to this many budgets are looked at again
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # relative: sums of weights such as 1/3 carry rounding
 
 
 def parts_needed(false_alarms: float) -> int:
@@ -35,7 +36,7 @@ def parts_needed(false_alarms: float) -> int:
     >>> parts_needed(0.01)
     99
     """
-    return math.ceil(1.0 / _check_budget(false_alarms) - _ROUNDING) - 1
+    return math.ceil((1.0 - _ROUNDING) / _check_budget(false_alarms)) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class Calibration:
     `tolerance` (unit of the scores) is by how much the same part's score may differ between
     runtimes: scores closer than this count as equal, so that a verdict does not hang on rounding.
     Raises `InputError` for no scores or scores that are not finite, `ConfigurationError` for a
-    budget out of range.
+    budget or a tolerance out of range.
     """
 
     scores: NDArray[np.float64]
@@ -60,10 +61,19 @@ class Calibration:
         if scores.ndim != 1 or scores.size == 0 or not np.isfinite(scores).all():
             raise InputError(
                 f"Calibration takes the finite scores (n,) of good parts; received shape "
-                f"{scores.shape} with {int((~np.isfinite(scores)).sum())} that are not finite."
+                f"{scores.shape} with {int((~np.isfinite(scores)).sum())} that are not finite. "
+                "Score at least one good part, and leave out parts without a finite score."
             )
         if self.groups is not None and len(self.groups) != scores.size:
-            raise InputError(f"{scores.size} scores have {len(self.groups)} groups; one each.")
+            raise InputError(
+                f"{scores.size} scores have {len(self.groups)} groups; accepted is one group per "
+                "score. Name the group of every part, or of none."
+            )
+        if not 0.0 <= self.tolerance < math.inf:
+            raise ConfigurationError(
+                f"The tolerance is {self.tolerance:g}; accepted is a finite difference of scores "
+                "of at least 0."
+            )
         _check_budget(self.asked)
         object.__setattr__(self, "scores", scores)
 
@@ -85,7 +95,7 @@ class Calibration:
     @property
     def keeps_budget(self) -> bool:
         """Tell whether the budget asked for can be promised."""
-        return self.asked >= self.smallest_budget - _ROUNDING
+        return self.smallest_budget <= _rounded_up(self.asked)
 
     @property
     def threshold(self) -> float:
@@ -94,37 +104,42 @@ class Calibration:
 
     @property
     def look_again_threshold(self) -> float:
-        """Return the score above which a part is at least to be looked at again."""
-        return self.quantile(min(LOOK_AGAIN * self.false_alarms, 1.0))
+        """Return the score above which a part is at least to be looked at again.
+
+        Minus infinity where so few good groups are known that every part is.
+        """
+        return self.quantile(LOOK_AGAIN * self.false_alarms)
 
     def p_value(self, score: float) -> float:
         """Return the conformal p-value of a part's score, in [1 / (n + 1), 1].
 
         It is the share of good groups, the part itself counted, that look at least as anomalous.
+        Raises `InputError` for a score that is no number.
         """
-        ordered, weight_above = self._ranking
-        first = int(np.searchsorted(ordered, score - self.tolerance, side="left"))
-        return float(min(1.0, (1.0 + weight_above[first]) / (self.n_groups + 1)))
+        if math.isnan(score):
+            raise InputError("A part's score is NaN; a p-value takes a number. Check the detector.")
+        limits, p_values = self._ranking
+        return float(p_values[np.searchsorted(limits, score, side="left")])
 
     def verdict(self, score: float) -> Verdict:
         """Return `reject`, `look_again` or `ok` for a part's score."""
         p_value = self.p_value(score)
-        if p_value <= self.false_alarms + _ROUNDING:
+        if p_value <= _rounded_up(self.false_alarms):
             return "reject"
-        return "look_again" if p_value <= LOOK_AGAIN * self.false_alarms + _ROUNDING else "ok"
+        return "look_again" if p_value <= _rounded_up(LOOK_AGAIN * self.false_alarms) else "ok"
 
     def quantile(self, false_alarms: float) -> float:
         """Return the score above which the p-value is at most `false_alarms`.
 
-        Infinite where this many groups cannot promise so small a share.
+        Infinite where this many groups cannot promise so small a share, minus infinity for a share
+        that every part keeps.
         """
-        room = false_alarms * (self.n_groups + 1) - 1.0 + _ROUNDING
-        if room < 0:
+        limits, p_values = self._ranking
+        kept = p_values <= _rounded_up(false_alarms)
+        if not kept[-1]:
             return math.inf
-        ordered, weight_above = self._ranking
-        # The smallest score c with weight(> c) <= room: everything above c has a p-value in budget.
-        strictly_above = weight_above[np.searchsorted(ordered, ordered, side="right")]
-        return float(ordered[np.argmax(strictly_above <= room)] + self.tolerance)
+        first = int(np.argmax(kept))
+        return float(limits[first - 1]) if first else -math.inf
 
     def with_budget(self, false_alarms: float) -> Calibration:
         """Return the same calibration under another budget."""
@@ -132,11 +147,19 @@ class Calibration:
 
     @cached_property
     def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ordered scores plus tolerance (n,), and the p-values (n + 1,) between them.
+
+        A part has the p-value of rank i when its score is above i of these limits. Verdicts and
+        thresholds both read this table, so that rounding cannot set them at odds.
+        """
         order = np.argsort(self.scores, kind="stable")
+        limits = self.scores[order] + self.tolerance
         weights = group_weights(self.groups, self.scores.size)[order]
-        # weight_above[i] is the weight of all scores from rank i on; one more entry for none.
         weight_above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
-        return self.scores[order], weight_above
+        # Equal scores, also those that only the sum with the tolerance made equal, share a rank.
+        ranks = np.append(np.searchsorted(limits, limits, side="left"), limits.size)
+        p_values = np.minimum(1.0, (1.0 + weight_above[ranks]) / (self.n_groups + 1))
+        return limits, p_values
 
 
 def group_weights(groups: Sequence[Hashable] | None, n_parts: int) -> NDArray[np.float64]:
@@ -147,11 +170,8 @@ def group_weights(groups: Sequence[Hashable] | None, n_parts: int) -> NDArray[np
     """
     if groups is None:
         return np.ones(n_parts)
-    _, index, counts = np.unique(
-        np.array([str(group) for group in groups]), return_inverse=True, return_counts=True
-    )
-    weights: NDArray[np.float64] = 1.0 / counts[index]
-    return weights
+    sizes = Counter(groups)
+    return np.array([1.0 / sizes[group] for group in groups])
 
 
 def realised_rate(calibration: Calibration, scores: ArrayLike) -> float:
@@ -167,3 +187,7 @@ def _check_budget(false_alarms: float) -> float:
             "0.5, such as 0.01 for one good part in a hundred."
         )
     return false_alarms
+
+
+def _rounded_up(share: float) -> float:
+    return share * (1.0 + _ROUNDING)

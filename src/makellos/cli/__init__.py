@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given == ["--version"]:
         from makellos import __version__
 
-        print(f"makellos {__version__}")  # noqa: T201
+        print(f"makellos {__version__}")
         return 0
     from makellos.cli.app import run
 

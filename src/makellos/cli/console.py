@@ -109,12 +109,18 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_figure(cell: str) -> bool:
-    return bool(cell) and (cell[0].isdigit() or cell in {"-", "–"} or cell[:2] in {"-0", "≤ ", "< "})
+    return bool(cell) and (cell[0].isdigit() or cell == "-" or cell[:2] in {"-0", "≤ ", "< "})
 
 
 def _new_progress() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     progress = Progress(
         TextColumn("{task.description}"),

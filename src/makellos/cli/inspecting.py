@@ -22,7 +22,9 @@ def inspect(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for rows and overlays.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write rows as CSV; - is standard output.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write rows as CSV; - is standard output.")
+    ] = None,
     jsonl: Annotated[
         Path | None, typer.Option(help="Write rows as JSON lines; - is standard output.")
     ] = None,

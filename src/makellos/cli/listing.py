@@ -73,7 +73,10 @@ def devices(json: Json = None) -> None:
     rows = [
         ["processor", f"{found['processor']}, {found['cores']} cores"],
         ["engines for inspecting", ", ".join(engines) + " (the first is taken)"],
-        ["devices for training", ", ".join(_training_devices()) or "none: pip install 'makellos[train]'"],
+        [
+            "devices for training",
+            ", ".join(_training_devices()) or "none: pip install 'makellos[train]'",
+        ],
     ]
     say(table(["what", "found"], rows), quietly=str(json) == "-")
     if json is not None:
@@ -89,7 +92,9 @@ def _training_devices() -> list[str]:
 
     found = ["cpu"]
     if torch.cuda.is_available():
-        found += [f"cuda ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
+        found += [
+            f"cuda ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())
+        ]
     if torch.backends.mps.is_available():
         found.append("mps")
     if hasattr(torch, "xpu") and torch.xpu.is_available():

@@ -169,7 +169,7 @@ def _findings(parts: PartSet, looked: Looked) -> Findings:
         peak_16_bit=max(peaks, default=None),
         unreadable=[(part.name, seen.error) for part, seen in looked if seen.error is not None],
         duplicates=[_names(same) for same in duplicates],
-        leaks=[_names(same) for same in duplicates if has_splits and _crosses_test(same)],
+        leaks=[_names(same) for same in duplicates if _crosses_test(same)],
         contradictions=[_names(same) for same in duplicates if len({p.label for p in same}) > 1],
         shared_groups=shared,
         n_sharing=sum(part.group in shared for part in tested),

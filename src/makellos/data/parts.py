@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -170,23 +171,21 @@ def _one_spelling(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 def _folder(root: Path) -> PartSet:
-    folders = [entry for entry in root.iterdir() if _is_listed(entry.name) and entry.is_dir()]
-    by_kind = {folder: folder.name.casefold() for folder in sorted(folders)}
+    entries = sorted(entry for entry in root.iterdir() if _is_listed(entry.name))
+    by_kind = {entry: entry.name.casefold() for entry in entries if entry.is_dir()}
     masks = _mask_index(folder for folder, kind in by_kind.items() if kind == _MASKS)
-    if {"train", "test"} & set(by_kind.values()):
-        parts = _mvtec(root, by_kind, masks)
+    kinds = {folder: kind for folder, kind in by_kind.items() if kind != _MASKS}
+    if {"train", "test"} & set(kinds.values()):
+        parts = _mvtec(root, kinds, masks)
         return PartSet(root=root, layout="MVTec AD", parts=_sorted(parts))
-    pictures = [
-        path for path in walk_pictures(root) if path.relative_to(root).parts[0].casefold() != _MASKS
-    ]
-    kinds = {path.relative_to(root).parts[0] if path.parent != root else "" for path in pictures}
-    named = (_CLASS_GOOD | _CLASS_DEFECTIVE) & set(by_kind.values())
-    if named or (len(kinds) > 1 and "" not in kinds):
-        inside = (path for path in pictures if path.parent != root)
-        parts = (_labelled(path, root, root, masks) for path in inside)
+    loose = [entry for entry in entries if entry not in by_kind and _is_picture(entry)]
+    inside = {folder: pictures for folder in kinds if (pictures := walk_pictures(folder))}
+    named = (_CLASS_GOOD | _CLASS_DEFECTIVE) & set(kinds.values())
+    if named or (len(inside) > 1 and not loose):
+        parts = (_labelled(path, root, root, masks) for path in chain(*inside.values()))
         return PartSet(root=root, layout="class folders", parts=_sorted(parts))
-    flat = (Part(path=path, name=path.relative_to(root).as_posix()) for path in pictures)
-    return PartSet(root=root, layout="flat folder", parts=tuple(flat))
+    flat = (_labelled(path, path.parent, root, masks) for path in chain(loose, *inside.values()))
+    return PartSet(root=root, layout="flat folder", parts=_sorted(flat))
 
 
 def _sorted(parts: Iterable[Part]) -> tuple[Part, ...]:
@@ -194,8 +193,7 @@ def _sorted(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 def _mvtec(root: Path, by_kind: Mapping[Path, str], masks: dict[str, Path]) -> Iterator[Part]:
-    # Tested parts first: where two splits have a picture of the same name, the mask
-    # is that of the tested one.
+    # Tested parts first: where two splits have a picture of the same name, the mask is theirs.
     for folder, kind in sorted(by_kind.items(), key=lambda item: item[1] != "test"):
         split = _SPLITS.get(kind)
         if split is None:
@@ -231,9 +229,8 @@ def _mask_index(folders: Iterable[Path]) -> dict[str, Path]:
             key=lambda path: (not path.stem.endswith("_mask"), path.suffix != ".png"),
         )
         for path in found:
-            below = path.relative_to(folder)
-            name = below.with_name(below.stem.removesuffix("_mask"))
-            index.setdefault(name.as_posix().casefold(), path)
+            below = path.relative_to(folder).with_suffix("").as_posix()
+            index.setdefault(below.removesuffix("_mask").casefold(), path)
     return index
 
 

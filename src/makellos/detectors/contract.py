@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from makellos.data.parts import Part
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError, InputError, NotFittedError, suggest
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.preprocessing import Preprocessing
 
 __all__ = ["Detector", "Graph", "Parameter", "Progress", "detector_class", "detectors", "register"]
 
-Progress = Callable[[str, int, int], None]
 Value = int | float | str | bool
 
 
@@ -113,7 +113,7 @@ class Detector(ABC):
             )
         for learned in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, learned)
-        self._learn(parts, progress or (lambda what, done, total: None))
+        self._learn(parts, progress or no_progress)
         return self
 
     def cross_fit(
@@ -124,7 +124,7 @@ class Detector(ABC):
         `folds` (n,) numbers the fold of each part from 0. Detectors that can share work between
         folds override this; here each fold costs a fit of its own. Raises as `fit` does.
         """
-        report = progress or (lambda what, done, total: None)
+        report = progress or no_progress
         graphs = []
         for fold in range(max(folds) + 1):
             rest = [part for part, number in zip(parts, folds, strict=True) if number != fold]
@@ -138,7 +138,9 @@ class Detector(ABC):
     def graph(self) -> Graph:
         """Return the fitted detector as a graph; raises `NotFittedError` before `fit`."""
         if not any(name.endswith("_") for name in vars(self)):
-            raise NotFittedError(f"This {self.name} has learned nothing yet. Call fit(parts) first.")
+            raise NotFittedError(
+                f"This {self.name} has learned nothing yet. Call fit(parts) first."
+            )
         return self._build_graph()
 
     @abstractmethod
@@ -193,7 +195,11 @@ def detector_class(name: str) -> type[Detector]:
 
 
 def make_detector(
-    name: str, *, preset: str = "balanced", parameters: Mapping[str, Any] | None = None, seed: int = 0
+    name: str,
+    *,
+    preset: str = "balanced",
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 0,
 ) -> Detector:
     """Return a detector with a preset's parameters, overridden by `parameters`.
 
@@ -210,7 +216,9 @@ def make_detector(
         values["seed"] = seed
     for key, value in (parameters or {}).items():
         if key not in cls.parameters:
-            raise ConfigurationError(f"{name} has no parameter {key!r}. {suggest(key, cls.parameters)}")
+            raise ConfigurationError(
+                f"{name} has no parameter {key!r}. {suggest(key, cls.parameters)}"
+            )
         values[key] = _value(name, key, value, cls.parameters[key])
     return cls(**values)
 

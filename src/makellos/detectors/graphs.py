@@ -55,7 +55,7 @@ class GraphBuilder:
         """Average over size×size neighbours of N×C×h×w; borders count what is there."""
         if size == 1:
             return x
-        attributes = {
+        attributes: dict[str, Attribute] = {
             "kernel_shape": [size, size],
             "pads": [size // 2] * 4,
             "strides": [1, 1],
@@ -111,7 +111,7 @@ class GraphBuilder:
         return self.add("Reshape", tiled, self.shape(0, -1, height * factor, width * factor))
 
     def finish(self, anomaly_map: str, height: int, width: int) -> bytes:
-        """Make N×1×height×width the only output ``anomaly_map`` N×height×width; return the graph."""
+        """Return the graph with N×1×height×width as its only output, ``anomaly_map`` N×height×width."""
         onnx = self._onnx
         shape = self.shape(0, height, width)
         node = onnx.helper.make_node("Reshape", [anomaly_map, shape], ["anomaly_map"])

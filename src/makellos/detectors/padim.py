@@ -34,7 +34,8 @@ class PaDiM(Detector):
             default="", meaning="Local file of the backbone's weights; empty: its own source."
         ),
         "layers": Parameter(
-            default="", meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's."
+            default="",
+            meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
         ),
         "image_size": Parameter(
             default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
@@ -77,9 +78,7 @@ class PaDiM(Detector):
         self.seed = seed
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
-        size = choose_size(
-            parts, image_size=self.image_size, max_image_size=self.max_image_size
-        )
+        size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
         self.embedder_ = PatchEmbedder.load(
             size, backbone=self.backbone, weights=self.weights, layers=self.layers, patch_size=1
         )

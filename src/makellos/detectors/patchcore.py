@@ -39,7 +39,8 @@ class PatchCore(Detector):
             default="", meaning="Local file of the backbone's weights; empty: its own source."
         ),
         "layers": Parameter(
-            default="", meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's."
+            default="",
+            meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
         ),
         "image_size": Parameter(
             default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
@@ -102,9 +103,7 @@ class PatchCore(Detector):
         return [self._graph_of(self.bank_folds_, without=fold) for fold in range(max(folds) + 1)]
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
-        size = choose_size(
-            parts, image_size=self.image_size, max_image_size=self.max_image_size
-        )
+        size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
         self.embedder_ = PatchEmbedder.load(
             size,
             backbone=self.backbone,
@@ -121,10 +120,9 @@ class PatchCore(Detector):
         for layer, drawn in enumerate(candidates):
             mean, scale = drawn.mean(0), drawn.std(0)
             scale = scale + 1e-3 * float(scale.mean()) + 1e-12
-            drawn -= mean
-            drawn /= scale
-            kept = self._choose(drawn, folds[owners[layer]], layer, len(parts), progress)
-            bank = drawn[kept].astype(np.float16)
+            points = (drawn - mean) / scale
+            kept = self._choose(points, folds[owners[layer]], layer, len(parts), progress)
+            bank = points[kept].astype(np.float16)
             self.means_.append(mean)
             self.scales_.append(scale)
             self.memory_banks_.append(bank)
@@ -169,7 +167,10 @@ class PatchCore(Detector):
             min(h * w, max(1, _CANDIDATE_BYTES // (4 * channels * len(parts))))
             for channels, h, w in shapes
         ]
-        drawn = [np.empty((len(parts) * k, s[0]), np.float32) for k, s in zip(quotas, shapes, strict=True)]
+        drawn = [
+            np.empty((len(parts) * k, s[0]), np.float32)
+            for k, s in zip(quotas, shapes, strict=True)
+        ]
         owners = [np.repeat(np.arange(len(parts)), k) for k in quotas]
         step = max(1, len(parts) // _SCALE_PARTS)
         probes = []

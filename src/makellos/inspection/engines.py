@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -75,11 +76,18 @@ def open_engine(
 
     `graph` is an ONNX file or its bytes, `shape` the picture's C, H, W, `workers` how many threads
     will run it at once (1: all cores serve one picture). Raises `ConfigurationError` for an engine
-    that this machine does not have and `ModelFileError` for a graph that cannot be compiled.
+    that this machine does not have and for no worker, `ModelFileError` for a graph that cannot be
+    compiled or does not take such pictures.
     """
+    if workers < 1:
+        raise ConfigurationError(
+            f"There are {workers} workers; accepted is a number of at least 1."
+        )
     if choice not in available_engines():
         known = [str(engine) for engine in available_engines()]
-        raise ConfigurationError(f"This machine has no engine {choice}. {suggest(str(choice), known)}")
+        raise ConfigurationError(
+            f"This machine has no engine {choice}. {suggest(str(choice), known)}"
+        )
     opener = _OpenVinoEngine if choice.runtime == "openvino" else _OnnxRuntimeEngine
     try:
         return opener(graph, choice, shape, workers)
@@ -97,6 +105,16 @@ class _OpenVinoEngine:
     ) -> None:
         core = _openvino_core()
         model = core.read_model(str(graph) if isinstance(graph, Path) else graph)
+        _check_inputs(
+            [
+                [size.get_length() if size.is_static else None for size in node.partial_shape]
+                for node in model.inputs
+            ],
+            [node.element_type.get_type_name() for node in model.inputs],
+            shape,
+        )
+        # Compiling adds inner names to those of the graph's outputs, and shuffles them.
+        self._names = [output.get_any_name() for output in model.outputs]
         model.reshape({model.inputs[0]: [1, *shape]})
         settings = {
             "INFERENCE_PRECISION_HINT": choice.precision,
@@ -105,7 +123,6 @@ class _OpenVinoEngine:
         }
         self.choice = choice
         self._compiled = core.compile_model(model, "CPU", settings)
-        self._names = [output.get_any_name() for output in self._compiled.outputs]
         self._requests = threading.local()
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
@@ -129,7 +146,6 @@ class _OnnxRuntimeEngine:
     ) -> None:
         import onnxruntime
 
-        del shape  # the batch brings its own
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // workers)
         options.log_severity_level = 3
@@ -143,12 +159,37 @@ class _OnnxRuntimeEngine:
         except Exception as error:
             # ONNX Runtime's errors share no base class below Exception.
             raise RuntimeError(str(error)) from error
-        self._input = self._session.get_inputs()[0].name
+        inputs = self._session.get_inputs()
+        _check_inputs(
+            [[size if isinstance(size, int) else None for size in node.shape] for node in inputs],
+            ["f32" if node.type == "tensor(float)" else node.type for node in inputs],
+            shape,
+        )
+        self._input = inputs[0].name
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        rows = [self._session.run(self._names, {self._input: batch[i : i + 1]}) for i in range(len(batch))]
-        return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)}
+        rows = [
+            self._session.run(self._names, {self._input: batch[i : i + 1]})
+            for i in range(len(batch))
+        ]
+        return {
+            name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)
+        }
+
+
+def _check_inputs(
+    sizes: Sequence[Sequence[int | None]], types: Sequence[str], shape: tuple[int, int, int]
+) -> None:
+    """Raise unless the one input takes float32 batches 1×C×H×W; None is a size left open."""
+    wanted = (1, *shape)
+    fits = (
+        types == ["f32"]
+        and len(sizes[0]) == len(wanted)
+        and all(size in (None, expected) for size, expected in zip(sizes[0], wanted, strict=True))
+    )
+    if not fits:
+        raise ValueError(f"its inputs are {list(zip(types, sizes, strict=True))}, not f32 {wanted}")
 
 
 @cache

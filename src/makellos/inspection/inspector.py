@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from makellos.calibration import Calibration
 from makellos.data.pictures import Picture, read_picture
-from makellos.errors import InputError, MakellosError, MissingRuntimeError
+from makellos.errors import InputError, MissingRuntimeError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.manifest import Manifest
@@ -23,7 +24,7 @@ from makellos.inspection.model_file import GRAPH, ModelFile, read_model
 from makellos.inspection.preprocessing import Preprocessing
 from makellos.inspection.regions import Region, find_regions
 
-__all__ = ["Inspection", "Inspector", "Scorer", "UNREADABLE"]
+__all__ = ["UNREADABLE", "Inspection", "Inspector", "Scorer"]
 
 UNREADABLE = "unreadable"
 
@@ -74,12 +75,21 @@ class Scorer:
         self.aggregation = aggregation
 
     def __call__(self, picture: Picture) -> tuple[float, NDArray[np.float32] | None]:
-        """Return the score of a picture, and its map h×w where the detector makes one."""
+        """Return the score of a picture, and its map h×w where the detector makes one.
+
+        Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
+        """
         outputs = self.engine.run(self.preprocessing(picture))
-        if "anomaly_map" not in outputs:
-            return float(outputs["score"].reshape(-1)[0]), None
-        anomaly_map = outputs["anomaly_map"][0]
-        return self.aggregation(anomaly_map), anomaly_map
+        maps, scores = outputs.get("anomaly_map"), outputs.get("score")
+        if maps is not None and maps.ndim == 3 and len(maps) == 1 and maps.size:
+            return self.aggregation(maps[0]), maps[0]
+        if maps is None and scores is not None and scores.size == 1:
+            return float(scores.reshape(-1)[0]), None
+        shapes = {name: values.shape for name, values in outputs.items()}
+        raise ModelFileError(
+            f"The graph gives {shapes} for one picture; needed is anomaly_map (1, h, w), or one "
+            "score. Fit the model again."
+        )
 
 
 class Inspector:
@@ -89,7 +99,7 @@ class Inspector:
     model's own runtime and precision. One inspector may be used from several threads.
 
     Raises `ModelFileError` for a model that cannot be trusted, `MissingRuntimeError` for one whose
-    runtime is not installed.
+    runtime is not installed, `ConfigurationError` for fewer than 1 worker.
     """
 
     def __init__(
@@ -127,16 +137,21 @@ class Inspector:
     def inspect(self, part: Path | str | Picture, *, name: str | None = None) -> Inspection:
         """Inspect one picture file or decoded picture (H×W or H×W×3 RGB, uint8 or uint16).
 
-        A file that cannot be read gives the verdict ``unreadable`` and its reason, no exception.
+        A file that cannot be read, and a part that the detector gives no finite score, have the
+        verdict ``unreadable`` and its reason; nothing is raised for them.
         """
         started = time.perf_counter()
         label = name or (str(part) if isinstance(part, Path | str) else "array")
         try:
             picture = read_picture(Path(part)) if isinstance(part, Path | str) else _checked(part)
         except InputError as error:
-            spent = (time.perf_counter() - started) * 1e3
-            return Inspection(label, UNREADABLE, milliseconds=spent, error=str(error))
+            return _unreadable(label, started, str(error))
         score, anomaly_map = self.scorer(picture)
+        if not math.isfinite(score):
+            reason = (
+                f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
+            )
+            return _unreadable(label, started, reason)
         height, width = picture.shape[:2]
         regions: tuple[Region, ...] = ()
         if anomaly_map is not None:
@@ -156,7 +171,7 @@ class Inspector:
     def inspect_many(self, parts: Iterable[Path | str]) -> Iterator[Inspection]:
         """Inspect many files, in their order; decoding runs beside inference.
 
-        An error in one part costs that part alone.
+        An error in one part costs that part alone: it is ``unreadable``.
         """
         if self.workers == 1:
             yield from (self._guarded(part) for part in parts)
@@ -172,10 +187,12 @@ class Inspector:
                 yield waiting.popleft().result()
 
     def _guarded(self, part: Path | str) -> Inspection:
+        started = time.perf_counter()
         try:
             return self.inspect(part)
-        except (MakellosError, MemoryError, RuntimeError) as error:
-            return Inspection(str(part), UNREADABLE, error=f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001
+            # Runtimes and codecs have errors of their own kinds; none may stop the other parts.
+            return _unreadable(str(part), started, f"{type(error).__name__}: {error}")
 
 
 def choose_engine(released: EngineChoice) -> EngineChoice:
@@ -189,6 +206,11 @@ def choose_engine(released: EngineChoice) -> EngineChoice:
         return released
     exact = [choice for choice in available if choice.precision == "f32"]
     return exact[0] if exact else available[0]
+
+
+def _unreadable(name: str, started: float, reason: str) -> Inspection:
+    spent = (time.perf_counter() - started) * 1e3
+    return Inspection(name, UNREADABLE, milliseconds=spent, error=reason)
 
 
 def _checked(picture: Picture) -> Picture:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from makellos.calibration import Calibration
+from makellos.calibration import Calibration, Verdict
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.preprocessing import Preprocessing
@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DetectorRecord(_Record):
@@ -49,6 +49,13 @@ class CalibrationRecord(_Record):
     tolerance: float = Field(default=0.0, ge=0)
     method: Literal["held out", "cross-fitted", "split val", "new good parts"]
 
+    @model_validator(mode="after")
+    def _one_entry_per_part(self) -> Self:
+        for name, values in {"map_maxima": self.map_maxima, "groups": self.groups}.items():
+            if values is not None and len(values) != len(self.scores):
+                raise ValueError(f"{len(self.scores)} scores have {len(values)} {name}")
+        return self
+
     def calibration(self) -> Calibration:
         """Return the calibration of scores."""
         return self._of(self.scores)
@@ -79,7 +86,7 @@ class GoldenRecord(_Record):
 
     file: str
     score: float
-    verdict: str
+    verdict: Verdict
 
 
 class MemberRecord(_Record):

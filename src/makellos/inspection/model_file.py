@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import cv2
-import numpy as np
 from pydantic import ValidationError
 
-from makellos.data.pictures import Picture
-from makellos.errors import ModelFileError
+from makellos.data.pictures import Picture, decode_picture
+from makellos.errors import InputError, ModelFileError, StorageError
 from makellos.inspection.manifest import FORMAT_VERSION, Manifest
 
 __all__ = ["GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model"]
@@ -26,7 +25,13 @@ MANIFEST, GRAPH, WEIGHTS = "manifest.json", "graph.onnx", "weights.safetensors"
 _KNOWN = re.compile(r"manifest\.json|graph\.onnx|weights\.safetensors|golden/[0-9]{2}\.png")
 _MAX_BYTES = {MANIFEST: 64 << 20, GRAPH: 256 << 20, WEIGHTS: 8 << 30}
 _MAX_GOLDEN = 64 << 20
+_ENCRYPTED = 0x1
 _CHUNK = 1 << 20
+# What the zip reader raises for files that are damaged, or made to break readers.
+_BROKEN = (
+    *(zipfile.BadZipFile, struct.error, EOFError, OSError, KeyError, IndexError, ValueError),
+    *(NotImplementedError, RuntimeError),
+)
 
 
 @dataclass(frozen=True)
@@ -40,26 +45,44 @@ class ModelFile:
     def unpacked(self) -> Iterator[Path]:
         """Give a folder with graph and weights, hash-checked; it is gone afterwards.
 
-        Raises `ModelFileError` when a member does not have the hash that the manifest says.
+        Raises `ModelFileError` when a member does not have the hash that the manifest says,
+        `StorageError` when the folder for temporary files cannot hold them.
         """
-        with TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
-            with zipfile.ZipFile(self.path) as archive:
-                for member in self.manifest.members:
-                    if member in (GRAPH, WEIGHTS):
+        with ExitStack() as stack:
+            try:
+                folder = Path(
+                    stack.enter_context(
+                        TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True)
+                    )
+                )
+                for member in (GRAPH, WEIGHTS):
+                    if member in self.manifest.members:
                         with (folder / member).open("wb") as target:
-                            for chunk in _checked_chunks(archive, member, self):
-                                target.write(chunk)
+                            target.writelines(_checked_chunks(self, member))
+            except OSError as error:
+                raise StorageError(
+                    f"{self.path} cannot be unpacked into the folder for temporary files: "
+                    f"{error.strerror}. Make room there, or name another folder in the variable "
+                    "TMPDIR (Windows: TEMP)."
+                ) from error
             yield folder
 
+    def read(self, member: str) -> bytes:
+        """Return one member, hash-checked.
+
+        Raises `ModelFileError` when it is missing or does not have the hash of the manifest.
+        """
+        return b"".join(_checked_chunks(self, member))
+
     def golden_picture(self, file: str) -> Picture:
-        """Return a golden part's picture at the graph's size."""
-        with zipfile.ZipFile(self.path) as archive:
-            encoded = b"".join(_checked_chunks(archive, file, self))
-        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-        if picture is None:
-            raise ModelFileError(f"{self.path}: {file} is no picture. Fit the model again.")
-        return picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        """Return a golden part's picture at the graph's size.
+
+        Raises `ModelFileError` when it is missing, damaged or no picture.
+        """
+        try:
+            return decode_picture(self.read(file), file)
+        except InputError as error:
+            raise ModelFileError(f"{self.path}: {error} Or fit the model again.") from error
 
 
 def read_model(path: Path) -> ModelFile:
@@ -75,14 +98,14 @@ def read_model(path: Path) -> ModelFile:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
             manifest = _manifest(archive.read(MANIFEST), path)
-            listed, present = {MANIFEST, *manifest.members}, set(archive.namelist())
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            names = archive.namelist()
+    except PermissionError as error:
+        raise ModelFileError(f"{path} may not be read. Ask for the right to read it.") from error
+    except _BROKEN as error:
         raise ModelFileError(
             f"{path} is no model file, or a damaged one ({error}). Copy it again, or fit again."
         ) from error
-    if listed != present:
-        odd = ", ".join(sorted(listed ^ present))
-        raise ModelFileError(f"{path}: members and manifest disagree about {odd}. Fit again.")
+    _check_names(names, manifest, path)
     return ModelFile(path, manifest)
 
 
@@ -91,17 +114,37 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     if len(set(names)) != len(names):
         raise ModelFileError(f"{path} holds a member twice. Do not use it; fit again.")
     for member in archive.infolist():
-        if not _KNOWN.fullmatch(member.filename):
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
             raise ModelFileError(
-                f"{path} holds {member.filename!r}, which no model has. Do not use it; fit again."
+                f"{path}: {member.filename!r} is compressed or encrypted, as in no model. "
+                "Copy it again without packing it anew, or fit again."
             )
         if member.file_size > _MAX_BYTES.get(member.filename, _MAX_GOLDEN):
             raise ModelFileError(
-                f"{path}: {member.filename} claims {member.file_size:,} bytes, more than any model "
-                "has. Do not use it; fit again."
+                f"{path}: {member.filename!r} claims {member.file_size:,} bytes, more than any "
+                "model has. Do not use it; fit again."
             )
     if MANIFEST not in names:
         raise ModelFileError(f"{path} is a zip without {MANIFEST}, so no model. Fit again.")
+
+
+def _check_names(names: Sequence[str], manifest: Manifest, path: Path) -> None:
+    """Raise unless the members are those of the manifest, known ones, and all that is needed.
+
+    It comes after the manifest, for a newer format may have other members.
+    """
+    for name in names:
+        if not _KNOWN.fullmatch(name):
+            raise ModelFileError(
+                f"{path} holds {name!r}, which no model has. Do not use it; fit again."
+            )
+    needed = {MANIFEST, *manifest.members, *(part.file for part in manifest.golden)}
+    if manifest.detector.runtime == "graph":
+        needed |= {GRAPH, WEIGHTS}
+    listed = {MANIFEST, *manifest.members}
+    odd = ", ".join(sorted((set(names) ^ listed) | (needed - listed)))
+    if odd:
+        raise ModelFileError(f"{path}: members and manifest disagree about {odd}. Fit again.")
 
 
 def _manifest(raw: bytes, path: Path) -> Manifest:
@@ -125,23 +168,25 @@ def _manifest(raw: bytes, path: Path) -> Manifest:
         ) from error
 
 
-def _checked_chunks(archive: zipfile.ZipFile, member: str, model: ModelFile) -> Iterator[bytes]:
+def _checked_chunks(model: ModelFile, member: str) -> Iterator[bytes]:
     record = model.manifest.members.get(member)
     if record is None:
         raise ModelFileError(f"{model.path} has no {member}. Fit again.")
     digest, size = hashlib.sha256(), 0
     try:
-        with archive.open(member) as stream:
+        with zipfile.ZipFile(model.path) as archive, archive.open(member) as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
                 if size > record.size:
                     break
                 yield chunk
-    except (zipfile.BadZipFile, EOFError, OSError, KeyError) as error:
-        raise ModelFileError(f"{model.path}: {member} is damaged ({error}). Copy it again.") from error
+    except _BROKEN as error:
+        raise ModelFileError(
+            f"{model.path}: {member} is damaged ({error}). Copy it again."
+        ) from error
     if size != record.size or digest.hexdigest() != record.sha256:
         raise ModelFileError(
-            f"{model.path}: {member} does not have the SHA-256 of the manifest. The file is damaged "
-            "or was changed; copy it again or fit again."
+            f"{model.path}: {member} does not have the SHA-256 of the manifest. The file is "
+            "damaged or was changed; copy it again or fit again."
         )

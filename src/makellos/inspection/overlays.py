@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from makellos.data.pictures import Picture, full_scale
 from makellos.errors import StorageError
 from makellos.inspection.inspector import Inspection
-from makellos.inspection.regions import damage_mask, resize_map
+from makellos.inspection.regions import Region, damage_mask, resize_map
 
 __all__ = ["draw_overlay", "write_picture"]
 
 _COLORS = {"ok": (46, 160, 100), "look_again": (214, 148, 12), "reject": (214, 40, 40)}
 _TITLES = {"ok": "ok", "look_again": "look again", "reject": "reject"}
 _OPACITY = 0.6
+_BAND = 256  # rows blended at once, to bound the memory that large pictures take
 _DISPLAY_SIDE = 480  # small pictures are enlarged to this, so that outline and text stay readable
 
 
@@ -51,7 +52,7 @@ def draw_overlay(
         cv2.drawContours(canvas, outlines, -1, (255, 255, 255), line + 1, cv2.LINE_AA)
         cv2.drawContours(canvas, outlines, -1, (214, 40, 40), line, cv2.LINE_AA)
         for region in inspection.regions:
-            _draw_box(canvas, region.x, region.y, region.width, region.height, factor, line)
+            _draw_box(canvas, region, factor, line)
     if caption and inspection.score is not None:
         _write_caption(canvas, inspection, color)
     return canvas
@@ -60,7 +61,10 @@ def draw_overlay(
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write an RGB or gray uint8 picture, in the format that the suffix says."""
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, encoded = cv2.imencode(path.suffix, pixels)
+    try:
+        done, encoded = cv2.imencode(path.suffix, pixels)
+    except cv2.error:  # an unknown suffix
+        done = False
     if not done:
         raise StorageError(f"{path} could not be encoded. Use .png, .jpg or .webp.")
     try:
@@ -71,12 +75,9 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
 
 
 def _as_rgb(picture: Picture, white_level: int | None) -> NDArray[np.uint8]:
-    if picture.dtype == np.uint8:
-        eight = picture.copy()
-    else:
-        scale = 255.0 / full_scale(picture, white_level)
-        eight = np.clip(picture * scale, 0, 255).astype(np.uint8)
-    return cv2.cvtColor(eight, cv2.COLOR_GRAY2RGB) if eight.ndim == 2 else eight
+    levels = np.arange(np.iinfo(picture.dtype).max + 1) / full_scale(picture, white_level)
+    eight: NDArray[np.uint8] = np.minimum(255 * levels, 255).round().astype(np.uint8)[picture]
+    return np.dstack([eight] * 3) if eight.ndim == 2 else eight
 
 
 def _blend(
@@ -84,21 +85,23 @@ def _blend(
 ) -> NDArray[np.uint8]:
     height, width = canvas.shape[:2]
     full = resize_map(anomaly_map, height, width)
-    heat = np.clip(full / max(map_threshold, 1e-12) - 0.5, 0.0, 1.0)
-    # The darkest third of the colour map would dirty the part instead of lighting it up.
-    shades = (85 + 170 * heat).astype(np.uint8)
-    colors = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    opacity = (_OPACITY * np.minimum(1.0, 1.6 * heat))[..., np.newaxis]
-    blended: NDArray[np.uint8] = (canvas * (1 - opacity) + colors * opacity).astype(np.uint8)
+    blended = np.empty_like(canvas)
+    for top in range(0, height, _BAND):
+        rows = slice(top, top + _BAND)
+        heat = np.clip(full[rows] / max(map_threshold, 1e-12) - 0.5, 0.0, 1.0)
+        # The darkest third of the colour map would dirty the part instead of lighting it up.
+        shades = (85 + 170 * heat).astype(np.uint8)
+        colors = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+        opacity = (_OPACITY * np.minimum(1.0, 1.6 * heat))[..., np.newaxis]
+        blended[rows] = canvas[rows] * (1 - opacity) + colors * opacity
     return blended
 
 
-def _draw_box(
-    canvas: NDArray[np.uint8], x: int, y: int, w: int, h: int, factor: int, line: int
-) -> None:
+def _draw_box(canvas: NDArray[np.uint8], region: Region, factor: int, line: int) -> None:
     pad = 3 * line
-    start = (max(0, x * factor - pad), max(0, y * factor - pad))
-    end = ((x + w) * factor + pad, (y + h) * factor + pad)
+    start = (max(0, region.x * factor - pad), max(0, region.y * factor - pad))
+    right, bottom = region.x + region.width, region.y + region.height
+    end = (right * factor + pad, bottom * factor + pad)
     cv2.rectangle(canvas, start, end, (255, 255, 255), line, cv2.LINE_AA)
 
 
@@ -106,7 +109,9 @@ def _write_caption(
     canvas: NDArray[np.uint8], inspection: Inspection, color: tuple[int, int, int]
 ) -> None:
     scale = max(0.5, max(canvas.shape[:2]) / 1000)
-    text = f"{_TITLES[inspection.verdict]}   score {inspection.score:.3g}   p {inspection.p_value:.3g}"
+    text = (
+        f"{_TITLES[inspection.verdict]}   score {inspection.score:.3g}   p {inspection.p_value:.3g}"
+    )
     weight = max(1, round(1.6 * scale))
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
     pad = round(height * 0.6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +17,15 @@ __all__ = ["Preprocessing"]
 class Preprocessing(BaseModel):
     """Say how a picture becomes a graph's input: channels × height × width, float32 in [0, 1].
 
-    Pictures are stretched to the size, by area averaging when they shrink and bilinearly when they
-    grow. `white_level` is the value of white in 16 bit pictures of fewer bits.
+    Pictures are stretched to the size, by area averaging along the axes that shrink and bilinearly
+    along those that grow. `white_level` is the value of white in 16 bit pictures of fewer bits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     height: int = Field(ge=16, le=16384)
     width: int = Field(ge=16, le=16384)
-    channels: int = Field(default=3)
+    channels: Literal[1, 3] = 3
     white_level: int | None = Field(default=None, ge=1, le=65535)
 
     @property
@@ -34,11 +36,14 @@ class Preprocessing(BaseModel):
     def resize(self, picture: Picture) -> Picture:
         """Return the picture, H×W or H×W×3, at the graph's size, in the depth it came in."""
         height, width = picture.shape[:2]
-        if (height, width) == (self.height, self.width):
-            return picture
-        shrinks = height * width > self.height * self.width
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized: Picture = cv2.resize(picture, (self.width, self.height), interpolation=method)
+        # INTER_AREA averages only where neither axis grows; with one that does, it picks pixels.
+        shrunk = (min(width, self.width), min(height, self.height))
+        resized: Picture = picture
+        if shrunk != (width, height):
+            resized = cv2.resize(resized, shrunk, interpolation=cv2.INTER_AREA)
+        if shrunk != (self.width, self.height):
+            size = (self.width, self.height)
+            resized = cv2.resize(resized, size, interpolation=cv2.INTER_LINEAR)
         return resized
 
     def __call__(self, picture: Picture) -> NDArray[np.float32]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from makellos.calibration import Calibration
 from makellos.data.pictures import Picture
 from makellos.detectors import Graph
 from makellos.inspection.engines import EngineChoice, available_engines, open_engine
@@ -29,39 +28,34 @@ class Parity:
         ours = np.array(self.scores[reference])
         return max(float(np.abs(np.array(values) - ours).max()) for values in self.scores.values())
 
-    def settle(self, reference: EngineChoice, calibration: Calibration) -> Calibration | None:
-        """Return the calibration with the smallest tolerance under which no golden verdict differs.
+    def settle(self, reference: EngineChoice, threshold: float) -> float | None:
+        """Return the smallest tolerance above `threshold` under which no golden verdict differs.
 
         A golden part may lie on the threshold itself, and rounding alone would then decide. The
         threshold is raised past such a part, which keeps the false-alarm promise; by at most the
         largest difference between engines. None where that is not enough.
         """
         every = [score for scores in self.scores.values() for score in scores]
-        exact = replace(calibration, tolerance=0.0).threshold
-        margin = 1e-6 * max(1.0, abs(exact))
-        raises = sorted({0.0, *(score - exact + margin for score in every if score > exact)})
-        for tolerance in raises:
+        margin = 1e-6 * max(1.0, abs(threshold))
+        raises = {0.0, *(score - threshold + margin for score in every if score > threshold)}
+        for tolerance in sorted(raises):
             if tolerance > self.difference(reference) + margin:
                 return None
-            settled = replace(calibration, tolerance=tolerance)
-            if not any(self.flips(reference, settled).values()):
-                return settled
+            if not any(self.flips(reference, threshold + tolerance).values()):
+                return tolerance
         return None
 
-    def flips(self, reference: EngineChoice, calibration: Calibration) -> dict[EngineChoice, int]:
-        """Return per engine how many golden parts are rejected in one engine and not in the other."""
-        expected = [calibration.verdict(score) == "reject" for score in self.scores[reference]]
+    def flips(self, reference: EngineChoice, threshold: float) -> dict[EngineChoice, int]:
+        """Return per engine how many golden parts only one of it and the reference rejects."""
+        expected = np.array(self.scores[reference]) > threshold
         return {
-            engine: sum(
-                (calibration.verdict(score) == "reject") != rejected
-                for score, rejected in zip(scores, expected, strict=True)
-            )
+            engine: int(np.count_nonzero((np.array(scores) > threshold) != expected))
             for engine, scores in self.scores.items()
         }
 
 
 def choose_golden(scores: Sequence[float], threshold: float) -> list[int]:
-    """Return indices of calibration parts: the nearest to the threshold and the farthest from it."""
+    """Return indices of calibration parts: those nearest to the threshold, then those farthest."""
     by_distance = np.argsort(np.abs(np.asarray(scores) - threshold), kind="stable")
     near, far = by_distance[:N_NEAR], by_distance[N_NEAR:][-N_FAR:]
     return [int(index) for index in (*near, *far)]

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from makellos.errors import ConfigurationError, StorageError
 from makellos.inspection.manifest import Manifest, MemberRecord
 from makellos.inspection.model_file import GRAPH, MANIFEST, WEIGHTS, ModelFile
 
-__all__ = ["check_target", "pack_graph", "rewrite_manifest", "write_model"]
+__all__ = ["assemble", "check_target", "pack_graph", "rewrite_manifest", "write_model"]
 
 SUFFIX = ".makellos"
 _INLINE_BYTES = 1024  # smaller constants, shapes above all, stay in the graph
@@ -38,18 +38,27 @@ class PackedGraph:
 
 def check_target(path: Path) -> None:
     """Raise before a long fit when `path` is no place for a model file."""
-    if path.suffix != SUFFIX:
-        raise ConfigurationError(f"{path} must end in {SUFFIX}, such as {path.with_suffix(SUFFIX)}.")
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder. Give the name of a file.")
-    if path.exists() and not zipfile.is_zipfile(path):
-        raise StorageError(f"{path} exists and is no model file; it is left alone. Choose another.")
     try:
+        if path.is_dir():
+            raise StorageError(
+                f"{path} is a folder. Give the name of a file, such as {path / ('model' + SUFFIX)}."
+            )
+        if path.suffix != SUFFIX:
+            right = path.with_suffix(SUFFIX)
+            raise ConfigurationError(f"{path} must end in {SUFFIX}, such as {right}.")
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise StorageError(
+                f"{path} exists and is no model file; it is left alone. Choose another name, or "
+                "remove it."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with _partial(path).open("wb"):
             pass
+        _partial(path).unlink()
     except OSError as error:
-        raise StorageError(f"{path.parent} cannot be written to: {error.strerror}.") from error
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}. Choose another folder or name."
+        ) from error
 
 
 def pack_graph(onnx_graph: bytes) -> PackedGraph:
@@ -74,7 +83,7 @@ def pack_graph(onnx_graph: bytes) -> PackedGraph:
     for name, tensor in moved.items():
         begin, end = header[name]["data_offsets"]
         tensor.ClearField("raw_data")
-        for field in ("float_data", "int32_data", "int64_data", "double_data"):
+        for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
             tensor.ClearField(field)
         tensor.data_location = onnx.TensorProto.EXTERNAL
         place = {"location": WEIGHTS, "offset": begin + 8 + header_size, "length": end - begin}
@@ -105,11 +114,12 @@ def member_records(members: Mapping[str, bytes]) -> dict[str, MemberRecord]:
 def write_model(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> None:
     """Write a model file in one step: at `path` there is the old file or the whole new one.
 
-    Raises `StorageError` when the disk says no; nothing is left behind then.
+    Raises `StorageError` when the disk says no; nothing is left behind then. A process that is
+    killed while it writes leaves a hidden ``.partial`` beside `path`.
     """
     complete = manifest.model_copy(update={"members": member_records(members)})
     text = complete.model_dump_json(indent=1).encode()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         with partial.open("wb") as stream:
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
@@ -119,21 +129,27 @@ def write_model(path: Path, manifest: Manifest, members: Mapping[str, bytes]) ->
             os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        raise StorageError(f"{path} could not be written: {error.strerror}.") from error
+        raise StorageError(
+            f"{path} could not be written: {error.strerror}. Make room there, or choose another "
+            "folder."
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def rewrite_manifest(model: ModelFile, manifest: Manifest, path: Path) -> None:
     """Write a model with the members of `model` and another manifest to `path`.
 
-    Members are carried over byte for byte and checked again on the way.
+    Members are carried over byte for byte and checked again on the way. Raises `ModelFileError`
+    when one is damaged, and what `check_target` and `write_model` raise.
     """
-    with zipfile.ZipFile(model.path) as archive:
-        members = {name: archive.read(name) for name in model.manifest.members}
-    if member_records(members) != model.manifest.members:
-        raise StorageError(f"{model.path} is damaged: a member's hash differs. Copy it again.")
-    write_model(path, manifest, members)
+    check_target(path)
+    write_model(path, manifest, {name: model.read(name) for name in model.manifest.members})
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def assemble(graph: PackedGraph, golden: Mapping[str, Picture]) -> dict[str, bytes]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from makellos.calibration import Calibration
 from makellos.data.parts import Part, find_parts, group_names
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import default_workers
@@ -38,7 +38,7 @@ def calibrate(
     *,
     false_alarms: float | None = None,
     output: Path | str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> CalibrationSummary:
     """Give a model another budget, or the scores of new good parts, and write it back.
 
@@ -46,7 +46,7 @@ def calibrate(
     ``val`` where it has one, else its good parts. None keeps the calibration parts. `output`
     leaves the model as it is and writes another. Raises `InputError` for parts that cannot be read.
     """
-    report = progress or (lambda what, done, total: None)
+    report = progress or no_progress
     read = read_model(Path(model))
     record = read.manifest.calibration
     asked = record.asked if false_alarms is None else false_alarms
@@ -74,7 +74,7 @@ def calibrate(
 
 
 def _measure(
-    model: Path, data: Path, record: CalibrationRecord, progress: Callable[[str, int, int], None]
+    model: Path, data: Path, record: CalibrationRecord, progress: Progress
 ) -> CalibrationRecord:
     found = find_parts(data)
     parts: tuple[Part, ...] = found.calibration() or found.good()

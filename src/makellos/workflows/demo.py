@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from makellos.data.progress import Progress, no_progress
 from makellos.data.synthetic import write_screws
 from makellos.errors import StorageError
 from makellos.workflows.evaluate import REPORT, evaluate
@@ -35,13 +35,13 @@ def demo(
     n_train: int = 120,
     size: int = 320,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> DemoResult:
     """Do the main job on rendered screws in `folder`; a folder of an earlier demo is replaced.
 
     Raises `StorageError` when `folder` holds something else.
     """
-    report = progress or (lambda what, done, total: None)
+    report = progress or no_progress
     _prepare(folder)
     screws, model = folder / "screws", folder / "screws.makellos"
     write_screws(
@@ -57,7 +57,7 @@ def demo(
         model,
         [screws / "test"],
         outputs=rows,
-        on_row=lambda row, done, total: report("inspecting", done, total),
+        on_row=lambda _, done, total: report("inspecting", done, total),
     )
     figures = evaluate(model, screws, output=folder, progress=report)
     return DemoResult(folder, folder / REPORT, fitted, figures)

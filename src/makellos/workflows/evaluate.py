@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part, find_parts
 from makellos.data.pictures import read_picture
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError
 from makellos.evaluation import (
     PixelMetrics,
@@ -55,7 +56,7 @@ def evaluate(
     *,
     output: Path | str | None = None,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Inspect labelled parts, return the figures, and write the report to the folder `output`.
 
@@ -63,7 +64,7 @@ def evaluate(
     splits. The figures are those of ``makellos evaluate --json``. Raises `InputError` when there
     is no labelled test part or a mask cannot be used, and as `Inspector` does.
     """
-    report = progress or (lambda what, done, total: None)
+    report = progress or no_progress
     found = find_parts(Path(data))
     parts = found.test()
     if not parts:
@@ -128,7 +129,7 @@ def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     if part.mask is None or part.is_good:
         return None
     marked = read_picture(part.mask) > 0
-    mask: NDArray[np.bool_] = marked if marked.ndim == 2 else marked.any(axis=2)
+    mask: NDArray[np.bool_] = np.asarray(marked if marked.ndim == 2 else marked.any(axis=2))
     if mask.shape != size:
         raise InputError(
             f"The mask {part.mask} is {mask.shape[1]}x{mask.shape[0]} and its picture "
@@ -137,9 +138,7 @@ def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _thumbnails(
-    inspector: Inspector, part: Part, inspection: Inspection
-) -> tuple[bytes, bytes]:
+def _thumbnails(inspector: Inspector, part: Part, inspection: Inspection) -> tuple[bytes, bytes]:
     picture = read_picture(part.path)
     threshold = inspector.map_threshold
     white = inspector.manifest.preprocessing.white_level
@@ -211,7 +210,9 @@ def _figures(
 def _by_size(tested: Sequence[_Tested], verdicts: Sequence[str]) -> list[dict[str, Any]]:
     sizes = [test.inspection.size or (0, 0) for test in tested]
     found = misses_by_size(
-        verdicts, [test.damaged_area for test in tested], [height * width for height, width in sizes]
+        verdicts,
+        [test.damaged_area for test in tested],
+        [height * width for height, width in sizes],
     )
     return [
         {
@@ -251,7 +252,9 @@ def _write_report(
         roc=None
         if roc is None
         else (roc.false_positive_rate.tolist(), roc.true_positive_rate.tolist()),
-        precision_recall=None if curve is None else (curve.recall.tolist(), curve.precision.tolist()),
+        precision_recall=None
+        if curve is None
+        else (curve.recall.tolist(), curve.precision.tolist()),
         provenance=_provenance(inspector),
         notes=[],
     )

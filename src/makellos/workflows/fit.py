@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,8 @@ from makellos.calibration import Calibration, parts_needed
 from makellos.data.checks import readable
 from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, read_picture
-from makellos.detectors import Detector, Graph, Progress, make_detector
+from makellos.data.progress import Progress, no_progress
+from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection.engines import (
     EngineChoice,
@@ -50,7 +51,16 @@ __all__ = ["FitSummary", "fit"]
 
 _FOLDS = 5
 _PLENTY = 5  # times the parts that the budget needs at least
-_LIBRARIES = ("makellos", "numpy", "onnx", "onnxruntime", "opencv-python-headless", "openvino", "torch", "timm")
+_LIBRARIES = (
+    "makellos",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "opencv-python-headless",
+    "openvino",
+    "torch",
+    "timm",
+)
 Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
 
 
@@ -123,7 +133,7 @@ def fit(
     replaced once the new one is whole.
     """
     started = time.perf_counter()
-    report = progress or (lambda what, done, total: None)
+    report = progress or no_progress
     target = Path(model)
     fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
     parts_needed(false_alarms)
@@ -134,11 +144,32 @@ def fit(
     folds = _fit(fitted, split, seed, white_level, report)
     graph = _with_white_level(fitted.graph(), white_level)
     release = _release(graph, folds, split, false_alarms, report)
-    choice, parity, calibration = release.choice, release.parity, release.calibration
     seconds = time.perf_counter() - started
-    manifest = Manifest(
+    training = TrainingRecord(
+        data=Path(data).name,
+        layout=parts.layout,
+        n_good=len(good) + len(calibration_parts),
+        n_learned=len(split.learn),
+        fingerprint=fingerprint([*good, *calibration_parts]),
+        skipped=skipped,
+        seed=seed,
+        fit_seconds=round(seconds, 2),
+    )
+    manifest = _manifest(fitted, graph, split, release, training)
+    report("writing the model", 0, 1)
+    write_model(target, manifest, assemble(pack_graph(graph.onnx), release.golden))
+    report("writing the model", 1, 1)
+    return _summary(target, manifest, time.perf_counter() - started)
+
+
+def _manifest(
+    detector: Detector, graph: Graph, split: _Split, release: _Release, training: TrainingRecord
+) -> Manifest:
+    choice, parity, calibration = release.choice, release.parity, release.calibration
+    reference = np.array(parity.scores[choice])
+    return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        detector=DetectorRecord(name=fitted.name, parameters=fitted.get_parameters()),
+        detector=DetectorRecord(name=detector.name, parameters=detector.get_parameters()),
         preprocessing=graph.preprocessing,
         aggregation=graph.aggregation,
         engine=EngineRecord(runtime=choice.runtime, precision=choice.precision),
@@ -146,47 +177,39 @@ def fit(
             scores=calibration.scores.tolist(),
             map_maxima=release.map_maxima,
             groups=_groups(split.calibrate),
-            asked=false_alarms,
+            asked=calibration.asked,
             tolerance=calibration.tolerance,
             method=split.method,
         ),
-        training=TrainingRecord(
-            data=Path(data).name,
-            layout=parts.layout,
-            n_good=len(good) + len(calibration_parts),
-            n_learned=len(split.learn),
-            fingerprint=fingerprint([*good, *calibration_parts]),
-            skipped=skipped,
-            seed=seed,
-            fit_seconds=round(seconds, 2),
-        ),
+        training=training,
         golden=[
             GoldenRecord(file=name, score=score, verdict=calibration.verdict(score))
             for name, score in zip(release.golden, parity.scores[choice], strict=True)
         ],
         parity={
-            str(engine): {"max_score_difference": float(np.abs(np.array(values) - parity.scores[choice]).max())}
-            for engine, values in parity.scores.items()
+            str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
+            for engine, scores in parity.scores.items()
         },
         versions=library_versions(),
         members={},
     )
-    report("writing the model", 0, 1)
-    write_model(target, manifest, assemble(pack_graph(graph.onnx), release.golden))
-    report("writing the model", 1, 1)
+
+
+def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
+    calibration = manifest.calibration.calibration()
     return FitSummary(
         model=str(target),
-        detector=fitted.name,
-        n_learned=len(split.learn),
-        n_calibration=len(split.calibrate),
+        detector=manifest.detector.name,
+        n_learned=manifest.training.n_learned,
+        n_calibration=calibration.scores.size,
         n_groups=calibration.n_groups,
-        method=split.method,
-        engine=str(choice),
+        method=manifest.calibration.method,
+        engine=str(manifest.engine.choice()),
         threshold=calibration.threshold,
         false_alarms=calibration.false_alarms,
-        false_alarms_asked=false_alarms,
-        skipped=skipped,
-        fit_seconds=round(time.perf_counter() - started, 2),
+        false_alarms_asked=calibration.asked,
+        skipped=manifest.training.skipped,
+        fit_seconds=round(seconds, 2),
         notes=budget_notes(calibration),
     )
 
@@ -268,9 +291,7 @@ def _usable(
     )
 
 
-def _split(
-    good: list[Part], calibration: list[Part], false_alarms: float, seed: int
-) -> _Split:
+def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed: int) -> _Split:
     """Set a fifth of the groups aside where that is plenty; cross-fit where it is not.
 
     With few calibration parts the threshold is that of the one or two oddest good parts. Cross-
@@ -325,16 +346,15 @@ def _release(
     exact = [engine for engine in available_engines() if engine.precision == "f32"]
     for choice in dict.fromkeys((available_engines()[0], *exact)):
         scored = _calibration_scores(graph, folds, split, choice, progress)
-        calibration = Calibration(
-            np.array(scored.scores), false_alarms, _groups(split.calibrate)
-        )
+        calibration = Calibration(np.array(scored.scores), false_alarms, _groups(split.calibrate))
         chosen = choose_golden(scored.scores, calibration.threshold)
         pictures = [
             graph.preprocessing.resize(read_picture(split.calibrate[i].path)) for i in chosen
         ]
         parity = compare_engines(graph, pictures)
-        settled = parity.settle(choice, calibration)
-        if settled is not None:
+        tolerance = parity.settle(choice, calibration.threshold)
+        if tolerance is not None:
+            settled = replace(calibration, tolerance=tolerance)
             golden = {f"golden/{i:02d}.png": picture for i, picture in enumerate(pictures)}
             return _Release(choice, settled, scored.map_maxima, parity, golden)
     raise ModelFileError(

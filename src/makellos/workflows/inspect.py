@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +147,7 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
         from pyarrow import parquet
     except ImportError:
         raise MissingRuntimeError(
-            "Parquet needs pyarrow: pip install 'makellos[parquet]'. CSV and JSON lines need nothing."
+            "Parquet needs pyarrow: pip install 'makellos[parquet]'. CSV and JSON lines do not."
         ) from None
     rows: list[dict[str, Any]] = []
     try:
@@ -184,5 +184,3 @@ def _partial(path: Path) -> Path:
     except OSError as error:
         raise StorageError(f"{path.parent} cannot be made: {error.strerror}.") from error
     return path.with_name(f".{path.name}.partial")
-
-

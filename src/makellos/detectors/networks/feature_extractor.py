@@ -18,7 +18,7 @@ __all__ = ["FeatureExtractor", "export_onnx"]
 StateDict = Mapping[str, Tensor]
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(nn.Module):  # type: ignore[misc]
     """Map pictures N×3×H×W in [0, 1] to the feature maps of the stages `layers`.
 
     The network's own mean and standard deviation are applied inside. `state` is a state dict of
@@ -57,7 +57,7 @@ def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
     names = [f"layer_{i}" for i in range(len(network.body.feature_info.channels()))]
     target = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
-        # The tracing exporter takes a second where the newer one takes ten, and needs no more here.
+        # The tracing exporter takes a second where the newer one takes ten.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
