@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -18,9 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(f"makellos {__version__}")
         return 0
-    from makellos.cli.app import run
-
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that the terminal cannot show must not end a run.
+            stream.reconfigure(errors="backslashreplace")
     try:
+        from makellos.cli.app import run
+
         return run(given)
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")

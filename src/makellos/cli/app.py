@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from makellos.cli import data, inspecting, learning, listing
+from makellos.cli import EXIT_INTERRUPTED, data, inspecting, learning, listing
 
 __all__ = ["app", "run"]
 
@@ -39,15 +39,19 @@ def _main(
     del version
 
 
-app.command("demo")(learning.demo)
+app.command("demo", short_help="Do the main job on rendered screws.")(learning.demo)
 app.add_typer(data.app, name="data")
-app.command("fit")(learning.fit)
-app.command("inspect")(inspecting.inspect)
-app.command("evaluate")(inspecting.evaluate)
-app.command("calibrate")(learning.calibrate)
-app.command("info")(inspecting.info)
-app.command("detectors")(listing.detectors)
-app.command("devices")(listing.devices)
+app.command("fit", short_help="Learn good parts and write a calibrated model file.")(learning.fit)
+app.command("inspect", short_help="Give verdict, score and outlined damage.")(inspecting.inspect)
+app.command("evaluate", short_help="Measure a model on labelled parts; HTML report.")(
+    inspecting.evaluate
+)
+app.command("calibrate", short_help="Change a model's budget or calibration parts.")(
+    learning.calibrate
+)
+app.command("info", short_help="Show what a model file is and promises.")(inspecting.info)
+app.command("detectors", short_help="List the detectors and their parameters.")(listing.detectors)
+app.command("devices", short_help="Show what this machine can compute on.")(listing.devices)
 
 
 def run(arguments: list[str]) -> int:
@@ -55,6 +59,11 @@ def run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(args=arguments, prog_name="makellos", standalone_mode=False)
+    except SystemExit as left:
+        # The parser leaves with 1 when the reader of a pipe has left.
+        if isinstance(left.__context__, BrokenPipeError):
+            raise left.__context__ from None
+        raise
     except Exception as error:
         show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
         if show is None or code is None:
@@ -62,4 +71,6 @@ def run(arguments: list[str]) -> int:
         # A mistake in the arguments, told in the words of the parser.
         show()
         return int(code)
+    if result == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0

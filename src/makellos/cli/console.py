@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from makellos.errors import ConfigurationError, StorageError
 
-__all__ = ["JSON_HELP", "Bars", "bars", "say", "table", "write_json"]
+__all__ = ["Bars", "Json", "bars", "parse_settings", "say", "table", "write_json"]
 
-JSON_HELP = "Write the result as JSON to this file; - is standard output."
 _PATIENCE = 1.0  # seconds of work before a bar appears
 
 
@@ -86,13 +87,39 @@ def write_json(target: Path, data: Any) -> None:
     if str(target) == "-":
         sys.stdout.write(text)
         return
+    # A device or a pipe is written to as it is.
+    direct = target.exists() and not target.is_file()
+    partial = target if direct else target.with_name(f".{target.name}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
         partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        if not direct:
+            partial.replace(target)
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}.") from error
+
+
+def check_json_target(target: Path | None) -> Path | None:
+    """Return the target of ``--json``; raise before any work where nothing can be written to it.
+
+    A file that holds something else than JSON is left alone.
+    """
+    if target is None or str(target) == "-":
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise StorageError(
+                f"{target} is a folder. Give the name of a file, such as {target}.json."
+            )
+        if target.is_file() and target.stat().st_size:
+            json.loads(target.read_bytes())
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}.") from error
+    except ValueError:
+        raise StorageError(
+            f"{target} exists and holds no JSON; it is left alone. Choose another name, or remove it."
+        ) from None
+    return target
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -106,6 +133,17 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
             )
         parsed[key.strip()] = value.strip()
     return parsed
+
+
+Json = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE|-",
+        callback=check_json_target,
+        help="Write the result as JSON to this file; - is standard output.",
+    ),
+]
 
 
 def _is_figure(cell: str) -> bool:

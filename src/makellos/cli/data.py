@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from makellos.cli.console import JSON_HELP, bars, say, table, write_json
+from makellos.cli.console import Json, bars, say, table, write_json
 
 app = typer.Typer(help="Render, download and check sets of parts.", no_args_is_help=True)
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help=JSON_HELP)]
 
 
 @app.command("synth")

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import JSON_HELP, bars, say, table, write_json
+from makellos.cli.console import Json, bars, say, table, write_json
 
 if TYPE_CHECKING:
     from makellos.inspection.engines import EngineChoice
 
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help=JSON_HELP)]
 EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
 

@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from makellos.cli.console import JSON_HELP, bars, parse_settings, say, write_json
-
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help=JSON_HELP)]
+from makellos.cli.console import Json, bars, parse_settings, say, write_json
 
 
 def demo(

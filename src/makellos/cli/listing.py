@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from makellos.cli.console import JSON_HELP, say, table, write_json
-
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE|-", help=JSON_HELP)]
+from makellos.cli.console import Json, say, table, write_json
 
 
 def detectors(

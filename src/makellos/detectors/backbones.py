@@ -7,6 +7,7 @@ export a backbone once per fit, and never to inspect.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, suggest
 
 __all__ = ["BACKBONES", "BackboneCard", "backbone_card", "export_backbone"]
+
+_HUB_SECONDS = 5.0  # to wait for an answer of the hub
+_WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pth", ".pt", ".npz"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +77,10 @@ def backbone_card(name: str) -> BackboneCard:
 
     if not timm.is_model(name):
         known = {*BACKBONES, *timm.list_models()}
-        hint = suggest(name, known).split(" Known:")[0]
+        hint = suggest(name, known).partition("Known:")[0]
         raise ConfigurationError(
-            f"There is no backbone {name!r}. {hint if hint.startswith('Did') else ''} Accepted are "
-            f"{', '.join(BACKBONES)} and every timm network with feature maps."
+            f"There is no backbone {name!r}. {hint}Accepted are {', '.join(BACKBONES)} and every "
+            "timm network with feature maps."
         )
     config = timm.get_pretrained_cfg(name)
     origin = f"{config.hf_hub_id} on the hub" if config and config.hf_hub_id else "none published"
@@ -103,10 +107,13 @@ def export_backbone(
         state = read_weights(_packaged_file(card.package))
     else:
         state = None
+    if state is not None:
+        return export_onnx(FeatureExtractor(card.network, chosen, state), height, width)
+    check_hub(card)
     try:
-        network = FeatureExtractor(card.network, chosen, state, fetch=state is None)
+        network = FeatureExtractor(card.network, chosen, None, fetch=True)
     except (OSError, RuntimeError) as error:
-        raise _no_weights(card, error) from error
+        raise no_weights(card, str(error)) from error
     return export_onnx(network, height, width)
 
 
@@ -122,7 +129,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise InputError(f"The weights {path} do not exist. Give a .safetensors or .pth file.")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -130,8 +137,8 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     except Exception as error:
         # torch raises pickle's own error for a file that holds more than tensors.
         raise InputError(
-            f"The weights {path} hold more than tensors and were not loaded. Save the state dict "
-            "alone, best as .safetensors."
+            f"The weights {path} are damaged or hold more than tensors, and were not loaded. Save "
+            "the state dict alone, best as .safetensors."
         ) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
@@ -161,11 +168,42 @@ def _require_train() -> None:
         )
 
 
-def _no_weights(card: BackboneCard, error: Exception) -> MissingRuntimeError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def check_hub(card: BackboneCard) -> None:
+    """Raise `MissingRuntimeError` where the hub has to be asked for weights and does not answer.
+
+    The hub's own client tries for a minute or more before it gives up.
+    """
+    import requests
+    import timm
+
+    config = timm.get_pretrained_cfg(card.network)
+    if config is None or not config.hf_hub_id or _in_cache(config.hf_hub_id):
+        return
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise no_weights(card, "HF_HUB_OFFLINE is set")
+    try:
+        requests.head(address, timeout=_HUB_SECONDS)
+    except requests.exceptions.SSLError:
+        return  # It did answer; its client may know other certificates.
+    except (requests.RequestException, ValueError) as error:
+        raise no_weights(card, f"{address} does not answer") from error
+
+
+def no_weights(card: BackboneCard, reason: str) -> MissingRuntimeError:
+    """Return the error that names the three ways to a backbone's weights."""
+    first = reason.strip().splitlines()[0].rstrip(". ") if reason.strip() else "no reason given"
     return MissingRuntimeError(
-        f"The weights of {card.name} could not be had from the hub ({reason}). There are three "
+        f"The weights of {card.name} could not be had from the hub ({first}). There are three "
         "ways: (1) use a backbone whose weights come with a package, --set "
         "backbone=efficientnet_lite0; (2) copy a .safetensors file or state dict here and give it "
         "with --set weights=FILE; (3) run once with a network connection."
     )
+
+
+def _in_cache(repository: str) -> bool:
+    """Tell whether the hub's cache on this machine holds weights of `repository`."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
+    hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or home) / "hub"
+    snapshots = Path(hub) / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return any(path.suffix in _WEIGHT_SUFFIXES for path in snapshots.glob("*/*"))

@@ -6,7 +6,8 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -100,20 +101,9 @@ class Detector(ABC):
         `ConfigurationError` for parameters out of range, `InputError` for too few parts and
         pictures that cannot be read.
         """
-        for name, parameter in self.parameters.items():
-            value = getattr(self, name)
-            if not parameter.accepts(value):
-                raise ConfigurationError(
-                    f"{self.name}: {name} is {value!r}; accepted is {parameter.accepted}."
-                )
-        if len(parts) < 2:
-            raise InputError(
-                f"{self.name} learns from at least 2 good parts and received {len(parts)}. "
-                "Add pictures of good parts; 100 and more make small false-alarm budgets possible."
-            )
-        for learned in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, learned)
-        self._learn(parts, progress or no_progress)
+        self._begin(parts)
+        with self._all_or_nothing():
+            self._learn(parts, progress or no_progress)
         return self
 
     def cross_fit(
@@ -122,8 +112,10 @@ class Detector(ABC):
         """Fit on all parts, and return for each fold a graph that has not seen its parts.
 
         `folds` (n,) numbers the fold of each part from 0. Detectors that can share work between
-        folds override this; here each fold costs a fit of its own. Raises as `fit` does.
+        folds override this; here each fold costs a fit of its own. Raises as `fit` does, and
+        `InputError` when a fold holds all parts.
         """
+        check_folds(parts, folds)
         report = progress or no_progress
         graphs = []
         for fold in range(max(folds) + 1):
@@ -143,11 +135,53 @@ class Detector(ABC):
             )
         return self._build_graph()
 
+    def _forget(self) -> None:
+        for learned in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, learned)
+
+    def _begin(self, parts: Sequence[Part]) -> None:
+        """Check parameters and parts, and forget what was learned."""
+        for name, parameter in self.parameters.items():
+            value = getattr(self, name)
+            if not parameter.accepts(value):
+                raise ConfigurationError(
+                    f"{self.name}: {name} is {value!r}; accepted is {parameter.accepted}."
+                )
+        if len(parts) < 2:
+            raise InputError(
+                f"{self.name} learns from at least 2 good parts and received {len(parts)}. "
+                "Add pictures of good parts; 100 and more make small false-alarm budgets possible."
+            )
+        self._forget()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Forget what was learned when learning breaks off: half of it is worse than nothing."""
+        try:
+            yield
+        except BaseException:
+            self._forget()
+            raise
+
     @abstractmethod
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None: ...
 
     @abstractmethod
     def _build_graph(self) -> Graph: ...
+
+
+def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
+    """Raise `InputError` unless each part has a fold and each fold leaves parts outside."""
+    if len(folds) != len(parts) or (len(folds) and min(folds) < 0):
+        raise InputError(
+            f"{len(parts)} parts have {len(folds)} folds; give each part the number of its fold, "
+            "from 0."
+        )
+    if len(set(folds)) < 2:
+        raise InputError(
+            f"{len(parts)} parts lie in {len(set(folds))} fold; at least 2 are needed, so that "
+            "each fold has parts outside of it to learn from."
+        )
 
 
 _registry: dict[str, type[Detector]] = {}

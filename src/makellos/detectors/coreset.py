@@ -11,6 +11,7 @@ __all__ = ["coverage", "k_center"]
 
 _CANDIDATES = 1024
 _ROWS = 16384
+_KEPT = -1.0  # below every squared distance: rounding must not make a kept point the farthest
 
 
 def k_center(
@@ -35,10 +36,12 @@ def k_center(
     first = int(np.argmax(_squared_distances(points, squares, points.mean(0, keepdims=True))[:, 0]))
     kept = [first]
     nearest = _squared_distances(points, squares, points[first : first + 1])[:, 0]
+    nearest[first] = _KEPT
     while len(kept) < n_keep:
         picks = _pick(points, squares, nearest, n_keep - len(kept), (1.0 - slack) ** 2)
         kept.extend(picks)
         _update(nearest, points, squares, points[picks])
+        nearest[picks] = _KEPT
         if progress is not None:
             progress(len(kept), n_keep)
     return np.array(kept)
@@ -74,7 +77,7 @@ def _pick(
             break
         picks.append(int(candidates[best]))
         np.minimum(left, among[best], out=left)
-        left[best] = -1.0
+        left[best] = _KEPT
     return picks
 
 

@@ -104,16 +104,20 @@ class PatchEmbedder:
         for _, height, width in shapes:
             if finest[1] % height or finest[2] % width or finest[1] // height != finest[2] // width:
                 raise ConfigurationError(
-                    f"{backbone}: feature maps {shapes} do not divide the first evenly. List layers "
-                    "from fine to coarse and take an image_size that is a multiple of 32."
+                    f"{backbone}: feature maps {shapes} do not divide the first evenly. List "
+                    "layers from fine to coarse and take an image_size that is a multiple of 32."
                 )
         return cls(unknown, names, shapes, preprocessing)
 
     def open(self, workers: int | None = None) -> Engine:
         """Open the fastest engine of this machine for the embedding graph."""
         count = default_workers() if workers is None else workers
-        choice = available_engines()[0]
-        return open_engine(self.graph, choice, shape=self.preprocessing.shape, workers=count)
+        choice, shape = available_engines()[0], self.preprocessing.shape
+        engine = open_engine(self.graph, choice, shape=shape, workers=count)
+        # OpenVINO's Python binding sets itself up in its first run, and hangs for good when two
+        # threads make that run at once.
+        engine.run(np.zeros((1, *shape), np.float32))
+        return engine
 
     def stream(
         self, parts: Sequence[Part], progress: Progress, what: str = "embedding good parts"

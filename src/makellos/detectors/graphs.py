@@ -52,12 +52,15 @@ class GraphBuilder:
         return name
 
     def local_mean(self, x: str, size: int) -> str:
-        """Average over size×size neighbours of N×C×h×w; borders count what is there."""
+        """Average over size×size neighbours of N×C×h×w; borders count what is there.
+
+        Of an even size the larger half lies below and to the right.
+        """
         if size == 1:
             return x
         attributes: dict[str, Attribute] = {
             "kernel_shape": [size, size],
-            "pads": [size // 2] * 4,
+            "pads": [(size - 1) // 2] * 2 + [size // 2] * 2,
             "strides": [1, 1],
             "count_include_pad": 0,
         }
@@ -111,7 +114,7 @@ class GraphBuilder:
         return self.add("Reshape", tiled, self.shape(0, -1, height * factor, width * factor))
 
     def finish(self, anomaly_map: str, height: int, width: int) -> bytes:
-        """Return the graph with N×1×height×width as its only output, ``anomaly_map`` N×height×width."""
+        """Return the graph with this N×1×height×width map as its only output ``anomaly_map``."""
         onnx = self._onnx
         shape = self.shape(0, height, width)
         node = onnx.helper.make_node("Reshape", [anomaly_map, shape], ["anomaly_map"])
@@ -119,7 +122,7 @@ class GraphBuilder:
         return self.with_outputs({"anomaly_map": ["n", height, width]})
 
     def with_outputs(self, outputs: Mapping[str, Sequence[int | str]]) -> bytes:
-        """Return the graph with these outputs, name to shape, alone; dead parts are taken out."""
+        """Return the graph with these outputs, name to shape, alone."""
         onnx = self._onnx
         graph = self.model.graph
         del graph.output[:]

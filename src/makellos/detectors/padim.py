@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.detectors.contract import Detector, Graph, Parameter, Progress, register
+from makellos.data.progress import Progress, no_progress
+from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
 from makellos.detectors.embeddings import Embedding, PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
 from makellos.inspection.aggregation import Aggregation
+
+
+@dataclass
+class _Moments:
+    """Sums over parts at P places of C channels."""
+
+    count: int
+    total: NDArray[np.float32]
+    products: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, n_places: int, n_channels: int) -> _Moments:
+        total = np.zeros((n_places, n_channels), np.float32)
+        return cls(0, total, np.zeros((n_places, n_channels, n_channels), np.float32))
+
+    def add(self, patches: Embedding) -> None:
+        self.count += 1
+        self.total += patches
+        self.products += patches[:, :, np.newaxis] * patches[:, np.newaxis, :]
 
 
 @register("padim")
@@ -77,7 +99,28 @@ class PaDiM(Detector):
         self.epsilon = epsilon
         self.seed = seed
 
+    def cross_fit(
+        self, parts: Sequence[Part], folds: Sequence[int], *, progress: Progress | None = None
+    ) -> list[Graph]:
+        """Fit in one pass; sums kept per fold give each Gaussian without its fold."""
+        check_folds(parts, folds)
+        self._begin(parts)
+        graphs = []
+        with self._all_or_nothing():
+            sums = self._sum(parts, np.asarray(folds), progress or no_progress)
+            for left_out in sums:
+                self._estimate([moments for moments in sums if moments is not left_out])
+                graphs.append(self._build_graph())
+            self._estimate(sums)
+        return graphs
+
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        self._estimate(self._sum(parts, np.zeros(len(parts), np.intp), progress))
+
+    def _sum(
+        self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress
+    ) -> list[_Moments]:
+        """Return count, sum and sum of products of the patches at every place, per fold."""
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
         self.embedder_ = PatchEmbedder.load(
             size, backbone=self.backbone, weights=self.weights, layers=self.layers, patch_size=1
@@ -87,19 +130,28 @@ class PaDiM(Detector):
         n_kept = min(self.n_features, n_channels)
         self.channels_ = np.sort(rng.choice(n_channels, n_kept, replace=False))
         _, height, width = self.embedder_.shapes[0]
-        total = np.zeros((height * width, n_kept), np.float32)
-        products = np.zeros((height * width, n_kept, n_kept), np.float32)
-        for embeddings in self.embedder_.stream(parts, progress):
+        sums = [_Moments.empty(height * width, n_kept) for _ in range(int(folds.max()) + 1)]
+        embedded = self.embedder_.stream(parts, progress)
+        for fold, embeddings in zip(folds, embedded, strict=True):
             patches = self._side_by_side(embeddings)
-            total += patches
-            products += patches[:, :, np.newaxis] * patches[:, np.newaxis, :]
-        self.mean_ = total / len(parts)
-        covariance = products / len(parts)
-        covariance -= self.mean_[:, :, np.newaxis] * self.mean_[:, np.newaxis, :]
-        variance = np.einsum("pcc->pc", covariance).mean(0)
+            sums[fold].add(patches)
+        return sums
+
+    def _estimate(self, sums: Sequence[_Moments]) -> None:
+        """Set means, scales and whitening from the moments of some folds together."""
+        count = sum(moments.count for moments in sums)
+        mean = sum((moments.total for moments in sums[1:]), sums[0].total.copy()) / count
+        covariance = sums[0].products.copy()
+        for moments in sums[1:]:
+            covariance += moments.products
+        covariance /= count
+        covariance -= mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
+        diagonal = np.arange(len(self.channels_))
+        variance = covariance[:, diagonal, diagonal].mean(0)
+        self.mean_ = mean
         self.scale_ = np.sqrt(np.maximum(variance, 1e-12))
         covariance /= self.scale_[:, np.newaxis] * self.scale_[np.newaxis, :]
-        covariance[:, np.arange(n_kept), np.arange(n_kept)] += self.epsilon
+        covariance[:, diagonal, diagonal] += self.epsilon
         # d² = |(x - mean) L|² with L the Cholesky factor of the inverse covariance.
         self.whitening_ = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float16)
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
-from makellos.detectors.contract import Detector, Graph, Parameter, Progress, register
+from makellos.data.progress import Progress, no_progress
+from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
 from makellos.detectors.coreset import k_center
 from makellos.detectors.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
@@ -95,14 +96,18 @@ class PatchCore(Detector):
         Standardisation and usual distances are those of all parts: some thousand figures from
         hundreds of thousands of patches, which a single part does not move.
         """
-        self._folds = np.asarray(folds)
-        try:
-            self.fit(parts, progress=progress)
-        finally:
-            del self._folds
+        check_folds(parts, folds)
+        self._begin(parts)
+        with self._all_or_nothing():
+            self._learn_folds(parts, np.asarray(folds), progress or no_progress)
         return [self._graph_of(self.bank_folds_, without=fold) for fold in range(max(folds) + 1)]
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        self._learn_folds(parts, np.zeros(len(parts), np.intp), progress)
+
+    def _learn_folds(
+        self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress
+    ) -> None:
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
         self.embedder_ = PatchEmbedder.load(
             size,
@@ -111,7 +116,6 @@ class PatchCore(Detector):
             layers=self.layers,
             patch_size=self.patch_size,
         )
-        folds = getattr(self, "_folds", np.zeros(len(parts), np.intp))
         candidates, owners, probes = self._draw(parts, progress)
         _, owner_of = np.unique(group_names(parts), return_inverse=True)
         self.means_, self.scales_, self.usual_distances_ = [], [], []

@@ -127,7 +127,7 @@ class _OpenVinoEngine:
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         rows = [self._run_one(batch[i : i + 1]) for i in range(len(batch))]
-        return {name: np.concatenate([row[name] for row in rows]) for name in self._names}
+        return {name: _joined([row[name] for row in rows]) for name in self._names}
 
     def _run_one(self, picture: Batch) -> dict[str, NDArray[np.float32]]:
         request = getattr(self._requests, "request", None)
@@ -173,9 +173,11 @@ class _OnnxRuntimeEngine:
             self._session.run(self._names, {self._input: batch[i : i + 1]})
             for i in range(len(batch))
         ]
-        return {
-            name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(self._names)
-        }
+        return {name: _joined([row[i] for row in rows]) for i, name in enumerate(self._names)}
+
+
+def _joined(rows: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    return np.concatenate([np.atleast_1d(row) for row in rows]).astype(np.float32, copy=False)
 
 
 def _check_inputs(

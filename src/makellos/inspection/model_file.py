@@ -103,7 +103,8 @@ def read_model(path: Path) -> ModelFile:
         raise ModelFileError(f"{path} may not be read. Ask for the right to read it.") from error
     except _BROKEN as error:
         raise ModelFileError(
-            f"{path} is no model file, or a damaged one ({error}). Copy it again, or fit again."
+            f"{path} is no model file, or a damaged one ({_reason(error)}). Copy it again, or fit "
+            "again."
         ) from error
     _check_names(names, manifest, path)
     return ModelFile(path, manifest)
@@ -116,13 +117,13 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     for member in archive.infolist():
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
             raise ModelFileError(
-                f"{path}: {member.filename!r} is compressed or encrypted, as in no model. "
+                f"{path}: {member.filename[:80]!r} is compressed or encrypted, as in no model. "
                 "Copy it again without packing it anew, or fit again."
             )
         if member.file_size > _MAX_BYTES.get(member.filename, _MAX_GOLDEN):
             raise ModelFileError(
-                f"{path}: {member.filename!r} claims {member.file_size:,} bytes, more than any "
-                "model has. Do not use it; fit again."
+                f"{path}: {member.filename[:80]!r} claims {member.file_size:,} bytes, more than "
+                "any model has. Do not use it; fit again."
             )
     if MANIFEST not in names:
         raise ModelFileError(f"{path} is a zip without {MANIFEST}, so no model. Fit again.")
@@ -136,7 +137,7 @@ def _check_names(names: Sequence[str], manifest: Manifest, path: Path) -> None:
     for name in names:
         if not _KNOWN.fullmatch(name):
             raise ModelFileError(
-                f"{path} holds {name!r}, which no model has. Do not use it; fit again."
+                f"{path} holds {name[:80]!r}, which no model has. Do not use it; fit again."
             )
     needed = {MANIFEST, *manifest.members, *(part.file for part in manifest.golden)}
     if manifest.detector.runtime == "graph":
@@ -183,10 +184,15 @@ def _checked_chunks(model: ModelFile, member: str) -> Iterator[bytes]:
                 yield chunk
     except _BROKEN as error:
         raise ModelFileError(
-            f"{model.path}: {member} is damaged ({error}). Copy it again."
+            f"{model.path}: {member} is damaged ({_reason(error)}). Copy it again, or fit again."
         ) from error
     if size != record.size or digest.hexdigest() != record.sha256:
         raise ModelFileError(
             f"{model.path}: {member} does not have the SHA-256 of the manifest. The file is "
             "damaged or was changed; copy it again or fit again."
         )
+
+
+def _reason(error: Exception) -> str:
+    # The zip reader quotes what it read, at any length, and is silent about an early end.
+    return str(error)[:120] or "it ends too early"

@@ -69,8 +69,8 @@ def evaluate(
     parts = found.test()
     if not parts:
         raise InputError(
-            f"{data} has no test parts ({found.layout}). Put them into test/good and test/<defect>, "
-            "or give rows of a manifest the split 'test'."
+            f"{data} has no test parts ({found.layout}). Put them into test/good and "
+            "test/<defect>, or give rows of a manifest the split 'test'."
         )
     inspector = Inspector(model, workers=min(default_workers(), len(parts)))
     pixels = PixelMetrics()

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from makellos.data.parts import walk_pictures
 from makellos.data.pictures import read_picture
-from makellos.errors import InputError, MissingRuntimeError, StorageError
+from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
 from makellos.inspection.engines import EngineChoice, default_workers
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
+_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,10 @@ def inspect(
     Rows are written as they come, so an interrupted run keeps those it had. `on_row` is called
     with each inspection, its number and the number of all. Raises `InputError` when there is
     nothing to inspect, `ModelFileError` for a model that cannot be trusted, `StorageError` when
-    nothing can be written.
+    nothing can be written or a file of another kind would be replaced.
     """
     wanted = outputs or Outputs()
+    _check_outputs(wanted)
     listed = list_inputs([Path(item) for item in inputs])
     inspector = Inspector(model, workers=min(default_workers(), len(listed)), engine=engine)
     summary = InspectSummary()
@@ -78,27 +82,50 @@ def inspect(
 
 
 def list_inputs(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Return every file to inspect with its path relative to the folder it was found in.
+    """Return every file to inspect with the relative path that its overlay gets.
 
-    Folders are walked for pictures; a file is taken whatever its name. Raises `InputError` when
-    nothing is left.
+    Folders are walked for pictures; a file is taken whatever its name. The relative path is the
+    one below the folder; where two files would share it, the folder's name stands before it.
+    Raises `InputError` when nothing is left.
     """
-    listed: list[tuple[Path, Path]] = []
+    listed: list[tuple[Path, Path, str]] = []
     for item in inputs:
         if item.is_dir():
-            listed += [(path, path.relative_to(item)) for path in walk_pictures(item)]
+            name = item.resolve().name
+            listed += [(path, path.relative_to(item), name) for path in walk_pictures(item)]
         else:
-            listed.append((item, Path(item.name)))
+            listed.append((item, Path(item.name), item.parent.resolve().name))
     if not listed:
         names = ", ".join(str(item) for item in inputs) or "nothing"
         raise InputError(
             f"There is no picture in {names}. Give picture files, or folders that hold some."
         )
-    return listed
+    return _apart(listed)
+
+
+def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
+    # Lower case, for file systems that take a.png and A.png for one file.
+    claims = Counter(
+        relative.as_posix().lower() for _, relative in {(path, rel) for path, rel, _ in listed}
+    )
+    owner: dict[str, Path] = {}
+    found = []
+    for path, relative, folder in listed:
+        shared = claims[relative.as_posix().lower()] > 1
+        wanted = place = Path(folder) / relative if shared else relative
+        number = 1
+        while owner.setdefault(place.as_posix().lower(), path) != path:
+            number += 1
+            place = Path(str(number)) / wanted
+        found.append((path, place))
+    return found
 
 
 def _save_overlay(inspector: Inspector, path: Path, target: Path, inspection: Inspection) -> None:
-    picture = read_picture(path)
+    try:
+        picture = read_picture(path)
+    except InputError:
+        return  # gone since it was inspected; its row stands
     drawn = draw_overlay(
         picture,
         inspection,
@@ -112,6 +139,42 @@ def _save_overlay(inspector: Inspector, path: Path, target: Path, inspection: In
 Writer = Callable[[dict[str, Any]], None]
 
 
+def _check_outputs(outputs: Outputs) -> None:
+    """Raise before any work when an output cannot be used or is a file of another kind."""
+    rows = (outputs.csv, outputs.jsonl, outputs.parquet)
+    twice = [path for path, n in Counter(path for path in rows if path).items() if n > 1]
+    if twice:
+        name = "standard output (-)" if str(twice[0]) == "-" else str(twice[0])
+        raise ConfigurationError(
+            f"Two kinds of rows cannot go to {name}. Give each a file of its own."
+        )
+    if str(outputs.parquet) == "-":
+        raise ConfigurationError(
+            "Parquet cannot go to standard output (-). Name a file, or take --csv - or --jsonl -."
+        )
+    begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS)
+    for path, begin in zip(rows, begins, strict=True):
+        if path is not None and str(path) != "-":
+            _check_target(path, begin)
+
+
+def _check_target(path: Path, begin: bytes) -> None:
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder. Give the name of a file in it.")
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as stream:
+            found = stream.read(len(begin))
+    except OSError as error:
+        raise StorageError(f"{path} cannot be replaced: {error.strerror}.") from error
+    if found and found != begin:
+        raise StorageError(
+            f"{path} exists and does not hold rows that 'makellos inspect' wrote there; it is left "
+            "alone. Choose another name, or remove it."
+        )
+
+
 def _writers(outputs: Outputs) -> Iterator[Any]:
     if outputs.csv is not None:
         yield _csv_writer(outputs.csv)
@@ -123,21 +186,24 @@ def _writers(outputs: Outputs) -> Iterator[Any]:
 
 @contextmanager
 def _csv_writer(path: Path) -> Iterator[Writer]:
-    with _replacing(path) as stream:
-        table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    with _replacing(path) as write:
+        text = io.StringIO()
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
-        yield lambda row: table.writerow({**row, "regions": json.dumps(row["regions"])})
+
+        def write_row(row: dict[str, Any]) -> None:
+            table.writerow({**row, "regions": json.dumps(row["regions"])})
+            write(text.getvalue())
+            text.seek(0)
+            text.truncate()
+
+        yield write_row
 
 
 @contextmanager
 def _jsonl_writer(path: Path) -> Iterator[Writer]:
-    with _replacing(path) as stream:
-
-        def write(row: dict[str, Any]) -> None:
-            stream.write(json.dumps(row, allow_nan=False) + "\n")
-            stream.flush()
-
-        yield write
+    with _replacing(path) as write:
+        yield lambda row: write(json.dumps(row, allow_nan=False) + "\n")
 
 
 @contextmanager
@@ -161,21 +227,54 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
-    """Give a stream that takes the place of `path` at the end, also after an interruption."""
+def _replacing(path: Path) -> Iterator[Callable[[str], None]]:
+    """Give a function that writes text; it takes the place of `path` at the end.
+
+    After an interruption too, unless nothing was written by then.
+    """
     if str(path) == "-":
-        yield sys.stdout
+        yield lambda text: _write(sys.stdout, text, path)
         return
-    partial = _partial(path)
+    # A device or a pipe is written to as it is.
+    partial = path if path.exists() and not path.is_file() else _partial(path)
     try:
-        stream = partial.open("w", encoding="utf-8", newline="")
+        # A file name that is no valid text must not cost its row.
+        stream = partial.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
     try:
-        with stream:
-            yield stream
+        yield lambda text: _write(stream, text, path)
     finally:
-        partial.replace(path)
+        with suppress(OSError):  # told when the row was written
+            stream.close()
+        if partial != path:
+            _settle(partial, path)
+
+
+def _write(stream: TextIO, text: str, path: Path) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "Standard output" if str(path) == "-" else path
+        raise StorageError(
+            f"{name} cannot be written: {error.strerror}. Rows up to here are kept; make room and "
+            "run again."
+        ) from error
+
+
+def _settle(partial: Path, path: Path) -> None:
+    try:
+        if partial.stat().st_size:
+            partial.replace(path)
+        else:
+            partial.unlink()
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be replaced: {error.strerror}. The rows are in {partial}."
+        ) from error
 
 
 def _partial(path: Path) -> Path:

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from makellos.errors import ConfigurationError, suggest
+from makellos.errors import ConfigurationError
 
 __all__ = ["FeatureExtractor", "export_onnx"]
 
@@ -38,9 +38,16 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
                 f"{network} has no stages {tuple(layers)} ({error}). Stages count from 0; negative "
                 "numbers count from the last."
             ) from error
+        stages = self.body.feature_info.out_indices
+        if len(set(stages)) < len(stages):
+            raise ConfigurationError(
+                f"layers names a stage of {network} twice: {tuple(layers)}. Name each once."
+            )
         if state is not None:
             _load(self.body, state, network)
         config = self.body.pretrained_cfg if hasattr(self.body, "pretrained_cfg") else {}
+        self.network = network
+        self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         mean = config.get("mean", (0.485, 0.456, 0.406))
         std = config.get("std", (0.229, 0.224, 0.225))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
@@ -48,46 +55,73 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
 
     def forward(self, picture: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.body((picture - self.mean) / self.std)
+        if self.channels_last:
+            return [each.permute(0, 3, 1, 2) for each in maps]
         return maps
 
 
 def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
-    """Return the network as ONNX: input ``picture``, outputs ``layer_0``, ``layer_1``, …"""
+    """Return the network as ONNX: input ``picture``, outputs ``layer_0``, ``layer_1``, …
+
+    Raises `ConfigurationError` for a network that does not take pictures of this size.
+    """
     network.eval()
     names = [f"layer_{i}" for i in range(len(network.body.feature_info.channels()))]
     target = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         # The tracing exporter takes a second where the newer one takes ten.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, 3, height, width),),
-            target,
-            input_names=["picture"],
-            output_names=names,
-            dynamic_axes={name: {0: "n"} for name in ("picture", *names)},
-            opset_version=17,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                network,
+                (torch.zeros(1, 3, height, width),),
+                target,
+                input_names=["picture"],
+                output_names=names,
+                dynamic_axes={name: {0: "n"} for name in ("picture", *names)},
+                opset_version=17,
+                dynamo=False,
+            )
+        except AssertionError as error:
+            raise ConfigurationError(
+                f"{network.network} does not take pictures of {height}×{width} ({error}). Set "
+                "image_size to the size it was made for, or choose another backbone."
+            ) from error
     return target.getvalue()
 
 
 def _load(body: nn.Module, state: StateDict, network: str) -> None:
     """Load by name, else in order: packages name the same tensors differently."""
-    own = body.state_dict()
-    if set(own) <= set(state):
-        chosen = {name: state[name] for name in own}
-    else:
-        # Of a whole network the tensors stand in the same order as in timm's; the cut network
-        # has the first of them.
-        whole = timm.create_model(network, pretrained=False).state_dict()
-        given = list(state.values())
-        if [tuple(t.shape) for t in given] != [tuple(t.shape) for t in whole.values()]:
-            missing = sorted(set(own) - set(state))
-            raise ConfigurationError(
-                f"The weights do not fit {network}: {len(missing)} of its tensors are missing, such "
-                f"as {missing[0]!r}. {suggest(missing[0], list(state)[:50])}"
-            )
-        renamed = dict(zip(whole, given, strict=True))
-        chosen = {name: renamed[name] for name in own}
-    body.load_state_dict(chosen)
+    with torch.device("meta"):
+        whole = _weights(timm.create_model(network, pretrained=False).state_dict())
+    given = _weights(state)
+    # timm numbers the stages of a cut network as `stages_0`, those of a whole one as `stages.0`.
+    plain = {_plain(name): name for name in whole}
+    own = {name: plain.get(_plain(name), name) for name in _weights(body.state_dict())}
+    missing = sorted(set(own.values()) - set(given))
+    if missing and _shapes(given) == _shapes(whole):
+        given, missing = dict(zip(whole, given.values(), strict=True)), []
+    stages = {name.partition(".")[0] for name in own.values()}
+    foreign = [n for n in given if n not in whole and n.partition(".")[0] in stages]
+    wrong = [n for n in own.values() if n in given and given[n].shape != whole[n].shape]
+    if missing or foreign or wrong:
+        raise ConfigurationError(
+            f"The weights do not fit {network}: {len(missing)} of its tensors are missing, "
+            f"{len(wrong)} have another shape and {len(foreign)} are not its own, such as "
+            f"{[*missing, *wrong, *foreign][0]!r}. Give the weights of {network}, or the backbone "
+            "that they belong to."
+        )
+    # What is left out are counters of training steps, which the exported network does not use.
+    body.load_state_dict({name: given[place] for name, place in own.items()}, strict=False)
+
+
+def _weights(state: StateDict) -> dict[str, Tensor]:
+    return {n: tensor for n, tensor in state.items() if not n.endswith("num_batches_tracked")}
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("model.").replace(".", "_")
+
+
+def _shapes(state: StateDict) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for tensor in state.values()]

@@ -1,0 +1,70 @@
+"""Speed of `makellos inspect` against decoding alone, and of the first verdict of a cold process.
+
+Usage: python benchmarks/bench_inspect.py MODEL FOLDER [RUNS]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+
+from makellos.data.parts import walk_pictures
+
+
+def decode_seconds(paths: list[Path]) -> float:
+    started = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda path: cv2.imread(str(path)).shape, paths))
+    return time.perf_counter() - started
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Return the wall seconds and the peak resident MB of a process."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise SystemExit(f"{command} ended with status {status}")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    model, folder = sys.argv[1], Path(sys.argv[2])
+    runs = int(sys.argv[3]) if len(sys.argv) > 3 else 5
+    paths = walk_pictures(folder)
+    decode_seconds(paths)
+    rows = []
+    with TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "makellos", "inspect", model]
+        for _ in range(runs):
+            decoding = decode_seconds(paths)
+            whole, peak = run([*command, str(folder), "--jsonl", f"{out}/rows.jsonl"])
+            first, _ = run([*command, str(paths[0]), "--jsonl", f"{out}/row.jsonl"])
+            rows.append(
+                {
+                    "decode_ms": decoding / len(paths) * 1e3,
+                    "inspect_ms": whole / len(paths) * 1e3,
+                    "ratio": whole / decoding,
+                    "peak_mb": peak,
+                    "first_verdict_s": first,
+                }
+            )
+            print({key: round(value, 2) for key, value in rows[-1].items()}, flush=True)
+    medians = {key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}
+    print("median", medians)
+    Path("benchmarks/inspect.json").write_text(
+        json.dumps({"runs": rows, "median": medians}, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main()
