@@ -1,6 +1,8 @@
 """Speed of `makellos inspect` against decoding alone, and of the first verdict of a cold process.
 
-Usage: python benchmarks/bench_inspect.py MODEL FOLDER [RUNS]
+Usage: python benchmarks/bench_inspect.py [MODEL FOLDER [RUNS]]
+
+Without a model one is fitted on the screws that MAKELLOS_DATA holds, or on rendered ones.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from tempfile import TemporaryDirectory
 
 import cv2
 
+from makellos import fit
 from makellos.data.parts import walk_pictures
+from makellos.data.synthetic import write_screws
 
 
 def decode_seconds(paths: list[Path]) -> float:
@@ -38,8 +42,20 @@ def run(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    model, folder = sys.argv[1], Path(sys.argv[2])
-    runs = int(sys.argv[3]) if len(sys.argv) > 3 else 5
+    if len(sys.argv) > 2:
+        measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 5)
+        return
+    with TemporaryDirectory() as folder:
+        screws = Path(os.environ.get("MAKELLOS_DATA", folder)) / "mvtec_screw"
+        if not screws.is_dir():
+            screws = Path(folder) / "screws"
+            write_screws(screws, n_train=40, n_test_good=60, n_per_defect=20)
+        model = Path(folder) / "screws.makellos"
+        fit(screws, model)
+        measure(str(model), screws / "test", 5)
+
+
+def measure(model: str, folder: Path, runs: int) -> None:
     paths = walk_pictures(folder)
     decode_seconds(paths)
     rows = []

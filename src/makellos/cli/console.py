@@ -108,16 +108,15 @@ def check_json_target(target: Path | None) -> Path | None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
-            raise StorageError(
-                f"{target} is a folder. Give the name of a file, such as {target}.json."
-            )
+            raise StorageError(f"{target} is a folder. Give the name of a file.")
         if target.is_file() and target.stat().st_size:
             json.loads(target.read_bytes())
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}.") from error
     except ValueError:
         raise StorageError(
-            f"{target} exists and holds no JSON; it is left alone. Choose another name, or remove it."
+            f"{target} exists and holds no JSON; it is left alone. Choose another name, or "
+            "remove it."
         ) from None
     return target
 

@@ -13,14 +13,16 @@ from makellos.cli.console import Json, bars, say, table, write_json
 app = typer.Typer(help="Render, download and check sets of parts.", no_args_is_help=True)
 
 
-@app.command("synth")
+@app.command("synth", short_help="Render screws, good and damaged, with masks.")
 def synth(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
-    n_train: Annotated[int, typer.Option(help="Good screws for training.")] = 120,
-    n_test_good: Annotated[int, typer.Option(help="Good screws for testing.")] = 20,
-    n_per_defect: Annotated[int, typer.Option(help="Screws with each kind of damage.")] = 8,
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 320,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")],
+    n_train: Annotated[int, typer.Option(metavar="N", help="Good screws for training.")] = 120,
+    n_test_good: Annotated[int, typer.Option(metavar="N", help="Good screws for testing.")] = 20,
+    n_per_defect: Annotated[
+        int, typer.Option(metavar="N", help="Screws with each kind of damage.")
+    ] = 8,
+    size: Annotated[int, typer.Option(metavar="N", help="Side of the pictures in pixels.")] = 320,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
 ) -> None:
     """Render pictures of screws, good and damaged, with masks, in the MVTec AD layout.
 
@@ -41,11 +43,14 @@ def synth(
     say(f"Rendered screws in {output}. Next: makellos fit {output} -o screws.makellos")
 
 
-@app.command("get")
+@app.command("get", short_help="Download a public set.")
 def get(
-    name: Annotated[str, typer.Argument(help="Such as mvtec_ad/screw; 'list' names all.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Such as mvtec_ad/screw; 'list' names all.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to make; else the set's name.")
+        Path | None,
+        typer.Option("-o", "--output", metavar="DIR", help="Folder to make; else the set's name."),
     ] = None,
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the set's licence.")
@@ -61,7 +66,9 @@ def get(
 
     if name == "list":
         rows = [[key, found.licence.name] for key, found in PUBLIC_SETS.items()]
-        say(table(["set", "licence"], rows))
+        say(table(["set", "licence"], rows), quietly=str(json) == "-")
+        if json is not None:
+            write_json(json, {key: asdict(found.licence) for key, found in PUBLIC_SETS.items()})
         return
     folder = output or Path(name.replace("/", "_"))
     with bars() as progress:
@@ -76,9 +83,11 @@ def get(
         write_json(json, asdict(fetched))
 
 
-@app.command("check")
+@app.command("check", short_help="Say what a set holds and what is wrong with it.")
 def check(
-    data: Annotated[Path, typer.Argument(help="Folder of pictures, or a CSV manifest.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
+    ],
     json: Json = None,
 ) -> None:
     """Say what a folder or manifest holds and what is wrong with it.

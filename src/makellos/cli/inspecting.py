@@ -16,32 +16,54 @@ EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
-    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Pictures, or folders of pictures.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for rows and overlays.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Folder for inspections.csv, inspections.jsonl and overlays.",
+        ),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option(help="Write rows as CSV; - is standard output.")
+        Path | None, typer.Option(metavar="FILE|-", help="Write rows as CSV; - is standard output.")
     ] = None,
     jsonl: Annotated[
-        Path | None, typer.Option(help="Write rows as JSON lines; - is standard output.")
+        Path | None,
+        typer.Option(metavar="FILE|-", help="Write rows as JSON lines; - is standard output."),
     ] = None,
-    parquet: Annotated[Path | None, typer.Option(help="Write rows as Parquet.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write rows as Parquet.")
+    ] = None,
     overlays: Annotated[
-        bool, typer.Option("--overlays", help="Draw heat map and outlines on every part.")
+        bool,
+        typer.Option(
+            "--overlays",
+            help="Draw heat map and outlines on every part, into DIR/overlays; without -o "
+            "into inspections/overlays.",
+        ),
     ] = False,
     fail_on_reject: Annotated[
         bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
     ] = False,
     engine: Annotated[
-        str | None, typer.Option(help="Runtime and precision, such as 'onnxruntime f32'.")
+        str | None,
+        typer.Option(
+            metavar="ENGINE",
+            help="Another runtime and precision, such as 'onnxruntime f32'; see 'makellos "
+            "devices'.",
+        ),
     ] = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture.
 
-    Exits with 0 when all were inspected, 1 when some could not be, 2 for wrong usage.
+    Every file gets one row. Exits with 0 when all were inspected, 1 when some could not be, 2 for
+    wrong usage or a damaged model; --fail-on-reject makes 3 of any rejected part.
 
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """
@@ -58,7 +80,7 @@ def inspect(
         parquet=parquet,
         overlays=_overlay_folder(output) if overlays else None,
     )
-    streams = "-" in (str(csv), str(jsonl), str(json))
+    streams = _streams(csv=csv, jsonl=jsonl, json=json)
     listed = not any((output, csv, jsonl, parquet, json))
     with bars() as progress:
 
@@ -71,19 +93,24 @@ def inspect(
     say(inspect_text(summary, outputs), quietly=streams)
     if json is not None:
         write_json(json, asdict(summary))
-    if summary.verdicts["unreadable"]:
-        raise typer.Exit(EXIT_UNREADABLE)
     if fail_on_reject and summary.verdicts["reject"]:
         raise typer.Exit(EXIT_REJECTED)
+    if summary.verdicts["unreadable"]:
+        raise typer.Exit(EXIT_UNREADABLE)
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
-    data: Annotated[Path, typer.Argument(help="Labelled parts: a folder or a CSV manifest.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Labelled parts: a folder or a CSV manifest.")
+    ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the report.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Folder for report.html and figures.json."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the intervals' resampling.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the intervals' resampling.")] = 0,
     json: Json = None,
 ) -> None:
     """Say how well a model does on labelled parts, and write the HTML report.
@@ -104,7 +131,7 @@ def evaluate(
 
 
 def info(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
     json: Json = None,
 ) -> None:
     """Show what a model file is: detector, calibration, provenance, versions.
@@ -120,6 +147,18 @@ def info(
     say(table(["", ""], info_rows(read)).lstrip("\n"), quietly=str(json) == "-")
     if json is not None:
         write_json(json, read.manifest.model_dump(mode="json"))
+
+
+def _streams(**targets: Path | None) -> bool:
+    """Tell whether data goes to standard output; raise where two kinds of it would."""
+    streams = [f"--{name} -" for name, target in targets.items() if str(target) == "-"]
+    if len(streams) > 1:
+        from makellos.errors import ConfigurationError
+
+        raise ConfigurationError(
+            f"{' and '.join(streams)} cannot share standard output. Give all but one a file."
+        )
+    return bool(streams)
 
 
 def _overlay_folder(output: Path | None) -> Path:

@@ -12,8 +12,10 @@ from makellos.cli.console import Json, bars, parse_settings, say, write_json
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")
+    ] = Path("demo"),
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
 ) -> None:
     """Render synthetic screws, fit, inspect, evaluate and write the report.
 
@@ -28,23 +30,44 @@ def demo(
 
 
 def fit(
-    data: Annotated[Path, typer.Argument(help="Folder of pictures, or a CSV manifest.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Model file, NAME.makellos.")],
-    detector: Annotated[str, typer.Option(help="See 'makellos detectors'.")] = "patchcore",
-    preset: Annotated[str, typer.Option(help="fast, balanced or accurate.")] = "balanced",
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file, NAME.makellos.")
+    ],
+    detector: Annotated[
+        str, typer.Option(metavar="NAME", help="See 'makellos detectors'.")
+    ] = "patchcore",
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="fast, balanced or accurate.")
+    ] = "balanced",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A detector's parameter.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A detector's parameter, see 'makellos detectors NAME'; repeatable.",
+        ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="JSON file of parameters.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON file of parameters; --set overrides it."),
+    ] = None,
     false_alarms: Annotated[
-        float, typer.Option(help="Share of good parts that may be rejected by mistake.")
+        float,
+        typer.Option(metavar="SHARE", help="Share of good parts that may be rejected by mistake."),
     ] = 0.01,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
     device: Annotated[
-        str, typer.Option(help="auto or cpu; this detector's network runs on the processor.")
+        str,
+        typer.Option(
+            metavar="NAME", help="auto or cpu; the detectors so far run on the processor."
+        ),
     ] = "auto",
     white_level: Annotated[
-        int | None, typer.Option(help="Value of white in 16 bit pictures that use fewer bits.")
+        int | None,
+        typer.Option(metavar="N", help="Value of white in 16 bit pictures that use fewer bits."),
     ] = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
@@ -79,15 +102,20 @@ def fit(
 
 
 def calibrate(
-    model: Annotated[Path, typer.Argument(help="Model file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
     data: Annotated[
-        Path | None, typer.Argument(help="Good parts that the model did not learn from.")
+        Path | None,
+        typer.Argument(metavar="DATA", help="Good parts that the model did not learn from."),
     ] = None,
     false_alarms: Annotated[
-        float | None, typer.Option(help="The new budget; without it the model keeps its own.")
+        float | None,
+        typer.Option(metavar="SHARE", help="The new budget; without it the model keeps its own."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Another model file; the first stays.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="MODEL", help="Another model file; the first stays."
+        ),
     ] = None,
     json: Json = None,
 ) -> None:

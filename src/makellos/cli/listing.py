@@ -11,7 +11,9 @@ from makellos.cli.console import Json, say, table, write_json
 
 
 def detectors(
-    name: Annotated[str | None, typer.Argument(help="Show this one's parameters.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show this one's parameters.")
+    ] = None,
     json: Json = None,
 ) -> None:
     """List the detectors, or one detector's parameters with their ranges.

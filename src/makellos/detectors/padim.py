@@ -13,7 +13,10 @@ from makellos.data.progress import Progress, no_progress
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
 from makellos.detectors.embeddings import Embedding, PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
+from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
+
+_PLACES = 256  # covariances that are inverted at once, in double precision
 
 
 @dataclass
@@ -134,7 +137,10 @@ class PaDiM(Detector):
         embedded = self.embedder_.stream(parts, progress)
         for fold, embeddings in zip(folds, embedded, strict=True):
             patches = self._side_by_side(embeddings)
-            sums[fold].add(patches)
+            if not any(moments.count for moments in sums):
+                self.origin_ = patches
+            # Sums of differences keep the digits that those of squares lose in a subtraction.
+            sums[fold].add(patches - self.origin_)
         return sums
 
     def _estimate(self, sums: Sequence[_Moments]) -> None:
@@ -147,13 +153,29 @@ class PaDiM(Detector):
         covariance /= count
         covariance -= mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
         diagonal = np.arange(len(self.channels_))
-        variance = covariance[:, diagonal, diagonal].mean(0)
-        self.mean_ = mean
-        self.scale_ = np.sqrt(np.maximum(variance, 1e-12))
+        variance = np.maximum(covariance[:, diagonal, diagonal].mean(0), 0)
+        self.mean_ = self.origin_ + mean
+        # A channel in which good parts never differ must not divide by nothing.
+        scale = np.sqrt(variance + 1e-6 * self.mean_.var(0))
+        self.scale_ = scale + 1e-3 * scale.mean() + 1e-12
         covariance /= self.scale_[:, np.newaxis] * self.scale_[np.newaxis, :]
         covariance[:, diagonal, diagonal] += self.epsilon
-        # d² = |(x - mean) L|² with L the Cholesky factor of the inverse covariance.
-        self.whitening_ = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float16)
+        self.whitening_ = self._whiten(covariance)
+
+    def _whiten(self, covariance: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Return W of each covariance P×C×C: the distance of x is the length of (x - mean) W."""
+        whitening = np.empty(covariance.shape, np.float16)
+        try:
+            for start in range(0, len(covariance), _PLACES):
+                block = covariance[start : start + _PLACES].astype(np.float64)
+                inverse = np.linalg.inv(np.linalg.cholesky(block))
+                whitening[start : start + _PLACES] = inverse.transpose(0, 2, 1)
+        except np.linalg.LinAlgError as error:
+            raise ConfigurationError(
+                f"{self.name}: epsilon is {self.epsilon:g}, too small for these parts: a "
+                "covariance cannot be inverted. Give a larger one, such as --set epsilon=0.05."
+            ) from error
+        return whitening
 
     def _side_by_side(self, embeddings: list[Embedding]) -> Embedding:
         _, height, width = self.embedder_.shapes[0]

@@ -33,9 +33,12 @@ class Parity:
 
         A golden part may lie on the threshold itself, and rounding alone would then decide. The
         threshold is raised past such a part, which keeps the false-alarm promise; by at most the
-        largest difference between engines. None where that is not enough.
+        largest difference between engines. None where that is not enough, or where an engine gives
+        no finite score.
         """
         every = [score for scores in self.scores.values() for score in scores]
+        if not np.isfinite(every).all():
+            return None
         margin = 1e-6 * max(1.0, abs(threshold))
         raises = {0.0, *(score - threshold + margin for score in every if score > threshold)}
         for tolerance in sorted(raises):
@@ -46,10 +49,17 @@ class Parity:
         return None
 
     def flips(self, reference: EngineChoice, threshold: float) -> dict[EngineChoice, int]:
-        """Return per engine how many golden parts only one of it and the reference rejects."""
+        """Return per engine how many golden parts only one of it and the reference rejects.
+
+        A part without a finite score counts as well, for it has no verdict.
+        """
         expected = np.array(self.scores[reference]) > threshold
         return {
-            engine: int(np.count_nonzero((np.array(scores) > threshold) != expected))
+            engine: int(
+                np.count_nonzero(
+                    ((np.array(scores) > threshold) != expected) | ~np.isfinite(scores)
+                )
+            )
             for engine, scores in self.scores.items()
         }
 
