@@ -88,9 +88,7 @@ def test_score_between_the_thresholds_is_looked_at_again(inspector: Inspector) -
 
 
 @pytest.mark.parametrize("shape", [(HEIGHT, WIDTH, 3), (HEIGHT * 3, WIDTH * 2), (300, 100, 3)])
-def test_regions_are_in_pixels_of_the_picture(
-    inspector: Inspector, shape: tuple[int, ...]
-) -> None:
+def test_regions_are_in_pixels_of_the_picture(inspector: Inspector, shape: tuple[int, ...]) -> None:
     inspection = inspector.inspect(spotted_picture(3, 17, shape))
     assert inspection.verdict == "reject"
     assert inspection.size == shape[:2]
@@ -170,9 +168,7 @@ def test_white_level_of_the_model_is_applied(tmp_path: Path) -> None:
     ],
     ids=lambda picture: f"{picture.dtype} {picture.shape}",
 )
-def test_arrays_that_are_no_pictures_are_unreadable(
-    inspector: Inspector, picture: Picture
-) -> None:
+def test_arrays_that_are_no_pictures_are_unreadable(inspector: Inspector, picture: Picture) -> None:
     inspection = inspector.inspect(picture)
     assert inspection.verdict == "unreadable"
     assert inspection.error is not None
@@ -346,6 +342,16 @@ def test_a_graph_without_a_map_gives_a_score_and_no_regions(tmp_path: Path) -> N
     assert inspection.regions == ()
 
 
+def test_a_score_may_have_no_axis(tmp_path: Path) -> None:
+    # Exporters drop the axis of the batch at times.
+    nodes = [*cell_nodes(), helper.make_node("ReduceMax", ["distance"], ["score"], keepdims=0)]
+    graph = onnx_graph(nodes, {"score": []}, {"usual": USUAL})
+    path = write_small_model(tmp_path / "a.makellos", graph)
+    for choice in available_engines():
+        inspection = Inspector(path, engine=choice).inspect(spotted_picture(2, 2))
+        assert inspection.score == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("name", ["top_k_mean", "quantile"])
 def test_aggregation_of_the_manifest_is_applied(tmp_path: Path, name: str) -> None:
     aggregation = {"name": name, "parameter": 0.5}
@@ -386,9 +392,7 @@ def root_graph() -> bytes:
 def test_a_score_that_is_no_number_is_unreadable(
     tmp_path: Path, parts: list[Path], workers: int
 ) -> None:
-    inspector = Inspector(
-        write_small_model(tmp_path / "a.makellos", root_graph()), workers=workers
-    )
+    inspector = Inspector(write_small_model(tmp_path / "a.makellos", root_graph()), workers=workers)
     inspections = list(inspector.inspect_many([parts[0], parts[-1], parts[-2]]))
     assert [inspection.verdict for inspection in inspections] == ["ok", "reject", "unreadable"]
     dark = inspections[-1]

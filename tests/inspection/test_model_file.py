@@ -220,8 +220,9 @@ def test_changed_contents_under_a_right_check_sum_are_refused(tmp_path: Path) ->
     members = small_members()
     honest = {
         name: record.model_dump()
-        for name, record in read_model(write_small_model(tmp_path / "honest.makellos"))
-        .manifest.members.items()
+        for name, record in read_model(
+            write_small_model(tmp_path / "honest.makellos")
+        ).manifest.members.items()
     }
     for name in members:
         changed = {**members, name: members[name][:-1] + bytes([members[name][-1] ^ 1])}
@@ -320,9 +321,7 @@ def test_members_held_twice_are_refused(tmp_path: Path, name: str) -> None:
     refuse(path, "a member twice")
 
 
-@pytest.mark.parametrize(
-    "compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
-)
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_bombs_are_refused_before_they_unfold(tmp_path: Path, compression: int) -> None:
     members = {**small_members(), WEIGHTS: bytes(20_000_000)}
     path = forge(tmp_path / "a.makellos", members, compression=compression)

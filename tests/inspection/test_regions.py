@@ -23,7 +23,9 @@ maps = hnp.arrays(np.float32, st.tuples(sides, sides), elements=eighths) | hnp.a
 thresholds = eighths | st.floats(0, 2)
 
 
-def square_of(row: int, column: int, shape: tuple[int, ...], size: tuple[int, int]) -> tuple[slice, slice]:
+def square_of(
+    row: int, column: int, shape: tuple[int, ...], size: tuple[int, int]
+) -> tuple[slice, slice]:
     """Return the pixels that a cell of a map covers, wholly or in part."""
     return (
         slice(row * size[0] // shape[0], math.ceil((row + 1) * size[0] / shape[0])),

@@ -10,7 +10,11 @@ import typer
 
 from makellos.cli.console import Json, bars, say, table, write_json
 
-app = typer.Typer(help="Render, download and check sets of parts.", no_args_is_help=True)
+app = typer.Typer(
+    help="Render, download and check sets of parts.",
+    epilog="Example: makellos data synth -o screws",
+    no_args_is_help=True,
+)
 
 
 @app.command("synth", short_help="Render screws, good and damaged, with masks.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,49 +16,57 @@ if TYPE_CHECKING:
 EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
 
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")]
+Inputs = Annotated[
+    list[Path], typer.Argument(metavar="INPUT", help="Pictures, or folders of pictures.")
+]
+Rows = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Folder for inspections.csv, inspections.jsonl and overlays.",
+    ),
+]
+Csv = Annotated[
+    Path | None, typer.Option(metavar="FILE|-", help="Write rows as CSV; - is standard output.")
+]
+Jsonl = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE|-", help="Write rows as JSON lines; - is standard output."),
+]
+Parquet = Annotated[Path | None, typer.Option(metavar="FILE", help="Write rows as Parquet.")]
+Overlays = Annotated[
+    bool,
+    typer.Option(
+        "--overlays",
+        help="Draw heat map and outlines on every part, into DIR/overlays; without -o into "
+        "inspections/overlays.",
+    ),
+]
+FailOnReject = Annotated[
+    bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Another runtime and precision, such as 'onnxruntime f32'; see 'makellos devices'.",
+    ),
+]
+
+
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT", help="Pictures, or folders of pictures.")
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="DIR",
-            help="Folder for inspections.csv, inspections.jsonl and overlays.",
-        ),
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FILE|-", help="Write rows as CSV; - is standard output.")
-    ] = None,
-    jsonl: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE|-", help="Write rows as JSON lines; - is standard output."),
-    ] = None,
-    parquet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write rows as Parquet.")
-    ] = None,
-    overlays: Annotated[
-        bool,
-        typer.Option(
-            "--overlays",
-            help="Draw heat map and outlines on every part, into DIR/overlays; without -o "
-            "into inspections/overlays.",
-        ),
-    ] = False,
-    fail_on_reject: Annotated[
-        bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
-    ] = False,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ENGINE",
-            help="Another runtime and precision, such as 'onnxruntime f32'; see 'makellos "
-            "devices'.",
-        ),
-    ] = None,
+    model: Model,
+    inputs: Inputs,
+    output: Rows = None,
+    csv: Csv = None,
+    jsonl: Jsonl = None,
+    parquet: Parquet = None,
+    overlays: Overlays = False,
+    fail_on_reject: FailOnReject = False,
+    engine: EngineName = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture.
@@ -80,7 +89,7 @@ def inspect(
         parquet=parquet,
         overlays=_overlay_folder(output) if overlays else None,
     )
-    streams = _streams(csv=csv, jsonl=jsonl, json=json)
+    streams = _streams({"--csv": csv, "--jsonl": jsonl, "--json": json})
     listed = not any((output, csv, jsonl, parquet, json))
     with bars() as progress:
 
@@ -100,7 +109,7 @@ def inspect(
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
+    model: Model,
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="Labelled parts: a folder or a CSV manifest.")
     ],
@@ -131,7 +140,7 @@ def evaluate(
 
 
 def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
+    model: Model,
     json: Json = None,
 ) -> None:
     """Show what a model file is: detector, calibration, provenance, versions.
@@ -149,9 +158,9 @@ def info(
         write_json(json, read.manifest.model_dump(mode="json"))
 
 
-def _streams(**targets: Path | None) -> bool:
+def _streams(targets: Mapping[str, Path | None]) -> bool:
     """Tell whether data goes to standard output; raise where two kinds of it would."""
-    streams = [f"--{name} -" for name, target in targets.items() if str(target) == "-"]
+    streams = [f"{name} -" for name, target in targets.items() if str(target) == "-"]
     if len(streams) > 1:
         from makellos.errors import ConfigurationError
 

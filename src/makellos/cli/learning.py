@@ -10,12 +10,49 @@ import typer
 
 from makellos.cli.console import Json, bars, parse_settings, say, write_json
 
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")]
+Data = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
+]
+NewModel = Annotated[
+    Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file, NAME.makellos.")
+]
+DetectorName = Annotated[str, typer.Option(metavar="NAME", help="See 'makellos detectors'.")]
+Preset = Annotated[str, typer.Option(metavar="NAME", help="fast, balanced or accurate.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A detector's parameter, see 'makellos detectors NAME'; repeatable.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="JSON file of parameters; --set overrides it."),
+]
+Budget = Annotated[
+    float,
+    typer.Option(metavar="SHARE", help="Share of good parts that may be rejected by mistake."),
+]
+Device = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="auto or cpu; the detectors so far run on the processor."),
+]
+WhiteLevel = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Value of white in 16 bit pictures that use fewer bits."),
+]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
+]
+
 
 def demo(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")
     ] = Path("demo"),
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Render synthetic screws, fit, inspect, evaluate and write the report.
 
@@ -30,48 +67,17 @@ def demo(
 
 
 def fit(
-    data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file, NAME.makellos.")
-    ],
-    detector: Annotated[
-        str, typer.Option(metavar="NAME", help="See 'makellos detectors'.")
-    ] = "patchcore",
-    preset: Annotated[
-        str, typer.Option(metavar="NAME", help="fast, balanced or accurate.")
-    ] = "balanced",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A detector's parameter, see 'makellos detectors NAME'; repeatable.",
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="JSON file of parameters; --set overrides it."),
-    ] = None,
-    false_alarms: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Share of good parts that may be rejected by mistake."),
-    ] = 0.01,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
-    device: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="auto or cpu; the detectors so far run on the processor."
-        ),
-    ] = "auto",
-    white_level: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Value of white in 16 bit pictures that use fewer bits."),
-    ] = None,
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
-    ] = False,
+    data: Data,
+    output: NewModel,
+    detector: DetectorName = "patchcore",
+    preset: Preset = "balanced",
+    settings: Settings = None,
+    config: Config = None,
+    false_alarms: Budget = 0.01,
+    seed: Seed = 0,
+    device: Device = "auto",
+    white_level: WhiteLevel = None,
+    skip_unreadable: SkipUnreadable = False,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.

@@ -67,15 +67,9 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
 
 def evaluation_text(figures: Mapping[str, Any]) -> str:
     """Say what was missed and what was rejected by mistake, then show the figures."""
-    missed = round((figures["miss_rate"] or 0) * figures["n_defective"])
-    rejected = round((figures["false_alarm_rate"] or 0) * figures["n_good"])
-    lines = [
-        f"Missed {missed} of {figures['n_defective']} defective parts "
-        f"({figures['n_look_again_defective']} of these marked 'look again').",
-        f"Rejected {rejected} of {figures['n_good']} good parts; promised: at most "
-        f"{figures['false_alarms']:.2%}.",
-        "",
-    ]
+    lines = [_missed(figures), _rejected(figures)]
+    lines += [f"Not read: {part['error']}" for part in figures["unreadable"]]
+    lines += [*(f"Note: {note}" for note in figures["notes"]), ""]
     if figures["by_defect"]:
         rows = [
             [name, str(d["n"]), str(round(d["n"] * d["miss_rate"])), _figure(d["image_auroc"])]
@@ -95,6 +89,25 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
     ]
     lines.append(table(["figure", "value", "95 % interval"], rows))
     return "\n".join(lines)
+
+
+def _missed(figures: Mapping[str, Any]) -> str:
+    if not figures["n_defective"]:
+        return "There is no defective part, so what share of damage is found stays unknown."
+    missed = round(figures["miss_rate"] * figures["n_defective"])
+    again = figures["n_look_again_defective"]
+    marked = f" ({again} of these marked 'look again')" if again else ""
+    return f"Missed {missed} of {figures['n_defective']} defective parts{marked}."
+
+
+def _rejected(figures: Mapping[str, Any]) -> str:
+    promise = f"promised: at most {figures['false_alarms']:.2%}"
+    if not figures["n_good"]:
+        return f"There is no good part, so the share of false alarms stays unknown ({promise})."
+    rejected = round(figures["false_alarm_rate"] * figures["n_good"])
+    again = figures["n_look_again_good"]
+    marked = f", {again} more marked 'look again'" if again else ""
+    return f"Rejected {rejected} of {figures['n_good']} good parts ({promise}){marked}."
 
 
 def demo_text(result: DemoResult) -> str:

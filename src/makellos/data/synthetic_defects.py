@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from makellos.data.synthetic_geometry import Bend, Cut, Damage, Dent, Screw
+from makellos.data.synthetic_geometry import Bend, Burr, Cut, Damage, Dent, Screw
 
 __all__ = ["DEFECTS", "draw_damage"]
 
@@ -66,44 +66,56 @@ def _gouges(
     return [
         _cut(
             rng,
-            u=u + float(rng.normal(0, 0.010)),
-            theta=theta + float(rng.normal(0, 0.010)) / radius,
+            u=u + float(rng.normal(0, 0.014)),
+            theta=theta + float(rng.normal(0, 0.014)) / radius,
             radius=radius,
             lean=lean,
             turn=turn + float(rng.normal(0, 0.12)),
-            depth=float(rng.uniform(0.0022, 0.0034)) * (0.6 + 0.6 * strength),
-            half_length=float(rng.uniform(0.020, 0.045)),
-            half_width=float(rng.uniform(0.0030, 0.0050)),
+            depth=float(rng.uniform(0.0024, 0.0036)) * (0.8 + 0.5 * strength),
+            half_length=float(rng.uniform(0.026, 0.050)),
+            half_width=float(rng.uniform(0.0040, 0.0060)),
             rough=0.1,
-            shine=1.08 + 0.80 * strength,
+            shine=_shine(rng, strength),
         )
         for _ in range(number)
     ]
 
 
+def _shine(rng: np.random.Generator, strength: float) -> float:
+    """Draw how bright bare metal is: hardly brighter than the worn surface to nearly twice."""
+    return 1.10 + (0.20 + 0.30 * strength) * float(rng.uniform(0.3, 1))
+
+
 def _file(
-    rng: np.random.Generator, *, u: float, theta: float, radius: float, lean: float, strength: float
+    rng: np.random.Generator,
+    *,
+    u: float,
+    theta: float,
+    radius: float,
+    lean: float,
+    strength: float,
+    deeper: float,
 ) -> list[Cut]:
     """Draw one or two filed flats and, often, grooves beside them; a weak one is grooves alone."""
     cuts: list[Cut] = []
-    if strength > 0.2:
-        for _ in range(int(rng.integers(1, 4))):
+    if strength > 0.12:
+        for _ in range(int(rng.integers(1, 3))):
             cuts.append(
                 _cut(
                     rng,
-                    u=u + float(rng.normal(0, 0.014)) * len(cuts),
-                    theta=theta + float(rng.normal(0, 0.2)) * len(cuts),
+                    u=u + float(rng.normal(0, 0.022)) * len(cuts),
+                    theta=theta + float(rng.normal(0, 0.25)) * len(cuts),
                     radius=radius,
-                    lean=lean + float(rng.normal(0, 0.08)),
+                    lean=lean + float(rng.normal(0, 0.06)),
                     turn=float(rng.uniform(-0.6, 0.6)),
-                    depth=0.0030 + 0.0050 * strength,
-                    half_length=float(rng.uniform(0.017, 0.034)) * (0.75 + 0.5 * strength),
-                    half_width=float(rng.uniform(0.03, 0.06)),
-                    rough=float(rng.uniform(0.08, 0.2)),
-                    shine=1.08 + 0.80 * strength,
+                    depth=deeper + 0.0055 + 0.0055 * strength,
+                    half_length=float(rng.uniform(0.022, 0.032)) * (0.85 + 0.45 * strength),
+                    half_width=float(rng.uniform(0.06, 0.12)),
+                    rough=float(rng.uniform(0.04, 0.10)),
+                    shine=_shine(rng, strength),
                 )
             )
-    number = int(rng.integers(0, 4)) if cuts else int(rng.integers(2, 5))
+    number = int(rng.integers(0, 4)) if cuts else int(rng.integers(3, 6))
     return cuts + _gouges(
         rng, u=u, theta=theta, radius=radius, lean=lean, strength=strength, number=number
     )
@@ -117,18 +129,34 @@ def _window(cuts: list[Cut]) -> tuple[float, float, float, float]:
 
 def _scratch_head(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
     theta = _UP + float(rng.uniform(-0.8, 0.8))
-    if rng.random() < 0.5:  # across the edge between face and cone
-        u, lean = 0.013, float(rng.uniform(-0.5, 0.15))
+    if rng.random() < 0.7:  # across the edge between face and cone
+        u, lean, deeper = 0.012, float(rng.uniform(-0.3, 0.5)), 0.007
     else:
-        u, lean = float(rng.uniform(0.035, 0.095)), 0.63  # the slope of the cone
-    cuts = _file(rng, u=u, theta=theta, radius=screw.core_at(u), lean=lean, strength=strength)
+        u, lean, deeper = float(rng.uniform(0.035, 0.085)), 0.63, 0.001  # the slope of the cone
+    cuts = _file(
+        rng,
+        u=u,
+        theta=theta,
+        radius=screw.core_at(u),
+        lean=lean,
+        strength=strength,
+        deeper=deeper,
+    )
     return Damage(window=_window(cuts), cuts=tuple(cuts))
 
 
 def _scratch_neck(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
     u = float(rng.uniform(0.20, screw.thread_start - 0.05))
     theta = _UP + float(rng.uniform(-0.75, 0.75))
-    cuts = _file(rng, u=u, theta=theta, radius=screw.core_at(u), lean=0.0, strength=strength)
+    cuts = _file(
+        rng,
+        u=u,
+        theta=theta,
+        radius=screw.core_at(u),
+        lean=0.0,
+        strength=strength,
+        deeper=0.0005,
+    )
     return Damage(window=_window(cuts), cuts=tuple(cuts))
 
 
@@ -138,23 +166,22 @@ def _thread_cut(
     *,
     u: float,
     theta: float,
+    depth: float,
     strength: float,
-    share: float,
     rough: float,
 ) -> Cut:
-    height = screw.height_at(u)
     return _cut(
         rng,
         u=u,
         theta=theta,
-        radius=screw.core_at(u) + height,
-        lean=float(rng.normal(0, 0.10)),
+        radius=screw.core_at(u) + screw.height_at(u),
+        lean=float(rng.normal(0, 0.08)),
         turn=float(rng.uniform(-0.5, 0.5)),
-        depth=height * share,
-        half_length=float(rng.uniform(0.035, 0.085)) * (0.7 + 0.5 * strength),
-        half_width=float(rng.uniform(0.06, 0.12)),
+        depth=depth,
+        half_length=float(rng.uniform(0.060, 0.090)) * (0.8 + 0.4 * strength),
+        half_width=float(rng.uniform(0.09, 0.16)),
         rough=rough,
-        shine=1.15 + 0.65 * strength * float(rng.uniform(0.5, 1)),
+        shine=_shine(rng, strength),
     )
 
 
@@ -170,77 +197,115 @@ def _dents(
     """Draw dents in `number` neighbouring turns of the thread about (u, theta)."""
     dents = []
     for k in range(number):
-        angle = theta + float(rng.normal(0, 0.25))
+        angle = theta + float(rng.normal(0, 0.2))
         place = screw.crest_near(u + (k - (number - 1) / 2) * screw.pitch, angle)
         dents.append(
             Dent(
                 u=place,
                 theta=angle,
-                width_u=0.02,
-                width_theta=float(rng.uniform(0.12, 0.30)),
-                crush=float(rng.uniform(-0.15, 0.8)) * (0.4 + 0.6 * strength),
-                push=float(rng.choice([-1, 1]) * rng.uniform(0.10, 0.28)) * (0.5 + 0.5 * strength),
+                width_u=0.025,
+                width_theta=float(rng.uniform(0.25, 0.50)),
+                crush=float(rng.uniform(0.2, 1.0)) * (0.4 + 0.6 * strength),
+                push=float(rng.choice([-1, 1]) * rng.uniform(0.15, 0.40)) * (0.5 + 0.5 * strength),
             )
         )
     return tuple(dents)
 
 
+def _burrs(
+    rng: np.random.Generator, *, u: float, theta: float, spread: float, height: float, number: int
+) -> tuple[Burr, ...]:
+    """Draw metal that was pushed out of its place and lies in lumps within `spread` of u."""
+    return tuple(
+        Burr(
+            u=u + float(rng.uniform(-spread, spread)),
+            theta=theta + float(rng.normal(0, 0.25)),
+            width_u=float(rng.uniform(0.012, 0.026)),
+            width_theta=float(rng.uniform(0.25, 0.60)),
+            height=height * float(rng.uniform(0.5, 1.0)),
+            wave=float(rng.uniform(380, 800)),
+            shine=float(rng.uniform(0.60, 1.15)),
+        )
+        for _ in range(number)
+    )
+
+
 def _thread_side(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
-    side = float(rng.choice([0.0, np.pi])) + float(rng.normal(0, 0.12))
-    u = screw.crest_near(float(rng.uniform(screw.thread_start + 0.07, 0.86)), side)
+    side = float(rng.choice([0.0, np.pi])) + float(rng.normal(0, 0.10))
+    # turned a little toward the camera, so that it sees more than the outline
+    side += (0.30 if np.cos(side) > 0 else -0.30) * float(rng.uniform(0, 1))
+    u = screw.crest_near(float(rng.uniform(screw.thread_start + 0.07, 0.84)), side)
+    height = screw.height_at(u)
     cut = _thread_cut(
         rng,
         screw,
         u=u,
         theta=side,
+        depth=height * (0.75 + 0.50 * strength),
         strength=strength,
-        share=0.75 + 0.60 * strength,
-        rough=float(rng.uniform(0.08, 0.22)),
+        rough=float(rng.uniform(0.08, 0.20)),
     )
     number = int(rng.integers(2, 5))
     dents = _dents(rng, screw, u=u, theta=side, strength=strength, number=number)
-    window = (u - 0.17, u + 0.17, -1.0, 1.0)
-    return Damage(window=window, cuts=(cut,), dents=dents)
+    burrs = _burrs(
+        rng,
+        u=u,
+        theta=side,
+        spread=0.5 * number * screw.pitch,
+        height=height * (0.35 + 0.35 * strength),
+        number=int(rng.integers(1, 2 + 2 * number)),
+    )
+    window = (u - 0.20, u + 0.20, -1.0, 1.0)
+    return Damage(window=window, cuts=(cut,), dents=dents, burrs=burrs)
 
 
 def _thread_top(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
-    theta = _UP + float(rng.uniform(-0.55, 0.55))
-    u = screw.crest_near(float(rng.uniform(screw.thread_start + 0.07, 0.86)), theta)
-    u += float(rng.uniform(-0.3, 0.3)) * screw.pitch
+    theta = _UP + float(rng.uniform(-0.45, 0.45))
+    u = screw.crest_near(float(rng.uniform(screw.thread_start + 0.07, 0.84)), theta)
+    u += float(rng.uniform(-0.5, 0.5)) * screw.pitch
     cut = _thread_cut(
         rng,
         screw,
         u=u,
         theta=theta,
+        # a strong one grinds the core between the ridges too
+        depth=screw.height_at(u) * 0.90 + 0.010 * strength,
         strength=strength,
-        share=0.55 + 0.70 * strength,
-        rough=float(rng.uniform(0.02, 0.08)),
+        rough=float(rng.uniform(0.03, 0.08)),
     )
-    number = int(rng.integers(0, 3))
+    number = int(rng.integers(0, 4))
     theta += float(rng.choice([-0.6, 0.6]))
     dents = _dents(rng, screw, u=u, theta=theta, strength=strength, number=number)
-    window = (u - 0.17, u + 0.17, -1.0, 1.0)
+    window = (u - 0.20, u + 0.20, -1.0, 1.0)
     return Damage(window=window, cuts=(cut,), dents=dents)
 
 
 def _manipulated_front(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
-    start = float(rng.uniform(0.83, 0.92))
+    start = float(rng.uniform(0.86, 0.93))
     direction = float(rng.choice([0.0, np.pi]) + rng.uniform(-0.6, 0.6))
-    shift = 0.022 + 0.045 * strength
+    shift = 0.015 + 0.040 * strength
     bend = Bend(start=start, direction=direction, strength=shift / (1 - start) ** 2)
     cuts = []
-    if rng.random() < 0.45:
-        cuts.append(_break(rng, bend, end=float(rng.uniform(0.955, 0.985)) - 0.02 * strength))
-    place, angle = float(rng.uniform(0.86, 0.94)), float(rng.uniform(0, np.pi))
-    number = int(rng.integers(0, 3))
+    if rng.random() < 0.5:
+        cuts.append(_break(rng, bend, end=float(rng.uniform(0.940, 0.970)) - 0.025 * strength))
+    place, angle = float(rng.uniform(0.88, 0.95)), float(rng.uniform(0, np.pi))
+    number = int(rng.integers(1, 4))
     dents = _dents(rng, screw, u=place, theta=angle, strength=strength, number=number)
+    burrs = _burrs(
+        rng,
+        u=0.945,
+        theta=angle,
+        spread=0.025,
+        height=0.006 + 0.010 * strength,
+        number=int(rng.integers(2, 6)),
+    )
     window = (start - 0.10, 2.0, -1.0, 1.0)
-    return Damage(window=window, cuts=tuple(cuts), dents=dents, bend=bend)
+    return Damage(window=window, cuts=tuple(cuts), dents=dents, burrs=burrs, bend=bend)
 
 
 def _break(rng: np.random.Generator, bend: Bend, end: float) -> Cut:
     """Draw the rough face where the outermost tip broke off."""
-    shift = bend.strength * (end - bend.start) ** 2
+    shift = bend.strength * max(end - bend.start, 0.0) ** 2
     lean = 1.25 + float(rng.normal(0, 0.12))
     return _cut(
         rng,
@@ -253,7 +318,7 @@ def _break(rng: np.random.Generator, bend: Bend, end: float) -> Cut:
         half_length=0.05,
         half_width=0.05,
         rough=0.6,
-        shine=float(rng.uniform(1.1, 1.5)),
+        shine=float(rng.uniform(1.05, 1.4)),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bend", "Cut", "Damage", "Dent", "Hits", "Screw", "draw_screw", "trace"]
+__all__ = ["Bend", "Burr", "Cut", "Damage", "Dent", "Hits", "Screw", "draw_screw", "trace"]
 
 Floats = NDArray[np.float32]
 
@@ -53,6 +53,19 @@ class Dent:
 
 
 @dataclass(frozen=True, eq=False)
+class Burr:
+    """Hold a place where displaced metal lies on the core in rough lumps."""
+
+    u: float
+    theta: float
+    width_u: float
+    width_theta: float
+    height: float
+    wave: float  # lumps per length
+    shine: float  # as a cut's
+
+
+@dataclass(frozen=True, eq=False)
 class Bend:
     """Hold how the tip is bent to a side, from `start` on."""
 
@@ -71,6 +84,7 @@ class Damage:
     window: tuple[float, float, float, float] = (-1.0, 2.0, -1.0, 1.0)
     cuts: tuple[Cut, ...] = ()
     dents: tuple[Dent, ...] = ()
+    burrs: tuple[Burr, ...] = ()
     bend: Bend | None = None
 
 
@@ -208,10 +222,22 @@ def _radius(screw: Screw, u: Floats, v: Floats, w: Floats) -> Floats:
     ridge = (np.float32(screw.base) - distance) * np.float32(1 / (screw.base - screw.crest))
     np.clip(ridge, 0, 1, out=ridge)
     ridge *= ridge * np.float32(0.35) + np.float32(0.65)  # flanks are slightly hollow
-    return radius + height * ridge
+    above = height * ridge
+    for burr in screw.damage.burrs:
+        above = np.maximum(above, _lumps(burr, u, theta))
+    return radius + above
 
 
-def _bump(dent: Dent, u: Floats, theta: Floats) -> Floats:
+def _lumps(burr: Burr, u: Floats, theta: Floats) -> Floats:
+    wave = np.float32(burr.wave)
+    ridges = np.sin(u * wave + np.float32(2) * theta)
+    ridges += np.sin(u * (wave * np.float32(0.57)) - theta * np.float32(5) + np.float32(1.7))
+    share = np.float32(0.55) + np.float32(0.225) * ridges
+    result: Floats = np.float32(burr.height) * share * _bump(burr, u, theta)
+    return result
+
+
+def _bump(dent: Dent | Burr, u: Floats, theta: Floats) -> Floats:
     turn = theta - np.float32(dent.theta)
     turn -= np.float32(2 * np.pi) * np.rint(turn * np.float32(0.5 / np.pi))
     along = (u - np.float32(dent.u)) * np.float32(1 / dent.width_u)
@@ -280,9 +306,9 @@ def _bracket(screw: Screw, axis: Floats, side: Floats) -> tuple[Floats, Floats]:
     reach = int(_MARGIN * _COARSE)
     outer = _running((screw.core + screw.height)[coarse], reach, largest=True)
     inner = _running(screw.core[coarse], reach, largest=False)
-    outer += np.float32(0.006)  # burrs stand out
+    outer += np.float32(0.006 + max((x.height for x in screw.damage.burrs), default=0.0))
     inner[:reach] = 0  # rays that may enter through the face
-    if screw.damage.cuts or screw.damage.dents:
+    if screw.damage.cuts or screw.damage.dents or screw.damage.burrs:
         inner = inner * np.float32(0.4)
     if screw.damage.bend is not None:
         u = np.linspace(0, 1, _COARSE, dtype=np.float32)
@@ -379,4 +405,13 @@ def _describe(screw: Screw, seen: NDArray[np.bool_], u: Floats, v: Floats, w: Fl
             shine[bare] = cut.shine
             streak[bare] = t + np.float32(0.03) * s + np.float32(0.5)
             face[bare] = False
+    if screw.damage.burrs:
+        straight = (u, v, w)
+        if screw.damage.bend is not None:
+            straight = _unbend(screw.damage.bend, u, v, w)
+        theta = np.arctan2(straight[2], straight[1])
+        for burr in screw.damage.burrs:
+            torn = (_bump(burr, straight[0], theta) > np.float32(0.35)) & (streak == 0)
+            shine[torn] = burr.shine
+            streak[torn] = straight[0][torn] + np.float32(0.5)
     return Hits(seen, u, v, w, normal, shine, streak, face)

@@ -12,6 +12,12 @@ from makellos.data.synthetic_geometry import Floats, Hits, Screw
 __all__ = ["Light", "Pose", "Scene", "draw_scene", "shade"]
 
 
+# azimuth from the main lamp's and elevation above the table in radians and degrees, and strength
+_LAMPS = ((0.0, 34.0, 0.38), (2.2, 32.0, 0.30), (4.2, 32.0, 0.30))
+_DOME = 0.22
+_LOBE = 4.0  # how narrow highlights are
+
+
 @dataclass(frozen=True, eq=False)
 class Pose:
     """Hold where the screw lies; lengths are in shares of the picture's side."""
@@ -58,34 +64,42 @@ def _unit(azimuth: float, elevation: float) -> tuple[float, float, float]:
 def draw_scene(rng: np.random.Generator, size: int) -> Scene:
     """Draw pose, light, surface, table and sensor noise of one picture of `size` pixels."""
     pose = _draw_pose(rng)
-    azimuth = np.deg2rad(-125 + 28 * np.clip(rng.standard_normal(), -2, 2))
-    light = Light(
-        lamps=tuple(
-            (_unit(azimuth + turn, np.deg2rad(rng.uniform(22, 40))), float(rng.uniform(*strength)))
-            for turn, strength in ((0.0, (0.46, 0.64)), (2.4, (0.34, 0.50)), (4.1, (0.28, 0.44)))
-        ),
-        dome=float(rng.uniform(0.20, 0.26)),
-    )
+    light = _draw_light(rng)
     grain = rng.standard_normal((512, 256), dtype=np.float32)
     return Scene(
         pose=pose,
         light=light,
         grain=_unit_noise(grain, 0.7),
         stain=_unit_noise(rng.standard_normal((512, 256), dtype=np.float32), 7.0),
-        reflectance=float(rng.uniform(0.92, 1.10)),
+        reflectance=float(rng.uniform(0.94, 1.06)),
         table=_table(rng, size),
-        shadow=float(rng.uniform(0.75, 1.15)),
-        blur=float(rng.uniform(0.20, 0.50)),
+        shadow=float(rng.uniform(1.0, 1.12)),
+        blur=float(rng.uniform(0.38, 0.48)),
         noise=rng.standard_normal((size, size), dtype=np.float32),
-        noise_strength=float(rng.uniform(0.8, 1.4)),
+        noise_strength=float(rng.uniform(0.9, 1.1)),
+    )
+
+
+def _draw_light(rng: np.random.Generator) -> Light:
+    """Draw the light of the one station where all screws are photographed."""
+    azimuth = np.deg2rad(-125 + rng.uniform(-4, 4))
+    return Light(
+        lamps=tuple(
+            (
+                _unit(azimuth + turn, np.deg2rad(elevation + rng.uniform(-1.5, 1.5))),
+                strength * float(rng.uniform(0.96, 1.04)),
+            )
+            for turn, elevation, strength in _LAMPS
+        ),
+        dome=_DOME * float(rng.uniform(0.97, 1.03)),
     )
 
 
 def _draw_pose(rng: np.random.Generator) -> Pose:
     return Pose(
         angle=float(rng.uniform(0, 2 * np.pi)),
-        tilt=float(np.deg2rad(rng.uniform(8.0, 11.0))),
-        length=float(rng.uniform(0.83, 0.86)),
+        tilt=float(np.deg2rad(rng.uniform(8.5, 10.5))),
+        length=float(rng.uniform(0.860, 0.880)),
         centre=(float(rng.uniform(0.48, 0.52)), float(rng.uniform(0.48, 0.52))),
     )
 
@@ -148,17 +162,20 @@ def shade(screw: Screw, hits: Hits, scene: Scene) -> Floats:
     grain = _tile(scene.grain, first, second)
     brushed = _tile(scene.grain, first + 77, np.where(hits.face, second, theta * 9 + 777))
     stain = _tile(scene.stain, hits.u * 260 + 4096, theta * 20 + 300)
-    bare = hits.shine > 1
+    bare = hits.streak != 0
     # tool marks: fine across the tool's way, long along it
-    marks = _tile(scene.grain, hits.streak * 700, hits.streak * 0)
+    marks = _tile(scene.grain, hits.streak * 420, hits.streak * 0)
+    marks = np.float32(0.8) * marks + np.float32(0.5) * grain
     rough = np.where(bare, marks, 0.7 * grain + 0.6 * brushed)
     normal = hits.normal.copy()
     normal[0] += np.float32(0.065) * rough
     normal[1] += np.float32(0.04) * np.where(bare, marks, grain)
     normal /= np.sqrt((normal * normal).sum(axis=0))
-    radiance = _environment(_to_camera(normal, scene.pose), scene.light)
+    normal = _to_camera(normal, scene.pose)
+    radiance = _environment(normal, scene.light)
+    radiance = np.where(bare, _scattered(normal, scene.light), radiance)
     surface = 1 + np.float32(0.06) * grain + np.float32(0.08) * stain
-    surface = np.where(bare, hits.shine * (1 + np.float32(0.10) * marks), surface)
+    surface = np.where(bare, hits.shine * (1 + np.float32(0.11) * marks), surface)
     radiance = radiance * surface * np.float32(scene.reflectance)
     flank = np.where(screw.threaded(hits.u) & ~bare, hits.normal[0] ** 2, 0)
     radiance *= 1 - np.float32(0.5) * flank
@@ -185,10 +202,19 @@ def _environment(normal: Floats, light: Light) -> Floats:
     for direction, strength in light.lamps:
         way = np.array(direction, dtype=np.float32)[:, None]
         glance = (mirror * way).sum(axis=0)
-        result = result + np.float32(strength * 1.15) * np.exp(np.float32(9) * (glance - 1))
+        result = result + np.float32(strength * 1.15) * np.exp(np.float32(_LOBE) * (glance - 1))
         result = result + np.float32(strength * 0.12) * np.maximum((normal * way).sum(axis=0), 0)
     clean: Floats = result.astype(np.float32)
     return clean
+
+
+def _scattered(normal: Floats, light: Light) -> Floats:
+    """Return what filed or torn metal with these normals scatters, hardly glossy."""
+    result = np.full_like(normal[2], light.dome * 0.75)
+    for direction, strength in light.lamps:
+        way = np.array(direction, dtype=np.float32)[:, None]
+        result += np.float32(strength * 0.6) * np.maximum((normal * way).sum(axis=0), 0)
+    return result
 
 
 def _shade_recess(screw: Screw, hits: Hits, scene: Scene, radiance: Floats) -> None:

@@ -112,12 +112,8 @@ class PatchEmbedder:
     def open(self, workers: int | None = None) -> Engine:
         """Open the fastest engine of this machine for the embedding graph."""
         count = default_workers() if workers is None else workers
-        choice, shape = available_engines()[0], self.preprocessing.shape
-        engine = open_engine(self.graph, choice, shape=shape, workers=count)
-        # OpenVINO's Python binding sets itself up in its first run, and hangs for good when two
-        # threads make that run at once.
-        engine.run(np.zeros((1, *shape), np.float32))
-        return engine
+        choice = available_engines()[0]
+        return open_engine(self.graph, choice, shape=self.preprocessing.shape, workers=count)
 
     def stream(
         self, parts: Sequence[Part], progress: Progress, what: str = "embedding good parts"

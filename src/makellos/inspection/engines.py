@@ -124,6 +124,9 @@ class _OpenVinoEngine:
         self.choice = choice
         self._compiled = core.compile_model(model, "CPU", settings)
         self._requests = threading.local()
+        # OpenVINO's binding sets itself up at its first call; two threads that make it at once
+        # wait for each other forever. So it is made here, by one.
+        self._run_one(np.zeros((1, *shape), np.float32))
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         rows = [self._run_one(batch[i : i + 1]) for i in range(len(batch))]

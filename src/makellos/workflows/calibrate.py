@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from makellos.calibration import Calibration
-from makellos.data.parts import Part, find_parts, group_names
+from makellos.calibration import parts_needed
+from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import default_workers
-from makellos.inspection.manifest import CalibrationRecord, GoldenRecord
+from makellos.inspection.manifest import CalibrationRecord, GoldenRecord, Manifest
 from makellos.inspection.model_file import read_model
-from makellos.models.writing import rewrite_manifest
-from makellos.workflows.fit import budget_notes
+from makellos.models.writing import check_target, rewrite_manifest
+from makellos.workflows.fit import budget_notes, fingerprint
 
 __all__ = ["CalibrationSummary", "calibrate"]
+
+_FOLDERS_ABOVE = 2  # train/good below the folder of the fit
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,27 @@ def calibrate(
     `data` holds good parts that the detector did not learn from: a manifest's or folder's split
     ``val`` where it has one, else its good parts. None keeps the calibration parts. `output`
     leaves the model as it is and writes another. Raises `InputError` for parts that cannot be read.
+
+    For the very parts that the model was fitted on it keeps the calibration that it has, and says
+    so: scored again they would look better than parts to come.
     """
     report = progress or no_progress
+    target = Path(output) if output is not None else Path(model)
     read = read_model(Path(model))
-    record = read.manifest.calibration
+    check_target(target)
+    record, notes = read.manifest.calibration, []
     asked = record.asked if false_alarms is None else false_alarms
+    parts_needed(asked)
     if data is not None:
-        record = _measure(Path(model), Path(data), record, report)
-    Calibration(scores=record.calibration().scores, asked=asked)
+        found = find_parts(Path(data))
+        if _fitted_on(found, read.manifest):
+            notes = [
+                f"{data} holds the parts that the model was fitted on. Its own calibration with "
+                f"them ({record.method}) is kept; for another one give good parts that it has not "
+                "seen."
+            ]
+        else:
+            record = _measure(Path(model), found, record, report)
     record = record.model_copy(update={"asked": asked})
     calibration = record.calibration()
     golden = [
@@ -60,7 +75,6 @@ def calibrate(
         for part in read.manifest.golden
     ]
     manifest = read.manifest.model_copy(update={"calibration": record, "golden": golden})
-    target = Path(output) if output is not None else Path(model)
     rewrite_manifest(read, manifest, target)
     return CalibrationSummary(
         model=str(target),
@@ -69,33 +83,51 @@ def calibrate(
         threshold=calibration.threshold,
         false_alarms=calibration.false_alarms,
         false_alarms_asked=asked,
-        notes=budget_notes(calibration),
+        notes=[*notes, *budget_notes(calibration)],
     )
 
 
+def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
+    """Tell whether the good parts are those of the fit, named from here or from folders above."""
+    parts = [] if found.calibration() else found.good()
+    above = found.root.resolve()
+    prefix = ""
+    try:
+        for _ in range(_FOLDERS_ABOVE + 1):
+            named = [replace(part, name=prefix + part.name) for part in parts]
+            if parts and fingerprint(named) == manifest.training.fingerprint:
+                return True
+            prefix, above = f"{above.name}/{prefix}", above.parent
+    except OSError:
+        pass  # scoring will name the file that cannot be read
+    return False
+
+
 def _measure(
-    model: Path, data: Path, record: CalibrationRecord, progress: Progress
+    model: Path, found: PartSet, record: CalibrationRecord, progress: Progress
 ) -> CalibrationRecord:
-    found = find_parts(data)
     parts: tuple[Part, ...] = found.calibration() or found.good()
     if not parts:
-        raise InputError(f"{data} has no good parts to calibrate with ({found.layout}).")
+        raise InputError(
+            f"{found.root} has no good parts to calibrate with ({found.layout}). Put them into a "
+            "folder of their own, or label them 'good'."
+        )
     inspector = Inspector(model, workers=min(default_workers(), len(parts)))
     inspections: list[Inspection] = []
     for inspection in inspector.inspect_many([part.path for part in parts]):
         inspections.append(inspection)
         progress("scoring calibration parts", len(inspections), len(parts))
-    broken = [found.error for found in inspections if found.error is not None]
+    broken = [each.error for each in inspections if each.error is not None]
     if broken:
         raise InputError(
             f"{len(broken)} of {len(parts)} calibration parts cannot be read:\n  "
             + "\n  ".join(broken)
             + "\nMend or remove them."
         )
-    maps = [found.anomaly_map for found in inspections if found.anomaly_map is not None]
+    maps = [each.anomaly_map for each in inspections if each.anomaly_map is not None]
     return record.model_copy(
         update={
-            "scores": [found.score for found in inspections],
+            "scores": [each.score for each in inspections],
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
             "groups": group_names(parts) if any(part.group for part in parts) else None,
             "method": "new good parts",

@@ -67,7 +67,7 @@ def _prepare(folder: Path) -> None:
     mark = folder / _MARK
     try:
         if mark.is_file():
-            shutil.rmtree(folder)
+            _empty(folder)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise StorageError(
                 f"{folder} is there already and was not made by a demo; it is left alone. "
@@ -77,3 +77,12 @@ def _prepare(folder: Path) -> None:
         mark.write_text("Made by makellos demo, which replaces this folder.\n", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{folder} cannot be used: {error.strerror}.") from error
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier demo left; the folder itself may be the one we work in."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != _MARK:
+            entry.unlink()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part, find_parts
+from makellos.data.parts import Part, PartSet, find_parts
 from makellos.data.pictures import read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError
@@ -33,6 +33,7 @@ from makellos.inspection import Inspection, Inspector, draw_overlay
 from makellos.inspection.engines import default_workers
 from makellos.inspection.regions import resize_map
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
+from makellos.workflows.fit import check_seed, fingerprint
 
 __all__ = ["evaluate"]
 
@@ -62,8 +63,10 @@ def evaluate(
 
     `data` is a folder or manifest; its split ``test`` is used, or all parts where there are no
     splits. The figures are those of ``makellos evaluate --json``. Raises `InputError` when there
-    is no labelled test part or a mask cannot be used, and as `Inspector` does.
+    is no labelled test part or a mask cannot be used, and as `Inspector` does. A part that cannot
+    be read is named under ``unreadable`` and counts nowhere else.
     """
+    check_seed(seed)
     report = progress or no_progress
     found = find_parts(Path(data))
     parts = found.test()
@@ -87,10 +90,32 @@ def evaluate(
         )
     report("computing intervals", 0, 1)
     figures = _figures(inspector, read, pixels, np.random.default_rng(seed))
+    figures["unreadable"] = [
+        {"input": test.item.input, "error": test.item.error}
+        for test in tested
+        if test.inspection.score is None
+    ]
+    figures["notes"] = _notes(found, inspector)
     report("computing intervals", 1, 1)
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, figures)
     return figures
+
+
+def _notes(found: PartSet, inspector: Inspector) -> list[str]:
+    """Say when the good parts tested are those that the model was fitted on."""
+    if any(part.split for part in found) or not found.good():
+        return []
+    try:
+        if fingerprint(found.good()) != inspector.manifest.training.fingerprint:
+            return []
+    except OSError:
+        return []  # a file that cannot be opened is named among the unreadable ones
+    return [
+        "The good parts are those that the model was fitted on, and it knows them: AUROC and "
+        "false-alarm rate look better than they are. Keep good parts apart, in test/good or with "
+        "split 'test' in a manifest."
+    ]
 
 
 def _test(
@@ -242,11 +267,12 @@ def _write_report(
     read = [test for test in tested if test.inspection.score is not None]
     scores = np.array([test.inspection.score for test in read], dtype=np.float64)
     defective = np.array([not test.part.is_good for test in read])
+    now = datetime.now(UTC)
     roc, curve = roc_curve(scores, defective), precision_recall_curve(scores, defective)
     report = EvaluationReport(
         title=data.stem if data.is_file() else data.resolve().name,
         data=data.name or str(data),
-        created=datetime.now(UTC).isoformat(timespec="minutes"),
+        created=f"{now.day} {now:%B %Y, %H:%M} UTC",
         figures=figures,
         items=[test.item for test in tested],
         roc=None
@@ -256,12 +282,14 @@ def _write_report(
         if curve is None
         else (curve.recall.tolist(), curve.precision.tolist()),
         provenance=_provenance(inspector),
-        notes=[],
+        notes=figures["notes"],
     )
     write_evaluation(report, folder / REPORT)
     try:
         text = json.dumps(figures, indent=1, allow_nan=False)
-        (folder / FIGURES).write_text(text + "\n", encoding="utf-8")
+        partial = folder / f".{FIGURES}.partial"
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(folder / FIGURES)
     except OSError as error:
         raise StorageError(f"{folder / FIGURES} cannot be written: {error.strerror}.") from error
 

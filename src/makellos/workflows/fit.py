@@ -21,7 +21,7 @@ from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector, Graph, make_detector
-from makellos.errors import InputError, ModelFileError
+from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.engines import (
     EngineChoice,
     available_engines,
@@ -135,6 +135,7 @@ def fit(
     started = time.perf_counter()
     report = progress or no_progress
     target = Path(model)
+    check_seed(seed)
     fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
     parts_needed(false_alarms)
     check_target(target)
@@ -146,12 +147,12 @@ def fit(
     release = _release(graph, folds, split, false_alarms, report)
     seconds = time.perf_counter() - started
     training = TrainingRecord(
-        data=Path(data).name,
+        data=_plain(Path(data).resolve().name),
         layout=parts.layout,
         n_good=len(good) + len(calibration_parts),
         n_learned=len(split.learn),
         fingerprint=fingerprint([*good, *calibration_parts]),
-        skipped=skipped,
+        skipped=[_plain(name) for name in skipped],
         seed=seed,
         fit_seconds=round(seconds, 2),
     )
@@ -214,6 +215,17 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
     )
 
 
+def _plain(name: str) -> str:
+    """Return a file name as valid text, whatever bytes the file system keeps it in."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def check_seed(seed: int) -> None:
+    """Raise `ConfigurationError` for a seed that no generator takes."""
+    if seed < 0:
+        raise ConfigurationError(f"The seed is {seed}; accepted is a whole number from 0 up.")
+
+
 def budget_notes(calibration: Calibration) -> list[str]:
     """Return a sentence when the budget asked for cannot be promised, and what it takes."""
     if calibration.keeps_budget:
@@ -242,7 +254,9 @@ def fingerprint(parts: Sequence[Part]) -> str:
     """Return the SHA-256 over names and contents of the parts' files, in the order of names."""
     digest = hashlib.sha256()
     for part in sorted(parts, key=lambda part: part.name):
-        digest.update(part.name.encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest())
+        digest.update(
+            _plain(part.name).encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest()
+        )
     return digest.hexdigest()
 
 
@@ -304,9 +318,13 @@ def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed:
     n_aside = len(groups) // 5
     if n_aside < _PLENTY * parts_needed(false_alarms):
         if len(groups) < 2 or len(good) < 3:
+            count = f"{len(good)} good part{'' if len(good) == 1 else 's'}"
+            if len(groups) != len(good):
+                count += f" in {len(groups)} group{'' if len(groups) == 1 else 's'}"
             raise InputError(
-                f"There are {len(good)} good parts in {len(groups)} groups; at least 3 parts in 2 "
-                "groups are needed to learn and calibrate. Add pictures of good parts."
+                f"There {'is' if len(good) == 1 else 'are'} {count}; at least 3 in 2 groups are "
+                "needed to learn and calibrate, and 99 for a false-alarm budget of 0.01. Add "
+                "pictures of good parts."
             )
         return _Split(good, good, "cross-fitted")
     aside = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
@@ -374,8 +392,14 @@ def _calibration_scores(
         return score_parts(graph, choice, split.calibrate, progress)
     scores = [0.0] * len(split.calibrate)
     maxima: list[float] | None = [0.0] * len(split.calibrate)
+    n_done = 0
     for fold_graph, inside in folds:
-        found = score_parts(fold_graph, choice, [split.calibrate[i] for i in inside], progress)
+
+        def report(what: str, done: int, _total: int, before: int = n_done) -> None:
+            progress(what, before + done, len(scores))
+
+        found = score_parts(fold_graph, choice, [split.calibrate[i] for i in inside], report)
+        n_done += len(inside)
         for place, i in enumerate(inside):
             scores[i] = found.scores[place]
             if maxima is not None and found.map_maxima is not None:
@@ -386,7 +410,9 @@ def _calibration_scores(
 
 
 def _groups(parts: Sequence[Part]) -> list[str] | None:
-    return group_names(parts) if any(part.group for part in parts) else None
+    if not any(part.group for part in parts):
+        return None
+    return [_plain(name) for name in group_names(parts)]
 
 
 def _with_white_level(graph: Graph, white_level: int | None) -> Graph:

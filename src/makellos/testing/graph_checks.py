@@ -1,0 +1,220 @@
+"""Checks of what a fitted detector's graph gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from unittest import SkipTest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.inspection import Inspector
+from makellos.inspection.manifest import (
+    CalibrationRecord,
+    DetectorRecord,
+    EngineRecord,
+    Manifest,
+    TrainingRecord,
+)
+from makellos.inspection.regions import resize_map
+from makellos.models import assemble, pack_graph, write_model
+from makellos.testing.fit_checks import expect
+from makellos.testing.specimens import SIDE, SQUARE
+from makellos.testing.workbench import Workbench
+
+__all__: list[str] = []
+
+# Shares of what lies between the lowest and the highest value of good and defective parts.
+BATCH_TOLERANCE = 1e-3
+ENGINE_TOLERANCE = 1e-2
+
+
+def graph_has_the_declared_form(bench: Workbench) -> None:
+    """Check the graph's input and outputs, and that it resizes without antialiasing."""
+    import onnx
+
+    graph = onnx.load_from_string(bench.graph.onnx).graph
+    names = [node.name for node in graph.input]
+    expect(names == ["picture"], f"the graph's inputs are {names}, not ['picture']")
+    sizes = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
+    wanted = [0, *bench.graph.preprocessing.shape]
+    fits = len(sizes) == 4 and all(a in (0, b) for a, b in zip(sizes, wanted, strict=True))
+    expect(fits, f"the input's sizes are {sizes}, not {wanted} (0 stands for any)")
+    outputs = {node.name for node in graph.output}
+    expect(
+        bool(outputs & {"anomaly_map", "score"}),
+        f"the graph's outputs are {sorted(outputs)}; one is 'anomaly_map', or 'score' without map",
+    )
+    smooth = [
+        node.name
+        for node in graph.node
+        if any(field.name == "antialias" and field.i for field in node.attribute)
+    ]
+    expect(not smooth, f"{smooth} resize with antialiasing, about which engines disagree")
+
+
+def map_has_size_and_type(bench: Workbench) -> None:
+    """Check that the map is N×h×w float32, no larger than the picture, or that each has a score."""
+    outputs = _together(bench)
+    batch = bench.batch(bench.graph)
+    if "anomaly_map" not in outputs:
+        score = outputs["score"]
+        expect(score.size == len(batch), f"score has shape {score.shape} for {len(batch)} pictures")
+        expect(score.dtype == np.float32, f"score is {score.dtype}, not float32")
+        return
+    maps = outputs["anomaly_map"]
+    n, *picture = len(batch), *batch.shape[2:]
+    expect(
+        maps.ndim == 3 and len(maps) == n,
+        f"anomaly_map has shape {maps.shape} for {n} pictures; it is N×h×w",
+    )
+    expect(maps.dtype == np.float32, f"anomaly_map is {maps.dtype}, not float32")
+    fits = all(1 < ours <= full for ours, full in zip(maps.shape[1:], picture, strict=True))
+    expect(fits, f"anomaly_map is {maps.shape[1:]} for pictures of {tuple(picture)}")
+
+
+def outputs_are_finite(bench: Workbench) -> None:
+    """Check that every output is finite: on parts, on black, on white and on noise."""
+    noise = np.random.default_rng(bench.seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    flat = [np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 255)]
+    pictures = [*bench.good, *(part.picture for part in bench.defective), *flat, noise]
+    scorer = bench.scorer(bench.graph)
+    for picture in pictures:
+        outputs = scorer.engine.run(scorer.preprocessing(picture))
+        for name, values in outputs.items():
+            expect(bool(np.isfinite(values).all()), f"{name} is not finite on a picture")
+
+
+def scores_are_diverse(bench: Workbench) -> None:
+    """Check that different parts get different scores, and that no map is the same everywhere."""
+    scores = [*bench.good_scores, *bench.defective_scores]
+    n_distinct = len(set(scores))
+    expect(n_distinct == len(scores), f"{len(scores)} parts get {n_distinct} different scores")
+    if "anomaly_map" in bench.outputs(bench.graph):
+        flat = [bool(np.ptp(each) == 0) for each in bench.maps(bench.graph, bench.good)]
+        expect(not any(flat), f"{sum(flat)} of {len(flat)} good parts get a map of one value")
+
+
+def batch_size_makes_no_difference(bench: Workbench) -> None:
+    """Check that pictures at once and one by one give the same, to a thousandth of the range."""
+    together, batch = _together(bench), bench.batch(bench.graph)
+    session = _session(bench)
+    for i in range(len(batch)):
+        alone = _run(session, batch[i : i + 1])
+        for name, values in together.items():
+            allowed = BATCH_TOLERANCE * max(float(np.ptp(values)), 1e-12)
+            difference = float(np.abs(alone[name][0] - values[i]).max())
+            expect(
+                difference <= allowed,
+                f"{name} of a picture changes by {difference:.3g} when {len(batch)} pictures are "
+                f"computed at once; {allowed:.3g} is allowed",
+            )
+
+
+def engines_agree(bench: Workbench) -> None:
+    """Check that the scores of all f32 engines agree, to a hundredth of the range of scores."""
+    reference = np.array([*bench.good_scores, *bench.defective_scores])
+    allowed = ENGINE_TOLERANCE * max(float(np.ptp(reference)), 1e-12)
+    pictures = [*bench.good, *(part.picture for part in bench.defective)]
+    for engine in bench.engines[1:]:
+        scores = np.array(bench.scores(bench.graph, pictures, engine))
+        difference = float(np.abs(scores - reference).max())
+        expect(
+            difference <= allowed,
+            f"{engine} and {bench.engines[0]} differ by {difference:.3g}; {allowed:.3g} is allowed",
+        )
+
+
+def model_file_keeps_scores(bench: Workbench) -> None:
+    """Check that an inspector of the model's file gives the scores and maps of the graph."""
+    path = bench.folder / "model.makellos"
+    graph = bench.graph
+    write_model(path, _manifest(bench), assemble(pack_graph(graph.onnx), {}))
+    inspector = Inspector(path, engine=bench.engines[0])
+    scorer = bench.scorer(graph)
+    for picture in [*bench.good[:2], *(part.picture for part in bench.defective[:2])]:
+        found = inspector.inspect(picture)
+        score, anomaly_map = scorer(picture)
+        expect(
+            found.score is not None and math.isclose(found.score, score, rel_tol=1e-6),
+            f"the model file scores {found.score}, the graph {score}",
+        )
+        if anomaly_map is not None:
+            same = found.anomaly_map is not None and np.allclose(
+                found.anomaly_map, anomaly_map, rtol=1e-5, atol=1e-5 * float(np.ptp(anomaly_map))
+            )
+            expect(same, "the model file gives another map than the graph")
+
+
+def defects_score_above_good(bench: Workbench) -> None:
+    """Check that higher is more anomalous: planted defects score above every good part."""
+    highest, lowest = max(bench.good_scores), min(bench.defective_scores)
+    expect(
+        lowest > highest,
+        f"a part with a planted defect scores {lowest:.6g}, a good part {highest:.6g}",
+    )
+
+
+def defects_are_found_where_they_are(bench: Workbench) -> None:
+    """Check that the map peaks in the planted square, grown by one and a half cells of the map."""
+    maps = bench.maps(bench.graph, [part.picture for part in bench.defective])
+    for part, anomaly_map in zip(bench.defective, maps, strict=True):
+        full = resize_map(anomaly_map, SIDE, SIDE)
+        row, column = (int(value) for value in np.unravel_index(np.argmax(full), full.shape))
+        margin = 1.5 * SIDE / min(anomaly_map.shape)
+        inside = all(
+            start - margin <= value < start + SQUARE + margin
+            for value, start in ((row, part.top), (column, part.left))
+        )
+        expect(
+            inside,
+            f"the peak lies at row {row}, column {column}; the planted square of {SQUARE} begins "
+            f"at row {part.top}, column {part.left}, and {margin:.0f} pixels around it count",
+        )
+
+
+def _together(bench: Workbench) -> Mapping[str, NDArray[np.float32]]:
+    return _run(_session(bench), bench.batch(bench.graph))
+
+
+def _session(bench: Workbench) -> object:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise SkipTest("onnxruntime, which computes batches, is not installed") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        bench.graph.onnx, options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _run(session: object, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    names = [output.name for output in session.get_outputs()]  # type: ignore[attr-defined]
+    values = session.run(names, {"picture": batch})  # type: ignore[attr-defined]
+    return dict(zip(names, values, strict=True))
+
+
+def _manifest(bench: Workbench) -> Manifest:
+    engine = bench.engines[0]
+    return Manifest(
+        created="2000-01-01T00:00:00+00:00",
+        detector=DetectorRecord(name=bench.fitted.name, parameters=bench.fitted.get_parameters()),
+        preprocessing=bench.graph.preprocessing,
+        aggregation=bench.graph.aggregation,
+        engine=EngineRecord(runtime=engine.runtime, precision=engine.precision),
+        calibration=CalibrationRecord(scores=bench.good_scores, asked=0.2, method="held out"),
+        training=TrainingRecord(
+            data="specimens",
+            layout="flat folder",
+            n_good=len(bench.parts),
+            n_learned=len(bench.parts),
+            fingerprint="",
+            seed=bench.seed,
+            fit_seconds=0.0,
+        ),
+        golden=[],
+        versions={},
+        members={},
+    )

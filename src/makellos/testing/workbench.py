@@ -1,0 +1,169 @@
+"""Parts, fits and scores that the contract checks share, so that each is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from unittest import SkipTest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.data.pictures import Picture, read_picture
+from makellos.detectors import Detector, Graph
+from makellos.inspection.engines import EngineChoice, available_engines, open_engine
+from makellos.inspection.inspector import Scorer
+from makellos.testing.specimens import (
+    SIDE,
+    Planted,
+    good_pictures,
+    other_pictures,
+    planted,
+    write_parts,
+)
+
+__all__ = ["Workbench"]
+
+_N_LEARN, _N_OTHER, _N_TEST = 16, 8, 8
+
+
+class Workbench:
+    """Hold a detector class under test, small parts to try it on, and a fit of it.
+
+    `folder` receives pictures and model files and is best a temporary one. `parameters` are those
+    to construct the detector with: give what makes it small and fast. Where the detector has an
+    `image_size`, it is 128 unless given. Scores are computed in f32.
+    """
+
+    def __init__(
+        self,
+        detector: type[Detector],
+        folder: Path,
+        *,
+        parameters: Mapping[str, int | float | str | bool] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.detector = detector
+        self.folder = folder
+        self.seed = seed
+        self.parameters = dict(parameters or {})
+        if "image_size" in detector.parameters:
+            self.parameters.setdefault("image_size", SIDE)
+
+    def make(self) -> Detector:
+        """Return an unfitted detector with the parameters of this bench."""
+        return self.detector(**self.parameters)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Return the parts to learn from; with defective ones where the detector needs labels."""
+        good = write_parts(self.folder / "good", good_pictures(_N_LEARN, self.seed))
+        return [*good, *self._labelled("defective")]
+
+    @cached_property
+    def other_parts(self) -> list[Part]:
+        """Return parts of another kind to learn from."""
+        other = write_parts(self.folder / "other", other_pictures(_N_OTHER, self.seed))
+        return [*other, *self._labelled("scratch")]
+
+    @cached_property
+    def good(self) -> list[Picture]:
+        """Return pictures of good parts that were not learned from."""
+        return good_pictures(_N_TEST, self.seed + 1)
+
+    @cached_property
+    def defective(self) -> list[Planted]:
+        """Return pictures with a planted defect that were not learned from."""
+        return planted(self.seed + 2)
+
+    @cached_property
+    def odd_part(self) -> Part:
+        """Return a part that is labelled good and has a defect."""
+        return write_parts(self.folder / "odd", [planted(self.seed + 3)[0].picture])[0]
+
+    @property
+    def fitted(self) -> Detector:
+        """Return the detector, fitted on `parts`; checks must not fit it again."""
+        return self._fit[0]
+
+    @property
+    def returned(self) -> object:
+        """Return what the fit of `fitted` returned."""
+        return self._fit[1]
+
+    @property
+    def progress(self) -> list[tuple[str, int, int]]:
+        """Return what the fit of `fitted` reported about its progress."""
+        return self._fit[2]
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Return the graph of the fitted detector."""
+        return self.fitted.graph()
+
+    @cached_property
+    def good_scores(self) -> list[float]:
+        """Return the scores of `good`."""
+        return self.scores(self.graph, self.good)
+
+    @cached_property
+    def defective_scores(self) -> list[float]:
+        """Return the scores of `defective`."""
+        return self.scores(self.graph, [part.picture for part in self.defective])
+
+    @cached_property
+    def engines(self) -> list[EngineChoice]:
+        """Return the engines of this machine that compute in f32, the fastest first."""
+        return [choice for choice in available_engines() if choice.precision == "f32"]
+
+    def scorer(self, graph: Graph, engine: EngineChoice | None = None) -> Scorer:
+        """Return what scores pictures with a graph, as an inspector does."""
+        shape = graph.preprocessing.shape
+        opened = open_engine(graph.onnx, engine or self.engines[0], shape=shape)
+        return Scorer(opened, graph.preprocessing, graph.aggregation)
+
+    def scores(
+        self, graph: Graph, pictures: Sequence[Picture], engine: EngineChoice | None = None
+    ) -> list[float]:
+        """Return the score of each picture."""
+        scorer = self.scorer(graph, engine)
+        return [scorer(picture)[0] for picture in pictures]
+
+    def maps(self, graph: Graph, pictures: Sequence[Picture]) -> list[NDArray[np.float32]]:
+        """Return the anomaly map h×w of each picture; skips the check where there is none."""
+        scorer, maps = self.scorer(graph), []
+        for picture in pictures:
+            anomaly_map = scorer(picture)[1]
+            if anomaly_map is None:
+                raise SkipTest(f"{self.detector.__name__} gives a score and no map")
+            maps.append(anomaly_map)
+        return maps
+
+    def outputs(self, graph: Graph) -> dict[str, NDArray[np.float32]]:
+        """Return all outputs of a graph for some good and defective pictures, by name."""
+        engine = open_engine(graph.onnx, self.engines[0], shape=graph.preprocessing.shape)
+        return engine.run(self.batch(graph))
+
+    def batch(self, graph: Graph) -> NDArray[np.float32]:
+        """Return some good and defective pictures as a batch for a graph."""
+        pictures = [*self.good[:2], *(part.picture for part in self.defective[:2])]
+        return np.concatenate([graph.preprocessing(picture) for picture in pictures])
+
+    def picture(self, part: Part) -> Picture:
+        """Return the picture of a part."""
+        return read_picture(part.path)
+
+    @cached_property
+    def _fit(self) -> tuple[Detector, object, list[tuple[str, int, int]]]:
+        reported: list[tuple[str, int, int]] = []
+        detector = self.make()
+        returned = detector.fit(self.parts, progress=lambda *report: reported.append(report))
+        return detector, returned, reported
+
+    def _labelled(self, label: str) -> list[Part]:
+        if not self.detector.needs_labels:
+            return []
+        pictures = [part.picture for seed in range(4) for part in planted(self.seed + 4 + seed)]
+        return write_parts(self.folder / label, pictures, label)

@@ -1,0 +1,34 @@
+"""Every registered detector keeps the contract."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from makellos.detectors import detectors, embeddings
+from makellos.testing import CONTRACT_CHECKS, Workbench
+
+# What makes a detector small and fast enough for its checks, where its defaults are not.
+SMALL: dict[str, dict[str, Any]] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exports_once() -> Iterator[None]:
+    """Export each backbone once: that exports are alike is a test of backbones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embeddings, "export_backbone", functools.cache(embeddings.export_backbone))
+        yield
+
+
+@pytest.fixture(scope="module", params=sorted(detectors()))
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    folder = tmp_path_factory.mktemp(request.param)
+    return Workbench(detectors()[request.param], folder, parameters=SMALL.get(request.param))
+
+
+@pytest.mark.parametrize("check", CONTRACT_CHECKS, ids=lambda check: check.__name__)
+def test_contract(bench: Workbench, check: Callable[[Workbench], None]) -> None:
+    check(bench)
