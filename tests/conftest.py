@@ -106,9 +106,7 @@ def toy_parts(toy: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def toy_model(
-    toy: ModuleType, toy_parts: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def toy_model(toy: ModuleType, toy_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a model of the toy detector, which opens at once; tests that change it make a copy."""
     path = tmp_path_factory.mktemp("toy_model") / "toy.makellos"
     with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -33,7 +34,9 @@ class ToyDetector(Detector):
 
     name = "toy"
     summary = "the mean of every cell, for tests"
-    parameters = {"seed": Parameter(default=0, low=0, meaning="Seed of a small offset.")}
+    parameters = MappingProxyType(
+        {"seed": Parameter(default=0, low=0, meaning="Seed of a small offset.")}
+    )
     seen: list[list[str]]
 
     def __init__(self, *, seed: int = 0) -> None:

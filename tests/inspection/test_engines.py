@@ -61,6 +61,23 @@ def test_every_engine_computes_the_graph(
 
 
 @every_engine
+def test_precision_is_the_one_that_was_asked_for(choice: EngineChoice) -> None:
+    # Left alone OpenVINO multiplies in bf16 on processors that can.
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(WIDTH, 64)).astype(np.float32)
+    graph = onnx_graph(
+        [helper.make_node("MatMul", ["picture", "weights"], ["score"])],
+        ["score"],
+        {"weights": weights},
+    )
+    picture = rng.random((1, *SHAPE), np.float32)
+    exact = picture.astype(np.float64) @ weights
+    found = open_engine(graph, choice, shape=SHAPE).run(picture)["score"]
+    error = np.abs(found - exact).max() / np.abs(exact).max()
+    assert error < 1e-5 if choice.precision == "f32" else 1e-4 < error < 2e-2
+
+
+@every_engine
 def test_pictures_of_a_batch_do_not_touch_each_other(
     choice: EngineChoice, batch: NDArray[np.float32]
 ) -> None:

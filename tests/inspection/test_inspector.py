@@ -41,6 +41,12 @@ LEVELS = [0.5, 0.55, 0.6, 0.597, 0.7, 0.3, 0.5, 0.0, 1.0]
 
 
 @pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a valid small model file; tests that change it make a copy."""
+    return write_small_model(tmp_path_factory.mktemp("model") / "cells.makellos")
+
+
+@pytest.fixture(scope="module")
 def inspector(model_path: Path) -> Inspector:
     return Inspector(model_path)
 
@@ -263,13 +269,13 @@ def test_parts_are_drawn_as_they_are_needed(
 ) -> None:
     drawn = 0
 
-    def endless() -> Iterator[Path]:
+    def many() -> Iterator[Path]:
         nonlocal drawn
-        while True:
+        while drawn < 1000:
             drawn += 1
             yield parts[0]
 
-    inspections = Inspector(model_path, workers=workers).inspect_many(endless())
+    inspections = Inspector(model_path, workers=workers).inspect_many(many())
     for _ in range(5):
         assert next(inspections).verdict == "ok"
     inspections.close()  # type: ignore[attr-defined]

@@ -49,6 +49,12 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a valid small model file; tests that change it make a copy."""
+    return write_small_model(tmp_path_factory.mktemp("model") / "cells.makellos")
+
+
+@pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     path = write_small_model(folder / "whole.makellos", calibration=SHORT)

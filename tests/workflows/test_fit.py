@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -131,9 +132,7 @@ def test_same_seed_gives_the_same_bytes(detector: Any, toy_parts: Path, tmp_path
     for name in ("a", "b"):
         fit(toy_parts, tmp_path / f"{name}.makellos", seed=3)
     fit(toy_parts, tmp_path / "other.makellos", seed=4)
-    first, second, other = (
-        members(tmp_path / f"{name}.makellos") for name in ("a", "b", "other")
-    )
+    first, second, other = (members(tmp_path / f"{name}.makellos") for name in ("a", "b", "other"))
     assert first == second
     assert first["manifest.json"]["calibration"] != other["manifest.json"]["calibration"]
 
@@ -190,7 +189,7 @@ def test_three_parts_are_enough(detector: Any, toy: ModuleType, tmp_path: Path) 
 def test_impossible_budget_is_refused_before_any_work(
     detector: Any, toy_parts: Path, tmp_path: Path, budget: float
 ) -> None:
-    with pytest.raises(ConfigurationError, match="accepted is a share above 0 and up to 0.5"):
+    with pytest.raises(ConfigurationError, match=r"a share above 0 and up to 0\.5"):
         fit(toy_parts, tmp_path / "m.makellos", false_alarms=budget)
     assert detector.seen == []
 
@@ -230,3 +229,18 @@ def test_manifest_says_what_was_done(detector: Any, toy_parts: Path, tmp_path: P
         found = inspector.inspect(picture)
         assert found.score == pytest.approx(golden.score, abs=1e-5)
         assert found.verdict == golden.verdict
+
+
+def test_white_level_holds_for_learning_too(
+    detector: Any, toy: ModuleType, toy_parts: Path, tmp_path: Path
+) -> None:
+    for path in toy_parts.rglob("good/*.png"):
+        gray = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert gray is not None
+        toy.write(tmp_path / "deep" / path.relative_to(toy_parts), gray.astype(np.uint16) * 16)
+    fit(toy_parts, tmp_path / "eight.makellos")
+    fit(tmp_path / "deep", tmp_path / "deep.makellos", white_level=255 * 16)
+    eight, deep = (
+        manifest_of(tmp_path / f"{name}.makellos").calibration.scores for name in ("eight", "deep")
+    )
+    np.testing.assert_allclose(deep, eight, atol=1e-3)

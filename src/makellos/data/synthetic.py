@@ -152,7 +152,7 @@ def _damage(
     size = len(good)
     best = (good, np.zeros((size, size), dtype=np.bool_))
     for attempt in range(_ATTEMPTS):
-        strength = min(1.0, float(rng.uniform(0, 1)) + 0.1 * attempt)
+        strength = min(1.0, float(rng.uniform(0, 1)) ** 0.7 + 0.1 * attempt)
         damaged = replace(screw, damage=draw_damage(rng, defect, screw, strength))
         after = observe(damaged, scene, size, layers)
         gray = develop(after, scene)

@@ -83,7 +83,7 @@ def _gouges(
 
 def _shine(rng: np.random.Generator, strength: float) -> float:
     """Draw how bright bare metal is: hardly brighter than the worn surface to nearly twice."""
-    return 1.10 + (0.20 + 0.30 * strength) * float(rng.uniform(0.3, 1))
+    return 1.15 + (0.25 + 0.30 * strength) * float(rng.uniform(0.2, 1))
 
 
 def _file(
@@ -269,7 +269,7 @@ def _thread_top(rng: np.random.Generator, screw: Screw, strength: float) -> Dama
         u=u,
         theta=theta,
         # a strong one grinds the core between the ridges too
-        depth=screw.height_at(u) * 0.90 + 0.010 * strength,
+        depth=screw.height_at(u) * 0.95 + 0.012 * strength,
         strength=strength,
         rough=float(rng.uniform(0.03, 0.08)),
     )

@@ -71,10 +71,10 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
         light=light,
         grain=_unit_noise(grain, 0.7),
         stain=_unit_noise(rng.standard_normal((512, 256), dtype=np.float32), 7.0),
-        reflectance=float(rng.uniform(0.94, 1.06)),
+        reflectance=float(rng.uniform(0.96, 1.04)),
         table=_table(rng, size),
         shadow=float(rng.uniform(1.0, 1.12)),
-        blur=float(rng.uniform(0.38, 0.48)),
+        blur=float(rng.uniform(0.40, 0.46)),
         noise=rng.standard_normal((size, size), dtype=np.float32),
         noise_strength=float(rng.uniform(0.9, 1.1)),
     )
@@ -98,7 +98,7 @@ def _draw_light(rng: np.random.Generator) -> Light:
 def _draw_pose(rng: np.random.Generator) -> Pose:
     return Pose(
         angle=float(rng.uniform(0, 2 * np.pi)),
-        tilt=float(np.deg2rad(rng.uniform(8.5, 10.5))),
+        tilt=float(np.deg2rad(rng.uniform(9.0, 10.0))),
         length=float(rng.uniform(0.860, 0.880)),
         centre=(float(rng.uniform(0.48, 0.52)), float(rng.uniform(0.48, 0.52))),
     )
@@ -114,7 +114,7 @@ def _table(rng: np.random.Generator, size: int) -> Floats:
     """Draw the empty table, size x size, radiance near 0.8: uneven light, fibres, dust."""
     grid = np.linspace(-1, 1, size, dtype=np.float32)
     slope = rng.normal(0, 0.016, 2).astype(np.float32)
-    level = np.float32(rng.uniform(0.755, 0.84))
+    level = np.float32(rng.uniform(0.78, 0.82))
     uneven = cv2.resize(
         rng.standard_normal((6, 6), dtype=np.float32), (size, size), interpolation=cv2.INTER_CUBIC
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy as np
 from makellos.calibration import Calibration, parts_needed
 from makellos.data.checks import readable
 from makellos.data.parts import Part, PartSet, find_parts, group_names
-from makellos.data.pictures import Picture, read_picture
+from makellos.data.pictures import Picture, full_scale, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError, InputError, ModelFileError
@@ -46,6 +48,7 @@ from makellos.models import (
     pack_graph,
     write_model,
 )
+from makellos.models.writing import encode_golden
 
 __all__ = ["FitSummary", "fit"]
 
@@ -136,13 +139,15 @@ def fit(
     report = progress or no_progress
     target = Path(model)
     check_seed(seed)
+    full_scale(np.zeros((1, 1), np.uint16), white_level)
     fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
     good, calibration_parts, skipped = _usable(parts, skip_unreadable, report)
     split = _split(good, calibration_parts, false_alarms, seed)
-    folds = _fit(fitted, split, seed, white_level, report)
+    with _filling_their_depth(split, white_level) as learned:
+        folds = _fit(fitted, learned, seed, white_level, report)
     graph = _with_white_level(fitted.graph(), white_level)
     release = _release(graph, folds, split, false_alarms, report)
     seconds = time.perf_counter() - started
@@ -333,6 +338,29 @@ def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed:
         [part for part, name in zip(good, names, strict=True) if name in aside],
         "held out",
     )
+
+
+@contextmanager
+def _filling_their_depth(split: _Split, white_level: int | None) -> Iterator[_Split]:
+    """Give a split whose 16 bit pictures to learn from reach 65535 where they reach `white_level`.
+
+    Detectors read pictures by their bit depth, while an inspection knows the white level.
+    """
+    if white_level is None:
+        yield split
+        return
+    with TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder:
+        learn = []
+        for i, part in enumerate(split.learn):
+            picture = read_picture(part.path)
+            if picture.dtype == np.uint16:
+                scaled = np.rint(np.minimum(picture * (65535 / white_level), 65535))
+                path = Path(folder) / f"{i:06d}.png"
+                path.write_bytes(encode_golden(scaled.astype(np.uint16)))
+                learn.append(replace(part, path=path))
+            else:
+                learn.append(part)
+        yield replace(split, learn=learn)
 
 
 def _fit(

@@ -1,0 +1,164 @@
+"""PatchCore against a brute-force calculation on a backbone of known functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import MakeParts, draw
+from known_backbone import Floats, known_layers, patchcore_map
+
+from makellos.data.parts import Part
+from makellos.data.pictures import read_picture
+from makellos.detectors import Graph, patchcore
+from makellos.detectors.patchcore import PatchCore
+from makellos.errors import InputError
+from makellos.inspection.engines import EngineChoice, available_engines, open_engine
+
+pytestmark = pytest.mark.usefixtures("known")
+
+EXACT = [choice for choice in available_engines() if choice.precision == "f32"]
+QUERY = draw(np.random.default_rng(99), 64, 64)
+# A bank of half precision rounds at 5e-4; a map's values are around 1.
+CLOSE: dict[str, float] = {"rtol": 2e-3, "atol": 2e-3}
+
+
+def everything(**changes: Any) -> PatchCore:
+    """Return a detector whose memory bank holds every patch."""
+    values = {"image_size": 64, "coreset_ratio": 1.0, "memory_bank_size": 10**6, **changes}
+    return PatchCore(**values)
+
+
+def layers(picture: np.ndarray) -> list[Floats]:
+    return known_layers(picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32) / np.float32(255))
+
+
+def layers_of(parts: list[Part]) -> list[list[Floats]]:
+    return [layers(read_picture(part.path)) for part in parts]
+
+
+def map_of(graph: Graph, picture: np.ndarray, engine: EngineChoice = EXACT[0]) -> np.ndarray:
+    opened = open_engine(graph.onnx, engine, shape=graph.preprocessing.shape)
+    return opened.run(graph.preprocessing(picture))["anomaly_map"][0]
+
+
+@pytest.mark.parametrize("engine", EXACT, ids=str)
+@pytest.mark.parametrize("patch_size", [1, 3])
+def test_map_is_that_of_brute_force(
+    patch_size: int, engine: EngineChoice, make_parts: MakeParts
+) -> None:
+    parts = make_parts(5)
+    graph = everything(patch_size=patch_size).fit(parts).graph()
+    expected = patchcore_map(
+        layers_of(parts), layers(QUERY), patch_size=patch_size, groups=range(5)
+    )
+    np.testing.assert_allclose(map_of(graph, QUERY, engine), expected, **CLOSE)
+
+
+def test_map_of_a_wide_part_keeps_rows_and_columns_apart(make_parts: MakeParts) -> None:
+    parts = make_parts(3, 256, 320)
+    query = draw(np.random.default_rng(99), 256, 320)
+    graph = everything(image_size=0).fit(parts).graph()
+    assert graph.preprocessing.shape == (3, 256, 320)
+    expected = patchcore_map(layers_of(parts), layers(query), patch_size=3, groups=range(3))
+    assert expected.shape == (32, 40)
+    np.testing.assert_allclose(map_of(graph, query), expected, **CLOSE)
+
+
+def test_usual_distance_leaves_the_own_group_out(make_parts: MakeParts) -> None:
+    """Exposures of one part lie close together, which says nothing about other parts."""
+    parts = make_parts(6)
+    lots = [0, 0, 1, 1, 2, 2]
+    grouped = [replace(p, group=f"lot {lot}") for p, lot in zip(parts, lots, strict=True)]
+    found = map_of(everything().fit(grouped).graph(), QUERY)
+    expected = patchcore_map(layers_of(parts), layers(QUERY), patch_size=3, groups=lots)
+    np.testing.assert_allclose(found, expected, **CLOSE)
+    alone = patchcore_map(layers_of(parts), layers(QUERY), patch_size=3, groups=range(6))
+    assert not np.allclose(found, alone, **CLOSE)
+
+
+def test_fold_graphs_search_the_bank_without_the_fold(make_parts: MakeParts) -> None:
+    parts, folds = make_parts(6), [0, 1, 2, 0, 1, 2]
+    detector = everything()
+    graphs = detector.cross_fit(parts, folds)
+    assert len(graphs) == 3
+    for fold, graph in enumerate(graphs):
+        left_out = [i for i, number in enumerate(folds) if number == fold]
+        expected = patchcore_map(
+            layers_of(parts), layers(QUERY), patch_size=3, groups=range(6), left_out=left_out
+        )
+        np.testing.assert_allclose(map_of(graph, QUERY), expected, **CLOSE)
+    full = patchcore_map(layers_of(parts), layers(QUERY), patch_size=3, groups=range(6))
+    np.testing.assert_allclose(map_of(detector.graph(), QUERY), full, **CLOSE)
+
+
+def test_a_part_of_the_bank_is_at_no_distance(make_parts: MakeParts) -> None:
+    parts = make_parts(4)
+    detector = everything()
+    graphs = detector.cross_fit(parts, [0, 0, 1, 1])
+    own = read_picture(parts[0].path)
+    assert map_of(detector.graph(), own).max() < 0.05
+    assert map_of(graphs[1], own).max() < 0.05
+    assert map_of(graphs[0], own).max() > 0.5
+
+
+def test_order_of_parts_makes_no_difference(make_parts: MakeParts) -> None:
+    parts = make_parts(5)
+    one = map_of(everything().fit(parts).graph(), QUERY)
+    other = map_of(everything(seed=3).fit(parts[::-1]).graph(), QUERY)
+    np.testing.assert_allclose(one, other, **CLOSE)
+
+
+def test_bank_is_of_the_size_asked_for(make_parts: MakeParts) -> None:
+    parts = make_parts(5)
+    by_share = PatchCore(image_size=64, coreset_ratio=0.1).fit(parts)
+    assert [len(bank) for bank in by_share.memory_banks_] == [
+        round(0.1 * 5 * 64),
+        round(0.1 * 5 * 16),
+    ]
+    by_number = everything(memory_bank_size=50).fit(parts)
+    assert [len(bank) for bank in by_number.memory_banks_] == [50, 50]
+    smallest = PatchCore(image_size=64, coreset_ratio=1e-6).fit(parts)
+    assert [len(bank) for bank in smallest.memory_banks_] == [1, 1]
+
+
+def test_bank_gives_every_fold_its_share(make_parts: MakeParts) -> None:
+    parts, folds = make_parts(8), [0, 0, 0, 0, 0, 0, 1, 2]
+    detector = everything(memory_bank_size=80)
+    detector.cross_fit(parts, folds)
+    for owners in detector.bank_folds_:
+        assert np.bincount(owners).tolist() == [60, 10, 10]
+
+
+def test_bank_is_drawn_from_all_parts_where_memory_is_short(
+    make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for ten patches of six channels per part."""
+    parts = make_parts(4)
+    monkeypatch.setattr(patchcore, "_CANDIDATE_BYTES", 4 * 6 * 4 * 10)
+    detector = everything()
+    detector.cross_fit(parts, [0, 1, 2, 3])
+    assert [np.bincount(owners).tolist() for owners in detector.bank_folds_] == [[10] * 4, [15] * 4]
+    again = everything()
+    again.cross_fit(parts, [0, 1, 2, 3])
+    np.testing.assert_array_equal(detector.memory_banks_[0], again.memory_banks_[0])
+    other = everything(seed=1)
+    other.cross_fit(parts, [0, 1, 2, 3])
+    assert not np.array_equal(detector.memory_banks_[0], other.memory_banks_[0])
+
+
+def test_identical_parts_do_not_break_the_scale(make_parts: MakeParts) -> None:
+    parts = make_parts(1) * 4
+    graph = everything().fit(parts).graph()
+    assert np.isfinite(map_of(graph, QUERY)).all()
+    assert map_of(graph, QUERY).max() > 10 * map_of(graph, read_picture(parts[0].path)).max()
+
+
+@pytest.mark.parametrize("folds", [[0, 0, 0], [0, 1], [0, 1, -1], []])
+def test_folds_that_leave_nothing_to_learn_from_are_refused(
+    folds: list[int], make_parts: MakeParts
+) -> None:
+    with pytest.raises(InputError, match="fold"):
+        everything().cross_fit(make_parts(3), folds)
