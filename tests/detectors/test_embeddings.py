@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MakeParts
-from known_backbone import known_layers, local_mean, patches
+from drawn_parts import MakeParts
+from known_backbone import known_backbone, known_layers, local_mean, patches
 
 from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
@@ -148,8 +148,6 @@ def test_embeddings_are_computed_by_the_fastest_engine(
     make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is learned must come from the engine that inspects."""
-    from known_backbone import known_backbone
-
     monkeypatch.setattr(
         embeddings,
         "export_backbone",

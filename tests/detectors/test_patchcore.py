@@ -7,20 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeParts, draw
-from known_backbone import Floats, known_layers, patchcore_map
+from drawn_parts import EXACT, MakeParts, draw, layers_of, layers_of_parts, map_of
+from known_backbone import patchcore_map
 
-from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
-from makellos.detectors import Graph, patchcore
+from makellos.detectors import patchcore
 from makellos.detectors.patchcore import PatchCore
 from makellos.errors import InputError
-from makellos.inspection.engines import EngineChoice, available_engines, open_engine
+from makellos.inspection.engines import EngineChoice
 
 pytestmark = pytest.mark.usefixtures("known")
 
-EXACT = [choice for choice in available_engines() if choice.precision == "f32"]
-QUERY = draw(np.random.default_rng(99), 64, 64)
+QUERY = draw(1, 0)
 # A bank of half precision rounds at 5e-4; a map's values are around 1.
 CLOSE: dict[str, float] = {"rtol": 2e-3, "atol": 2e-3}
 
@@ -31,19 +29,6 @@ def everything(**changes: Any) -> PatchCore:
     return PatchCore(**values)
 
 
-def layers(picture: np.ndarray) -> list[Floats]:
-    return known_layers(picture.transpose(2, 0, 1)[np.newaxis].astype(np.float32) / np.float32(255))
-
-
-def layers_of(parts: list[Part]) -> list[list[Floats]]:
-    return [layers(read_picture(part.path)) for part in parts]
-
-
-def map_of(graph: Graph, picture: np.ndarray, engine: EngineChoice = EXACT[0]) -> np.ndarray:
-    opened = open_engine(graph.onnx, engine, shape=graph.preprocessing.shape)
-    return opened.run(graph.preprocessing(picture))["anomaly_map"][0]
-
-
 @pytest.mark.parametrize("engine", EXACT, ids=str)
 @pytest.mark.parametrize("patch_size", [1, 3])
 def test_map_is_that_of_brute_force(
@@ -52,17 +37,19 @@ def test_map_is_that_of_brute_force(
     parts = make_parts(5)
     graph = everything(patch_size=patch_size).fit(parts).graph()
     expected = patchcore_map(
-        layers_of(parts), layers(QUERY), patch_size=patch_size, groups=range(5)
+        layers_of_parts(parts), layers_of(QUERY), patch_size=patch_size, groups=range(5)
     )
     np.testing.assert_allclose(map_of(graph, QUERY, engine), expected, **CLOSE)
 
 
 def test_map_of_a_wide_part_keeps_rows_and_columns_apart(make_parts: MakeParts) -> None:
     parts = make_parts(3, 256, 320)
-    query = draw(np.random.default_rng(99), 256, 320)
+    query = draw(1, 0, 256, 320)
     graph = everything(image_size=0).fit(parts).graph()
     assert graph.preprocessing.shape == (3, 256, 320)
-    expected = patchcore_map(layers_of(parts), layers(query), patch_size=3, groups=range(3))
+    expected = patchcore_map(
+        layers_of_parts(parts), layers_of(query), patch_size=3, groups=range(3)
+    )
     assert expected.shape == (32, 40)
     np.testing.assert_allclose(map_of(graph, query), expected, **CLOSE)
 
@@ -73,9 +60,9 @@ def test_usual_distance_leaves_the_own_group_out(make_parts: MakeParts) -> None:
     lots = [0, 0, 1, 1, 2, 2]
     grouped = [replace(p, group=f"lot {lot}") for p, lot in zip(parts, lots, strict=True)]
     found = map_of(everything().fit(grouped).graph(), QUERY)
-    expected = patchcore_map(layers_of(parts), layers(QUERY), patch_size=3, groups=lots)
+    expected = patchcore_map(layers_of_parts(parts), layers_of(QUERY), patch_size=3, groups=lots)
     np.testing.assert_allclose(found, expected, **CLOSE)
-    alone = patchcore_map(layers_of(parts), layers(QUERY), patch_size=3, groups=range(6))
+    alone = patchcore_map(layers_of_parts(parts), layers_of(QUERY), patch_size=3, groups=range(6))
     assert not np.allclose(found, alone, **CLOSE)
 
 
@@ -87,10 +74,14 @@ def test_fold_graphs_search_the_bank_without_the_fold(make_parts: MakeParts) -> 
     for fold, graph in enumerate(graphs):
         left_out = [i for i, number in enumerate(folds) if number == fold]
         expected = patchcore_map(
-            layers_of(parts), layers(QUERY), patch_size=3, groups=range(6), left_out=left_out
+            layers_of_parts(parts),
+            layers_of(QUERY),
+            patch_size=3,
+            groups=range(6),
+            left_out=left_out,
         )
         np.testing.assert_allclose(map_of(graph, QUERY), expected, **CLOSE)
-    full = patchcore_map(layers_of(parts), layers(QUERY), patch_size=3, groups=range(6))
+    full = patchcore_map(layers_of_parts(parts), layers_of(QUERY), patch_size=3, groups=range(6))
     np.testing.assert_allclose(map_of(detector.graph(), QUERY), full, **CLOSE)
 
 

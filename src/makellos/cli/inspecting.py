@@ -152,7 +152,8 @@ def info(
 
     read = read_model(model)
     with read.unpacked():
-        pass  # every hash is checked
+        for golden in read.manifest.golden:
+            read.golden_picture(golden.file)  # by now every hash is checked
     say(table(["", ""], info_rows(read)).lstrip("\n"), quietly=str(json) == "-")
     if json is not None:
         write_json(json, read.manifest.model_dump(mode="json"))

@@ -68,15 +68,19 @@ def observe(screw: Screw, scene: Scene, size: int, before: Layers | None = None)
     return Layers(radiance, cover, relief)
 
 
-def develop(layers: Layers, scene: Scene) -> Floats:
-    """Return gray levels of the screw on its table, H x W, not yet noisy or rounded."""
+def develop(layers: Layers, scene: Scene, shadow_of: Layers | None = None) -> Floats:
+    """Return gray levels of the screw on its table, H x W, not yet noisy or rounded.
+
+    The shadow on the table is that of `shadow_of`, or of the screw itself.
+    """
     size = scene.table.shape[0]
     light = layers.radiance * _openness(layers)
     cover = layers.cover
     if cover.shape[0] != size:
         light = cv2.resize(light, (size, size), interpolation=cv2.INTER_AREA)
         cover = cv2.resize(cover, (size, size), interpolation=cv2.INTER_AREA)
-    ground = scene.table * (1 - np.float32(scene.shadow) * _shadow(cover, scene))
+    shadow = _shadow(layers.cover if shadow_of is None else shadow_of.cover, scene)
+    ground = scene.table * (1 - np.float32(scene.shadow) * shadow)
     picture = ground * (1 - cover) + light
     sigma = max(scene.blur * size / 320, 0.25)
     result: Floats = cv2.GaussianBlur(picture, (0, 0), sigma) * np.float32(255)
@@ -93,7 +97,8 @@ def _openness(layers: Layers) -> Floats:
 
 
 def _shadow(cover: Floats, scene: Scene) -> Floats:
-    grid = min(_SHADOW_GRID, cover.shape[0])
+    size = scene.table.shape[0]
+    grid = min(_SHADOW_GRID, size)
     small = cv2.resize(cover, (grid, grid), interpolation=cv2.INTER_AREA)
     lamp = scene.light.lamps[0][0]
     shadow = np.zeros_like(small)
@@ -102,5 +107,5 @@ def _shadow(cover: Floats, scene: Scene) -> Floats:
         move = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], dtype=np.float32)
         moved = cv2.warpAffine(small, move, (grid, grid))
         shadow += np.float32(darkness) * cv2.GaussianBlur(moved, (0, 0), softness * grid)
-    result: Floats = cv2.resize(shadow, cover.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    result: Floats = cv2.resize(shadow, (size, size), interpolation=cv2.INTER_CUBIC)
     return result

@@ -83,7 +83,7 @@ def _gouges(
 
 def _shine(rng: np.random.Generator, strength: float) -> float:
     """Draw how bright bare metal is: hardly brighter than the worn surface to nearly twice."""
-    return 1.15 + (0.25 + 0.30 * strength) * float(rng.uniform(0.2, 1))
+    return 1.20 + (0.25 + 0.30 * strength) * float(rng.uniform(0.2, 1))
 
 
 def _file(
@@ -95,6 +95,7 @@ def _file(
     lean: float,
     strength: float,
     deeper: float,
+    half_width: float,
 ) -> list[Cut]:
     """Draw one or two filed flats and, often, grooves beside them; a weak one is grooves alone."""
     cuts: list[Cut] = []
@@ -110,7 +111,7 @@ def _file(
                     turn=float(rng.uniform(-0.6, 0.6)),
                     depth=deeper + 0.0055 + 0.0055 * strength,
                     half_length=float(rng.uniform(0.022, 0.032)) * (0.85 + 0.45 * strength),
-                    half_width=float(rng.uniform(0.06, 0.12)),
+                    half_width=half_width * float(rng.uniform(0.8, 1.25)),
                     rough=float(rng.uniform(0.04, 0.10)),
                     shine=_shine(rng, strength),
                 )
@@ -130,9 +131,9 @@ def _window(cuts: list[Cut]) -> tuple[float, float, float, float]:
 def _scratch_head(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
     theta = _UP + float(rng.uniform(-0.8, 0.8))
     if rng.random() < 0.7:  # across the edge between face and cone
-        u, lean, deeper = 0.012, float(rng.uniform(-0.3, 0.5)), 0.007
+        u, lean, deeper = 0.012, float(rng.uniform(-0.3, 0.5)), 0.011
     else:
-        u, lean, deeper = float(rng.uniform(0.035, 0.085)), 0.63, 0.001  # the slope of the cone
+        u, lean, deeper = float(rng.uniform(0.035, 0.085)), 0.63, 0.003  # the slope of the cone
     cuts = _file(
         rng,
         u=u,
@@ -141,6 +142,7 @@ def _scratch_head(rng: np.random.Generator, screw: Screw, strength: float) -> Da
         lean=lean,
         strength=strength,
         deeper=deeper,
+        half_width=0.060,
     )
     return Damage(window=_window(cuts), cuts=tuple(cuts))
 
@@ -156,6 +158,7 @@ def _scratch_neck(rng: np.random.Generator, screw: Screw, strength: float) -> Da
         lean=0.0,
         strength=strength,
         deeper=0.0005,
+        half_width=0.080,
     )
     return Damage(window=_window(cuts), cuts=tuple(cuts))
 
@@ -178,7 +181,7 @@ def _thread_cut(
         lean=float(rng.normal(0, 0.08)),
         turn=float(rng.uniform(-0.5, 0.5)),
         depth=depth,
-        half_length=float(rng.uniform(0.060, 0.090)) * (0.8 + 0.4 * strength),
+        half_length=float(rng.uniform(0.055, 0.080)) * (0.8 + 0.4 * strength),
         half_width=float(rng.uniform(0.09, 0.16)),
         rough=rough,
         shine=_shine(rng, strength),
@@ -224,7 +227,7 @@ def _burrs(
             width_theta=float(rng.uniform(0.25, 0.60)),
             height=height * float(rng.uniform(0.5, 1.0)),
             wave=float(rng.uniform(380, 800)),
-            shine=float(rng.uniform(0.60, 1.15)),
+            shine=float(rng.uniform(0.50, 1.35)),
         )
         for _ in range(number)
     )
@@ -245,7 +248,7 @@ def _thread_side(rng: np.random.Generator, screw: Screw, strength: float) -> Dam
         strength=strength,
         rough=float(rng.uniform(0.08, 0.20)),
     )
-    number = int(rng.integers(2, 5))
+    number = int(rng.integers(2, 4))
     dents = _dents(rng, screw, u=u, theta=side, strength=strength, number=number)
     burrs = _burrs(
         rng,
@@ -253,7 +256,7 @@ def _thread_side(rng: np.random.Generator, screw: Screw, strength: float) -> Dam
         theta=side,
         spread=0.5 * number * screw.pitch,
         height=height * (0.35 + 0.35 * strength),
-        number=int(rng.integers(1, 2 + 2 * number)),
+        number=int(rng.integers(2, 2 + 2 * number)),
     )
     window = (u - 0.20, u + 0.20, -1.0, 1.0)
     return Damage(window=window, cuts=(cut,), dents=dents, burrs=burrs)
@@ -281,23 +284,23 @@ def _thread_top(rng: np.random.Generator, screw: Screw, strength: float) -> Dama
 
 
 def _manipulated_front(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
-    start = float(rng.uniform(0.86, 0.93))
+    start = float(rng.uniform(0.88, 0.93))
     direction = float(rng.choice([0.0, np.pi]) + rng.uniform(-0.6, 0.6))
     shift = 0.015 + 0.040 * strength
     bend = Bend(start=start, direction=direction, strength=shift / (1 - start) ** 2)
     cuts = []
     if rng.random() < 0.5:
         cuts.append(_break(rng, bend, end=float(rng.uniform(0.940, 0.970)) - 0.025 * strength))
-    place, angle = float(rng.uniform(0.88, 0.95)), float(rng.uniform(0, np.pi))
-    number = int(rng.integers(1, 4))
+    place, angle = float(rng.uniform(0.90, 0.95)), float(rng.uniform(0, np.pi))
+    number = int(rng.integers(1, 3))
     dents = _dents(rng, screw, u=place, theta=angle, strength=strength, number=number)
     burrs = _burrs(
         rng,
         u=0.945,
         theta=angle,
         spread=0.025,
-        height=0.006 + 0.010 * strength,
-        number=int(rng.integers(2, 6)),
+        height=0.008 + 0.010 * strength,
+        number=int(rng.integers(3, 7)),
     )
     window = (start - 0.10, 2.0, -1.0, 1.0)
     return Damage(window=window, cuts=tuple(cuts), dents=dents, burrs=burrs, bend=bend)

@@ -139,12 +139,12 @@ class Hits:
 def draw_screw(rng: np.random.Generator) -> Screw:
     """Draw a screw of the one product that is made here, within its tolerances."""
 
-    def near(value: float, share: float = 0.012) -> float:
+    def near(value: float, share: float = 0.006) -> float:
         return value * (1 + share * float(np.clip(rng.standard_normal(), -2, 2)))
 
     u = np.linspace(0, 1, _COARSE + 1)
     head, shank, root = near(0.146), near(0.0565), near(0.047)
-    start = near(0.452, 0.008)
+    start = near(0.452, 0.004)
     knots = [
         (0.0, head * 0.985),
         (0.003, head),
@@ -175,11 +175,11 @@ def draw_screw(rng: np.random.Generator) -> Screw:
     )
     return Screw(
         core=_tabulate(core, _FAR),
-        height=_tabulate(height * near(1.0, 0.02), 0),
-        pitch=near(0.0735, 0.006),
+        height=_tabulate(height * near(1.0, 0.012), 0),
+        pitch=near(0.0735, 0.003),
         phase=float(rng.uniform(0, 1)),
-        base=near(0.0118, 0.03),
-        crest=near(0.0030, 0.05),
+        base=near(0.0118, 0.02),
+        crest=near(0.0030, 0.04),
         thread_start=start,
         recess=near(0.072),
         recess_angle=float(rng.uniform(0, np.pi / 3)),

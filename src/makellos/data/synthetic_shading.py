@@ -133,12 +133,12 @@ def _dust(rng: np.random.Generator, size: int) -> Floats:
     scale = size / 320
     for _ in range(int(rng.poisson(16))):
         x, y = rng.uniform(0, size, 2)
-        length, angle = rng.exponential(1.2) * scale, rng.uniform(0, np.pi)
+        length, angle = min(rng.exponential(1.2), 3.0) * scale, rng.uniform(0, np.pi)
         ends = np.array(
             [[x, y], [x + length * np.cos(angle), y + length * np.sin(angle)]], dtype=np.float64
         )
         points = np.rint(ends * 16).astype(int)
-        dark = int(rng.uniform(12, 70))
+        dark = int(rng.uniform(12, 60))
         thick = max(1, round(scale))
         cv2.line(canvas, tuple(points[0]), tuple(points[1]), dark, thick, cv2.LINE_AA, 4)
     soft = cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), 0.7 * scale)
@@ -174,7 +174,7 @@ def shade(screw: Screw, hits: Hits, scene: Scene) -> Floats:
     normal = _to_camera(normal, scene.pose)
     radiance = _environment(normal, scene.light)
     radiance = np.where(bare, _scattered(normal, scene.light), radiance)
-    surface = 1 + np.float32(0.06) * grain + np.float32(0.08) * stain
+    surface = 1 + np.float32(0.06) * grain + np.float32(0.06) * stain
     surface = np.where(bare, hits.shine * (1 + np.float32(0.11) * marks), surface)
     radiance = radiance * surface * np.float32(scene.reflectance)
     flank = np.where(screw.threaded(hits.u) & ~bare, hits.normal[0] ** 2, 0)

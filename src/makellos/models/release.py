@@ -32,9 +32,9 @@ class Parity:
         """Return the smallest tolerance above `threshold` under which no golden verdict differs.
 
         A golden part may lie on the threshold itself, and rounding alone would then decide. The
-        threshold is raised past such a part, which keeps the false-alarm promise; by at most the
-        largest difference between engines. None where that is not enough, or where an engine gives
-        no finite score.
+        threshold is raised past such a part, which keeps the false-alarm promise; by at most twice
+        the largest difference between engines, since the next part may lie across the raised one.
+        None where that is not enough, or where an engine gives no finite score.
         """
         every = [score for scores in self.scores.values() for score in scores]
         if not np.isfinite(every).all():
@@ -42,7 +42,7 @@ class Parity:
         margin = 1e-6 * max(1.0, abs(threshold))
         raises = {0.0, *(score - threshold + margin for score in every if score > threshold)}
         for tolerance in sorted(raises):
-            if tolerance > self.difference(reference) + margin:
+            if tolerance > 2 * self.difference(reference) + margin:
                 return None
             if not any(self.flips(reference, threshold + tolerance).values()):
                 return tolerance

@@ -32,14 +32,18 @@ class DemoResult:
 def demo(
     folder: Path,
     *,
-    n_train: int = 120,
-    size: int = 320,
+    n_train: int = 200,
+    n_test_good: int = 30,
+    n_per_defect: int = 12,
+    size: int = 512,
+    false_alarms: float = 0.05,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DemoResult:
     """Do the main job on rendered screws in `folder`; a folder of an earlier demo is replaced.
 
-    Raises `StorageError` when `folder` holds something else.
+    The false-alarm budget is wider than that of `fit`: at 1 % the threshold would be the score of
+    the oddest of so few good parts. Raises `StorageError` when `folder` holds something else.
     """
     report = progress or no_progress
     _prepare(folder)
@@ -47,11 +51,13 @@ def demo(
     write_screws(
         screws,
         n_train=n_train,
+        n_test_good=n_test_good,
+        n_per_defect=n_per_defect,
         size=size,
         seed=seed,
         progress=lambda done, total: report("rendering screws", done, total),
     )
-    fitted = fit(screws, model, seed=seed, progress=report)
+    fitted = fit(screws, model, false_alarms=false_alarms, seed=seed, progress=report)
     rows = Outputs(csv=folder / "inspections.csv", overlays=folder / "overlays")
     inspect(
         model,

@@ -6,31 +6,23 @@ import hashlib
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from makellos.calibration import Calibration, parts_needed
 from makellos.data.checks import readable
 from makellos.data.parts import Part, PartSet, find_parts, group_names
-from makellos.data.pictures import Picture, full_scale, read_picture
+from makellos.data.pictures import full_scale, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector, Graph, make_detector
-from makellos.errors import ConfigurationError, InputError, ModelFileError
-from makellos.inspection.engines import (
-    EngineChoice,
-    available_engines,
-    default_workers,
-    open_engine,
-)
-from makellos.inspection.inspector import Scorer
+from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.manifest import (
     CalibrationRecord,
     DetectorRecord,
@@ -40,15 +32,13 @@ from makellos.inspection.manifest import (
     TrainingRecord,
 )
 from makellos.models import (
-    Parity,
     assemble,
     check_target,
-    choose_golden,
-    compare_engines,
     pack_graph,
     write_model,
 )
 from makellos.models.writing import encode_golden
+from makellos.workflows.releasing import Release, Split, groups_of, plain, release
 
 __all__ = ["FitSummary", "fit"]
 
@@ -64,7 +54,6 @@ _LIBRARIES = (
     "torch",
     "timm",
 )
-Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
 
 
 @dataclass(frozen=True)
@@ -84,34 +73,6 @@ class FitSummary:
     skipped: list[str]
     fit_seconds: float
     notes: list[str]
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Scores and map maxima of calibration parts, by the engine of a release."""
-
-    scores: list[float]
-    map_maxima: list[float] | None
-
-
-@dataclass(frozen=True)
-class _Release:
-    """The engine that a model is released with, and what was measured with it."""
-
-    choice: EngineChoice
-    calibration: Calibration
-    map_maxima: list[float] | None
-    parity: Parity
-    golden: dict[str, Picture]
-
-
-@dataclass(frozen=True)
-class _Split:
-    """Which good parts are learned from, which calibrate, and how."""
-
-    learn: list[Part]
-    calibrate: list[Part]
-    method: Method
 
 
 def fit(
@@ -149,29 +110,29 @@ def fit(
     with _filling_their_depth(split, white_level) as learned:
         folds = _fit(fitted, learned, seed, white_level, report)
     graph = _with_white_level(fitted.graph(), white_level)
-    release = _release(graph, folds, split, false_alarms, report)
+    released = release(graph, folds, split, false_alarms, report)
     seconds = time.perf_counter() - started
     training = TrainingRecord(
-        data=_plain(Path(data).resolve().name),
+        data=plain(Path(data).resolve().name),
         layout=parts.layout,
         n_good=len(good) + len(calibration_parts),
         n_learned=len(split.learn),
         fingerprint=fingerprint([*good, *calibration_parts]),
-        skipped=[_plain(name) for name in skipped],
+        skipped=[plain(name) for name in skipped],
         seed=seed,
         fit_seconds=round(seconds, 2),
     )
-    manifest = _manifest(fitted, graph, split, release, training)
+    manifest = _manifest(fitted, graph, split, released, training)
     report("writing the model", 0, 1)
-    write_model(target, manifest, assemble(pack_graph(graph.onnx), release.golden))
+    write_model(target, manifest, assemble(pack_graph(graph.onnx), released.golden))
     report("writing the model", 1, 1)
     return _summary(target, manifest, time.perf_counter() - started)
 
 
 def _manifest(
-    detector: Detector, graph: Graph, split: _Split, release: _Release, training: TrainingRecord
+    detector: Detector, graph: Graph, split: Split, released: Release, training: TrainingRecord
 ) -> Manifest:
-    choice, parity, calibration = release.choice, release.parity, release.calibration
+    choice, parity, calibration = released.choice, released.parity, released.calibration
     reference = np.array(parity.scores[choice])
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -181,8 +142,8 @@ def _manifest(
         engine=EngineRecord(runtime=choice.runtime, precision=choice.precision),
         calibration=CalibrationRecord(
             scores=calibration.scores.tolist(),
-            map_maxima=release.map_maxima,
-            groups=_groups(split.calibrate),
+            map_maxima=released.map_maxima,
+            groups=groups_of(split.calibrate),
             asked=calibration.asked,
             tolerance=calibration.tolerance,
             method=split.method,
@@ -190,7 +151,7 @@ def _manifest(
         training=training,
         golden=[
             GoldenRecord(file=name, score=score, verdict=calibration.verdict(score))
-            for name, score in zip(release.golden, parity.scores[choice], strict=True)
+            for name, score in zip(released.golden, parity.scores[choice], strict=True)
         ],
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
@@ -218,11 +179,6 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         fit_seconds=round(seconds, 2),
         notes=budget_notes(calibration),
     )
-
-
-def _plain(name: str) -> str:
-    """Return a file name as valid text, whatever bytes the file system keeps it in."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def check_seed(seed: int) -> None:
@@ -260,28 +216,9 @@ def fingerprint(parts: Sequence[Part]) -> str:
     digest = hashlib.sha256()
     for part in sorted(parts, key=lambda part: part.name):
         digest.update(
-            _plain(part.name).encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest()
+            plain(part.name).encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest()
         )
     return digest.hexdigest()
-
-
-def score_parts(
-    graph: Graph, choice: EngineChoice, parts: Sequence[Part], progress: Progress
-) -> _Scored:
-    """Return the scores of parts as the inspector computes them, on one engine."""
-    workers = default_workers()
-    engine = open_engine(graph.onnx, choice, shape=graph.preprocessing.shape, workers=workers)
-    scorer = Scorer(engine, graph.preprocessing, graph.aggregation)
-    scores: list[float] = []
-    maxima: list[float] = []
-    with ThreadPoolExecutor(workers + 1) as pool:
-        results = pool.map(lambda part: scorer(read_picture(part.path)), parts)
-        for score, anomaly_map in results:
-            scores.append(score)
-            if anomaly_map is not None:
-                maxima.append(float(anomaly_map.max()))
-            progress("scoring calibration parts", len(scores), len(parts))
-    return _Scored(scores, maxima or None)
 
 
 def _usable(
@@ -310,14 +247,14 @@ def _usable(
     )
 
 
-def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed: int) -> _Split:
+def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed: int) -> Split:
     """Set a fifth of the groups aside where that is plenty; cross-fit where it is not.
 
     With few calibration parts the threshold is that of the one or two oddest good parts. Cross-
     fitting calibrates on all good parts and learns from all of them.
     """
     if calibration:
-        return _Split(good, calibration, "split val")
+        return Split(good, calibration, "split val")
     names = group_names(good)
     groups = sorted(set(names))
     n_aside = len(groups) // 5
@@ -331,9 +268,9 @@ def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed:
                 "needed to learn and calibrate, and 99 for a false-alarm budget of 0.01. Add "
                 "pictures of good parts."
             )
-        return _Split(good, good, "cross-fitted")
+        return Split(good, good, "cross-fitted")
     aside = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
-    return _Split(
+    return Split(
         [part for part, name in zip(good, names, strict=True) if name not in aside],
         [part for part, name in zip(good, names, strict=True) if name in aside],
         "held out",
@@ -341,7 +278,7 @@ def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed:
 
 
 @contextmanager
-def _filling_their_depth(split: _Split, white_level: int | None) -> Iterator[_Split]:
+def _filling_their_depth(split: Split, white_level: int | None) -> Iterator[Split]:
     """Give a split whose 16 bit pictures to learn from reach 65535 where they reach `white_level`.
 
     Detectors read pictures by their bit depth, while an inspection knows the white level.
@@ -364,7 +301,7 @@ def _filling_their_depth(split: _Split, white_level: int | None) -> Iterator[_Sp
 
 
 def _fit(
-    detector: Detector, split: _Split, seed: int, white_level: int | None, progress: Progress
+    detector: Detector, split: Split, seed: int, white_level: int | None, progress: Progress
 ) -> list[tuple[Graph, list[int]]]:
     """Fit, and return per fold of a cross-fit its graph and which parts it has not seen."""
     if split.method != "cross-fitted":
@@ -379,68 +316,6 @@ def _fit(
         (_with_white_level(graph, white_level), [i for i, f in enumerate(folds) if f == fold])
         for fold, graph in enumerate(graphs)
     ]
-
-
-def _release(
-    graph: Graph,
-    folds: list[tuple[Graph, list[int]]],
-    split: _Split,
-    false_alarms: float,
-    progress: Progress,
-) -> _Release:
-    """Take the fastest engine whose golden verdicts all other engines share, else an exact one."""
-    exact = [engine for engine in available_engines() if engine.precision == "f32"]
-    for choice in dict.fromkeys((available_engines()[0], *exact)):
-        scored = _calibration_scores(graph, folds, split, choice, progress)
-        calibration = Calibration(np.array(scored.scores), false_alarms, _groups(split.calibrate))
-        chosen = choose_golden(scored.scores, calibration.threshold)
-        pictures = [
-            graph.preprocessing.resize(read_picture(split.calibrate[i].path)) for i in chosen
-        ]
-        parity = compare_engines(graph, pictures)
-        tolerance = parity.settle(choice, calibration.threshold)
-        if tolerance is not None:
-            settled = replace(calibration, tolerance=tolerance)
-            golden = {f"golden/{i:02d}.png": picture for i, picture in enumerate(pictures)}
-            return _Release(choice, settled, scored.map_maxima, parity, golden)
-    raise ModelFileError(
-        "The runtimes of this machine disagree about the golden parts even in f32, so the model "
-        "was not released. Update openvino and onnxruntime, then fit again."
-    )
-
-
-def _calibration_scores(
-    graph: Graph,
-    folds: list[tuple[Graph, list[int]]],
-    split: _Split,
-    choice: EngineChoice,
-    progress: Progress,
-) -> _Scored:
-    if not folds:
-        return score_parts(graph, choice, split.calibrate, progress)
-    scores = [0.0] * len(split.calibrate)
-    maxima: list[float] | None = [0.0] * len(split.calibrate)
-    n_done = 0
-    for fold_graph, inside in folds:
-
-        def report(what: str, done: int, _total: int, before: int = n_done) -> None:
-            progress(what, before + done, len(scores))
-
-        found = score_parts(fold_graph, choice, [split.calibrate[i] for i in inside], report)
-        n_done += len(inside)
-        for place, i in enumerate(inside):
-            scores[i] = found.scores[place]
-            if maxima is not None and found.map_maxima is not None:
-                maxima[i] = found.map_maxima[place]
-        if found.map_maxima is None:
-            maxima = None
-    return _Scored(scores, maxima)
-
-
-def _groups(parts: Sequence[Part]) -> list[str] | None:
-    if not any(part.group for part in parts):
-        return None
-    return [_plain(name) for name in group_names(parts)]
 
 
 def _with_white_level(graph: Graph, white_level: int | None) -> Graph:

@@ -38,7 +38,7 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
                 f"{network} has no stages {tuple(layers)} ({error}). Stages count from 0; negative "
                 "numbers count from the last."
             ) from error
-        stages = self.body.feature_info.out_indices
+        stages = self.body.feature_info.module_name()
         if len(set(stages)) < len(stages):
             raise ConfigurationError(
                 f"layers names a stage of {network} twice: {tuple(layers)}. Name each once."
@@ -63,7 +63,7 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
 def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
     """Return the network as ONNX: input ``picture``, outputs ``layer_0``, ``layer_1``, …
 
-    Raises `ConfigurationError` for a network that does not take pictures of this size.
+    Raises `ConfigurationError` for a network that cannot be exported for this size.
     """
     network.eval()
     names = [f"layer_{i}" for i in range(len(network.body.feature_info.channels()))]
@@ -82,10 +82,12 @@ def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
                 opset_version=17,
                 dynamo=False,
             )
-        except AssertionError as error:
+        except (AssertionError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[:1]
             raise ConfigurationError(
-                f"{network.network} does not take pictures of {height}×{width} ({error}). Set "
-                "image_size to the size it was made for, or choose another backbone."
+                f"{network.network} cannot be exported for pictures of {height}×{width} "
+                f"({''.join(reason) or type(error).__name__}). Set image_size to the size it was "
+                "made for, or choose another backbone."
             ) from error
     return target.getvalue()
 
@@ -99,7 +101,7 @@ def _load(body: nn.Module, state: StateDict, network: str) -> None:
     plain = {_plain(name): name for name in whole}
     own = {name: plain.get(_plain(name), name) for name in _weights(body.state_dict())}
     missing = sorted(set(own.values()) - set(given))
-    if missing and _shapes(given) == _shapes(whole):
+    if missing and _forms(given) == _forms(whole):
         given, missing = dict(zip(whole, given.values(), strict=True)), []
     stages = {name.partition(".")[0] for name in own.values()}
     foreign = [n for n in given if n not in whole and n.partition(".")[0] in stages]
@@ -108,8 +110,8 @@ def _load(body: nn.Module, state: StateDict, network: str) -> None:
         raise ConfigurationError(
             f"The weights do not fit {network}: {len(missing)} of its tensors are missing, "
             f"{len(wrong)} have another shape and {len(foreign)} are not its own, such as "
-            f"{[*missing, *wrong, *foreign][0]!r}. Give the weights of {network}, or the backbone "
-            "that they belong to."
+            f"{[*missing, *wrong, *foreign][0]!r}. Give the weights of {network} under timm's "
+            "names, or in a .pth file in timm's order, or name the backbone they belong to."
         )
     # What is left out are counters of training steps, which the exported network does not use.
     body.load_state_dict({name: given[place] for name, place in own.items()}, strict=False)
@@ -123,5 +125,5 @@ def _plain(name: str) -> str:
     return name.removeprefix("model.").replace(".", "_")
 
 
-def _shapes(state: StateDict) -> list[tuple[int, ...]]:
-    return [tuple(tensor.shape) for tensor in state.values()]
+def _forms(state: StateDict) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name.rpartition(".")[2], tuple(tensor.shape)) for name, tensor in state.items()]

@@ -1,0 +1,164 @@
+"""Release: which engine and precision a model is calibrated with, and its golden parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from makellos.calibration import Calibration
+from makellos.data.parts import Part, group_names
+from makellos.data.pictures import Picture, read_picture
+from makellos.data.progress import Progress
+from makellos.detectors import Graph
+from makellos.errors import ModelFileError
+from makellos.inspection.engines import (
+    EngineChoice,
+    available_engines,
+    default_workers,
+    open_engine,
+)
+from makellos.inspection.inspector import Scorer
+from makellos.models import Parity, choose_golden, compare_engines
+
+__all__ = ["Method", "Release", "Split", "groups_of", "plain", "release"]
+
+Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
+Folds = list[tuple[Graph, list[int]]]
+_N_JUDGED = 4  # calibration parts near the threshold that engines must agree about
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores and map maxima of calibration parts, by the engine of a release."""
+
+    scores: list[float]
+    map_maxima: list[float] | None
+
+
+@dataclass(frozen=True)
+class Release:
+    """The engine that a model is released with, and what was measured with it."""
+
+    choice: EngineChoice
+    calibration: Calibration
+    map_maxima: list[float] | None
+    parity: Parity
+    golden: dict[str, Picture]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which good parts are learned from, which calibrate, and how."""
+
+    learn: list[Part]
+    calibrate: list[Part]
+    method: Method
+
+
+def release(
+    graph: Graph,
+    folds: Folds,
+    split: Split,
+    false_alarms: float,
+    progress: Progress,
+) -> Release:
+    """Take the fastest engine whose verdicts near the threshold all others share."""
+    exact = [engine for engine in available_engines() if engine.precision == "f32"]
+    for choice in dict.fromkeys((available_engines()[0], *exact)):
+        scored = _calibration_scores(graph, folds, split, choice, progress)
+        calibration = Calibration(np.array(scored.scores), false_alarms, groups_of(split.calibrate))
+        chosen = choose_golden(scored.scores, calibration.threshold)
+        judged = _judge(graph, folds, split, chosen[:_N_JUDGED])
+        tolerance = judged.settle(choice, calibration.threshold)
+        if tolerance is None:
+            continue
+        pictures = [_at_size(graph, split.calibrate[i]) for i in chosen]
+        parity = compare_engines(graph, pictures)
+        if not any(parity.flips(choice, calibration.threshold + tolerance).values()):
+            settled = replace(calibration, tolerance=tolerance)
+            golden = {f"golden/{i:02d}.png": picture for i, picture in enumerate(pictures)}
+            return Release(choice, settled, scored.map_maxima, parity, golden)
+    raise ModelFileError(
+        "The runtimes of this machine disagree about the golden parts even in f32, so the model "
+        "was not released. Update openvino and onnxruntime, then fit again."
+    )
+
+
+def _judge(graph: Graph, folds: Folds, split: Split, chosen: Sequence[int]) -> Parity:
+    """Return calibration parts' scores on every engine, each by a graph that has not seen it.
+
+    The final graph of a cross-fit has learned from all of them and finds none near the threshold.
+    """
+    scores: dict[EngineChoice, list[float]] = {engine: [] for engine in available_engines()}
+    for unseeing, inside in folds or [(graph, list(range(len(split.calibrate))))]:
+        pictures = [_at_size(graph, split.calibrate[i]) for i in chosen if i in inside]
+        if pictures:
+            for engine, found in compare_engines(unseeing, pictures).scores.items():
+                scores[engine] += found
+    return Parity(scores)
+
+
+def _at_size(graph: Graph, part: Part) -> Picture:
+    return graph.preprocessing.resize(read_picture(part.path))
+
+
+def _calibration_scores(
+    graph: Graph,
+    folds: Folds,
+    split: Split,
+    choice: EngineChoice,
+    progress: Progress,
+) -> Scored:
+    if not folds:
+        return score_parts(graph, choice, split.calibrate, progress)
+    scores = [0.0] * len(split.calibrate)
+    maxima: list[float] | None = [0.0] * len(split.calibrate)
+    n_done = 0
+    for fold_graph, inside in folds:
+
+        def report(what: str, done: int, _total: int, before: int = n_done) -> None:
+            progress(what, before + done, len(scores))
+
+        found = score_parts(fold_graph, choice, [split.calibrate[i] for i in inside], report)
+        n_done += len(inside)
+        for place, i in enumerate(inside):
+            scores[i] = found.scores[place]
+            if maxima is not None and found.map_maxima is not None:
+                maxima[i] = found.map_maxima[place]
+        if found.map_maxima is None:
+            maxima = None
+    return Scored(scores, maxima)
+
+
+def score_parts(
+    graph: Graph, choice: EngineChoice, parts: Sequence[Part], progress: Progress
+) -> Scored:
+    """Return the scores of parts as the inspector computes them, on one engine."""
+    workers = default_workers()
+    engine = open_engine(graph.onnx, choice, shape=graph.preprocessing.shape, workers=workers)
+    scorer = Scorer(engine, graph.preprocessing, graph.aggregation)
+    scores: list[float] = []
+    maxima: list[float] = []
+    with ThreadPoolExecutor(workers + 1) as pool:
+        results = pool.map(lambda part: scorer(read_picture(part.path)), parts)
+        for score, anomaly_map in results:
+            scores.append(score)
+            if anomaly_map is not None:
+                maxima.append(float(anomaly_map.max()))
+            progress("scoring calibration parts", len(scores), len(parts))
+    return Scored(scores, maxima or None)
+
+
+def groups_of(parts: Sequence[Part]) -> list[str] | None:
+    if not any(part.group for part in parts):
+        return None
+    return [plain(name) for name in group_names(parts)]
+
+
+def plain(name: str) -> str:
+    """Return a file name as valid text, whatever bytes the file system keeps it in."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,101 @@
+"""The command line as a process: interrupts, closed pipes, python -m, and no torch."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import makellos
+
+MAIN = (sys.executable, "-m", "makellos")
+not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT")
+
+
+def test_module_runs_the_command_line() -> None:
+    done = subprocess.run([*MAIN, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"makellos {makellos.__version__}\n"
+    done = subprocess.run([*MAIN, "info", "nowhere"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nowhere does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@not_on_windows
+def test_interrupt_keeps_the_rows_so_far(toy_model: Path, toy_parts: Path, tmp_path: Path) -> None:
+    # Far more rows than a machine works off before it is told to stop.
+    many = [str(toy_parts / "train")] * 2000
+    rows, table = tmp_path / "rows.jsonl", tmp_path / "rows.csv"
+    table.write_text("input,verdict,score,p_value,threshold,regions,milliseconds,error\nold\n")
+    command = [*MAIN, "inspect", str(toy_model), *many, "--jsonl", str(rows), "--csv", str(table)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_rows(tmp_path / ".rows.jsonl.partial")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (out, err.strip()) == ("", "Interrupted.")
+    lines = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert 1 <= len(lines) < 60_000
+    assert abs(len(table.read_text().splitlines()) - 1 - len(lines)) <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.csv", "rows.jsonl"]
+
+
+@not_on_windows
+def test_interrupted_fit_leaves_nothing(screws: Path, tmp_path: Path) -> None:
+    command = [*MAIN, "fit", str(screws), "-o", str(tmp_path / "m.makellos")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(2)  # within the imports or the work on the backbone
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    # Python itself exits by the signal where it struck within generated code; a shell says 130.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert err.strip() == "Interrupted."
+    assert list(tmp_path.iterdir()) == []
+
+
+@not_on_windows
+def test_reader_of_a_pipe_may_leave(toy_model: Path, toy_parts: Path) -> None:
+    many = [str(toy_parts / "train")] * 100
+    command = [*MAIN, "inspect", str(toy_model), *many]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert b"score" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0
+
+
+INSPECTS = """
+import sys
+from makellos.cli import main
+code = main(sys.argv[1:])
+heavy = sorted({"torch", "torchvision", "timm", "onnx", "onnxscript", "sklearn"} & set(sys.modules))
+print(code, *heavy)
+"""
+
+
+def test_inspecting_needs_no_torch(screw_model: Path, screws: Path, tmp_path: Path) -> None:
+    arguments = ["inspect", str(screw_model), str(screws / "test"), "-o", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", INSPECTS, *arguments, "--overlays"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "0"
+
+
+def wait_for_rows(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.is_file() and path.stat().st_size:
+            return
+        time.sleep(0.005)
+    pytest.fail(f"no rows in {path} within a minute")

@@ -1,0 +1,149 @@
+"""Calibrating: another budget moves verdicts alone, and only parts that are new count."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from makellos import Inspector, calibrate
+from makellos.errors import ConfigurationError, InputError, ModelFileError, StorageError
+from makellos.inspection.model_file import read_model
+
+
+@pytest.fixture
+def model(toy_model: Path, tmp_path: Path) -> Path:
+    """Return a copy of the toy model, which the test may change."""
+    return Path(shutil.copy(toy_model, tmp_path / "m.makellos"))
+
+
+@pytest.fixture
+def new_parts(toy: ModuleType, tmp_path: Path) -> Path:
+    """Return a folder of 19 good parts that the model has not seen."""
+    rng = np.random.default_rng(9)
+    for i in range(19):
+        toy.write(tmp_path / "new" / f"{i:02d}.png", toy.gray_part(rng))
+    return tmp_path / "new"
+
+
+def inspected(model: Path, folder: Path) -> list[Any]:
+    inspector = Inspector(model)
+    return [inspector.inspect(path) for path in sorted(folder.rglob("*.png"))]
+
+
+def test_new_budget_moves_verdicts_and_leaves_scores(model: Path, toy_parts: Path) -> None:
+    before = inspected(model, toy_parts / "test")
+    summary = calibrate(model, false_alarms=0.3)
+    after = inspected(model, toy_parts / "test")
+    assert (summary.false_alarms, summary.notes) == (0.3, [])
+    assert [part.score for part in before] == [part.score for part in after]
+    assert [part.p_value for part in before] == [part.p_value for part in after]
+    assert all(part.threshold == summary.threshold for part in after)
+    for part in after:
+        bands = ("reject", "look_again", "ok")
+        expected = bands[int(part.p_value > 0.3) + int(part.p_value > 0.9)]
+        assert part.verdict == expected
+    assert [part.verdict for part in after] != [part.verdict for part in before]
+
+
+def test_golden_verdicts_follow_the_budget(model: Path) -> None:
+    calibrate(model, false_alarms=0.5)
+    manifest = read_model(model).manifest
+    calibration = manifest.calibration.calibration()
+    assert [g.verdict for g in manifest.golden] == [
+        calibration.verdict(g.score) for g in manifest.golden
+    ]
+
+
+def test_budget_too_small_gives_the_smallest(model: Path, cli: Callable[..., Any]) -> None:
+    told = cli("calibrate", model, "--false-alarms", 0.0001, "--json", "-")
+    assert told.code == 0
+    summary = json.loads(told.out)
+    assert summary["false_alarms"] == pytest.approx(1 / 31)
+    assert summary["false_alarms_asked"] == 0.0001
+    assert "takes 9999 good parts" in summary["notes"][0]
+    assert f"Note: {summary['notes'][0]}" in told.err
+    assert Inspector(model).calibration.false_alarms == pytest.approx(1 / 31)
+
+
+def test_new_good_parts_take_the_place_of_the_old_scores(
+    model: Path, new_parts: Path, tmp_path: Path
+) -> None:
+    old = model.read_bytes()
+    summary = calibrate(model, new_parts, false_alarms=0.05, output=tmp_path / "new.makellos")
+    assert model.read_bytes() == old
+    assert (summary.n_calibration, summary.n_groups, summary.notes) == (19, 19, [])
+    record = read_model(tmp_path / "new.makellos").manifest.calibration
+    assert record.method == "new good parts"
+    assert record.scores == [part.score for part in inspected(model, new_parts)]
+    maxima = [float(part.anomaly_map.max()) for part in inspected(model, new_parts)]
+    assert record.map_maxima == maxima
+
+
+def test_groups_count_as_one(model: Path, new_parts: Path, tmp_path: Path) -> None:
+    with (tmp_path / "lots.csv").open("w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream)
+        table.writerow(["path", "label", "group"])
+        for i, path in enumerate(sorted(new_parts.iterdir())):
+            table.writerow([path, "good", f"lot{i % 4}"])
+    summary = calibrate(model, tmp_path / "lots.csv", false_alarms=0.05)
+    assert (summary.n_calibration, summary.n_groups) == (19, 4)
+    assert summary.false_alarms == pytest.approx(1 / 5)
+    assert "19 groups of good parts" in summary.notes[0]
+
+
+def test_split_val_of_a_manifest_calibrates(model: Path, new_parts: Path, tmp_path: Path) -> None:
+    paths = sorted(new_parts.iterdir())
+    rows = [f"{path},good,{'val' if i < 9 else 'train'}" for i, path in enumerate(paths)]
+    (tmp_path / "m.csv").write_text("\n".join(["path,label,split", *rows]))
+    assert calibrate(model, tmp_path / "m.csv", false_alarms=0.1).n_calibration == 9
+
+
+@pytest.mark.parametrize("below", ["", "train", "train/good"])
+def test_parts_of_the_fit_keep_its_calibration(model: Path, toy_parts: Path, below: str) -> None:
+    before = read_model(model).manifest.calibration
+    summary = calibrate(model, toy_parts / below, false_alarms=0.2)
+    assert "holds the parts that the model was fitted on" in summary.notes[0]
+    assert read_model(model).manifest.calibration == before.model_copy(update={"asked": 0.2})
+
+
+def test_unreadable_parts_are_all_named_and_nothing_changes(model: Path, new_parts: Path) -> None:
+    (new_parts / "text.png").write_text("no picture")
+    (new_parts / "void.png").write_bytes(b"")
+    old = model.read_bytes()
+    with pytest.raises(InputError, match="2 of 21 calibration parts") as caught:
+        calibrate(model, new_parts)
+    assert "text.png" in str(caught.value)
+    assert "void.png" in str(caught.value)
+    assert model.read_bytes() == old
+
+
+def test_wrong_use_is_refused_and_nothing_changes(
+    model: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    old = model.read_bytes()
+    (tmp_path / "photo.png").write_bytes(b"photo")
+    (tmp_path / "photo.makellos").write_bytes(b"photo")
+    (tmp_path / "void").mkdir()
+    with pytest.raises(ConfigurationError, match="budget is 0; accepted"):
+        calibrate(model, false_alarms=0.0)
+    with pytest.raises(InputError, match="holds no picture"):
+        calibrate(model, tmp_path / "void")
+    with pytest.raises(ConfigurationError, match=r"must end in \.makellos"):
+        calibrate(model, false_alarms=0.1, output=tmp_path / "photo.png")
+    with pytest.raises(StorageError, match="left alone"):
+        calibrate(model, false_alarms=0.1, output=tmp_path / "photo.makellos")
+    with pytest.raises(ModelFileError, match="does not exist"):
+        calibrate(tmp_path / "nowhere.makellos", false_alarms=0.1)
+    told = cli("calibrate", model)
+    assert told.code == 2
+    assert "Give a budget with --false-alarms" in told.err
+    assert model.read_bytes() == old
+    assert (tmp_path / "photo.makellos").read_bytes() == b"photo"

@@ -1,0 +1,228 @@
+"""Evaluating: the figures are those that inspection's rows give, computed in another way."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+import makellos
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.regions import resize_map
+
+Number = int | float
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "detector": str,
+    "n_good": int,
+    "n_defective": int,
+    "image_auroc": float,
+    "image_ap": float,
+    "f1_max": float,
+    "pixel_auroc": float,
+    "aupro": float,
+    "threshold": float,
+    "false_alarm_rate": float,
+    "miss_rate": float,
+    "accuracy": float,
+    "by_defect": dict,
+    "intervals": dict,
+    "fit_seconds": float,
+    "inspect_ms_per_part": float,
+}
+SHARES = ("image_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro", "false_alarm_rate")
+
+
+def evaluated(cli: Callable[..., Any], *arguments: object) -> dict[str, Any]:
+    told = cli("evaluate", *arguments, "--json", "-")
+    assert told.code == 0
+    figures: dict[str, Any] = json.loads(told.out)
+    return figures
+
+
+def rows_of(cli: Callable[..., Any], model: Path, folder: Path) -> list[dict[str, Any]]:
+    told = cli("inspect", model, folder, "--jsonl", "-")
+    return [json.loads(line) for line in told.out.splitlines()]
+
+
+@pytest.fixture(params=["toy", "patchcore"])
+def case(request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """Return a model and its labelled parts."""
+    names = ("toy_model", "toy_parts") if request.param == "toy" else ("screw_model", "screws")
+    model, parts = (request.getfixturevalue(name) for name in names)
+    return model, parts
+
+
+def test_json_has_the_promised_keys(case: tuple[Path, Path], cli: Callable[..., Any]) -> None:
+    figures = evaluated(cli, *case)
+    for key, kind in KEYS.items():
+        assert isinstance(figures[key], kind), key
+    assert all(0 <= figures[key] <= 1 for key in (*SHARES, "miss_rate", "accuracy"))
+    for name, found in figures["by_defect"].items():
+        assert {"n", "image_auroc", "miss_rate"} <= set(found), name
+    for metric, interval in figures["intervals"].items():
+        low, high = interval
+        assert 0 <= low <= high <= 1
+        if figures[metric] is not None:
+            assert low - 1e-9 <= figures[metric] <= high + 1e-9, metric
+
+
+def test_figures_are_those_of_the_rows(case: tuple[Path, Path], cli: Callable[..., Any]) -> None:
+    model, parts = case
+    figures = evaluated(cli, model, parts)
+    rows = rows_of(cli, model, parts / "test")
+    kinds = [Path(row["input"]).parent.name for row in rows]
+    scores = np.array([row["score"] for row in rows])
+    defective = np.array([kind != "good" for kind in kinds])
+    rejected = np.array([row["verdict"] == "reject" for row in rows])
+    assert (figures["n_good"], figures["n_defective"]) == ((~defective).sum(), defective.sum())
+    assert figures["image_auroc"] == pytest.approx(roc_auc_score(defective, scores))
+    assert figures["image_ap"] == pytest.approx(average_precision_score(defective, scores))
+    precision, recall, _ = precision_recall_curve(defective, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    assert figures["f1_max"] == pytest.approx(f1.max())
+    assert figures["false_alarm_rate"] == pytest.approx(rejected[~defective].mean())
+    assert figures["miss_rate"] == pytest.approx(1 - rejected[defective].mean())
+    assert figures["accuracy"] == pytest.approx((rejected == defective).mean())
+    assert figures["threshold"] == rows[0]["threshold"]
+    for kind in set(kinds) - {"good"}:
+        of_kind = np.array([name == kind for name in kinds])
+        both = of_kind | ~defective
+        found = figures["by_defect"][kind]
+        assert found["n"] == of_kind.sum()
+        assert found["miss_rate"] == pytest.approx(1 - rejected[of_kind].mean())
+        assert found["image_auroc"] == pytest.approx(roc_auc_score(of_kind[both], scores[both]))
+
+
+def test_pixel_auroc_is_that_of_the_maps(toy_model: Path, toy_parts: Path) -> None:
+    figures = makellos.evaluate(toy_model, toy_parts)
+    inspector = makellos.Inspector(toy_model)
+    values, marked = [], []
+    for path in sorted((toy_parts / "test").rglob("*.png")):
+        found = inspector.inspect(path)
+        assert found.anomaly_map is not None and found.size is not None
+        values.append(resize_map(found.anomaly_map, *found.size).ravel())
+        mask = toy_parts / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
+        picture = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED) if mask.is_file() else None
+        marked.append(
+            np.zeros(found.size, bool).ravel() if picture is None else picture.ravel() > 0
+        )
+    exact = roc_auc_score(np.concatenate(marked), np.concatenate(values))
+    assert figures["pixel_auroc"] == pytest.approx(exact, abs=1e-3)
+
+
+def test_figures_are_null_without_masks(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    shutil.copytree(toy_parts / "test" / "good", tmp_path / "flat" / "good")
+    shutil.copytree(toy_parts / "test" / "spotted", tmp_path / "flat" / "defective")
+    figures = evaluated(cli, toy_model, tmp_path / "flat")
+    assert figures["pixel_auroc"] is figures["aupro"] is None
+    assert list(figures["by_defect"]) == ["defective"]
+    same = evaluated(cli, toy_model, toy_parts)
+    assert figures["image_auroc"] == same["image_auroc"]
+    assert figures["notes"] == []
+
+
+def test_only_good_or_only_defective_parts_give_what_can_be_known(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    shutil.copytree(toy_parts / "test" / "good", tmp_path / "goods" / "good")
+    shutil.copytree(toy_parts / "test" / "spotted", tmp_path / "bads" / "bad")
+    told = cli("evaluate", toy_model, tmp_path / "goods")
+    assert told.code == 0
+    assert "There is no defective part" in told.out
+    figures = evaluated(cli, toy_model, tmp_path / "goods", "-o", tmp_path / "report")
+    assert figures["image_auroc"] is figures["miss_rate"] is None
+    assert (figures["n_good"], figures["n_defective"]) == (10, 0)
+    told = cli("evaluate", toy_model, tmp_path / "bads")
+    assert told.code == 0
+    assert "There is no good part" in told.out
+
+
+def test_parts_of_the_fit_are_pointed_out(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    parts = tmp_path / "parts"
+    shutil.copytree(toy_parts, parts)
+    assert "fitted on" not in cli("evaluate", toy_model, parts).out
+    # The parts of the fit again, without a split that keeps others for the test.
+    names = sorted(path.relative_to(parts).as_posix() for path in parts.glob("train/good/*.png"))
+    (parts / "all.csv").write_text("\n".join(["path,label", *(f"{name},good" for name in names)]))
+    told = cli("evaluate", toy_model, parts / "all.csv")
+    assert "Note: The good parts are those that the model was fitted on" in told.out
+
+
+def test_unreadable_test_parts_are_named_and_count_nowhere(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    whole = evaluated(cli, toy_model, toy_parts)
+    parts = tmp_path / "parts"
+    shutil.copytree(toy_parts, parts)
+    (parts / "test" / "spotted" / "text.png").write_text("no picture")
+    (parts / "test" / "good" / "void.png").write_bytes(b"")
+    figures = evaluated(cli, toy_model, parts, "-o", tmp_path / "report")
+    names = [part["input"] for part in figures["unreadable"]]
+    assert names == ["test/good/void.png", "test/spotted/text.png"]
+    for key in KEYS.keys() - {"inspect_ms_per_part", "intervals"}:
+        assert figures[key] == whole[key], key
+    told = cli("evaluate", toy_model, parts)
+    assert "Not read: " in told.out
+    assert "void.png is empty" in told.out
+
+
+def test_report_and_figures_are_written(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    figures = evaluated(cli, toy_model, toy_parts, "-o", tmp_path / "report")
+    assert json.loads((tmp_path / "report" / "figures.json").read_text()) == figures
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page))
+    assert "Missed 5 of 10 defective parts" in text
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "figures.json",
+        "report.html",
+    ]
+
+
+def test_same_seed_gives_the_same_intervals(toy_model: Path, toy_parts: Path) -> None:
+    first, second, other = (
+        makellos.evaluate(toy_model, toy_parts, seed=seed)["intervals"] for seed in (1, 1, 2)
+    )
+    assert first == second
+    assert first != other
+
+
+def test_look_again_threshold_is_a_number_or_null(toy_model: Path, toy_parts: Path) -> None:
+    found = makellos.evaluate(toy_model, toy_parts)["look_again_threshold"]
+    assert found is None or (math.isfinite(found) and found > 0)
+
+
+def test_wrong_data_are_refused(
+    toy: ModuleType, toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    with pytest.raises(InputError, match="has no test parts"):
+        shutil.copytree(toy_parts / "train", tmp_path / "parts" / "train")
+        makellos.evaluate(toy_model, tmp_path / "parts")
+    with pytest.raises(ConfigurationError, match="seed is -1"):
+        makellos.evaluate(toy_model, toy_parts, seed=-1)
+    (tmp_path / "odd" / "good").mkdir(parents=True)
+    (tmp_path / "odd" / "good" / "a.png").write_text("no picture")
+    with pytest.raises(InputError, match="None of the 1 test parts"):
+        makellos.evaluate(toy_model, tmp_path / "odd")
+    shutil.copytree(toy_parts, tmp_path / "masks")
+    mask = tmp_path / "masks" / "ground_truth" / "spotted" / "000_mask.png"
+    toy.write(mask, np.zeros((7, 9), np.uint8))
+    told = cli("evaluate", toy_model, tmp_path / "masks")
+    assert told.code == 2
+    assert "is 9x7 and its picture 96x64" in told.err
+    assert "makellos data check" in told.err
