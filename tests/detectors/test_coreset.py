@@ -58,9 +58,9 @@ def test_without_slack_the_picks_are_those_of_the_plain_loop(n_points: int, n_ke
 
 
 @pytest.mark.parametrize("make", [clusters, heavy_tails, cloud], ids=lambda f: f.__name__)
-@pytest.mark.parametrize("n_keep", [30, 300, 900])
+@pytest.mark.parametrize("n_keep", [30, 200, 600])
 def test_what_is_kept_covers_as_well_as_the_plain_loop(make: object, n_keep: int) -> None:
-    points = make(6000, 16)  # type: ignore[operator]
+    points = make(4000, 16)  # type: ignore[operator]
     ours = radius(points, k_center(points, n_keep))
     assert ours <= 1.05 * radius(points, plain_loop(points, n_keep))
 

@@ -95,9 +95,23 @@ def test_parts_that_hardly_differ_keep_their_digits(make_parts: MakeParts) -> No
 def test_identical_parts_do_not_break_the_scale(make_parts: MakeParts) -> None:
     parts = make_parts(1) * 4
     graph = padim().fit(parts).graph()
+    own = read_picture(parts[0].path)
     found = map_of(graph, QUERY)
     assert np.isfinite(found).all()
-    assert found.max() > 100 * map_of(graph, read_picture(parts[0].path)).max()
+    assert found.max() > 100 * map_of(graph, own).max()
+    darker = np.maximum(own, 1) - np.uint8(1)
+    assert 1 < map_of(graph, darker).max() < 1e3
+
+
+def test_channel_that_never_changes_is_not_divided_by_nothing(make_parts: MakeParts) -> None:
+    parts = make_parts(6)
+    for part in parts:
+        picture = read_picture(part.path)
+        picture[..., 2] = 40
+        rewrite(part, picture)
+    expected = padim_map(layers_of_parts(parts), layers_of(QUERY), epsilon=0.05)
+    found = map_of(padim().fit(parts).graph(), QUERY)
+    np.testing.assert_allclose(found, expected, rtol=1e-2)
 
 
 def test_black_parts_do_not_break_the_scale(make_parts: MakeParts) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from drawn_parts import EXACT, MakeParts, draw, layers_of, layers_of_parts, map_of
+from drawn_parts import EXACT, MakeParts, draw, layers_of, layers_of_parts, map_of, rewrite
 from known_backbone import patchcore_map
 
 from makellos.data.pictures import read_picture
@@ -138,6 +138,19 @@ def test_bank_is_drawn_from_all_parts_where_memory_is_short(
     other = everything(seed=1)
     other.cross_fit(parts, [0, 1, 2, 3])
     assert not np.array_equal(detector.memory_banks_[0], other.memory_banks_[0])
+
+
+def test_channel_that_never_changes_is_not_divided_by_nothing(make_parts: MakeParts) -> None:
+    parts = make_parts(5)
+    for part in parts:
+        picture = read_picture(part.path)
+        picture[..., 2] = 40
+        rewrite(part, picture)
+    found = map_of(everything().fit(parts).graph(), QUERY)
+    expected = patchcore_map(
+        layers_of_parts(parts), layers_of(QUERY), patch_size=3, groups=range(5)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-2)
 
 
 def test_identical_parts_do_not_break_the_scale(make_parts: MakeParts) -> None:

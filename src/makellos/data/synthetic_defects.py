@@ -131,7 +131,7 @@ def _window(cuts: list[Cut]) -> tuple[float, float, float, float]:
 def _scratch_head(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
     theta = _UP + float(rng.uniform(-0.8, 0.8))
     if rng.random() < 0.7:  # across the edge between face and cone
-        u, lean, deeper = 0.012, float(rng.uniform(-0.3, 0.5)), 0.011
+        u, lean, deeper = 0.012, float(rng.uniform(-0.3, 0.5)), 0.013
     else:
         u, lean, deeper = float(rng.uniform(0.035, 0.085)), 0.63, 0.003  # the slope of the cone
     cuts = _file(
@@ -142,7 +142,7 @@ def _scratch_head(rng: np.random.Generator, screw: Screw, strength: float) -> Da
         lean=lean,
         strength=strength,
         deeper=deeper,
-        half_width=0.060,
+        half_width=0.065,
     )
     return Damage(window=_window(cuts), cuts=tuple(cuts))
 
@@ -227,7 +227,7 @@ def _burrs(
             width_theta=float(rng.uniform(0.25, 0.60)),
             height=height * float(rng.uniform(0.5, 1.0)),
             wave=float(rng.uniform(380, 800)),
-            shine=float(rng.uniform(0.50, 1.35)),
+            shine=float(rng.uniform(0.45, 1.90)),
         )
         for _ in range(number)
     )
@@ -236,7 +236,7 @@ def _burrs(
 def _thread_side(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
     side = float(rng.choice([0.0, np.pi])) + float(rng.normal(0, 0.10))
     # turned a little toward the camera, so that it sees more than the outline
-    side += (0.30 if np.cos(side) > 0 else -0.30) * float(rng.uniform(0, 1))
+    side += (1 if np.cos(side) > 0 else -1) * float(rng.uniform(0.1, 0.45))
     u = screw.crest_near(float(rng.uniform(screw.thread_start + 0.07, 0.84)), side)
     height = screw.height_at(u)
     cut = _thread_cut(
@@ -244,7 +244,7 @@ def _thread_side(rng: np.random.Generator, screw: Screw, strength: float) -> Dam
         screw,
         u=u,
         theta=side,
-        depth=height * (0.75 + 0.50 * strength),
+        depth=height * (0.90 + 0.45 * strength),
         strength=strength,
         rough=float(rng.uniform(0.08, 0.20)),
     )
@@ -255,7 +255,7 @@ def _thread_side(rng: np.random.Generator, screw: Screw, strength: float) -> Dam
         u=u,
         theta=side,
         spread=0.5 * number * screw.pitch,
-        height=height * (0.35 + 0.35 * strength),
+        height=height * (0.45 + 0.35 * strength),
         number=int(rng.integers(2, 2 + 2 * number)),
     )
     window = (u - 0.20, u + 0.20, -1.0, 1.0)
@@ -286,11 +286,11 @@ def _thread_top(rng: np.random.Generator, screw: Screw, strength: float) -> Dama
 def _manipulated_front(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
     start = float(rng.uniform(0.88, 0.93))
     direction = float(rng.choice([0.0, np.pi]) + rng.uniform(-0.6, 0.6))
-    shift = 0.015 + 0.040 * strength
+    shift = 0.020 + 0.045 * strength
     bend = Bend(start=start, direction=direction, strength=shift / (1 - start) ** 2)
     cuts = []
-    if rng.random() < 0.5:
-        cuts.append(_break(rng, bend, end=float(rng.uniform(0.940, 0.970)) - 0.025 * strength))
+    if rng.random() < 0.6:
+        cuts.append(_break(rng, bend, end=float(rng.uniform(0.935, 0.965)) - 0.025 * strength))
     place, angle = float(rng.uniform(0.90, 0.95)), float(rng.uniform(0, np.pi))
     number = int(rng.integers(1, 3))
     dents = _dents(rng, screw, u=place, theta=angle, strength=strength, number=number)
@@ -299,7 +299,7 @@ def _manipulated_front(rng: np.random.Generator, screw: Screw, strength: float) 
         u=0.945,
         theta=angle,
         spread=0.025,
-        height=0.008 + 0.010 * strength,
+        height=0.010 + 0.010 * strength,
         number=int(rng.integers(3, 7)),
     )
     window = (start - 0.10, 2.0, -1.0, 1.0)

@@ -74,7 +74,7 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
         reflectance=float(rng.uniform(0.96, 1.04)),
         table=_table(rng, size),
         shadow=float(rng.uniform(1.0, 1.12)),
-        blur=float(rng.uniform(0.40, 0.46)),
+        blur=float(rng.uniform(0.42, 0.48)),
         noise=rng.standard_normal((size, size), dtype=np.float32),
         noise_strength=float(rng.uniform(0.9, 1.1)),
     )
@@ -175,7 +175,7 @@ def shade(screw: Screw, hits: Hits, scene: Scene) -> Floats:
     radiance = _environment(normal, scene.light)
     radiance = np.where(bare, _scattered(normal, scene.light), radiance)
     surface = 1 + np.float32(0.06) * grain + np.float32(0.06) * stain
-    surface = np.where(bare, hits.shine * (1 + np.float32(0.11) * marks), surface)
+    surface = np.where(bare, hits.shine * (1 + np.float32(0.14) * marks), surface)
     radiance = radiance * surface * np.float32(scene.reflectance)
     flank = np.where(screw.threaded(hits.u) & ~bare, hits.normal[0] ** 2, 0)
     radiance *= 1 - np.float32(0.5) * flank
@@ -210,7 +210,7 @@ def _environment(normal: Floats, light: Light) -> Floats:
 
 def _scattered(normal: Floats, light: Light) -> Floats:
     """Return what filed or torn metal with these normals scatters, hardly glossy."""
-    result = np.full_like(normal[2], light.dome * 0.75)
+    result: Floats = np.full_like(normal[2], light.dome * 0.75)
     for direction, strength in light.lamps:
         way = np.array(direction, dtype=np.float32)[:, None]
         result += np.float32(strength * 0.6) * np.maximum((normal * way).sum(axis=0), 0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import Picture, read_picture
 from makellos.detectors import Detector, Graph
-from makellos.inspection.engines import EngineChoice, available_engines, open_engine
+from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.inspector import Scorer
 from makellos.testing.specimens import (
     SIDE,
@@ -51,6 +51,7 @@ class Workbench:
         self.parameters = dict(parameters or {})
         if "image_size" in detector.parameters:
             self.parameters.setdefault("image_size", SIDE)
+        self._engines: dict[tuple[bytes, EngineChoice], Engine] = {}
 
     def make(self) -> Detector:
         """Return an unfitted detector with the parameters of this bench."""
@@ -120,8 +121,7 @@ class Workbench:
 
     def scorer(self, graph: Graph, engine: EngineChoice | None = None) -> Scorer:
         """Return what scores pictures with a graph, as an inspector does."""
-        shape = graph.preprocessing.shape
-        opened = open_engine(graph.onnx, engine or self.engines[0], shape=shape)
+        opened = self._open(graph, engine or self.engines[0])
         return Scorer(opened, graph.preprocessing, graph.aggregation)
 
     def scores(
@@ -143,8 +143,7 @@ class Workbench:
 
     def outputs(self, graph: Graph) -> dict[str, NDArray[np.float32]]:
         """Return all outputs of a graph for some good and defective pictures, by name."""
-        engine = open_engine(graph.onnx, self.engines[0], shape=graph.preprocessing.shape)
-        return engine.run(self.batch(graph))
+        return self._open(graph, self.engines[0]).run(self.batch(graph))
 
     def batch(self, graph: Graph) -> NDArray[np.float32]:
         """Return some good and defective pictures as a batch for a graph."""
@@ -154,6 +153,14 @@ class Workbench:
     def picture(self, part: Part) -> Picture:
         """Return the picture of a part."""
         return read_picture(part.path)
+
+    def _open(self, graph: Graph, choice: EngineChoice) -> Engine:
+        # Compiling takes longer than all that is computed; the same bytes are compiled once.
+        key = (graph.onnx, choice)
+        if key not in self._engines:
+            shape = graph.preprocessing.shape
+            self._engines[key] = open_engine(graph.onnx, choice, shape=shape)
+        return self._engines[key]
 
     @cached_property
     def _fit(self) -> tuple[Detector, object, list[tuple[str, int, int]]]:

@@ -1,0 +1,66 @@
+"""Models of real parts, each fitted once, and processes whose memory is measured."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Hold what a process said, how long it took and how much memory it had at its peak."""
+
+    out: str
+    seconds: float
+    peak_bytes: int
+
+
+@pytest.fixture(scope="session")
+def run_makellos() -> Callable[..., Ran]:
+    """Run the command line in a process of its own, which must succeed.
+
+    `program` is Python's own options before the arguments.
+    """
+
+    def run(*arguments: object, program: Sequence[str] = ("-m", "makellos")) -> Ran:
+        return _measured([sys.executable, *program, *map(str, arguments)])
+
+    return run
+
+
+def _measured(command: Sequence[str]) -> Ran:
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        out = process.stdout.read()
+        # The process's own figures; those of `resource` are of all children together.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, out
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Ran(out, time.perf_counter() - started, usage.ru_maxrss * unit)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Hold a model, the data it was fitted on and what the fit took."""
+
+    model: Path
+    data: Path
+    ran: Ran
+
+
+@pytest.fixture(scope="session")
+def fitted_screws(
+    real_data: Path, run_makellos: Callable[..., Ran], tmp_path_factory: pytest.TempPathFactory
+) -> Fitted:
+    """Return a model of the 320 good screws."""
+    model, data = tmp_path_factory.mktemp("screws") / "m.makellos", real_data / "mvtec_screw"
+    return Fitted(model, data, run_makellos("fit", data, "-o", model))

@@ -1,0 +1,73 @@
+"""The screws of MVTec AD: what is found, what it costs, and without what."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no peak of memory"),
+]
+
+INSPECTS = """
+import sys
+from makellos.cli import main
+code = main(sys.argv[1:])
+print("heavy:", *sorted({"torch", "torchvision", "timm", "onnx"} & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+def test_damage_is_found(fitted_screws: Any, run_makellos: Callable[..., Any]) -> None:
+    figures = json.loads(
+        run_makellos("evaluate", fitted_screws.model, fitted_screws.data, "--json", "-").out
+    )
+    assert (figures["n_good"], figures["n_defective"]) == (41, 119)
+    assert figures["image_auroc"] >= 0.88
+    assert figures["pixel_auroc"] >= 0.95
+    assert figures["unreadable"] == figures["notes"] == []
+
+
+def test_fit_stays_within_its_memory(fitted_screws: Any) -> None:
+    assert "learned from 320 good parts" in fitted_screws.ran.out
+    assert fitted_screws.ran.peak_bytes <= 2 << 30
+
+
+def test_inspecting_is_light(
+    fitted_screws: Any, run_makellos: Callable[..., Any], tmp_path: Path
+) -> None:
+    ran = run_makellos(
+        "inspect", fitted_screws.model, fitted_screws.data / "test", "-o", tmp_path, "--overlays",
+        program=("-c", INSPECTS),
+    )  # fmt: skip
+    assert ran.peak_bytes <= 700e6
+    assert ran.out.splitlines()[-1] == "heavy:"
+    assert len((tmp_path / "inspections.jsonl").read_text().splitlines()) == 160
+
+
+def test_new_budget_needs_no_fit(
+    fitted_screws: Any, run_makellos: Callable[..., Any], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.makellos"
+    ran = run_makellos(
+        "calibrate", fitted_screws.model, "--false-alarms", 0.1, "-o", other, "--json", "-"
+    )
+    assert ran.seconds < 15
+    assert json.loads(ran.out)["false_alarms"] == 0.1
+    parts = fitted_screws.data / "test" / "good"
+    before, after = (
+        [
+            json.loads(line)
+            for line in run_makellos("inspect", model, parts, "--jsonl", "-").out.splitlines()
+        ]
+        for model in (fitted_screws.model, other)
+    )
+    assert [row["score"] for row in before] == [row["score"] for row in after]
+    assert [row["p_value"] for row in before] == [row["p_value"] for row in after]
+    assert all((row["verdict"] == "reject") == (row["p_value"] <= 0.1) for row in after)
