@@ -17,6 +17,9 @@ import cv2
 import numpy as np
 import pytest
 
+import makellos
+from makellos.data.pictures import read_picture
+
 COLUMNS = ["input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error"]
 
 
@@ -231,6 +234,21 @@ def test_overlays_lie_as_the_parts_do(
     drawn = cv2.imread(str(overlays[0]))
     assert drawn is not None
     assert drawn.shape[1] / drawn.shape[0] == pytest.approx(96 / 64)
+
+
+def test_overlay_shows_its_own_part(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    parts = toy_parts / "test" / "spotted"
+    cli("inspect", toy_model, parts, "-o", tmp_path, "--overlays")
+    inspector = makellos.Inspector(toy_model)
+    for path in sorted(parts.iterdir()):
+        drawn = cv2.imread(str(tmp_path / "overlays" / f"{path.name}.overlay.png"))
+        expected = makellos.draw_overlay(
+            read_picture(path), inspector.inspect(path), map_threshold=inspector.map_threshold
+        )
+        assert drawn is not None
+        np.testing.assert_array_equal(drawn[..., ::-1], expected)
 
 
 def test_overlays_without_a_folder_go_to_inspections(

@@ -51,7 +51,7 @@ def test_interrupt_keeps_the_rows_so_far(toy_model: Path, toy_parts: Path, tmp_p
 def test_interrupted_fit_leaves_nothing(screws: Path, tmp_path: Path) -> None:
     command = [*MAIN, "fit", str(screws), "-o", str(tmp_path / "m.makellos")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(2)  # within the imports or the work on the backbone
+        time.sleep(1)  # within the imports or the work on the backbone
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     # Python itself exits by the signal where it struck within generated code; a shell says 130.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def is_whole(path: Path) -> bool:
 
 
 @pytest.fixture
-def start_writing(toy_parts: Path) -> object:
+def start_writing(toy_parts: Path) -> Callable[[str, Path], None]:
     def start(moment: str, model: Path) -> None:
         toy = Path(__file__).parents[1] / "toy_detector.py"
         process = subprocess.Popen(
@@ -83,21 +84,25 @@ def start_writing(toy_parts: Path) -> object:
     ],
 )
 def test_kill_while_the_model_is_written(
-    start_writing: object, toy_model: Path, tmp_path: Path, moment: str, is_new: bool
+    start_writing: Callable[[str, Path], None],
+    toy_model: Path,
+    tmp_path: Path,
+    moment: str,
+    is_new: bool,
 ) -> None:
     model = tmp_path / "m.makellos"
     old = toy_model.read_bytes()
     model.write_bytes(old)
-    start_writing(moment, model)  # type: ignore[operator]
+    start_writing(moment, model)
     assert is_whole(model)
     assert (model.read_bytes() != old) == is_new
 
 
 def test_kill_while_the_first_model_is_written(
-    start_writing: object, toy_parts: Path, tmp_path: Path
+    start_writing: Callable[[str, Path], None], toy_parts: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "m.makellos"
-    start_writing("before rename 1", model)  # type: ignore[operator]
+    start_writing("before rename 1", model)
     assert not model.exists()
 
 

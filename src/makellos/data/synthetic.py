@@ -167,8 +167,9 @@ def _damage(
         strength = min(1.0, float(rng.uniform(0, 1)) ** 0.6 + 0.1 * attempt)
         damaged = replace(screw, damage=draw_damage(rng, defect, screw, strength))
         after = observe(damaged, scene, size, layers)
-        # a missing tip would leave an edge in the shadow where the inlay ends
-        gray = develop(after, scene, shadow_of=layers)
+        gray = develop(after, scene)
+        # the good screw with the shadow of the damaged one: a missing tip throws none
+        good = develop(layers, scene, shadow_of=after)
         mask = _changed(good, gray, np.maximum(layers.cover, after.cover))
         if mask.sum() > best[1].sum():
             best = (_inlay(good, gray, mask), mask)

@@ -124,8 +124,7 @@ class _OpenVinoEngine:
         self.choice = choice
         self._compiled = core.compile_model(model, "CPU", settings)
         self._requests = threading.local()
-        # OpenVINO's binding sets itself up at its first call; two threads that make it at once
-        # wait for each other forever. So it is made here, by one.
+        # The first run allocates, and here it is made by one thread.
         self._run_one(np.zeros((1, *shape), np.float32))
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
@@ -197,8 +196,21 @@ def _check_inputs(
         raise ValueError(f"its inputs are {list(zip(types, sizes, strict=True))}, not f32 {wanted}")
 
 
-@cache
+_setting_up = threading.Lock()
+
+
 def _openvino_core() -> Any:
+    # OpenVINO's binding looks NumPy up at its first array; two threads that make theirs at once
+    # wait for each other forever. So one thread makes it, while the others wait for that one.
+    with _setting_up:
+        return _set_up_openvino()
+
+
+@cache
+def _set_up_openvino() -> Any:
     import openvino
 
+    first = openvino.Tensor(np.zeros(1, np.float32))
+    np.array(first.data)
+    openvino.Type.f32.to_dtype()
     return openvino.Core()
