@@ -44,8 +44,9 @@ def render_screw(*, seed: int, size: int = 320, defect: str | None = None) -> Re
     """Render one screw, `size` x `size` pixels; the same arguments give the same pixels.
 
     With a `defect` (one of `DEFECTS`) the screw, pose, light and noise of the same `seed` stay,
-    and the picture differs only in the mask and within 6 pixels (of 320) around it. Raises
-    `InputError` for a size outside 64 to 2048, a negative seed or an unknown defect.
+    and the picture differs only in the mask, within 6 pixels (of 320) around it and, where metal
+    is gone or bent, in the soft shadow beside it. Raises `InputError` for a size outside 64 to
+    2048, a negative seed or an unknown defect.
     """
     _check(seed, size)
     if defect is not None and defect not in DEFECTS:
@@ -160,15 +161,14 @@ def _damage(
     rng: np.random.Generator, defect: str, screw: Screw, scene: Scene, layers: Layers
 ) -> tuple[Floats, NDArray[np.bool_]]:
     """Return gray levels and mask of the damaged screw; draw again what nobody would see."""
-    good = develop(layers, scene)
-    size = len(good)
-    best = (good, np.zeros((size, size), dtype=np.bool_))
+    size = len(scene.table)
+    best = (develop(layers, scene), np.zeros((size, size), dtype=np.bool_))
     for attempt in range(_ATTEMPTS):
         strength = min(1.0, float(rng.uniform(0, 1)) ** 0.6 + 0.1 * attempt)
         damaged = replace(screw, damage=draw_damage(rng, defect, screw, strength))
         after = observe(damaged, scene, size, layers)
         gray = develop(after, scene)
-        # the good screw with the shadow of the damaged one: a missing tip throws none
+        # with the shadow of the damaged screw, as a missing tip throws none
         good = develop(layers, scene, shadow_of=after)
         mask = _changed(good, gray, np.maximum(layers.cover, after.cover))
         if mask.sum() > best[1].sum():
