@@ -17,6 +17,7 @@ __all__ = [
     "ModelFileError",
     "NotFittedError",
     "StorageError",
+    "TrainingError",
     "suggest",
 ]
 
@@ -41,6 +42,10 @@ class ModelFileError(MakellosError):
 
 class StorageError(MakellosError):
     """Say that something could not be written, read back or downloaded."""
+
+
+class TrainingError(MakellosError):
+    """Say that training diverged, collapsed or ran out of memory, and what to change."""
 
 
 class MissingRuntimeError(MakellosError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -463,7 +464,10 @@ def test_wrong_choices_are_configuration_errors(model_path: Path) -> None:
         Inspector(model_path, workers=0)
 
 
-def test_a_model_of_another_runtime_says_what_to_add(tmp_path: Path) -> None:
+def test_a_model_of_another_runtime_says_what_to_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     detector = {"name": "anogan", "parameters": {}, "runtime": "torch"}
     path = write_small_model(tmp_path / "a.makellos", detector=detector)
     with pytest.raises(MissingRuntimeError, match=r"makellos\[train\]"):

@@ -28,16 +28,17 @@ class Bars:
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
-        """Show that `done` of `total` of a step is done."""
+        """Show that `done` of `total` of a step is done; what follows `` · `` are its figures."""
         if not sys.stderr.isatty():
             return
         if self._progress is None:
             if time.monotonic() - self._started < _PATIENCE:
                 return
             self._progress = _new_progress()
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done, total=total)
+        step, _, figures = what.partition(" · ")
+        if step not in self._tasks:
+            self._tasks[step] = self._progress.add_task(step, total=total, figures="")
+        self._progress.update(self._tasks[step], completed=done, total=total, figures=figures)
 
     def close(self) -> None:
         """Leave the bars as they are."""
@@ -164,6 +165,7 @@ def _new_progress() -> Any:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", style="dim"),
         console=Console(stderr=True),
     )
     progress.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +39,20 @@ Budget = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(metavar="NAME", help="auto or cpu; the detectors so far run on the processor."),
+    typer.Option(
+        metavar="NAME",
+        help="What detectors that train do so on: auto, cpu, cuda (ROCm as well), mps or xpu.",
+    ),
+]
+Devices = Annotated[int, typer.Option(metavar="N", help="How many of them on this machine.")]
+Nodes = Annotated[int, typer.Option(metavar="N", help="How many machines train together.")]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Of training: f32, bf16 (mixed) or auto."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with the training run in MODEL.run, if there is one."),
 ]
 WhiteLevel = Annotated[
     int | None,
@@ -76,6 +91,10 @@ def fit(
     false_alarms: Budget = 0.01,
     seed: Seed = 0,
     device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    precision: Precision = "auto",
+    resume: Resume = False,
     white_level: WhiteLevel = None,
     skip_unreadable: SkipUnreadable = False,
     json: Json = None,
@@ -85,11 +104,14 @@ def fit(
     Example: makellos fit screws -o screws.makellos --false-alarms 0.01
     """
     from makellos.cli.summaries import fit_text
+    from makellos.training import Training
     from makellos.workflows.fit import fit as run
 
     parameters = {**_read_config(config), **parse_settings(settings or [])}
-    _check_device(device)
-    with bars() as progress:
+    where = Training(
+        resume=resume, device=device, n_devices=devices, n_nodes=nodes, precision=precision
+    )
+    with bars() as progress, _resumable(output):
         summary = run(
             data,
             output,
@@ -100,6 +122,7 @@ def fit(
             seed=seed,
             skip_unreadable=skip_unreadable,
             white_level=white_level,
+            training=where,
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")
@@ -160,11 +183,15 @@ def _read_config(path: Path | None) -> dict[str, Any]:
     return found
 
 
-def _check_device(device: str) -> None:
-    from makellos.errors import ConfigurationError
+@contextmanager
+def _resumable(model: Path) -> Iterator[None]:
+    """Say how to go on when training is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from makellos.workflows.fit import run_folder
 
-    if device not in ("auto", "cpu"):
-        raise ConfigurationError(
-            f"The device is {device!r}. The detectors of this version run their network on the "
-            "processor by OpenVINO or ONNX Runtime; accepted are auto and cpu."
-        )
+        folder = run_folder(model)
+        if any(folder.rglob("last.safetensors")):
+            say(f"\nThe run is kept in {folder}; the same command with --resume goes on.")
+        raise

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
     from makellos.workflows.fit import FitSummary
+    from makellos.workflows.generate import GenerateSummary
     from makellos.workflows.inspect import InspectSummary, Outputs
 
 _NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadable": "unreadable"}
@@ -82,6 +83,8 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
         "aupro": "AUPRO: damaged regions are covered, up to 30 % false positives",
         "f1_max": "F1 at the best threshold (optimistic)",
         "accuracy": "Accuracy at the calibrated threshold",
+        "optimistic_accuracy": "Accuracy with the best threshold on the test set (optimistic; "
+        "this is what tutorials quote)",
     }
     rows = [
         [text, _figure(figures[key]), _interval(figures["intervals"].get(key))]
@@ -89,6 +92,24 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
     ]
     lines.append(table(["figure", "value", "95 % interval"], rows))
     return "\n".join(lines)
+
+
+def generate_text(summary: GenerateSummary) -> str:
+    """Say what was made, and how like real parts it is."""
+    if summary.dimensions is not None:
+        shown = ", ".join(str(dimension) for dimension in summary.dimensions)
+        lines = [f"Latent dimensions, what changes a part most first: {shown}."]
+        return "\n".join([*lines, f"Picture: {summary.output}"])
+    lines = [f"{summary.n} picture{'' if summary.n == 1 else 's'} made by {summary.detector}."]
+    if summary.diversity is not None:
+        lines.append(
+            f"Diversity {summary.diversity:.2f}: 1 is that of real parts, near 0 all are alike."
+        )
+    if summary.nearest_distance is not None:
+        among = summary.real_nearest_distance
+        beside = "" if among is None else f"; {among:.3f} between real parts"
+        lines.append(f"Distance to the nearest real part {summary.nearest_distance:.3f}{beside}.")
+    return "\n".join([*lines, f"Picture: {summary.output}"])
 
 
 def _missed(figures: Mapping[str, Any]) -> str:
@@ -144,6 +165,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["promise", f"at most {calibration.false_alarms:.2%} of good parts rejected"],
         ["threshold", f"{calibration.threshold:.5g}"],
         ["fitted", f"{manifest.created}, {manifest.training.fit_seconds:.0f} s"],
+        *(["note", note] for note in manifest.training.notes),
         ["data", f"SHA-256 {manifest.training.fingerprint[:16]}…"],
         ["versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())],
     ]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 __all__ = ["Progress", "no_progress"]
 
-# Called with what is being done, how much of it is done, and of how much.
+# Called with what is being done, how much of it is done, and of how much. Figures that change on
+# the way stand behind the name of the step, each after " · ".
 Progress = Callable[[str, int, int], None]
 
 

@@ -9,15 +9,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from functools import cache
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError, InputError, NotFittedError, suggest
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import Engine, EngineChoice, available_engines
 from makellos.inspection.preprocessing import Preprocessing
+from makellos.training.settings import Training
 
-__all__ = ["Detector", "Graph", "Parameter", "Progress", "detector_class", "detectors", "register"]
+__all__ = [
+    "Detector",
+    "Graph",
+    "Parameter",
+    "Progress",
+    "TorchScoring",
+    "detector_class",
+    "detectors",
+    "register",
+]
 
 Value = int | float | str | bool
 
@@ -65,16 +80,34 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class TorchScoring:
+    """Hold what scores parts with torch, where a score is no graph: AnoGAN's search.
+
+    `weights` are float32 arrays by name; the detector's `open_engine` takes them back.
+    """
+
+    detector: str
+    parameters: Mapping[str, Value]
+    weights: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
 class Graph:
     """Hold a fitted detector as an ONNX graph, and what surrounds it.
 
-    `onnx` maps ``picture`` N×C×H×W float32 in [0, 1] to ``anomaly_map`` N×h×w (or ``score`` N);
-    normalisation is inside. Higher is more anomalous.
+    `onnx` maps ``picture`` N×C×H×W float32 in [0, 1] to ``anomaly_map`` N×h×w, ``score`` N or
+    both; normalisation is inside. Higher is more anomalous. A score that it gives is the score;
+    without one `aggregation` makes it of the map. ``reconstruction`` N×C×H×W in [0, 1] is the
+    nearest good part that the method can make. `generator` maps ``latent`` N×d to ``picture``
+    N×C×H×W, where the method makes new pictures. `torch` takes the place of `onnx`, then empty, in
+    a detector whose `runtime` is ``torch``.
     """
 
     onnx: bytes
     preprocessing: Preprocessing
     aggregation: Aggregation
+    generator: bytes | None = None
+    torch: TorchScoring | None = None
 
 
 class Detector(ABC):
@@ -89,25 +122,43 @@ class Detector(ABC):
     parameters: ClassVar[Mapping[str, Parameter]]
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     needs_labels: ClassVar[bool] = False
+    # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
+    trains: ClassVar[bool] = False
+    runtime: ClassVar[Literal["graph", "torch"]] = "graph"
 
     def get_parameters(self) -> dict[str, Value]:
         """Return the parameters this detector was made with, by name."""
         return {name: getattr(self, name) for name in self.parameters}
 
-    def fit(self, parts: Sequence[Part], *, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        parts: Sequence[Part],
+        *,
+        progress: Progress | None = None,
+        training: Training | None = None,
+    ) -> Self:
         """Learn from good parts and return self; what an earlier fit learned is forgotten.
 
-        `progress` is called with what is being done, how much is done and of how much. Raises
+        `progress` is called with what is being done, how much is done and of how much. `training`
+        says where and how a detector that `trains` does so; others ignore it. Raises
         `ConfigurationError` for parameters out of range, `InputError` for too few parts and
-        pictures that cannot be read.
+        pictures that cannot be read, `TrainingError` when training fails.
         """
         self._begin(parts)
         with self._all_or_nothing():
-            self._learn(parts, progress or no_progress)
+            if self.trains:
+                self._train(parts, progress or no_progress, training or Training())
+            else:
+                self._learn(parts, progress or no_progress)
         return self
 
     def cross_fit(
-        self, parts: Sequence[Part], folds: Sequence[int], *, progress: Progress | None = None
+        self,
+        parts: Sequence[Part],
+        folds: Sequence[int],
+        *,
+        progress: Progress | None = None,
+        training: Training | None = None,
     ) -> list[Graph]:
         """Fit on all parts, and return for each fold a graph that has not seen its parts.
 
@@ -116,15 +167,19 @@ class Detector(ABC):
         `InputError` when a fold holds all parts.
         """
         check_folds(parts, folds)
-        report = progress or no_progress
+        report, where = progress or no_progress, training or Training()
         graphs = []
         for fold in range(max(folds) + 1):
             rest = [part for part, number in zip(parts, folds, strict=True) if number != fold]
             label = f"cross-fit {fold + 1}: "
             other = type(self)(**self.get_parameters())
-            other.fit(rest, progress=lambda w, d, t, label=label: report(label + w, d, t))  # type: ignore[misc]
+            other.fit(
+                rest,
+                progress=lambda w, d, t, label=label: report(label + w, d, t),  # type: ignore[misc]
+                training=where.inside(f"fold-{fold + 1}"),
+            )
             graphs.append(other.graph())
-        self.fit(parts, progress=report)
+        self.fit(parts, progress=report, training=where)
         return graphs
 
     def graph(self) -> Graph:
@@ -163,8 +218,29 @@ class Detector(ABC):
             self._forget()
             raise
 
-    @abstractmethod
-    def _learn(self, parts: Sequence[Part], progress: Progress) -> None: ...
+    @classmethod
+    def engines(cls) -> tuple[EngineChoice, ...]:
+        """Return what scores this detector's parts on this machine, the fastest first."""
+        return available_engines() if cls.runtime == "graph" else _torch_engines()
+
+    @classmethod
+    def open_engine(
+        cls,
+        parameters: Mapping[str, Value],
+        weights: Mapping[str, NDArray[np.float32]],
+        shape: tuple[int, int, int],
+        choice: EngineChoice,
+    ) -> Engine:
+        """Return what scores batches N×C×H×W with torch, for detectors of that runtime."""
+        del parameters, weights, shape, choice
+        raise ConfigurationError(f"{cls.name} is inspected by its graph, not by torch.")
+
+    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has no _learn(parts, progress)")
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        """Learn as `_learn` does, in a detector that `trains`."""
+        raise NotImplementedError(f"{type(self).__name__} has no _train(parts, progress, training)")
 
     @abstractmethod
     def _build_graph(self) -> Graph: ...
@@ -182,6 +258,16 @@ def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
             f"{len(parts)} parts lie in {len(set(folds))} fold; at least 2 are needed, so that "
             "each fold has parts outside of it to learn from."
         )
+
+
+@cache
+def _torch_engines() -> tuple[EngineChoice, ...]:
+    import torch
+
+    exact = EngineChoice("torch", "f32")
+    # Without AMX a processor emulates bf16, slower than float32.
+    fast = bool(torch.cpu._is_amx_tile_supported())
+    return (EngineChoice("torch", "bf16"), exact) if fast else (exact,)
 
 
 _registry: dict[str, type[Detector]] = {}

@@ -15,6 +15,7 @@ from makellos.detectors.embeddings import Embedding, PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
 
 _PLACES = 256  # covariances that are inverted at once, in double precision
 
@@ -103,7 +104,12 @@ class PaDiM(Detector):
         self.seed = seed
 
     def cross_fit(
-        self, parts: Sequence[Part], folds: Sequence[int], *, progress: Progress | None = None
+        self,
+        parts: Sequence[Part],
+        folds: Sequence[int],
+        *,
+        progress: Progress | None = None,
+        training: Training | None = None,  # noqa: ARG002 -- nothing is trained here
     ) -> list[Graph]:
         """Fit in one pass; sums kept per fold give each Gaussian without its fold."""
         check_folds(parts, folds)

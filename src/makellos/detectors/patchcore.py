@@ -14,6 +14,7 @@ from makellos.detectors.coreset import k_center
 from makellos.detectors.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
 from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
 
 _CANDIDATE_BYTES = 96 << 20  # of embeddings per layer that the memory bank is chosen from
 _SCALE_PARTS = 12  # parts that give a layer's usual distance
@@ -89,7 +90,12 @@ class PatchCore(Detector):
         self.seed = seed
 
     def cross_fit(
-        self, parts: Sequence[Part], folds: Sequence[int], *, progress: Progress | None = None
+        self,
+        parts: Sequence[Part],
+        folds: Sequence[int],
+        *,
+        progress: Progress | None = None,
+        training: Training | None = None,  # noqa: ARG002 -- nothing is trained here
     ) -> list[Graph]:
         """Fit with a bank made of one bank per fold; leaving a fold out leaves its bank out.
 

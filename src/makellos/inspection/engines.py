@@ -38,9 +38,14 @@ class EngineChoice:
 
 
 class Engine(Protocol):
-    """Compute a graph; one engine may be used from several threads at once."""
+    """Compute a graph; one engine may be used from several threads at once.
+
+    `batch_size` is how many parts it takes best at once: 1 for graphs, whose parts are worked on
+    side by side in threads, more for a search that all parts of a batch share.
+    """
 
     choice: EngineChoice
+    batch_size: int
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """Return the graph's outputs by name for a batch N×C×H×W in [0, 1]."""
@@ -100,6 +105,8 @@ def open_engine(
 
 
 class _OpenVinoEngine:
+    batch_size = 1
+
     def __init__(
         self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, int, int], workers: int
     ) -> None:
@@ -143,6 +150,8 @@ class _OpenVinoEngine:
 
 
 class _OnnxRuntimeEngine:
+    batch_size = 1
+
     def __init__(
         self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, int, int], workers: int
     ) -> None:

@@ -5,28 +5,32 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from makellos.calibration import Calibration
 from makellos.data.pictures import Picture, read_picture
-from makellos.errors import InputError, MissingRuntimeError, ModelFileError
+from makellos.errors import InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.manifest import Manifest
-from makellos.inspection.model_file import GRAPH, ModelFile, read_model
+from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
 from makellos.inspection.preprocessing import Preprocessing
 from makellos.inspection.regions import Region, find_regions
+from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 
-__all__ = ["UNREADABLE", "Inspection", "Inspector", "Scorer"]
+__all__ = ["UNREADABLE", "Inspection", "Inspector", "Scored", "Scorer"]
 
 UNREADABLE = "unreadable"
+TORCH_PREFIX = "torch/"  # of the weights in a model file that torch scores with
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +38,9 @@ class Inspection:
     """Hold what was found on one part.
 
     `verdict` is ``ok``, ``look_again``, ``reject`` or ``unreadable`` (then `error` says why and the
-    figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `size` the height
-    and width of the picture, `regions` are in its pixels.
+    figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `reconstruction`
+    C×H×W float32 in [0, 1] the nearest good part that a reconstructing detector can make. `size` is
+    the height and width of the picture, `regions` are in its pixels.
     """
 
     input: str
@@ -48,6 +53,7 @@ class Inspection:
     error: str | None = None
     size: tuple[int, int] | None = None
     anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
+    reconstruction: NDArray[np.float32] | None = field(default=None, repr=False)
     outputs: dict[str, list[float]] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
@@ -64,6 +70,14 @@ class Inspection:
         }
 
 
+class Scored(NamedTuple):
+    """Hold a part's score, its map h×w and its reconstruction C×H×W, where there are such."""
+
+    score: float
+    anomaly_map: NDArray[np.float32] | None
+    reconstruction: NDArray[np.float32] | None = None
+
+
 class Scorer:
     """Turn pictures into scores and anomaly maps: pre-processing, graph, aggregation."""
 
@@ -74,26 +88,48 @@ class Scorer:
         self.preprocessing = preprocessing
         self.aggregation = aggregation
 
-    def __call__(self, picture: Picture) -> tuple[float, NDArray[np.float32] | None]:
-        """Return the score of a picture, and its map h×w where the detector makes one.
+    def __call__(self, picture: Picture) -> Scored:
+        """Return what the detector finds on a picture.
 
         Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
         """
-        outputs = self.engine.run(self.preprocessing(picture))
+        return self.many([picture])[0]
+
+    def many(self, pictures: Sequence[Picture]) -> list[Scored]:
+        """Return the same for several pictures, which the engine takes at once."""
+        batch = np.concatenate([self.preprocessing(picture) for picture in pictures])
+        outputs = self.engine.run(batch)
         maps, scores = outputs.get("anomaly_map"), outputs.get("score")
-        if maps is not None and maps.ndim == 3 and len(maps) == 1 and maps.size:
-            return self.aggregation(maps[0]), maps[0]
-        if maps is None and scores is not None and scores.size == 1:
-            return float(scores.reshape(-1)[0]), None
-        shapes = {name: values.shape for name, values in outputs.items()}
-        raise ModelFileError(
-            f"The graph gives {shapes} for one picture; needed is anomaly_map (1, h, w), or one "
-            "score. Fit the model again."
+        made = outputs.get("reconstruction")
+        n = len(pictures)
+        usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
+            scores.size == n if scores is not None else maps is not None
         )
+        if not usable or (made is not None and made.shape != batch.shape):
+            shapes = {name: values.shape for name, values in outputs.items()}
+            raise ModelFileError(
+                f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; needed is "
+                f"anomaly_map ({n}, h, w), or one score each. Fit the model again."
+            )
+        return [
+            Scored(
+                self._score(i, maps, scores),
+                None if maps is None else maps[i],
+                None if made is None else made[i],
+            )
+            for i in range(n)
+        ]
+
+    def _score(
+        self, i: int, maps: NDArray[np.float32] | None, scores: NDArray[np.float32] | None
+    ) -> float:
+        if scores is not None:
+            return float(scores.reshape(-1)[i])
+        return self.aggregation(maps[i]) if maps is not None else math.nan
 
 
 class Inspector:
-    """Inspect parts with one model, without PyTorch.
+    """Inspect parts with one model, without PyTorch unless the model's manifest names it.
 
     `workers` parts are worked on at once (1: all cores serve one part). `engine` overrides the
     model's own runtime and precision. One inspector may be used from several threads.
@@ -107,21 +143,13 @@ class Inspector:
     ) -> None:
         self.model: ModelFile = read_model(Path(model))
         self.manifest: Manifest = self.model.manifest
-        if self.manifest.detector.runtime != "graph":
-            raise MissingRuntimeError(
-                f"{model} is inspected by {self.manifest.detector.runtime}, which this version "
-                "cannot load. Update makellos and install makellos[train]."
-            )
         self.workers = workers
         self.calibration: Calibration = self.manifest.calibration.calibration()
         maps = self.manifest.calibration.map_calibration()
         self.threshold = self.calibration.threshold
         self.map_threshold = self.threshold if maps is None else maps.threshold
-        choice = engine or choose_engine(self.manifest.engine.choice())
-        with self.model.unpacked() as folder:
-            opened = open_engine(
-                folder / GRAPH, choice, shape=self.manifest.preprocessing.shape, workers=workers
-            )
+        opened = self._open(engine, workers)
+        self._batch_size = opened.batch_size
         self.scorer = Scorer(opened, self.manifest.preprocessing, self.manifest.aggregation)
 
     @property
@@ -146,7 +174,47 @@ class Inspector:
             picture = read_picture(Path(part)) if isinstance(part, Path | str) else _checked(part)
         except InputError as error:
             return _unreadable(label, started, str(error))
-        score, anomaly_map = self.scorer(picture)
+        return self._judge(label, picture, self.scorer(picture), started)
+
+    def inspect_many(self, parts: Iterable[Path | str]) -> Iterator[Inspection]:
+        """Inspect many files, in their order; decoding runs beside inference.
+
+        An error in one part costs that part alone: it is ``unreadable``.
+        """
+        if self._batch_size > 1:
+            yield from self._inspect_batches(parts, self._batch_size)
+            return
+        if self.workers == 1:
+            yield from (self._guarded(part) for part in parts)
+            return
+        # One thread more than engine streams keeps the engine busy while a file is decoded.
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            waiting: deque[Future[Inspection]] = deque()
+            for part in parts:
+                waiting.append(pool.submit(self._guarded, part))
+                if len(waiting) > 2 * self.workers + 2:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _open(self, engine: EngineChoice | None, workers: int) -> Engine:
+        detector, shape = self.manifest.detector, self.manifest.preprocessing.shape
+        released = self.manifest.engine.choice()
+        with self.model.unpacked() as folder:
+            if detector.runtime == "graph":
+                choice = engine or choose_engine(released)
+                return open_engine(folder / GRAPH, choice, shape=shape, workers=workers)
+            choice = engine or choose_engine(released, torch_engines(detector.name))
+            stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).exists() else {}
+            weights = {
+                name.removeprefix(TORCH_PREFIX): values
+                for name, values in stored.items()
+                if name.startswith(TORCH_PREFIX)
+            }
+            return open_torch_engine(detector.name, detector.parameters, weights, shape, choice)
+
+    def _judge(self, label: str, picture: Picture, scored: Scored, started: float) -> Inspection:
+        score, anomaly_map, reconstruction = scored
         if not math.isfinite(score):
             reason = (
                 f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
@@ -166,25 +234,30 @@ class Inspector:
             milliseconds=(time.perf_counter() - started) * 1e3,
             size=(height, width),
             anomaly_map=anomaly_map,
+            reconstruction=reconstruction,
         )
 
-    def inspect_many(self, parts: Iterable[Path | str]) -> Iterator[Inspection]:
-        """Inspect many files, in their order; decoding runs beside inference.
-
-        An error in one part costs that part alone: it is ``unreadable``.
-        """
-        if self.workers == 1:
-            yield from (self._guarded(part) for part in parts)
-            return
-        # One thread more than engine streams keeps the engine busy while a file is decoded.
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            waiting: deque[Future[Inspection]] = deque()
-            for part in parts:
-                waiting.append(pool.submit(self._guarded, part))
-                if len(waiting) > 2 * self.workers + 2:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+    def _inspect_batches(self, parts: Iterable[Path | str], size: int) -> Iterator[Inspection]:
+        """Inspect batches, whose time is shared out equally; what fails together is tried alone."""
+        waiting = list(parts)
+        for start in range(0, len(waiting), size):
+            batch = waiting[start : start + size]
+            begun = time.perf_counter()
+            pictures: dict[int, Picture] = {}
+            for i, part in enumerate(batch):
+                with suppress(Exception):
+                    pictures[i] = read_picture(Path(part))
+            try:
+                found = dict(zip(pictures, self.scorer.many(list(pictures.values())), strict=True))
+            except Exception:  # noqa: BLE001 -- one part may spoil a batch, and must not
+                found = {}
+            spent = (time.perf_counter() - begun) / max(1, len(found))
+            for i, part in enumerate(batch):
+                if i in found:
+                    started = time.perf_counter() - spent
+                    yield self._judge(str(part), pictures[i], found[i], started)
+                else:
+                    yield self._guarded(part)
 
     def _guarded(self, part: Path | str) -> Inspection:
         started = time.perf_counter()
@@ -195,13 +268,15 @@ class Inspector:
             return _unreadable(str(part), started, f"{type(error).__name__}: {error}")
 
 
-def choose_engine(released: EngineChoice) -> EngineChoice:
-    """Return the engine a model was released with, or the closest that this machine has.
+def choose_engine(
+    released: EngineChoice, available: Sequence[EngineChoice] | None = None
+) -> EngineChoice:
+    """Return the engine a model was released with, or the closest of those that are available.
 
     A model released with bf16 runs in f32 where the processor has no bf16: its golden parts had
     the same verdicts in both.
     """
-    available = available_engines()
+    available = available_engines() if available is None else available
     if released in available:
         return released
     exact = [choice for choice in available if choice.precision == "f32"]

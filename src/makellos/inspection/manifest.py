@@ -79,6 +79,7 @@ class TrainingRecord(_Record):
     skipped: list[str] = []
     seed: int
     fit_seconds: float
+    notes: list[str] = []
 
 
 class GoldenRecord(_Record):
@@ -109,6 +110,7 @@ class Manifest(_Record):
     calibration: CalibrationRecord
     training: TrainingRecord
     golden: list[GoldenRecord]
+    examples: list[str] = []
     parity: dict[str, dict[str, float]] = {}
     versions: dict[str, str]
     members: dict[str, MemberRecord]

@@ -19,11 +19,14 @@ from makellos.data.pictures import Picture, decode_picture
 from makellos.errors import InputError, ModelFileError, StorageError
 from makellos.inspection.manifest import FORMAT_VERSION, Manifest
 
-__all__ = ["GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model"]
+__all__ = ["GENERATOR", "GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model"]
 
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "graph.onnx", "weights.safetensors"
-_KNOWN = re.compile(r"manifest\.json|graph\.onnx|weights\.safetensors|golden/[0-9]{2}\.png")
-_MAX_BYTES = {MANIFEST: 64 << 20, GRAPH: 256 << 20, WEIGHTS: 8 << 30}
+GENERATOR = "generator.onnx"
+_KNOWN = re.compile(
+    r"manifest\.json|(graph|generator)\.onnx|weights\.safetensors|(golden|examples)/[0-9]{2}\.png"
+)
+_MAX_BYTES = {MANIFEST: 64 << 20, GRAPH: 256 << 20, GENERATOR: 256 << 20, WEIGHTS: 8 << 30}
 _MAX_GOLDEN = 64 << 20
 _ENCRYPTED = 0x1
 _CHUNK = 1 << 20
@@ -43,7 +46,7 @@ class ModelFile:
 
     @contextmanager
     def unpacked(self) -> Iterator[Path]:
-        """Give a folder with graph and weights, hash-checked; it is gone afterwards.
+        """Give a folder with graphs and weights, hash-checked; it is gone afterwards.
 
         Raises `ModelFileError` when a member does not have the hash that the manifest says,
         `StorageError` when the folder for temporary files cannot hold them.
@@ -55,7 +58,7 @@ class ModelFile:
                         TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True)
                     )
                 )
-                for member in (GRAPH, WEIGHTS):
+                for member in (GRAPH, GENERATOR, WEIGHTS):
                     if member in self.manifest.members:
                         with (folder / member).open("wb") as target:
                             target.writelines(_checked_chunks(self, member))
@@ -75,7 +78,7 @@ class ModelFile:
         return b"".join(_checked_chunks(self, member))
 
     def golden_picture(self, file: str) -> Picture:
-        """Return a golden part's picture at the graph's size.
+        """Return a golden part's or an example's picture at the graph's size.
 
         Raises `ModelFileError` when it is missing, damaged or no picture.
         """
@@ -139,7 +142,8 @@ def _check_names(names: Sequence[str], manifest: Manifest, path: Path) -> None:
             raise ModelFileError(
                 f"{path} holds {name[:80]!r}, which no model has. Do not use it; fit again."
             )
-    needed = {MANIFEST, *manifest.members, *(part.file for part in manifest.golden)}
+    needed = {MANIFEST, *manifest.members, *manifest.examples}
+    needed |= {part.file for part in manifest.golden}
     if manifest.detector.runtime == "graph":
         needed |= {GRAPH, WEIGHTS}
     listed = {MANIFEST, *manifest.members}

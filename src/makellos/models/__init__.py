@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from makellos.models.release import Parity, choose_golden, compare_engines
+from makellos.models.release import (
+    Parity,
+    choose_golden,
+    compare_engines,
+    engines_of,
+    open_scorer,
+)
 from makellos.models.writing import (
     assemble,
     check_target,
+    encode_pictures,
     pack_graph,
+    pack_members,
     rewrite_manifest,
     write_model,
 )
@@ -17,7 +25,11 @@ __all__ = [
     "check_target",
     "choose_golden",
     "compare_engines",
+    "encode_pictures",
+    "engines_of",
+    "open_scorer",
     "pack_graph",
+    "pack_members",
     "rewrite_manifest",
     "write_model",
 ]

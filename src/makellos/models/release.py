@@ -11,8 +11,9 @@ from makellos.data.pictures import Picture
 from makellos.detectors import Graph
 from makellos.inspection.engines import EngineChoice, available_engines, open_engine
 from makellos.inspection.inspector import Scorer
+from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 
-__all__ = ["Parity", "choose_golden", "compare_engines"]
+__all__ = ["Parity", "choose_golden", "compare_engines", "engines_of", "open_scorer"]
 
 N_NEAR, N_FAR = 4, 2
 
@@ -71,11 +72,32 @@ def choose_golden(scores: Sequence[float], threshold: float) -> list[int]:
     return [int(index) for index in (*near, *far)]
 
 
+def engines_of(graph: Graph) -> tuple[EngineChoice, ...]:
+    """Return the engines of this machine that can score with a graph, the fastest first."""
+    return available_engines() if graph.torch is None else torch_engines(graph.torch.detector)
+
+
+def open_scorer(graph: Graph, choice: EngineChoice, *, workers: int = 1) -> Scorer:
+    """Return what scores pictures with a graph on one engine; raises as `open_engine` does."""
+    shape, search = graph.preprocessing.shape, graph.torch
+    if search is None:
+        engine = open_engine(graph.onnx, choice, shape=shape, workers=workers)
+    else:
+        engine = open_torch_engine(
+            search.detector, search.parameters, search.weights, shape, choice
+        )
+    return Scorer(engine, graph.preprocessing, graph.aggregation)
+
+
 def compare_engines(graph: Graph, pictures: Sequence[Picture]) -> Parity:
     """Return the scores of pictures on every engine of this machine."""
     scores = {}
-    for choice in available_engines():
-        engine = open_engine(graph.onnx, choice, shape=graph.preprocessing.shape)
-        scorer = Scorer(engine, graph.preprocessing, graph.aggregation)
-        scores[choice] = [scorer(picture)[0] for picture in pictures]
+    for choice in engines_of(graph):
+        scorer = open_scorer(graph, choice)
+        size = scorer.engine.batch_size
+        scores[choice] = [
+            scored.score
+            for start in range(0, len(pictures), size)
+            for scored in scorer.many(pictures[start : start + size])
+        ]
     return Parity(scores)

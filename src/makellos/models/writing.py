@@ -15,13 +15,24 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture
+from makellos.detectors import Graph
 from makellos.errors import ConfigurationError, StorageError
+from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.manifest import Manifest, MemberRecord
-from makellos.inspection.model_file import GRAPH, MANIFEST, WEIGHTS, ModelFile
+from makellos.inspection.model_file import GENERATOR, GRAPH, MANIFEST, WEIGHTS, ModelFile
 
-__all__ = ["assemble", "check_target", "pack_graph", "rewrite_manifest", "write_model"]
+__all__ = [
+    "assemble",
+    "check_target",
+    "encode_pictures",
+    "pack_graph",
+    "pack_members",
+    "rewrite_manifest",
+    "write_model",
+]
 
 SUFFIX = ".makellos"
 _INLINE_BYTES = 1024  # smaller constants, shapes above all, stay in the graph
@@ -67,20 +78,45 @@ def pack_graph(onnx_graph: bytes) -> PackedGraph:
     ONNX names a file, an offset and a length for external tensors; safetensors stores tensors
     plainly, so one file serves both.
     """
+    graphs, weights = _pack({GRAPH: onnx_graph}, {})
+    return PackedGraph(graphs[GRAPH], weights)
+
+
+def pack_members(graph: Graph) -> dict[str, bytes]:
+    """Return the members that hold a detector: its graph, its generator, their weights.
+
+    Constants that both graphs have are stored once; weights that torch scores with lie beside.
+    """
+    sources = {GRAPH: graph.onnx} if graph.onnx else {}
+    if graph.generator is not None:
+        sources[GENERATOR] = graph.generator
+    arrays = {} if graph.torch is None else graph.torch.weights
+    graphs, weights = _pack(sources, {TORCH_PREFIX + name: a for name, a in arrays.items()})
+    return {**graphs, WEIGHTS: weights}
+
+
+def _pack(
+    sources: Mapping[str, bytes], arrays: Mapping[str, NDArray[Any]]
+) -> tuple[dict[str, bytes], bytes]:
     import onnx
     from safetensors.numpy import save
 
-    model = onnx.load_from_string(onnx_graph)
-    arrays, moved = {}, {}
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.nbytes > _INLINE_BYTES:
-            arrays[tensor.name] = np.ascontiguousarray(values)
-            moved[tensor.name] = tensor
-    weights = save(arrays)
+    models = {file: onnx.load_from_string(source) for file, source in sources.items()}
+    stored = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    names = {_content(values): name for name, values in stored.items()}
+    moved: list[tuple[Any, str]] = []
+    for file, model in models.items():
+        for tensor in model.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.nbytes > _INLINE_BYTES:
+                name = tensor.name if file == GRAPH else f"{file}/{tensor.name}"
+                name = names.setdefault(_content(values), name)
+                stored.setdefault(name, np.ascontiguousarray(values))
+                moved.append((tensor, name))
+    weights = save(stored)
     header_size = struct.unpack("<Q", weights[:8])[0]
     header: dict[str, Any] = json.loads(weights[8 : 8 + header_size])
-    for name, tensor in moved.items():
+    for tensor, name in moved:
         begin, end = header[name]["data_offsets"]
         tensor.ClearField("raw_data")
         for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
@@ -90,7 +126,12 @@ def pack_graph(onnx_graph: bytes) -> PackedGraph:
         for key, value in place.items():
             entry = tensor.external_data.add()
             entry.key, entry.value = key, str(value)
-    return PackedGraph(model.SerializeToString(), weights)
+    return {file: model.SerializeToString() for file, model in models.items()}, weights
+
+
+def _content(values: NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
+    digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
+    return values.dtype.str, values.shape, digest
 
 
 def encode_golden(picture: Picture) -> bytes:
@@ -154,6 +195,9 @@ def _partial(path: Path) -> Path:
 
 def assemble(graph: PackedGraph, golden: Mapping[str, Picture]) -> dict[str, bytes]:
     """Return the members of a model file by name."""
-    members = {GRAPH: graph.graph, WEIGHTS: graph.weights}
-    members.update({name: encode_golden(picture) for name, picture in golden.items()})
-    return members
+    return {GRAPH: graph.graph, WEIGHTS: graph.weights, **encode_pictures(golden)}
+
+
+def encode_pictures(pictures: Mapping[str, Picture]) -> dict[str, bytes]:
+    """Return golden parts or examples as PNG, by the names of their members."""
+    return {name: encode_golden(picture) for name, picture in pictures.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from unittest import SkipTest
 
 import numpy as np
@@ -18,7 +18,7 @@ from makellos.inspection.manifest import (
     TrainingRecord,
 )
 from makellos.inspection.regions import resize_map
-from makellos.models import assemble, pack_graph, write_model
+from makellos.models import pack_members, write_model
 from makellos.testing.fit_checks import expect
 from makellos.testing.specimens import SIDE, SQUARE
 from makellos.testing.workbench import Workbench
@@ -27,6 +27,7 @@ __all__: list[str] = []
 
 # Shares of what lies between the lowest and the highest value of good and defective parts.
 BATCH_TOLERANCE = 1e-3
+SEARCH_TOLERANCE = 2e-2
 ENGINE_TOLERANCE = 1e-2
 
 
@@ -34,6 +35,9 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
     """Check the graph's input and outputs, and that it resizes without antialiasing."""
     import onnx
 
+    if bench.graph.torch is not None:
+        _expect_torch_weights(bench)
+        return
     graph = onnx.load_from_string(bench.graph.onnx).graph
     names = [node.name for node in graph.input]
     expect(names == ["picture"], f"the graph's inputs are {names}, not ['picture']")
@@ -52,6 +56,16 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
         if any(field.name == "antialias" and field.i for field in node.attribute)
     ]
     expect(not smooth, f"{smooth} resize with antialiasing, about which engines disagree")
+
+
+def _expect_torch_weights(bench: Workbench) -> None:
+    search = bench.graph.torch
+    expect(bench.detector.runtime == "torch", "the graph scores with torch, the detector does not")
+    expect(bench.graph.onnx == b"", "the graph scores with torch and holds an ONNX graph as well")
+    weights = {} if search is None else dict(search.weights)
+    expect(bool(weights), "there are no weights to score with")
+    odd = [name for name, values in weights.items() if values.dtype != np.float32]
+    expect(not odd, f"the weights {odd} are not float32")
 
 
 def map_has_size_and_type(bench: Workbench) -> None:
@@ -97,13 +111,17 @@ def scores_are_diverse(bench: Workbench) -> None:
 
 
 def batch_size_makes_no_difference(bench: Workbench) -> None:
-    """Check that pictures at once and one by one give the same, to a thousandth of the range."""
+    """Check that pictures at once and one by one give the same, to a thousandth of the range.
+
+    Of a search with torch to a fiftieth: its steps build on each other, and rounding with them.
+    """
     together, batch = _together(bench), bench.batch(bench.graph)
-    session = _session(bench)
+    run = _runner(bench)
+    share = BATCH_TOLERANCE if bench.graph.torch is None else SEARCH_TOLERANCE
     for i in range(len(batch)):
-        alone = _run(session, batch[i : i + 1])
+        alone = run(batch[i : i + 1])
         for name, values in together.items():
-            allowed = BATCH_TOLERANCE * max(float(np.ptp(values)), 1e-12)
+            allowed = share * max(float(np.ptp(values)), 1e-12)
             difference = float(np.abs(alone[name][0] - values[i]).max())
             expect(
                 difference <= allowed,
@@ -130,12 +148,12 @@ def model_file_keeps_scores(bench: Workbench) -> None:
     """Check that an inspector of the model's file gives the scores and maps of the graph."""
     path = bench.folder / "model.makellos"
     graph = bench.graph
-    write_model(path, _manifest(bench), assemble(pack_graph(graph.onnx), {}))
+    write_model(path, _manifest(bench), pack_members(graph))
     inspector = Inspector(path, engine=bench.engines[0])
     scorer = bench.scorer(graph)
     for picture in [*bench.good[:2], *(part.picture for part in bench.defective[:2])]:
         found = inspector.inspect(picture)
-        score, anomaly_map = scorer(picture)
+        score, anomaly_map, _ = scorer(picture)
         expect(
             found.score is not None and math.isclose(found.score, score, rel_tol=1e-6),
             f"the model file scores {found.score}, the graph {score}",
@@ -175,32 +193,35 @@ def defects_are_found_where_they_are(bench: Workbench) -> None:
 
 
 def _together(bench: Workbench) -> Mapping[str, NDArray[np.float32]]:
-    return _run(_session(bench), bench.batch(bench.graph))
+    return _runner(bench)(bench.batch(bench.graph))
 
 
-def _session(bench: Workbench) -> object:
+def _runner(bench: Workbench) -> Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.float32]]]:
+    """Return what computes a batch at once."""
+    if bench.graph.torch is not None:
+        return bench.scorer(bench.graph).engine.run
     try:
         import onnxruntime
     except ImportError as error:
         raise SkipTest("onnxruntime, which computes batches, is not installed") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         bench.graph.onnx, options, providers=["CPUExecutionProvider"]
     )
-
-
-def _run(session: object, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-    names = [output.name for output in session.get_outputs()]  # type: ignore[attr-defined]
-    values = session.run(names, {"picture": batch})  # type: ignore[attr-defined]
-    return dict(zip(names, values, strict=True))
+    names = [output.name for output in session.get_outputs()]
+    return lambda batch: dict(zip(names, session.run(names, {"picture": batch}), strict=True))
 
 
 def _manifest(bench: Workbench) -> Manifest:
     engine = bench.engines[0]
     return Manifest(
         created="2000-01-01T00:00:00+00:00",
-        detector=DetectorRecord(name=bench.fitted.name, parameters=bench.fitted.get_parameters()),
+        detector=DetectorRecord(
+            name=bench.fitted.name,
+            parameters=bench.fitted.get_parameters(),
+            runtime=bench.fitted.runtime,
+        ),
         preprocessing=bench.graph.preprocessing,
         aggregation=bench.graph.aggregation,
         engine=EngineRecord(runtime=engine.runtime, precision=engine.precision),

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import Picture, read_picture
 from makellos.detectors import Detector, Graph
-from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
+from makellos.inspection.engines import EngineChoice
 from makellos.inspection.inspector import Scorer
+from makellos.models import open_scorer
 from makellos.testing.specimens import (
     SIDE,
     Planted,
@@ -51,7 +52,7 @@ class Workbench:
         self.parameters = dict(parameters or {})
         if "image_size" in detector.parameters:
             self.parameters.setdefault("image_size", SIDE)
-        self._engines: dict[tuple[bytes, EngineChoice], Engine] = {}
+        self._scorers: dict[object, tuple[Graph, Scorer]] = {}
 
     def make(self) -> Detector:
         """Return an unfitted detector with the parameters of this bench."""
@@ -116,13 +117,18 @@ class Workbench:
 
     @cached_property
     def engines(self) -> list[EngineChoice]:
-        """Return the engines of this machine that compute in f32, the fastest first."""
-        return [choice for choice in available_engines() if choice.precision == "f32"]
+        """Return the engines of this machine that score in f32, the fastest first."""
+        return [choice for choice in self.detector.engines() if choice.precision == "f32"]
 
     def scorer(self, graph: Graph, engine: EngineChoice | None = None) -> Scorer:
         """Return what scores pictures with a graph, as an inspector does."""
-        opened = self._open(graph, engine or self.engines[0])
-        return Scorer(opened, graph.preprocessing, graph.aggregation)
+        # Compiling takes longer than all that is computed; the same bytes are compiled once.
+        choice = engine or self.engines[0]
+        key = (graph.onnx, graph.torch and id(graph.torch), choice)
+        if key not in self._scorers:
+            # The graph is kept with it, for another object could get its number.
+            self._scorers[key] = graph, open_scorer(graph, choice)
+        return self._scorers[key][1]
 
     def scores(
         self, graph: Graph, pictures: Sequence[Picture], engine: EngineChoice | None = None
@@ -143,7 +149,7 @@ class Workbench:
 
     def outputs(self, graph: Graph) -> dict[str, NDArray[np.float32]]:
         """Return all outputs of a graph for some good and defective pictures, by name."""
-        return self._open(graph, self.engines[0]).run(self.batch(graph))
+        return self.scorer(graph).engine.run(self.batch(graph))
 
     def batch(self, graph: Graph) -> NDArray[np.float32]:
         """Return some good and defective pictures as a batch for a graph."""
@@ -153,14 +159,6 @@ class Workbench:
     def picture(self, part: Part) -> Picture:
         """Return the picture of a part."""
         return read_picture(part.path)
-
-    def _open(self, graph: Graph, choice: EngineChoice) -> Engine:
-        # Compiling takes longer than all that is computed; the same bytes are compiled once.
-        key = (graph.onnx, choice)
-        if key not in self._engines:
-            shape = graph.preprocessing.shape
-            self._engines[key] = open_engine(graph.onnx, choice, shape=shape)
-        return self._engines[key]
 
     @cached_property
     def _fit(self) -> tuple[Detector, object, list[tuple[str, int, int]]]:

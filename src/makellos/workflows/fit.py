@@ -19,7 +19,7 @@ import numpy as np
 from makellos.calibration import Calibration, parts_needed
 from makellos.data.checks import readable
 from makellos.data.parts import Part, PartSet, find_parts, group_names
-from makellos.data.pictures import full_scale, read_picture
+from makellos.data.pictures import Picture, full_scale, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError, InputError
@@ -31,19 +31,16 @@ from makellos.inspection.manifest import (
     Manifest,
     TrainingRecord,
 )
-from makellos.models import (
-    assemble,
-    check_target,
-    pack_graph,
-    write_model,
-)
+from makellos.models import check_target, encode_pictures, pack_members, write_model
 from makellos.models.writing import encode_golden
+from makellos.training import Training, is_first_process
 from makellos.workflows.releasing import Release, Split, groups_of, plain, release
 
-__all__ = ["FitSummary", "fit"]
+__all__ = ["FitSummary", "fit", "run_folder"]
 
 _FOLDS = 5
 _PLENTY = 5  # times the parts that the budget needs at least
+_N_EXAMPLES = 64
 _LIBRARIES = (
     "makellos",
     "numpy",
@@ -86,6 +83,7 @@ def fit(
     seed: int = 0,
     skip_unreadable: bool = False,
     white_level: int | None = None,
+    training: Training | None = None,
     progress: Progress | None = None,
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
@@ -95,48 +93,62 @@ def fit(
     that cannot be decoded among it), `ConfigurationError` for names and values that are not
     accepted, `StorageError` when the model cannot be written. A model file that is there is
     replaced once the new one is whole.
+
+    `training` says where and how a detector that `trains` does so. Its run directory is
+    ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
+    there goes on.
     """
     started = time.perf_counter()
     report = progress or no_progress
     target = Path(model)
-    check_seed(seed)
-    full_scale(np.zeros((1, 1), np.uint16), white_level)
+    _check_numbers(seed, white_level)
     fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
+    where = _where(fitted, training or Training(), target)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
     good, calibration_parts, skipped = _usable(parts, skip_unreadable, report)
-    split = _split(good, calibration_parts, false_alarms, seed)
+    split = _split(good, calibration_parts, false_alarms, seed, trains=fitted.trains)
     with _filling_their_depth(split, white_level) as learned:
-        folds = _fit(fitted, learned, seed, white_level, report)
+        folds = _fit(fitted, learned, seed, white_level, where, report)
+    if not is_first_process():
+        raise SystemExit(0)  # a process that only helped to train ends here
     graph = _with_white_level(fitted.graph(), white_level)
     released = release(graph, folds, split, false_alarms, report)
-    seconds = time.perf_counter() - started
-    training = TrainingRecord(
-        data=plain(Path(data).resolve().name),
-        layout=parts.layout,
-        n_good=len(good) + len(calibration_parts),
+    record = _record(
+        fitted,
+        parts,
+        Path(data).resolve().name,
+        [*good, *calibration_parts],
+        skipped,
+        seed,
         n_learned=len(split.learn),
-        fingerprint=fingerprint([*good, *calibration_parts]),
-        skipped=[plain(name) for name in skipped],
-        seed=seed,
-        fit_seconds=round(seconds, 2),
+        since=started,
     )
-    manifest = _manifest(fitted, graph, split, released, training)
+    examples = _examples(graph, split)
+    manifest = _manifest(fitted, graph, split, released, record, list(examples))
+    members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
     report("writing the model", 0, 1)
-    write_model(target, manifest, assemble(pack_graph(graph.onnx), released.golden))
+    write_model(target, manifest, members)
     report("writing the model", 1, 1)
     return _summary(target, manifest, time.perf_counter() - started)
 
 
 def _manifest(
-    detector: Detector, graph: Graph, split: Split, released: Release, training: TrainingRecord
+    detector: Detector,
+    graph: Graph,
+    split: Split,
+    released: Release,
+    training: TrainingRecord,
+    examples: list[str],
 ) -> Manifest:
     choice, parity, calibration = released.choice, released.parity, released.calibration
     reference = np.array(parity.scores[choice])
     return Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        detector=DetectorRecord(name=detector.name, parameters=detector.get_parameters()),
+        detector=DetectorRecord(
+            name=detector.name, parameters=detector.get_parameters(), runtime=detector.runtime
+        ),
         preprocessing=graph.preprocessing,
         aggregation=graph.aggregation,
         engine=EngineRecord(runtime=choice.runtime, precision=choice.precision),
@@ -153,12 +165,37 @@ def _manifest(
             GoldenRecord(file=name, score=score, verdict=calibration.verdict(score))
             for name, score in zip(released.golden, parity.scores[choice], strict=True)
         ],
+        examples=examples,
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
             for engine, scores in parity.scores.items()
         },
         versions=library_versions(),
         members={},
+    )
+
+
+def _record(
+    detector: Detector,
+    parts: PartSet,
+    name: str,
+    used: Sequence[Part],
+    skipped: Sequence[str],
+    seed: int,
+    *,
+    n_learned: int,
+    since: float,
+) -> TrainingRecord:
+    return TrainingRecord(
+        data=plain(name),
+        layout=parts.layout,
+        n_good=len(used),
+        n_learned=n_learned,
+        fingerprint=fingerprint(used),
+        skipped=[plain(name) for name in skipped],
+        seed=seed,
+        fit_seconds=round(time.perf_counter() - since, 2),
+        notes=list(getattr(detector, "notes_", [])),
     )
 
 
@@ -177,8 +214,13 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         false_alarms_asked=calibration.asked,
         skipped=manifest.training.skipped,
         fit_seconds=round(seconds, 2),
-        notes=budget_notes(calibration),
+        notes=[*manifest.training.notes, *budget_notes(calibration)],
     )
+
+
+def _check_numbers(seed: int, white_level: int | None) -> None:
+    check_seed(seed)
+    full_scale(np.zeros((1, 1), np.uint16), white_level)
 
 
 def check_seed(seed: int) -> None:
@@ -247,18 +289,23 @@ def _usable(
     )
 
 
-def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed: int) -> Split:
+def _split(
+    good: list[Part], calibration: list[Part], false_alarms: float, seed: int, *, trains: bool
+) -> Split:
     """Set a fifth of the groups aside where that is plenty; cross-fit where it is not.
 
     With few calibration parts the threshold is that of the one or two oddest good parts. Cross-
-    fitting calibrates on all good parts and learns from all of them.
+    fitting calibrates on all good parts and learns from all of them. A detector that trains would
+    do so once per fold: of its parts a fifth is set aside, or what the budget needs, up to a third.
     """
     if calibration:
         return Split(good, calibration, "split val")
     names = group_names(good)
     groups = sorted(set(names))
     n_aside = len(groups) // 5
-    if n_aside < _PLENTY * parts_needed(false_alarms):
+    if trains:
+        n_aside = max(1, n_aside, min(len(groups) // 3, parts_needed(false_alarms)))
+    if len(groups) < 2 or len(good) < 3 or n_aside < _PLENTY * parts_needed(false_alarms):
         if len(groups) < 2 or len(good) < 3:
             count = f"{len(good)} good part{'' if len(good) == 1 else 's'}"
             if len(groups) != len(good):
@@ -268,7 +315,8 @@ def _split(good: list[Part], calibration: list[Part], false_alarms: float, seed:
                 "needed to learn and calibrate, and 99 for a false-alarm budget of 0.01. Add "
                 "pictures of good parts."
             )
-        return Split(good, good, "cross-fitted")
+        if not trains:
+            return Split(good, good, "cross-fitted")
     aside = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
     return Split(
         [part for part, name in zip(good, names, strict=True) if name not in aside],
@@ -301,11 +349,19 @@ def _filling_their_depth(split: Split, white_level: int | None) -> Iterator[Spli
 
 
 def _fit(
-    detector: Detector, split: Split, seed: int, white_level: int | None, progress: Progress
+    detector: Detector,
+    split: Split,
+    seed: int,
+    white_level: int | None,
+    training: Training,
+    progress: Progress,
 ) -> list[tuple[Graph, list[int]]]:
     """Fit, and return per fold of a cross-fit its graph and which parts it has not seen."""
     if split.method != "cross-fitted":
-        detector.fit(split.learn, progress=progress)
+        if detector.trains:
+            detector.fit(split.learn, progress=progress, training=training)
+        else:
+            detector.fit(split.learn, progress=progress)
         return []
     names = group_names(split.learn)
     groups = np.random.default_rng([seed, 2]).permutation(sorted(set(names)))
@@ -320,4 +376,29 @@ def _fit(
 
 def _with_white_level(graph: Graph, white_level: int | None) -> Graph:
     changed = graph.preprocessing.model_copy(update={"white_level": white_level})
-    return Graph(graph.onnx, changed, graph.aggregation)
+    return replace(graph, preprocessing=changed)
+
+
+def _where(detector: Detector, training: Training, target: Path) -> Training:
+    if not detector.trains and training.device not in ("auto", "cpu"):
+        raise ConfigurationError(
+            f"{detector.name} trains nothing; its network runs on the processor by OpenVINO or "
+            f"ONNX Runtime. Accepted are --device auto and cpu, received {training.device!r}."
+        )
+    return replace(training, folder=training.folder or run_folder(target))
+
+
+def run_folder(model: Path) -> Path:
+    """Return the run directory of a model's training."""
+    return model.with_name(f"{model.name}.run")
+
+
+def _examples(graph: Graph, split: Split) -> dict[str, Picture]:
+    """Return good parts to show beside those that a generator makes, none without generator."""
+    if graph.generator is None:
+        return {}
+    step = -(-len(split.learn) // _N_EXAMPLES)
+    return {
+        f"examples/{i:02d}.png": graph.preprocessing.resize(read_picture(part.path))
+        for i, part in enumerate(split.learn[::step])
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,14 +15,9 @@ from makellos.data.pictures import Picture, read_picture
 from makellos.data.progress import Progress
 from makellos.detectors import Graph
 from makellos.errors import ModelFileError
-from makellos.inspection.engines import (
-    EngineChoice,
-    available_engines,
-    default_workers,
-    open_engine,
-)
-from makellos.inspection.inspector import Scorer
-from makellos.models import Parity, choose_golden, compare_engines
+from makellos.inspection.engines import EngineChoice, default_workers
+from makellos.inspection.inspector import Scored, Scorer
+from makellos.models import Parity, choose_golden, compare_engines, engines_of, open_scorer
 
 __all__ = ["Method", "Release", "Split", "groups_of", "plain", "release"]
 
@@ -32,7 +27,7 @@ _N_JUDGED = 4  # calibration parts near the threshold that engines must agree ab
 
 
 @dataclass(frozen=True)
-class Scored:
+class Calibrated:
     """Scores and map maxima of calibration parts, by the engine of a release."""
 
     scores: list[float]
@@ -67,8 +62,9 @@ def release(
     progress: Progress,
 ) -> Release:
     """Take the fastest engine whose verdicts near the threshold all others share."""
-    exact = [engine for engine in available_engines() if engine.precision == "f32"]
-    for choice in dict.fromkeys((available_engines()[0], *exact)):
+    engines = engines_of(graph)
+    exact = [engine for engine in engines if engine.precision == "f32"]
+    for choice in dict.fromkeys((engines[0], *exact)):
         scored = _calibration_scores(graph, folds, split, choice, progress)
         calibration = Calibration(np.array(scored.scores), false_alarms, groups_of(split.calibrate))
         chosen = choose_golden(scored.scores, calibration.threshold)
@@ -93,7 +89,7 @@ def _judge(graph: Graph, folds: Folds, split: Split, chosen: Sequence[int]) -> P
 
     The final graph of a cross-fit has learned from all of them and finds none near the threshold.
     """
-    scores: dict[EngineChoice, list[float]] = {engine: [] for engine in available_engines()}
+    scores: dict[EngineChoice, list[float]] = {engine: [] for engine in engines_of(graph)}
     for unseeing, inside in folds or [(graph, list(range(len(split.calibrate))))]:
         pictures = [_at_size(graph, split.calibrate[i]) for i in chosen if i in inside]
         if pictures:
@@ -112,7 +108,7 @@ def _calibration_scores(
     split: Split,
     choice: EngineChoice,
     progress: Progress,
-) -> Scored:
+) -> Calibrated:
     if not folds:
         return score_parts(graph, choice, split.calibrate, progress)
     scores = [0.0] * len(split.calibrate)
@@ -131,26 +127,35 @@ def _calibration_scores(
                 maxima[i] = found.map_maxima[place]
         if found.map_maxima is None:
             maxima = None
-    return Scored(scores, maxima)
+    return Calibrated(scores, maxima)
 
 
 def score_parts(
     graph: Graph, choice: EngineChoice, parts: Sequence[Part], progress: Progress
-) -> Scored:
+) -> Calibrated:
     """Return the scores of parts as the inspector computes them, on one engine."""
     workers = default_workers()
-    engine = open_engine(graph.onnx, choice, shape=graph.preprocessing.shape, workers=workers)
-    scorer = Scorer(engine, graph.preprocessing, graph.aggregation)
+    scorer = open_scorer(graph, choice, workers=workers)
     scores: list[float] = []
     maxima: list[float] = []
     with ThreadPoolExecutor(workers + 1) as pool:
-        results = pool.map(lambda part: scorer(read_picture(part.path)), parts)
-        for score, anomaly_map in results:
-            scores.append(score)
-            if anomaly_map is not None:
-                maxima.append(float(anomaly_map.max()))
+        results: Iterable[Scored]
+        if scorer.engine.batch_size > 1:
+            results = _in_batches(scorer, parts)
+        else:
+            results = pool.map(lambda part: scorer(read_picture(part.path)), parts)
+        for scored in results:
+            scores.append(scored.score)
+            if scored.anomaly_map is not None:
+                maxima.append(float(scored.anomaly_map.max()))
             progress("scoring calibration parts", len(scores), len(parts))
-    return Scored(scores, maxima or None)
+    return Calibrated(scores, maxima or None)
+
+
+def _in_batches(scorer: Scorer, parts: Sequence[Part]) -> Iterator[Scored]:
+    size = scorer.engine.batch_size
+    for start in range(0, len(parts), size):
+        yield from scorer.many([read_picture(part.path) for part in parts[start : start + size]])
 
 
 def groups_of(parts: Sequence[Part]) -> list[str] | None:

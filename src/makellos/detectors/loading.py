@@ -1,0 +1,101 @@
+"""The parts that a detector is trained on: size and channels chosen, pictures read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.data.pictures import Picture, read_picture
+from makellos.data.progress import Progress
+from makellos.inspection.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from makellos.training.pictures import Pictures
+
+__all__ = ["choose_preprocessing", "load_pictures"]
+
+SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
+_N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are large
+
+
+def load_pictures(
+    parts: Sequence[Part], preprocessing: Preprocessing, progress: Progress
+) -> Pictures:
+    """Read parts at the size and with the channels of a preprocessing.
+
+    Raises `InputError` for a picture that cannot be read.
+    """
+    from makellos.training.pictures import Pictures, empty_values
+
+    values: NDArray[Any] | None = None
+    for i, part in enumerate(parts):
+        picture = read_picture(part.path)
+        pixels = preprocessing(picture)[0]
+        if values is None:
+            values = empty_values((len(parts), *pixels.shape), deep=picture.dtype != np.uint8)
+        elif values.dtype == np.uint8 and picture.dtype != np.uint8:
+            values = _deepen(values, i)
+        values[i] = np.rint(255 * pixels) if values.dtype == np.uint8 else pixels
+        progress("reading pictures", i + 1, len(parts))
+    if values is None:
+        values = empty_values((0, *preprocessing.shape), deep=False)
+    return Pictures(values)
+
+
+def choose_preprocessing(
+    parts: Sequence[Part],
+    *,
+    image_size: int,
+    channels: int,
+    default_size: int,
+    default_channels: int = 0,
+) -> Preprocessing:
+    """Return the size and channels that a network is trained with.
+
+    `image_size` 0 follows the pictures where all have one size of at most 64 pixels a side, and is
+    the square of `default_size` else. `channels` 0 follows such pictures as well (1 where all are
+    gray, though their files may have three channels), and is `default_channels` else; where that
+    is 0 the colour of the pictures decides.
+    """
+    uniform = _uniform_size(parts)
+    height, width = uniform or (default_size, default_size)
+    if image_size:
+        height = width = image_size
+    n_channels = channels or (0 if uniform else default_channels)
+    if not n_channels:
+        step = 1 if uniform else max(1, len(parts) // _N_LOOKED_AT)
+        n_channels = 1 if all(_is_gray(read_picture(part.path)) for part in parts[::step]) else 3
+    kind: Literal[1, 3] = 1 if n_channels == 1 else 3
+    return Preprocessing(height=height, width=width, channels=kind)
+
+
+def _uniform_size(parts: Sequence[Part]) -> tuple[int, int] | None:
+    """Return height and width where all pictures share them and are small, else None."""
+    size: tuple[int, int] | None = None
+    for part in parts:
+        height, width = read_picture(part.path).shape[:2]
+        if max(height, width) > SMALL_SIDE or min(height, width) < 16:
+            return None
+        if size not in (None, (height, width)):
+            return None
+        size = (height, width)
+    return size
+
+
+def _is_gray(picture: Picture) -> bool:
+    if picture.ndim == 2:
+        return True
+    first, second, third = (picture[..., channel] for channel in range(3))
+    return bool(np.array_equal(first, second) and np.array_equal(first, third))
+
+
+def _deepen(values: NDArray[Any], n_done: int) -> NDArray[Any]:
+    from makellos.training.pictures import empty_values
+
+    deeper = empty_values(values.shape, deep=True)
+    deeper[:n_done] = values[:n_done] / np.float32(255)
+    return deeper

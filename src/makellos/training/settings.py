@@ -1,0 +1,60 @@
+"""Where and how a detector is trained: run folder, resuming, devices, precision."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from makellos.errors import ConfigurationError, suggest
+
+__all__ = ["DEVICES", "PRECISIONS", "Training", "is_first_process"]
+
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
+PRECISIONS = ("auto", "f32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Say where and how to train; what is learned does not depend on it but for rounding.
+
+    `folder` is the run directory (None: nothing is kept of the run). `resume` goes on from the
+    checkpoint in it. `device` is ``auto``, ``cpu``, ``cuda`` (ROCm as well), ``mps`` or ``xpu``;
+    `n_devices` of them are used on each of `n_nodes` machines. `precision` is ``f32``, ``bf16``
+    (mixed) or ``auto``. `checkpoint_seconds` lie at least between two checkpoints.
+
+    Raises `ConfigurationError` for a device or precision that there is not, and for counts below 1.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    device: str = "auto"
+    n_devices: int = 1
+    n_nodes: int = 1
+    precision: str = "auto"
+    checkpoint_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise ConfigurationError(
+                f"There is no device {self.device!r}. {suggest(self.device, DEVICES)}"
+            )
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError(
+                f"There is no precision {self.precision!r}. {suggest(self.precision, PRECISIONS)}"
+            )
+        for name, value in (("devices", self.n_devices), ("nodes", self.n_nodes)):
+            if value < 1:
+                raise ConfigurationError(
+                    f"The number of {name} is {value}; accepted is a whole number from 1 up."
+                )
+
+    def inside(self, name: str) -> Self:
+        """Return the same for a run of its own in the folder `name` of this run's."""
+        return replace(self, folder=None if self.folder is None else self.folder / name)
+
+
+def is_first_process() -> bool:
+    """Tell whether this process goes on after training; the others only help with it."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))

@@ -1,0 +1,59 @@
+"""What a method gives the training loop: networks, optimizers, a step, and what to look at."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+__all__ = ["Task", "Update"]
+
+
+class Update(Protocol):
+    """Take one optimisation step: ``update(loss, "generator")``.
+
+    Gradients of that optimizer's parameters are cleared, computed from `loss`, averaged over the
+    devices, and the optimizer steps. `retain_graph` keeps the graph for a further backward pass.
+    """
+
+    def __call__(self, loss: Tensor, optimizer: str, *, retain_graph: bool = False) -> None: ...
+
+
+class Task(ABC):
+    """Train networks on batches N×C×H×W float32 in [0, 1].
+
+    The loop moves `networks` to the device, keeps them and `optimizers` in checkpoints by name,
+    and calls `step` in training mode and the rest in evaluation mode without gradients, all under
+    the precision of the run. Every draw comes from torch's global generator, which the loop seeds
+    and keeps in checkpoints.
+    """
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, Optimizer]
+    # Whether bf16 makes these networks faster and no worse, where the device computes it fast.
+    mixed_precision: bool = True
+
+    @abstractmethod
+    def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
+        """Take the optimisation steps of a batch and return losses by name, each a scalar.
+
+        `number` counts the steps of the run from 0.
+        """
+
+    def validate(self, _batch: Tensor) -> dict[str, Tensor]:
+        """Return losses of held-out pictures, means over the batch; ``loss`` decides which is best.
+
+        Nothing, as here, means that the last weights are kept.
+        """
+        return {}
+
+    def pictures(self, _batch: Tensor) -> dict[str, Tensor]:
+        """Return pictures N×C×H×W in [0, 1] to look at, by name, for a batch of real ones."""
+        return {}
+
+    def samples(self, _n: int) -> Tensor | None:
+        """Return n pictures that a generator makes of random latents; None without generator."""
+        return None

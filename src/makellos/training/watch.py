@@ -1,0 +1,102 @@
+"""Training that goes wrong: losses that are no numbers, and generators that collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from makellos.errors import TrainingError
+
+__all__ = ["N_SAMPLES", "CollapseWatch", "check_losses", "diversity"]
+
+EXPLODED = 1e8
+# Samples whose spread is below this share of the real pictures' spread are all alike.
+ALIKE = 0.1
+N_SAMPLES = 64
+_IN_A_ROW = 3
+_WARM_UP = 0.2  # share of training in which a generator may still be without form
+_ZERO_LOSS = 0.01
+_MIN_STEPS = 50  # between two looks
+
+
+def check_losses(losses: Mapping[str, float], step: int) -> None:
+    """Raise `TrainingError` when a loss is no number or beyond all bounds."""
+    for name, value in losses.items():
+        if not math.isfinite(value) or abs(value) > EXPLODED:
+            what = f"is {value:g}" if not math.isfinite(value) else f"has grown to {value:.3g}"
+            raise TrainingError(
+                f"Training diverged: the {name} loss {what} at step {step}. The last checkpoint "
+                "is from before. Fit again with a lower learning rate, such as --set "
+                "learning_rate=0.0001, or with --precision f32."
+            )
+
+
+def diversity(samples: Tensor, real: Tensor) -> float:
+    """Return the mean standard deviation per pixel of samples N×C×H×W over that of real ones.
+
+    0 where all samples are the same picture, about 1 where they differ as real ones do.
+    """
+    spread = real.float().std(0).mean()
+    return float(samples.float().std(0).mean() / spread) if spread > 1e-6 else 1.0
+
+
+class CollapseWatch:
+    """Look at a generator's samples now and then, and say when it has collapsed."""
+
+    def __init__(self, real: Tensor, n_steps: int) -> None:
+        self.real = real
+        self.n_steps = n_steps
+        self.n_alike = 0
+        self.n_zero = 0
+        self.last_step = 0
+
+    def state(self) -> dict[str, int]:
+        """Return what a checkpoint keeps."""
+        return {"n_alike": self.n_alike, "n_zero": self.n_zero, "last_step": self.last_step}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Go on from the state of a checkpoint."""
+        self.n_alike, self.n_zero = state["n_alike"], state["n_zero"]
+        self.last_step = state["last_step"]
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether enough steps passed since the last look."""
+        return step - self.last_step >= _MIN_STEPS and step >= _WARM_UP * self.n_steps
+
+    def look(self, samples: Tensor, losses: Mapping[str, float], step: int) -> None:
+        """Count looks in a row at which samples are alike, and at which the critic's loss is zero.
+
+        Raises `TrainingError` at the third in a row whose samples are alike.
+        """
+        self.last_step = step
+        ratio = diversity(samples, self.real)
+        self.n_alike = self.n_alike + 1 if ratio < ALIKE else 0
+        self.n_zero = self.n_zero + 1 if losses.get("discriminator", 1.0) < _ZERO_LOSS else 0
+        if self.n_alike >= _IN_A_ROW:
+            raise TrainingError(
+                f"The generator has collapsed at step {step}: its samples differ {ratio:.0%} as "
+                f"much as real parts do, where less than {ALIKE:.0%} means that all are alike. It "
+                "would judge every part by one picture, so no model is written. Fit again with "
+                "another seed, more parts, a lower learning rate, or --detector fanogan, whose "
+                "WGAN-GP collapses less."
+            )
+
+    def notes(self, samples: Tensor) -> list[str]:
+        """Say at the end of training what is wrong with the generator."""
+        found = []
+        ratio = diversity(samples, self.real)
+        if ratio < ALIKE:
+            found.append(
+                f"The generator's samples are almost alike (they differ {ratio:.0%} as much as "
+                "real parts do): it has collapsed or was hardly trained. Train longer, or with "
+                "another seed."
+            )
+        if self.n_zero >= _IN_A_ROW:
+            found.append(
+                "The discriminator's loss is zero: it knows made parts from real ones every time, "
+                "and the generator learns nothing more from it. Look at samples with 'makellos "
+                "generate'; more parts or fewer epochs help."
+            )
+        return found
