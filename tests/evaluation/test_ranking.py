@@ -10,15 +10,19 @@ from sklearn import metrics as oracle
 
 from makellos.errors import InputError
 from makellos.evaluation import (
+    BestAccuracy,
     F1Max,
     auroc,
     average_precision,
+    best_accuracy,
     f1_max,
     precision_recall_curve,
     roc_curve,
 )
 
-METRICS = [auroc, average_precision, f1_max, roc_curve, precision_recall_curve]
+METRICS = [
+    *(auroc, average_precision, f1_max, best_accuracy, roc_curve, precision_recall_curve),
+]
 
 
 @st.composite
@@ -68,12 +72,34 @@ def test_f1_max_is_the_best_of_all_thresholds_and_its_threshold_reaches_it(given
 
 
 @settings(deadline=None)
+@given(parts())
+def test_best_accuracy_is_that_of_the_best_of_all_thresholds(given_parts):
+    scores, defective = given_parts
+    best = best_accuracy(scores, defective)
+    every = {t: float(np.mean((scores >= t) == defective)) for t in [*np.unique(scores), np.inf]}
+    assert best.value == pytest.approx(max(every.values()))
+    assert best.threshold == max(t for t, value in every.items() if value >= best.value - 1e-12)
+
+
+def test_best_accuracy_may_be_to_reject_nothing_or_everything():
+    assert best_accuracy([3.0, 2.0, 1.0], [False, False, True]) == BestAccuracy(2 / 3, np.inf)
+    assert best_accuracy([3.0, 2.0, 1.0], [False, True, True]) == BestAccuracy(2 / 3, 1.0)
+    assert best_accuracy([2.0] * 4, [True, True, True, False]) == BestAccuracy(0.75, 2.0)
+
+
+def test_parts_of_equal_score_are_judged_alike():
+    # One order of the tied parts would part them rightly, but no threshold can.
+    assert best_accuracy([1.0, 1.0], [False, True]).value == 0.5
+    assert best_accuracy([1.0, 1.0], [True, False]).value == 0.5
+
+
+@settings(deadline=None)
 @given(parts(), st.randoms(use_true_random=False))
 def test_order_of_parts_and_monotone_maps_change_nothing(given_parts, random):
     scores, defective = given_parts
     order = list(range(scores.size))
     random.shuffle(order)
-    for metric in (auroc, average_precision):
+    for metric in (auroc, average_precision, lambda *given: best_accuracy(*given).value):
         expected = metric(scores, defective)
         assert metric(scores[order], defective[order]) == pytest.approx(expected)
         assert metric(np.exp(scores) * 1e6 - 5, defective) == pytest.approx(expected)

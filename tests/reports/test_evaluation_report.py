@@ -12,6 +12,7 @@ import pytest
 
 from makellos.errors import StorageError
 from makellos.reports import render_evaluation, write_evaluation
+from makellos.reports.gallery import data_uri
 
 
 class Page(HTMLParser):
@@ -262,6 +263,35 @@ def test_a_thousand_parts_stay_a_light_page(report, item):
     page = render_evaluation(report(items=items))
     assert len(Page(page).all("img")) == 3 * 60
     assert len(page) < 180 * weight * 4 / 3 + 1_000_000
+
+
+def test_a_card_shows_part_nearest_good_part_and_damage(report, item, picture):
+    made = picture(".webp", 200)
+    items = (item(reconstruction=made), item(input="plain.png", score=2.9))
+    page = render_evaluation(report(items=items))
+    shown = [image["src"] for image in Page(page).all("img")]
+    expected = [picture(), made, picture(".jpg"), picture(), picture(".jpg")]
+    assert shown == [data_uri(encoded) for encoded in expected]
+    assert page.count('class="pictures three"') == 1
+    assert "nearest good part</small>" in page
+    assert Page(page).open == []
+
+
+def test_cards_without_reconstruction_show_two_pictures_as_ever(report):
+    page = render_evaluation(report())
+    assert 'class="pictures three"' not in page
+    assert 'class="cards wide"' not in page
+    assert "nearest good part" not in page
+    assert len(Page(page).all("img")) == 2 * len(report().items)
+
+
+def test_the_accuracy_that_tutorials_quote_is_named_optimistic(report, text_of):
+    figures = {"optimistic_accuracy": 0.975, "intervals": {"optimistic_accuracy": None}}
+    seen = text_of(render_evaluation(report(figures=figures)))
+    table = seen.split("What it says")[-1]
+    assert table.index(" Accuracy ") < table.index("Best accuracy (optimistic) 97.5 %")
+    assert "a ceiling, not a forecast; tutorials quote it" in table
+    assert "optimistic" not in text_of(render_evaluation(report()))
 
 
 def test_writing_replaces_the_file_and_leaves_nothing_beside_it(report, tmp_path):

@@ -94,6 +94,23 @@ def test_heavy_pictures_end_the_gallery_early(item, monkeypatch):
     assert "The first 3 of 9 are shown." in section.lead
 
 
+def test_reconstructions_weigh_as_much_as_other_pictures(item, monkeypatch):
+    monkeypatch.setattr(gallery, "MAX_PICTURE_BYTES", 5000)
+    heavy = item().picture + b"\0" * 1500
+    items = [
+        item(
+            input=str(i),
+            verdict="ok",
+            score=float(i),
+            picture=b"",
+            overlay=b"",
+            reconstruction=heavy,
+        )
+        for i in range(9)
+    ]
+    assert names(gallery.sections(items, 200.0)[0]) == ["0", "1", "2"]
+
+
 def test_the_list_keeps_unreadable_parts_and_those_closest_to_the_threshold(item, monkeypatch):
     monkeypatch.setattr(gallery, "MAX_LISTED", 3)
     items = [item(input=str(score), score=score) for score in (1.0, 2.0, 3.0, 4.0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import math
 import re
@@ -17,7 +19,9 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 import makellos
+from makellos.data.pictures import read_picture
 from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.panels import draw_panel
 from makellos.inspection.regions import resize_map
 
 Number = int | float
@@ -34,6 +38,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "false_alarm_rate": float,
     "miss_rate": float,
     "accuracy": float,
+    "optimistic_accuracy": float,
     "by_defect": dict,
     "intervals": dict,
     "fit_seconds": float,
@@ -69,6 +74,7 @@ def test_json_has_the_promised_keys(case: tuple[Path, Path], cli: Callable[..., 
     assert all(0 <= figures[key] <= 1 for key in (*SHARES, "miss_rate", "accuracy"))
     for name, found in figures["by_defect"].items():
         assert {"n", "image_auroc", "miss_rate"} <= set(found), name
+    assert figures["intervals"].pop("optimistic_accuracy") is None
     for metric, interval in figures["intervals"].items():
         low, high = interval
         assert 0 <= low <= high <= 1
@@ -93,6 +99,8 @@ def test_figures_are_those_of_the_rows(case: tuple[Path, Path], cli: Callable[..
     assert figures["false_alarm_rate"] == pytest.approx(rejected[~defective].mean())
     assert figures["miss_rate"] == pytest.approx(1 - rejected[defective].mean())
     assert figures["accuracy"] == pytest.approx((rejected == defective).mean())
+    every = [np.mean((scores >= cut) == defective) for cut in [*scores, np.inf]]
+    assert figures["optimistic_accuracy"] == pytest.approx(max(every))
     assert figures["threshold"] == rows[0]["threshold"]
     for kind in set(kinds) - {"good"}:
         of_kind = np.array([name == kind for name in kinds])
@@ -192,6 +200,68 @@ def test_report_and_figures_are_written(
         "figures.json",
         "report.html",
     ]
+
+
+def test_optimistic_accuracy_stands_beneath_the_calibrated_one(
+    toy_model: Path, toy_parts: Path, cli: Callable[..., Any]
+) -> None:
+    lines = cli("evaluate", toy_model, toy_parts).out.splitlines()
+    (at,) = [i for i, line in enumerate(lines) if line.startswith("Accuracy at the calibrated")]
+    optimistic = (
+        "Accuracy with the best threshold on the test set (optimistic; this is what tutorials "
+        "quote)"
+    )
+    assert lines[at + 1].startswith(optimistic)
+    assert lines[at + 1].split()[-1] == "-"
+
+
+def reconstructing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every inspection hold a reconstruction that is black."""
+    judge = makellos.Inspector._judge
+
+    def judged(self: makellos.Inspector, *arguments: Any) -> makellos.Inspection:
+        black = np.zeros(self.manifest.preprocessing.shape, np.float32)
+        return dataclasses.replace(judge(self, *arguments), reconstruction=black)
+
+    monkeypatch.setattr(makellos.Inspector, "_judge", judged)
+
+
+def pictures_of_page(path: Path) -> list[Any]:
+    """Return the pictures of a report, decoded, three or two of each part in turn."""
+    found = re.findall(r'src="data:image/webp;base64,([^"]*)"', path.read_text(encoding="utf-8"))
+    return [cv2.imdecode(np.frombuffer(base64.b64decode(raw), np.uint8), 1) for raw in found]
+
+
+def test_report_shows_the_nearest_good_part_between_part_and_damage(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makellos.evaluate(toy_model, toy_parts, output=tmp_path / "plain")
+    reconstructing(monkeypatch)
+    makellos.evaluate(toy_model, toy_parts, output=tmp_path / "made")
+    assert len(pictures_of_page(tmp_path / "plain" / "report.html")) == 2 * 20
+    shown = pictures_of_page(tmp_path / "made" / "report.html")
+    assert len(shown) == 3 * 20
+    assert max(picture.mean() for picture in shown[1::3]) < 5
+    assert min(picture.mean() for picture in shown[0::3] + shown[2::3]) > 90
+    assert {picture.shape for picture in shown} == {shown[0].shape}
+
+
+def test_overlays_are_panels_where_there_is_a_nearest_good_part(
+    toy_model: Path,
+    toy_parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cli: Callable[..., Any],
+) -> None:
+    reconstructing(monkeypatch)
+    part = toy_parts / "test" / "spotted" / "000.png"
+    assert cli("inspect", toy_model, part, "-o", tmp_path, "--overlays").code == 0
+    inspector = makellos.Inspector(toy_model)
+    panel = draw_panel(
+        read_picture(part), inspector.inspect(part), map_threshold=inspector.map_threshold
+    )
+    saved = read_picture(tmp_path / "overlays" / "000.png.overlay.png")
+    np.testing.assert_array_equal(saved, panel)
 
 
 def test_same_seed_gives_the_same_intervals(toy_model: Path, toy_parts: Path) -> None:

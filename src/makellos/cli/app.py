@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from makellos.cli import EXIT_INTERRUPTED, data, inspecting, learning, listing
+from makellos.cli import EXIT_INTERRUPTED, data, generating, inspecting, learning, listing
 
 __all__ = ["app", "run"]
 
@@ -45,6 +45,9 @@ app.command("fit", short_help="Learn good parts and write a calibrated model fil
 app.command("inspect", short_help="Give verdict, score and outlined damage.")(inspecting.inspect)
 app.command("evaluate", short_help="Measure a model on labelled parts; HTML report.")(
     inspecting.evaluate
+)
+app.command("generate", short_help="Draw pictures that a generative model makes.")(
+    generating.generate
 )
 app.command("calibrate", short_help="Change a model's budget or calibration parts.")(
     learning.calibrate

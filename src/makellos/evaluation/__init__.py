@@ -10,11 +10,13 @@ from makellos.evaluation.intervals import ImageIntervals, Interval, image_interv
 from makellos.evaluation.pixel_intervals import PixelIntervals
 from makellos.evaluation.pixels import PixelFigures, PixelMetrics, pixel_figures
 from makellos.evaluation.ranking import (
+    BestAccuracy,
     F1Max,
     PrecisionRecallCurve,
     RocCurve,
     auroc,
     average_precision,
+    best_accuracy,
     f1_max,
     precision_recall_curve,
     roc_curve,
@@ -32,6 +34,7 @@ from makellos.evaluation.rates import (
 )
 
 __all__ = [
+    "BestAccuracy",
     "DefectFigures",
     "F1Max",
     "ImageIntervals",
@@ -45,6 +48,7 @@ __all__ = [
     "SizeFigures",
     "auroc",
     "average_precision",
+    "best_accuracy",
     "by_defect",
     "damaged_area",
     "defective_from_labels",

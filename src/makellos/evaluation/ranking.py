@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from makellos.evaluation._checks import check_defective, check_scores
 
 __all__ = [
+    "BestAccuracy",
     "F1Max",
     "PrecisionRecallCurve",
     "RocCurve",
     "auroc",
     "average_precision",
+    "best_accuracy",
     "f1_max",
     "precision_recall_curve",
     "roc_curve",
@@ -33,6 +35,17 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class F1Max:
     """Hold the best F1 and its threshold: parts with `score >= threshold` count as defective."""
+
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class BestAccuracy:
+    """Hold the best accuracy and its threshold, infinite where to reject no part is best.
+
+    Parts with `score >= threshold` count as defective.
+    """
 
     value: float
     threshold: float
@@ -133,6 +146,27 @@ def f1_max(scores: ArrayLike, defective: ArrayLike) -> F1Max | None:
     values = f1_from_counts(*counts)
     best = int(np.argmax(values))
     return F1Max(float(values[best]), float(ranked.thresholds[best]))
+
+
+def best_accuracy(scores: ArrayLike, defective: ArrayLike) -> BestAccuracy | None:
+    """Return the highest accuracy over all thresholds, and the highest threshold that reaches it.
+
+    Arguments, None and errors are those of `auroc`. It is optimistic: the threshold is chosen on
+    the parts that it is measured on, knowing which are defective.
+
+    >>> best_accuracy([0.1, 0.2, 0.2, 0.8], [False, False, True, True])
+    BestAccuracy(value=0.75, threshold=0.8)
+    """
+    ranked = rank_parts(scores, defective)
+    counts = _point_counts(ranked)
+    if ranked is None or counts is None:
+        return None
+    # To reject no part at all is a threshold, too: it lies above every score.
+    hits, alarms = (np.concatenate(([0.0], count)) for count in counts)
+    n_right = hits + alarms[-1] - alarms
+    best = int(np.argmax(n_right))
+    threshold = np.inf if best == 0 else ranked.thresholds[best - 1]
+    return BestAccuracy(float(n_right[best] / ranked.order.size), float(threshold))
 
 
 def roc_curve(scores: ArrayLike, defective: ArrayLike) -> RocCurve | None:

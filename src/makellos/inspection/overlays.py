@@ -15,8 +15,8 @@ from makellos.inspection.regions import Region, damage_mask, resize_map
 
 __all__ = ["draw_overlay", "write_picture"]
 
-_COLORS = {"ok": (46, 160, 100), "look_again": (214, 148, 12), "reject": (214, 40, 40)}
-_TITLES = {"ok": "ok", "look_again": "look again", "reject": "reject"}
+COLORS = {"ok": (46, 160, 100), "look_again": (214, 148, 12), "reject": (214, 40, 40)}
+TITLES = {"ok": "ok", "look_again": "look again", "reject": "reject"}
 _OPACITY = 0.6
 _BAND = 256  # rows blended at once, to bound the memory that large pictures take
 _DISPLAY_SIDE = 480  # small pictures are enlarged to this, so that outline and text stay readable
@@ -36,13 +36,13 @@ def draw_overlay(
     heat begins at half of `map_threshold` and is full at one and a half of it, so that colours
     mean the same on every part.
     """
-    canvas = _as_rgb(picture, white_level)
+    canvas = as_rgb(picture, white_level)
     factor = max(1, -(-_DISPLAY_SIDE // max(canvas.shape[:2])))
     if factor > 1:
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     height, width = canvas.shape[:2]
     line = max(1, round(max(height, width) / 400))
-    color = _COLORS.get(inspection.verdict, (90, 90, 90))
+    color = COLORS.get(inspection.verdict, (90, 90, 90))
     if inspection.anomaly_map is not None:
         canvas = _blend(canvas, inspection.anomaly_map, map_threshold)
         mask = damage_mask(inspection.anomaly_map, height, width, map_threshold)
@@ -74,7 +74,7 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
         raise StorageError(f"{path} could not be written: {error.strerror}.") from error
 
 
-def _as_rgb(picture: Picture, white_level: int | None) -> NDArray[np.uint8]:
+def as_rgb(picture: Picture, white_level: int | None) -> NDArray[np.uint8]:
     levels = np.arange(np.iinfo(picture.dtype).max + 1) / full_scale(picture, white_level)
     eight: NDArray[np.uint8] = np.minimum(255 * levels, 255).round().astype(np.uint8)[picture]
     return np.dstack([eight] * 3) if eight.ndim == 2 else eight
@@ -110,7 +110,7 @@ def _write_caption(
 ) -> None:
     scale = max(0.5, max(canvas.shape[:2]) / 1000)
     text = (
-        f"{_TITLES[inspection.verdict]}   score {inspection.score:.3g}   p {inspection.p_value:.3g}"
+        f"{TITLES[inspection.verdict]}   score {inspection.score:.3g}   p {inspection.p_value:.3g}"
     )
     weight = max(1, round(1.6 * scale))
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)

@@ -29,8 +29,8 @@ class GalleryItem:
 
     `input` is the file name relative to the data folder; `label` is `good` or the defect's name;
     `verdict` is `ok`, `look_again`, `reject` or `unreadable`; `damage_area` counts mask pixels and
-    is None without a mask; `picture` and `overlay` are encoded JPEG, PNG or WebP thumbnails, empty
-    where there is none.
+    is None without a mask; `picture`, `overlay` and `reconstruction` (the nearest good part that
+    the method can make) are encoded JPEG, PNG or WebP thumbnails, empty where there is none.
     """
 
     input: str
@@ -43,6 +43,7 @@ class GalleryItem:
     picture: bytes
     overlay: bytes
     error: str | None = None
+    reconstruction: bytes = b""
 
 
 @dataclass(frozen=True)

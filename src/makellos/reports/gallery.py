@@ -30,6 +30,7 @@ class Card:
     outcome: str
     picture: str
     overlay: str
+    reconstruction: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,12 @@ class _Counter:
     def cards(self, items: Iterable[GalleryItem]) -> tuple[Card, ...]:
         made: list[Card] = []
         for item in items:
-            self._n_bytes += len(item.picture) + len(item.overlay)
+            pictures = (item.picture, item.overlay, item.reconstruction)
+            self._n_bytes += sum(len(picture) for picture in pictures)
             if len(made) == MAX_PER_SECTION or self._n_bytes > MAX_PICTURE_BYTES:
                 break
             self._n_cards += 1
-            uris = data_uri(item.picture), data_uri(item.overlay)
+            uris = [data_uri(picture) for picture in pictures]
             made.append(Card(self._n_cards, item, outcome(item), *uris))
         return tuple(made)
 

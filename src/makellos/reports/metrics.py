@@ -50,6 +50,10 @@ _AUPRO = (
     "How much of each damaged spot the map covers, small and large spots alike, while at most "
     "30\u202f% of the sound pixels are marked. 1 is perfect."
 )
+_OPTIMISTIC = (
+    "Accuracy that the best threshold on this test set would have had. It picks that threshold "
+    "knowing the defects, so it is a ceiling, not a forecast; tutorials quote it."
+)
 _ENTRIES = (
     _Entry(
         "miss_rate",
@@ -71,6 +75,14 @@ _ENTRIES = (
         _BOTH,
         "Share of all parts judged rightly at this threshold. Depends on the mix of parts tested.",
         is_share=True,
+    ),
+    _Entry(
+        "optimistic_accuracy",
+        "Best accuracy (optimistic)",
+        _BOTH,
+        _OPTIMISTIC,
+        is_share=True,
+        optional=True,
     ),
     _Entry(
         "image_auroc",

@@ -21,6 +21,7 @@ from makellos.evaluation import (
     PixelMetrics,
     auroc,
     average_precision,
+    best_accuracy,
     by_defect,
     f1_max,
     image_intervals,
@@ -31,6 +32,7 @@ from makellos.evaluation import (
 )
 from makellos.inspection import Inspection, Inspector, draw_overlay
 from makellos.inspection.engines import default_workers
+from makellos.inspection.panels import DAMAGE, NEAREST, PART, draw_tiles
 from makellos.inspection.regions import resize_map
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
 from makellos.workflows.fit import check_seed, fingerprint
@@ -132,9 +134,9 @@ def _test(
         if part.is_good or mask is not None:
             pixels.update(resize_map(inspection.anomaly_map, *inspection.size), mask)
             area = None if mask is None else int(mask.sum())
-    picture = overlay = b""
+    pictures: dict[str, bytes] = {}
     if thumbnails and inspection.size is not None:
-        picture, overlay = _thumbnails(inspector, part, inspection)
+        pictures = _thumbnails(inspector, part, inspection)
     item = GalleryItem(
         input=part.name,
         label=part.label,
@@ -143,9 +145,10 @@ def _test(
         p_value=inspection.p_value,
         n_regions=len(inspection.regions),
         damage_area=area,
-        picture=picture,
-        overlay=overlay,
+        picture=pictures.get(PART, b""),
+        overlay=pictures.get(DAMAGE, b""),
         error=inspection.error,
+        reconstruction=pictures.get(NEAREST, b""),
     )
     return _Tested(part, inspection, area, item)
 
@@ -163,17 +166,19 @@ def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     return mask
 
 
-def _thumbnails(inspector: Inspector, part: Part, inspection: Inspection) -> tuple[bytes, bytes]:
+def _thumbnails(inspector: Inspector, part: Part, inspection: Inspection) -> dict[str, bytes]:
     picture = read_picture(part.path)
     threshold = inspector.map_threshold
     white = inspector.manifest.preprocessing.white_level
+    if inspection.reconstruction is not None:
+        tiles = draw_tiles(picture, inspection, map_threshold=threshold, white_level=white)
+        return {label: _encode(tiles[label]) for label in (PART, NEAREST, DAMAGE)}
     plain = Inspection(part.name, inspection.verdict)
     drawn = [
         draw_overlay(picture, shown, map_threshold=threshold, caption=False, white_level=white)
         for shown in (plain, inspection)
     ]
-    encoded = [_encode(image) for image in drawn]
-    return encoded[0], encoded[1]
+    return {PART: _encode(drawn[0]), DAMAGE: _encode(drawn[1])}
 
 
 def _encode(image: NDArray[np.uint8]) -> bytes:
@@ -194,12 +199,13 @@ def _figures(
     groups = [test.part.group for test in tested]
     defective = np.array([not test.part.is_good for test in tested])
     rejected = np.array([verdict == "reject" for verdict in verdicts])
-    best = f1_max(scores, defective)
+    best, optimistic = f1_max(scores, defective), best_accuracy(scores, defective)
     rates = verdict_rates(verdicts, labels)
     pixel = pixels.compute()
     defects = by_defect(scores, verdicts, labels)
     intervals = asdict(image_intervals(scores, defective, rejected, rng=rng, groups=groups))
     intervals.update(asdict(pixels.intervals(rng=rng)))
+    intervals["optimistic_accuracy"] = None  # new parts would not reach it, whatever the interval
     calibration = inspector.calibration
     again = np.array([verdict == "look_again" for verdict in verdicts])
     return {
@@ -217,6 +223,7 @@ def _figures(
         "false_alarm_rate": rates.false_alarm_rate,
         "miss_rate": rates.miss_rate,
         "accuracy": rates.accuracy,
+        "optimistic_accuracy": None if optimistic is None else optimistic.value,
         "look_again_rate": rates.look_again_rate,
         "n_look_again_good": int((again & ~defective).sum()),
         "n_look_again_defective": int((again & defective).sum()),

@@ -18,6 +18,7 @@ from makellos.data.pictures import read_picture
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
 from makellos.inspection.engines import EngineChoice, default_workers
+from makellos.inspection.panels import draw_panel
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
 
@@ -27,7 +28,10 @@ _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"in
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Say where rows and overlays go; None for what is not wanted. ``-`` is standard output."""
+    """Say where rows and overlays go; None for what is not wanted. ``-`` is standard output.
+
+    An overlay is a panel beside the nearest good part where the detector makes one.
+    """
 
     csv: Path | None = None
     jsonl: Path | None = None
@@ -126,7 +130,8 @@ def _save_overlay(inspector: Inspector, path: Path, target: Path, inspection: In
         picture = read_picture(path)
     except InputError:
         return  # gone since it was inspected; its row stands
-    drawn = draw_overlay(
+    draw = draw_overlay if inspection.reconstruction is None else draw_panel
+    drawn = draw(
         picture,
         inspection,
         map_threshold=inspector.map_threshold,

@@ -1,0 +1,53 @@
+"""The verb that makes pictures: generate."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from makellos.cli.console import Json, bars, say, write_json
+
+
+def generate(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Model file of anogan, fanogan or vae.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Picture: .png, .jpg or .webp."),
+    ],
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            metavar="N",
+            help="How many pictures to make (64 without it); with --traverse how many latent "
+            "dimensions to show (10).",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the latent vectors.")] = 0,
+    traverse: Annotated[
+        bool,
+        typer.Option(
+            "--traverse",
+            help="Show what each latent dimension changes, from -3 to 3, those first that change "
+            "most.",
+        ),
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Draw pictures that a generative detector makes, real parts beside them.
+
+    Example: makellos generate screws.makellos -n 64 -o grid.png
+    """
+    from makellos.cli.summaries import generate_text
+    from makellos.workflows.generate import generate as run
+
+    with bars() as progress:
+        summary = run(model, output, n=n, seed=seed, traverse=traverse, progress=progress)
+    say(generate_text(summary), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, asdict(summary))
