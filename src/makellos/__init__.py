@@ -12,43 +12,64 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from makellos.calibration import Calibration, parts_needed
+    from makellos.detectors.anogan import AnoGAN
+    from makellos.detectors.autoencoder import Autoencoder
+    from makellos.detectors.fanogan import FAnoGAN
     from makellos.detectors.padim import PaDiM
     from makellos.detectors.patchcore import PatchCore
+    from makellos.detectors.vae import VAE
     from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
+    from makellos.inspection.panels import draw_panel
+    from makellos.training import Training
     from makellos.workflows.calibrate import calibrate
     from makellos.workflows.evaluate import evaluate
     from makellos.workflows.fit import fit
+    from makellos.workflows.generate import generate
     from makellos.workflows.inspect import inspect
 
 __version__ = "0.1.0"
 
 # Resolved on first use, so that `import makellos` costs nothing.
 _PLACES = {
+    "AnoGAN": "makellos.detectors.anogan",
+    "Autoencoder": "makellos.detectors.autoencoder",
     "Calibration": "makellos.calibration",
+    "FAnoGAN": "makellos.detectors.fanogan",
     "Inspection": "makellos.inspection",
     "Inspector": "makellos.inspection",
     "PaDiM": "makellos.detectors.padim",
     "PatchCore": "makellos.detectors.patchcore",
+    "Training": "makellos.training",
+    "VAE": "makellos.detectors.vae",
     "calibrate": "makellos.workflows.calibrate",
     "draw_overlay": "makellos.inspection",
+    "draw_panel": "makellos.inspection.panels",
     "evaluate": "makellos.workflows.evaluate",
     "fit": "makellos.workflows.fit",
+    "generate": "makellos.workflows.generate",
     "inspect": "makellos.workflows.inspect",
     "parts_needed": "makellos.calibration",
     "write_picture": "makellos.inspection",
 }
 
 __all__ = [
+    "VAE",
+    "AnoGAN",
+    "Autoencoder",
     "Calibration",
+    "FAnoGAN",
     "Inspection",
     "Inspector",
     "PaDiM",
     "PatchCore",
+    "Training",
     "__version__",
     "calibrate",
     "draw_overlay",
+    "draw_panel",
     "evaluate",
     "fit",
+    "generate",
     "inspect",
     "parts_needed",
     "write_picture",

@@ -245,3 +245,13 @@ def test_negative_counts_are_refused(count, tmp_path):
     with pytest.raises(InputError, match=f"{count} is -1"):
         write_screws(tmp_path / "set", **{count: -1})
     assert not (tmp_path / "set").exists()
+
+
+def test_aligned_screws_lie_all_alike() -> None:
+    dark = [render_screw(seed=seed, size=96, aligned=True).picture < 120 for seed in range(6)]
+    level = [mask.any(1).sum() < 0.4 * mask.any(0).sum() for mask in dark]
+    assert all(level)
+    middles = np.array([np.argwhere(mask).mean(0) for mask in dark])
+    assert np.ptp(middles, axis=0).max() < 0.03 * 96
+    free = [render_screw(seed=seed, size=96).picture < 120 for seed in range(6)]
+    assert not all(mask.any(1).sum() < 0.4 * mask.any(0).sum() for mask in free)

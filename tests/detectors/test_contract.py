@@ -12,7 +12,9 @@ from makellos.detectors import detectors, embeddings
 from makellos.testing import CONTRACT_CHECKS, Workbench
 
 # What makes a detector small and fast enough for its checks, where its defaults are not.
-SMALL: dict[str, dict[str, Any]] = {}
+SMALL: dict[str, dict[str, Any]] = {
+    "autoencoder": {"epochs": 12, "batch_size": 8, "widths": "16,32,64", "latent_dim": 32},
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

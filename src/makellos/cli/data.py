@@ -27,6 +27,9 @@ def synth(
     ] = 8,
     size: Annotated[int, typer.Option(metavar="N", help="Side of the pictures in pixels.")] = 320,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
+    aligned: Annotated[
+        bool, typer.Option("--aligned", help="Screws lie all alike, as in a fixture.")
+    ] = False,
 ) -> None:
     """Render pictures of screws, good and damaged, with masks, in the MVTec AD layout.
 
@@ -42,6 +45,7 @@ def synth(
             n_per_defect=n_per_defect,
             size=size,
             seed=seed,
+            aligned=aligned,
             progress=lambda done, total: progress("rendering", done, total),
         )
     say(f"Rendered screws in {output}. Next: makellos fit {output} -o screws.makellos")

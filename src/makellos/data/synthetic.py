@@ -40,8 +40,12 @@ class RenderedScrew:
     defect: str | None
 
 
-def render_screw(*, seed: int, size: int = 320, defect: str | None = None) -> RenderedScrew:
+def render_screw(
+    *, seed: int, size: int = 320, defect: str | None = None, aligned: bool = False
+) -> RenderedScrew:
     """Render one screw, `size` x `size` pixels; the same arguments give the same pixels.
+
+    It lies in any direction; `aligned`, level at one place, as in a fixture.
 
     With a `defect` (one of `DEFECTS`) the screw, pose, light and noise of the same `seed` stay,
     and the picture differs only in the mask, within 6 pixels (of 320) around it and, where metal
@@ -52,7 +56,7 @@ def render_screw(*, seed: int, size: int = 320, defect: str | None = None) -> Re
     if defect is not None and defect not in DEFECTS:
         raise InputError(f"There is no defect {defect!r}. {suggest(defect, DEFECTS)}")
     screw = draw_screw(np.random.default_rng([seed, 1]))
-    scene = draw_scene(np.random.default_rng([seed, 2]), size)
+    scene = draw_scene(np.random.default_rng([seed, 2]), size, aligned=aligned)
     layers = observe(screw, scene, size)
     if defect is None:
         untouched = np.zeros((size, size), dtype=np.bool_)
@@ -70,9 +74,12 @@ def write_screws(
     n_per_defect: int = 8,
     size: int = 320,
     seed: int = 0,
+    aligned: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a set of synthetic screws into `folder` in the MVTec AD layout.
+
+    They lie in any direction; `aligned`, all alike, as in a fixture.
 
     Pictures are `train/good/000.png`, `test/good/000.png` and `test/<defect>/000.png`, masks
     `ground_truth/<defect>/000_mask.png` (0 and 255); `README.txt` is written last. `progress` is
@@ -91,7 +98,7 @@ def write_screws(
     def render(index: int) -> None:
         place, name, defect = jobs[index]
         picture_seed = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-        screw = render_screw(seed=int(picture_seed), size=size, defect=defect)
+        screw = render_screw(seed=int(picture_seed), size=size, defect=defect, aligned=aligned)
         _write_png(folder / place / f"{name}.png", screw.picture)
         if defect is not None:
             mask = screw.mask.astype(np.uint8) * np.uint8(255)
@@ -107,7 +114,9 @@ def write_screws(
         finally:
             pool.shutdown(cancel_futures=True)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "README.txt").write_text(_readme(counts, size, seed), encoding="utf-8")
+        (folder / "README.txt").write_text(
+            _readme(counts, size, seed, aligned=aligned), encoding="utf-8"
+        )
     except OSError as error:
         raise StorageError(
             f"The screws could not be written to {folder}: {error}. "
@@ -143,7 +152,7 @@ def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
-def _readme(counts: dict[str, int], size: int, seed: int) -> str:
+def _readme(counts: dict[str, int], size: int, seed: int, *, aligned: bool) -> str:
     return (
         "Synthetic screws, rendered by makellos. No photograph is among them, and results on them\n"
         "say nothing about real parts.\n\n"
@@ -154,6 +163,7 @@ def _readme(counts: dict[str, int], size: int, seed: int) -> str:
         f"{counts['n_per_defect']} of each defect\n"
         f"Size: {size} x {size}\n"
         f"Seed: {seed}\n"
+        f"Pose: {'level, all alike' if aligned else 'any direction'}\n"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -26,6 +26,9 @@ class Pose:
     tilt: float  # of the axis against the picture plane, radians
     length: float
     centre: tuple[float, float]
+
+
+_SPREAD, _PLAY = 0.02, 0.005  # of the middle of a screw that lies freely, and in a fixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +64,15 @@ def _unit(azimuth: float, elevation: float) -> tuple[float, float, float]:
     )
 
 
-def draw_scene(rng: np.random.Generator, size: int) -> Scene:
-    """Draw pose, light, surface, table and sensor noise of one picture of `size` pixels."""
+def draw_scene(rng: np.random.Generator, size: int, *, aligned: bool = False) -> Scene:
+    """Draw pose, light, surface, table and sensor noise of one picture of `size` pixels.
+
+    `aligned` screws lie level, as in a fixture, with half a percent of play.
+    """
     pose = _draw_pose(rng)
+    if aligned:
+        play = [0.5 + _PLAY * (place - 0.5) / _SPREAD for place in pose.centre]
+        pose = replace(pose, angle=0.0, centre=(play[0], play[1]))
     light = _draw_light(rng)
     grain = rng.standard_normal((512, 256), dtype=np.float32)
     return Scene(
@@ -100,7 +109,10 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
         angle=float(rng.uniform(0, 2 * np.pi)),
         tilt=float(np.deg2rad(rng.uniform(9.0, 10.0))),
         length=float(rng.uniform(0.860, 0.880)),
-        centre=(float(rng.uniform(0.48, 0.52)), float(rng.uniform(0.48, 0.52))),
+        centre=(
+            float(rng.uniform(0.5 - _SPREAD, 0.5 + _SPREAD)),
+            float(rng.uniform(0.5 - _SPREAD, 0.5 + _SPREAD)),
+        ),
     )
 
 

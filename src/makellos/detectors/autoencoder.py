@@ -1,0 +1,248 @@
+"""Autoencoder: what a network that knows good parts alone cannot give back is damage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress
+from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.loading import choose_preprocessing, load_pictures
+from makellos.errors import ConfigurationError, suggest
+from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from makellos.training.pictures import Pictures
+
+LOSSES = ("ssim", "ms-ssim", "l1", "l2")
+_N_STEPS = 1000
+_VALIDATED = 0.1  # share of the pictures that training is validated with
+_AT_LEAST = 8  # pictures, or none
+_AT_ONCE = 8  # pictures whose maps are learned from together
+
+
+@register("autoencoder")
+class Autoencoder(Detector):
+    """Train a convolutional autoencoder on good parts and score by what it cannot give back.
+
+    Bergmann et al., Improving Unsupervised Defect Segmentation by Applying Structural Similarity
+    to Autoencoders, VISAPP 2019 (arXiv 1807.02011): convolutions of stride 2, a narrow vector, the
+    decoder mirrored, SSIM as loss, and local SSIM between part and reconstruction as map.
+    Deviations: widths and vector as given here; a sigmoid ends the decoder; the map's contrast
+    constant is 0.1 in place of 0.03, so that the grain of surfaces, which no narrow vector holds,
+    counts little; and the map is smoothed and counted at each place in standard deviations from
+    the mean of the parts learned from, for edges are given back worse than planes. It suits parts
+    that lie alike in every picture.
+    """
+
+    summary = "a network that gives good parts back; for parts that always lie alike"
+    trains = True
+    parameters = {
+        "image_size": Parameter(
+            default=0,
+            low=0,
+            high=1024,
+            meaning="Side of the square input, from 16; 0: small pictures as they are, else 256.",
+        ),
+        "channels": Parameter(
+            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows small pictures, else 1."
+        ),
+        "widths": Parameter(
+            default="32,64,128,64,128",
+            meaning="Channels of the encoder's layers, each of which halves the sides.",
+        ),
+        "latent_dim": Parameter(
+            default=500, low=1, high=16384, meaning="Length of the vector in the middle."
+        ),
+        "loss": Parameter(
+            default="ssim",
+            meaning="ssim, ms-ssim, l1, l2, or a sum such as 0.84*ms-ssim+0.16*l1.",
+        ),
+        "map": Parameter(
+            default="ssim",
+            choices=("ssim", "residual"),
+            meaning="What is mapped: local dissimilarity, or absolute difference.",
+        ),
+        "smoothing": Parameter(
+            default=5,
+            low=1,
+            high=63,
+            meaning="Side in pixels, odd, of the two local means over the map.",
+        ),
+        "flips": Parameter(
+            default="none",
+            choices=("none", "horizontal", "vertical", "both"),
+            meaning="Flips drawn in training.",
+        ),
+        "rotation": Parameter(
+            default=0.0, low=0.0, high=180.0, meaning="Largest turn drawn in training, in degrees."
+        ),
+        "brightness": Parameter(
+            default=0.0, low=0.0, high=0.9, meaning="Largest change of brightness, as a share."
+        ),
+        "epochs": Parameter(
+            default=0, low=0, high=100000, meaning="Passes over the parts; 0: about 1000 steps."
+        ),
+        "batch_size": Parameter(default=10, low=1, high=4096, meaning="Pictures in a step."),
+        "learning_rate": Parameter(default=5e-4, low=1e-7, high=1.0, meaning="Step size of Adam."),
+        "patience": Parameter(
+            default=0, low=0, high=100000, meaning="Epochs without a better one to end at; 0: all."
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"image_size": 128},
+        "accurate": {"epochs": 200},
+    }
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 0,
+        channels: int = 0,
+        widths: str = "32,64,128,64,128",
+        latent_dim: int = 500,
+        loss: str = "ssim",
+        map: str = "ssim",  # noqa: A002 -- the parameter's name for users
+        smoothing: int = 5,
+        flips: str = "none",
+        rotation: float = 0.0,
+        brightness: float = 0.0,
+        epochs: int = 0,
+        batch_size: int = 10,
+        learning_rate: float = 5e-4,
+        patience: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.image_size = image_size
+        self.channels = channels
+        self.widths = widths
+        self.latent_dim = latent_dim
+        self.loss = loss
+        self.map = map
+        self.smoothing = smoothing
+        self.flips = flips
+        self.rotation = rotation
+        self.brightness = brightness
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.patience = patience
+        self.seed = seed
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        widths, weights = _widths(self.widths), loss_weights(self.loss)
+        self._check()
+        from makellos.detectors.networks.autoencoder import (
+            Augmentation,
+            Compared,
+            ConvolutionalAutoencoder,
+            ReconstructionTask,
+        )
+        from makellos.training.loop import epochs_for, seeded, train
+
+        preprocessing = choose_preprocessing(
+            parts,
+            image_size=self.image_size,
+            channels=self.channels,
+            default_size=256,
+            default_channels=1,
+        )
+        pictures = load_pictures(parts, preprocessing, progress)
+        learned, held_out = pictures.split(_VALIDATED, at_least=_AT_LEAST, seed=self.seed)
+        augments = self.flips != "none" or self.rotation > 0 or self.brightness > 0
+        with seeded(self.seed):
+            network = ConvolutionalAutoencoder(pictures.shape, widths, self.latent_dim)
+            outcome = train(
+                ReconstructionTask(network, weights, self.learning_rate),
+                learned,
+                identity={"detector": self.name, **self.get_parameters()},
+                n_epochs=self.epochs or epochs_for(_N_STEPS, learned.n, self.batch_size),
+                batch_size=self.batch_size,
+                training=training,
+                progress=progress,
+                augment=Augmentation(
+                    flips=self.flips, degrees=self.rotation, brightness=self.brightness
+                )
+                if augments
+                else None,
+                validation=held_out,
+                patience=self.patience,
+            )
+        compared = Compared(network, self.map, self.smoothing)
+        compared.eval().learn(_batches(pictures, progress))
+        self.preprocessing_ = preprocessing
+        self.notes_ = outcome.notes
+        self.compared_ = compared
+
+    def _check(self) -> None:
+        """Raise `ConfigurationError` for values inside a range that are not accepted."""
+        for name, wrong, accepted in (
+            ("image_size", 0 < self.image_size < 16, "0, or a whole number from 16 to 1024"),
+            ("channels", self.channels == 2, "0, 1 or 3"),
+            ("smoothing", self.smoothing % 2 == 0, "an odd whole number"),
+        ):
+            if wrong:
+                value = getattr(self, name)
+                raise ConfigurationError(f"{self.name}: {name} is {value}; accepted is {accepted}.")
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.exporting import export_graph
+
+        onnx = export_graph(
+            self.compared_,
+            self.preprocessing_.shape,
+            input_name="picture",
+            output_names=("anomaly_map", "reconstruction"),
+        )
+        aggregation = Aggregation(name="top_k_mean", parameter=0.001)
+        return Graph(onnx, self.preprocessing_, aggregation)
+
+
+def loss_weights(text: str) -> dict[str, float]:
+    """Return the weight of each loss in a text such as ``0.84*ms-ssim+0.16*l1``.
+
+    Raises `ConfigurationError` for a loss that there is not, one named twice, and a weight that is
+    no positive number.
+    """
+    found: dict[str, float] = {}
+    for term in text.replace(" ", "").split("+"):
+        match = re.fullmatch(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z][a-z0-9-]*)", term.lower())
+        if match is None or (weight := float(match[1] or 1)) <= 0:
+            raise ConfigurationError(
+                f"autoencoder: loss is {text!r}; accepted is {', '.join(LOSSES)}, or a sum of "
+                "these with positive weights, such as 0.84*ms-ssim+0.16*l1."
+            )
+        if match[2] not in LOSSES:
+            raise ConfigurationError(
+                f"autoencoder: loss is {text!r}, and there is no loss {match[2]!r}. "
+                f"{suggest(match[2], LOSSES)}"
+            )
+        if match[2] in found:
+            raise ConfigurationError(
+                f"autoencoder: loss is {text!r}, which names {match[2]} twice. Name each once."
+            )
+        found[match[2]] = weight
+    return found
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    pieces = [piece.strip() for piece in text.split(",")]
+    if len(pieces) <= 8 and all(re.fullmatch(r"[1-9]\d{0,3}", piece) for piece in pieces):
+        return tuple(int(piece) for piece in pieces)
+    raise ConfigurationError(
+        f"autoencoder: widths is {text!r}; accepted are 1 to 8 whole numbers from 1 to 9999 "
+        "between commas, such as 32,64,128,64,128."
+    )
+
+
+def _batches(pictures: Pictures, progress: Progress) -> Iterator[Tensor]:
+    for start in range(0, pictures.n, _AT_ONCE):
+        stop = min(start + _AT_ONCE, pictures.n)
+        yield pictures.batch(range(start, stop))
+        progress("learning what is usual at each place", stop, pictures.n)
