@@ -14,6 +14,7 @@ from makellos.testing import CONTRACT_CHECKS, Workbench
 # What makes a detector small and fast enough for its checks, where its defaults are not.
 SMALL: dict[str, dict[str, Any]] = {
     "autoencoder": {"epochs": 12, "batch_size": 8, "widths": "16,32,64", "latent_dim": 32},
+    "vae": {"image_size": 48, "epochs": 30, "latent_dim": 4, "width": 8, "n_samples": 2},
 }
 
 

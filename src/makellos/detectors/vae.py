@@ -1,0 +1,243 @@
+"""VAE: how little a variational autoencoder of good parts explains of a part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress
+from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.loading import choose_preprocessing, load_pictures
+from makellos.errors import ConfigurationError
+from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
+
+_DEFAULT_SIZE = 128
+_N_STEPS = 2000
+_SMALL = 1024  # pixels up to which a fully connected network is chosen
+# A fully connected network on larger pictures has over fifty million weights.
+_MOST_VALUES = 128 * 128 * 3
+_ASIDE = 0.1  # share of parts that early stopping looks at
+_FEWEST_ASIDE = 4
+
+
+@register("vae")
+class VAE(Detector):
+    """Learn a variational autoencoder of good parts and score by how little of a part it explains.
+
+    Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014 (arXiv 1312.6114): encoder and
+    decoder are trained together by the evidence lower bound, reparameterised, with `beta` times
+    the divergence of the posterior from a standard normal. An and Cho, Variational Autoencoder
+    based Anomaly Detection using Reconstruction Probability, 2015: the likelihood of a part is
+    averaged over `n_samples` draws from its posterior (`score` ``reconstruction_probability``);
+    ``elbo`` adds the divergence, `beta` times.
+
+    Deviations. Logarithms of the likelihood are averaged, since it is too small for a number
+    itself. Scores are means per pixel and channel, in nats, negated, so that they compare over
+    sizes. The Bernoulli likelihood is taken relative to that of a perfect reconstruction: else the
+    gray edges of strokes cost most, and wide strokes look odd. For the score, pictures and
+    reconstructions are compared as averages over `smoothing` pixels, since an edge reproduced half
+    a pixel away is no defect. The Gaussian likelihood has one standard deviation, learned, not one
+    for each pixel and picture: a network that may say itself how wrong it is explains defects as
+    well. The draws are fixed with the seed, in pairs of opposite sign: a part has one score.
+    Networks with convolutions, and a learning rate that falls, are those of today.
+
+    The map is the likelihood's share of the score at each pixel. New pictures come from the
+    decoder of random latents.
+    """
+
+    summary = "a variational autoencoder; likelihood of parts, and new pictures of them"
+    trains = True
+    parameters = {
+        "image_size": Parameter(
+            default=0,
+            low=0,
+            high=1024,
+            meaning="Side of the square input, from 16 up; 0 follows small pictures, else 128.",
+        ),
+        "channels": Parameter(
+            default=0, low=0, high=3, meaning="1 for gray, 3 for colour; 0 follows the pictures."
+        ),
+        "network": Parameter(
+            default="auto",
+            choices=("auto", "convolutional", "dense"),
+            meaning="Dense is fully connected, 512-256-latent; auto takes it up to 32×32 pixels.",
+        ),
+        "latent_dim": Parameter(
+            default=20, low=1, high=4096, meaning="Numbers that a picture is squeezed into."
+        ),
+        "width": Parameter(
+            default=16, low=1, high=256, meaning="Channels of the first convolution."
+        ),
+        "likelihood": Parameter(
+            default="bernoulli",
+            choices=("bernoulli", "gaussian"),
+            meaning="Of a pixel: by cross-entropy, or Gaussian with one learned deviation.",
+        ),
+        "beta": Parameter(
+            default=1.0, low=0.0, high=1000.0, meaning="Weight of the latents' divergence."
+        ),
+        "score": Parameter(
+            default="reconstruction_probability",
+            choices=("reconstruction_probability", "elbo"),
+            meaning="Negative log-likelihood over draws of the latents, with divergence as elbo.",
+        ),
+        "n_samples": Parameter(
+            default=8, low=1, high=256, meaning="Draws of the latents that a score averages."
+        ),
+        "smoothing": Parameter(
+            default=3,
+            low=1,
+            high=63,
+            meaning="Side in pixels, odd, over which picture and reconstruction are averaged.",
+        ),
+        "epochs": Parameter(
+            default=0, low=0, high=1_000_000, meaning="Passes over the parts; 0 makes 2000 steps."
+        ),
+        "batch_size": Parameter(
+            default=64, low=1, high=4096, meaning="Parts learned from in one step."
+        ),
+        "learning_rate": Parameter(
+            default=0.001, low=1e-7, high=1.0, meaning="Adam's at the start; it falls to zero."
+        ),
+        "patience": Parameter(
+            default=0,
+            low=0,
+            high=100_000,
+            meaning="Epochs without a lower loss on a tenth of the parts that end training; 0: no.",
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"width": 8, "latent_dim": 10, "n_samples": 2},
+        "accurate": {"width": 32, "latent_dim": 32, "n_samples": 16},
+    }
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 0,
+        channels: int = 0,
+        network: str = "auto",
+        latent_dim: int = 20,
+        width: int = 16,
+        likelihood: str = "bernoulli",
+        beta: float = 1.0,
+        score: str = "reconstruction_probability",
+        n_samples: int = 8,
+        smoothing: int = 3,
+        epochs: int = 0,
+        batch_size: int = 64,
+        learning_rate: float = 0.001,
+        patience: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.image_size = image_size
+        self.channels = channels
+        self.network = network
+        self.latent_dim = latent_dim
+        self.width = width
+        self.likelihood = likelihood
+        self.beta = beta
+        self.score = score
+        self.n_samples = n_samples
+        self.smoothing = smoothing
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.patience = patience
+        self.seed = seed
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        from makellos.detectors.networks.vae import Likelihood, VariationalAutoencoder
+        from makellos.detectors.networks.vae_training import VAETask
+        from makellos.training.loop import epochs_for, seeded, train
+
+        self._check()
+        preprocessing = choose_preprocessing(
+            parts,
+            image_size=self.image_size,
+            channels=self.channels,
+            default_size=_DEFAULT_SIZE,
+        )
+        dense = self._is_dense(preprocessing.shape)
+        pictures = load_pictures(parts, preprocessing, progress)
+        validation = None
+        if self.patience:
+            pictures, validation = pictures.split(_ASIDE, at_least=_FEWEST_ASIDE, seed=self.seed)
+        n_epochs = self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size)
+        n_steps = n_epochs * max(1, pictures.n // self.batch_size)
+        with seeded(self.seed):
+            network = VariationalAutoencoder(
+                preprocessing.shape, self.latent_dim, self.width, dense=dense
+            )
+            likelihood = Likelihood(self.likelihood, self.smoothing)
+            task = VAETask(
+                network,
+                likelihood,
+                beta=self.beta,
+                learning_rate=self.learning_rate,
+                n_steps=n_steps,
+            )
+            outcome = train(
+                task,
+                pictures,
+                identity={"detector": self.name, **self.get_parameters()},
+                n_epochs=n_epochs,
+                batch_size=self.batch_size,
+                training=training,
+                progress=progress,
+                validation=validation,
+                patience=self.patience,
+            )
+        self.preprocessing_ = preprocessing
+        self.notes_ = outcome.notes
+        self.network_, self.likelihood_ = network, likelihood
+
+    def _check(self) -> None:
+        """Raise `ConfigurationError` for values inside a range that are not accepted."""
+        for name, wrong, accepted in (
+            ("image_size", 0 < self.image_size < 16, "0, or a whole number from 16 to 1024"),
+            ("channels", self.channels == 2, "0, 1 or 3"),
+            ("smoothing", self.smoothing % 2 == 0, "an odd whole number"),
+        ):
+            if wrong:
+                value = getattr(self, name)
+                raise ConfigurationError(f"{self.name}: {name} is {value}; accepted is {accepted}.")
+
+    def _is_dense(self, shape: tuple[int, int, int]) -> bool:
+        channels, height, width = shape
+        if self.network == "auto":
+            return height * width <= _SMALL
+        if self.network == "dense" and channels * height * width > _MOST_VALUES:
+            raise ConfigurationError(
+                f"{self.name}: network is 'dense' for pictures of {height}×{width}×{channels}, and "
+                f"image_size is {self.image_size}; accepted are pictures of up to {_MOST_VALUES} "
+                "values, such as 128×128 in colour. Give a smaller image_size, or "
+                "network=convolutional."
+            )
+        return self.network == "dense"
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.vae import Sampler, Scoring, draw_noise
+
+        scoring = Scoring(
+            self.network_,
+            self.likelihood_,
+            draw_noise(self.n_samples, self.latent_dim, self.seed),
+            weight=self.beta if self.score == "elbo" else 0.0,
+        )
+        onnx = export_graph(
+            scoring,
+            self.preprocessing_.shape,
+            input_name="picture",
+            output_names=("anomaly_map", "score", "reconstruction"),
+        )
+        generator = export_graph(
+            Sampler(self.network_),
+            (self.latent_dim,),
+            input_name="latent",
+            output_names=("picture",),
+        )
+        return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
