@@ -13,7 +13,28 @@ from makellos.testing import CONTRACT_CHECKS, Workbench
 
 # What makes a detector small and fast enough for its checks, where its defaults are not.
 SMALL: dict[str, dict[str, Any]] = {
+    "anogan": {
+        "image_size": 32,
+        "base_width": 8,
+        "latent_dim": 16,
+        "batch_size": 8,
+        "epochs": 60,
+        "n_candidates": 64,
+        "n_steps": 60,
+        "search_learning_rate": 0.02,
+    },
     "autoencoder": {"epochs": 12, "batch_size": 8, "widths": "16,32,64", "latent_dim": 32},
+    "fanogan": {
+        "image_size": 32,
+        "base_width": 4,
+        "latent_dim": 8,
+        "batch_size": 16,
+        "n_critic": 1,
+        "epochs": 150,
+        "encoder_epochs": 80,
+        "learning_rate": 0.004,
+        "encoder_learning_rate": 0.004,
+    },
     "vae": {"image_size": 48, "epochs": 30, "latent_dim": 4, "width": 8, "n_samples": 2},
 }
 

@@ -97,5 +97,5 @@ def _deepen(values: NDArray[Any], n_done: int) -> NDArray[Any]:
     from makellos.training.pictures import empty_values
 
     deeper = empty_values(values.shape, deep=True)
-    deeper[:n_done] = values[:n_done] / np.float32(255)
+    np.divide(values[:n_done], 255, out=deeper[:n_done], dtype=np.float32)
     return deeper

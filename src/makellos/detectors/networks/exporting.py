@@ -24,7 +24,8 @@ def export_graph(
 
     `shape` is that of one input without the batch: C, H, W of a picture or (d,) of a latent. The
     module returns a tensor, or a tuple of as many as there are `output_names`; the first axis of
-    each is the batch. The module itself stays as it is.
+    each is the batch, which the module asks for by ``batch.shape[0]``: ``len(batch)`` would be that
+    of the example for ever. The module itself stays as it is.
     """
     frozen = copy.deepcopy(module).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     frozen = frozen.eval()

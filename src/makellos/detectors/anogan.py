@@ -1,0 +1,302 @@
+"""AnoGAN: how near a generator of good parts comes to a part when its input is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress
+from makellos.detectors.contract import (
+    Detector,
+    Graph,
+    Parameter,
+    TorchScoring,
+    Value,
+    register,
+)
+from makellos.errors import ConfigurationError
+from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import Engine, EngineChoice
+from makellos.training.settings import Training
+
+if TYPE_CHECKING:
+    from makellos.detectors.networks.gan import Discriminator, Generator
+    from makellos.detectors.networks.latent_search import LatentSearch
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+_N_STEPS = 2000
+_BATCH = 32  # parts that are searched at once
+_CONTRAST = "contrast"
+_OF_THE_SEARCH = {
+    *("feature_weight", "n_steps", "search_learning_rate", "n_restarts", "n_candidates"),
+    *("stop_tolerance", "equalise", "epochs"),
+}
+
+
+@register("anogan")
+class AnoGAN(Detector):
+    """Train a DCGAN on good parts, and score by the nearest picture that it can make.
+
+    Schlegl et al. 2017 (arXiv 1703.05921), on the networks of Radford et al. 2015 (arXiv
+    1511.06434): for each part the latent z is searched that minimises
+    A(x) = (1 - lambda) L_R + lambda L_D by gradient descent; A(x) is the score and the residual
+    |x - G(z)| the map. Deviations: losses are means in place of sums; a search begins at the best
+    of many random latents and takes small steps, for a latent that strays far from those that the
+    generator was trained with makes parts that are not good; and `equalise` counts A(x) of a part
+    with less contrast than good ones relative to it, without which faint parts always look good
+    (``false`` leaves A(x) as it is). It is inspected with torch.
+    """
+
+    summary = "a GAN of good parts, searched for the nearest one; slow, the classic"
+    trains = True
+    runtime = "torch"
+    parameters = {
+        "image_size": Parameter(
+            default=0,
+            low=0,
+            high=512,
+            meaning="Side of the square input, from 16; 0: small pictures as they are, else 64.",
+        ),
+        "channels": Parameter(
+            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
+        ),
+        "latent_dim": Parameter(
+            default=100, low=1, high=4096, meaning="Length of the generator's input."
+        ),
+        "base_width": Parameter(
+            default=32, low=1, high=512, meaning="Channels of the finest layer; others have more."
+        ),
+        "epochs": Parameter(
+            default=0, low=0, high=100000, meaning="Passes over the parts; 0: about 2000 steps."
+        ),
+        "batch_size": Parameter(default=64, low=2, high=4096, meaning="Pictures in a step."),
+        "learning_rate": Parameter(
+            default=2e-4, low=1e-7, high=1.0, meaning="Step size of Adam in training."
+        ),
+        "feature_weight": Parameter(
+            default=0.1, low=0.0, high=1.0, meaning="Lambda, the weight of the feature loss."
+        ),
+        "n_steps": Parameter(default=500, low=1, high=100000, meaning="Steps of a search."),
+        "search_learning_rate": Parameter(
+            default=0.003, low=1e-6, high=10.0, meaning="Step size of Adam in the search."
+        ),
+        "n_restarts": Parameter(
+            default=1, low=1, high=64, meaning="Searches per part, of which the best counts."
+        ),
+        "n_candidates": Parameter(
+            default=1024, low=1, high=65536, meaning="Random latents that searches may begin at."
+        ),
+        "stop_tolerance": Parameter(
+            default=5e-3,
+            low=0.0,
+            high=1.0,
+            meaning="A search ends when 25 steps lower its loss by a smaller share; 0: never.",
+        ),
+        "equalise": Parameter(
+            default=True, meaning="Count the score of a faint part relative to its contrast."
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"n_steps": 200, "search_learning_rate": 0.0075},
+        "accurate": {"base_width": 64, "n_restarts": 2},
+    }
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 0,
+        channels: int = 0,
+        latent_dim: int = 100,
+        base_width: int = 32,
+        epochs: int = 0,
+        batch_size: int = 64,
+        learning_rate: float = 2e-4,
+        feature_weight: float = 0.1,
+        n_steps: int = 500,
+        search_learning_rate: float = 0.003,
+        n_restarts: int = 1,
+        n_candidates: int = 1024,
+        stop_tolerance: float = 5e-3,
+        equalise: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.image_size = image_size
+        self.channels = channels
+        self.latent_dim = latent_dim
+        self.base_width = base_width
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.feature_weight = feature_weight
+        self.n_steps = n_steps
+        self.search_learning_rate = search_learning_rate
+        self.n_restarts = n_restarts
+        self.n_candidates = n_candidates
+        self.stop_tolerance = stop_tolerance
+        self.equalise = equalise
+        self.seed = seed
+
+    @classmethod
+    def open_engine(
+        cls,
+        parameters: Mapping[str, Value],
+        weights: Weights,
+        shape: tuple[int, int, int],
+        choice: EngineChoice,
+    ) -> Engine:
+        """Return what searches batches N×C×H×W; raises `ConfigurationError` for foreign weights."""
+        return _SearchEngine(cls(**parameters), weights, shape, choice)  # type: ignore[arg-type]
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        self._check_shape()
+        from makellos.detectors.loading import choose_preprocessing, load_pictures
+        from makellos.detectors.networks.gan import typical_contrast
+        from makellos.detectors.networks.gan_training import DCGANTask
+        from makellos.training.loop import epochs_for, seeded, train
+
+        preprocessing = choose_preprocessing(
+            parts, image_size=self.image_size, channels=self.channels, default_size=64
+        )
+        pictures = load_pictures(parts, preprocessing, progress)
+        kept = {k: v for k, v in self.get_parameters().items() if k not in _OF_THE_SEARCH}
+        with seeded(self.seed):
+            task = DCGANTask(*self._networks(pictures.shape), learning_rate=self.learning_rate)
+            outcome = train(
+                task,
+                pictures,
+                identity={"detector": self.name, **kept},
+                n_epochs=self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size),
+                batch_size=self.batch_size,
+                training=training,
+                progress=progress,
+            )
+        self.preprocessing_ = preprocessing
+        self.generator_ = task.averaged
+        self.discriminator_ = task.discriminator
+        self.contrast_ = typical_contrast(pictures)
+        self.notes_ = outcome.notes
+
+    def _check_shape(self) -> None:
+        if 0 < self.image_size < 16:
+            raise ConfigurationError(
+                f"{self.name}: image_size is {self.image_size}; accepted is 0, or a whole number "
+                "from 16 to 512."
+            )
+        if self.channels == 2:
+            raise ConfigurationError(
+                f"{self.name}: channels is 2; accepted is 0 (follow the pictures), 1 (gray) or 3."
+            )
+
+    def _networks(self, shape: tuple[int, int, int]) -> tuple[Generator, Discriminator]:
+        from makellos.detectors.networks.gan import Discriminator, Generator, initialise
+
+        generator = Generator(self.latent_dim, *shape, self.base_width)
+        discriminator = Discriminator(*shape, self.base_width, "batch")
+        for network in (generator, discriminator):
+            initialise(network)
+        return generator, discriminator
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.exporting import export_graph
+
+        weights = {
+            f"{prefix}.{name}": values.numpy().astype(np.float32)
+            for prefix, network in (
+                ("generator", self.generator_),
+                ("discriminator", self.discriminator_),
+            )
+            for name, values in network.state_dict().items()
+            if values.is_floating_point()  # counters of batches are of no use after training
+        }
+        weights[_CONTRAST] = np.array([self.contrast_], np.float32)
+        generator = export_graph(
+            self.generator_, (self.latent_dim,), input_name="latent", output_names=("picture",)
+        )
+        scoring = TorchScoring(self.name, self.get_parameters(), weights)
+        return Graph(b"", self.preprocessing_, Aggregation(), generator=generator, torch=scoring)
+
+
+class _SearchEngine:
+    """Score batches by a search; a batch of any size, `batch_size` parts at once."""
+
+    batch_size = _BATCH
+
+    def __init__(
+        self,
+        detector: AnoGAN,
+        weights: Weights,
+        shape: tuple[int, int, int],
+        choice: EngineChoice,
+    ) -> None:
+        self.choice = choice
+        self._contrast = float(weights[_CONTRAST][0]) if detector.equalise else 0.0
+        self._search = _load_search(detector, weights, shape, choice.precision)
+
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return anomaly_map N×H×W, score N and reconstruction N×C×H×W of parts N×C×H×W."""
+        pieces = [batch[i : i + self.batch_size] for i in range(0, len(batch), self.batch_size)]
+        found = [self._run(piece) for piece in pieces]
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+
+    def _run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        import torch
+
+        from makellos.detectors.networks.gan import faintness
+        from makellos.detectors.networks.latent_search import smoothed
+
+        parts = torch.from_numpy(np.ascontiguousarray(batch))
+        found = self._search(parts)
+        score = found.score
+        if self._contrast:
+            score = score / faintness(parts, self._contrast)
+        return {
+            "anomaly_map": smoothed(found.residual).numpy(),
+            "score": score.numpy(),
+            "reconstruction": found.reconstruction.numpy(),
+        }
+
+
+def _load_search(
+    detector: AnoGAN, weights: Weights, shape: tuple[int, int, int], precision: str
+) -> LatentSearch:
+    import torch
+
+    from makellos.detectors.networks.latent_search import LatentSearch, SearchSettings
+
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and replaced
+        generator, discriminator = detector._networks(shape)
+    for prefix, network in (("generator.", generator), ("discriminator.", discriminator)):
+        given = {
+            name.removeprefix(prefix): torch.from_numpy(np.array(values))
+            for name, values in weights.items()
+            if name.startswith(prefix)
+        }
+        own = {k: v.shape for k, v in network.state_dict().items() if v.is_floating_point()}
+        if own != {name: values.shape for name, values in given.items()}:
+            raise ConfigurationError(
+                f"anogan: the weights of the {prefix[:-1]} do not fit pictures of {shape} with "
+                f"base_width {detector.base_width}. Fit the model again."
+            )
+        network.load_state_dict(given, strict=False)
+    settings = SearchSettings(
+        feature_weight=detector.feature_weight,
+        n_steps=detector.n_steps,
+        learning_rate=detector.search_learning_rate,
+        n_restarts=detector.n_restarts,
+        n_candidates=detector.n_candidates,
+        tolerance=detector.stop_tolerance,
+        seed=detector.seed,
+    )
+    return LatentSearch(
+        generator,
+        discriminator,
+        latent_dim=detector.latent_dim,
+        settings=settings,
+        precision=precision,
+    )

@@ -1,0 +1,282 @@
+"""f-AnoGAN: how badly a generator of good parts makes a part again from what an encoder sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress
+from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.errors import ConfigurationError
+from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
+
+if TYPE_CHECKING:
+    from makellos.detectors.networks.gan import Encoder
+    from makellos.detectors.networks.gan_training import DCGANTask, WGANGPTask
+    from makellos.training.pictures import Pictures
+
+_DEFAULT_SIZE = 64
+_N_GAN_STEPS = 4000
+_N_ENCODER_STEPS = 800
+_LEARNING_RATES = {"wgan-gp": 1e-3, "dcgan": 2e-4}
+_OF_THE_ENCODER = {"encoder_epochs", "encoder_training", "kappa", "equalise"}
+
+
+@register("fanogan")
+class FAnoGAN(Detector):
+    """Train a GAN on good parts and an encoder for it, and score what the two make of a part.
+
+    Schlegl et al., f-AnoGAN: Fast unsupervised anomaly detection with generative adversarial
+    networks, Medical Image Analysis 54, 2019: a WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028)
+    or DCGAN generator G, then an encoder E, trained ``izi``, ``ziz`` or ``izi_f``. The score is
+    A(x) = |x - G(E(x))|² + kappa |f(x) - f(G(E(x)))|², f the critic's last but one layer, means
+    over pixels and over features. The map is the residual |x - G(E(x))|, averaged over 3×3 pixels.
+
+    Deviations. Convolutions are those of Radford et al. 2015, in place of residual blocks. Latents
+    have the length sqrt(d) that draws from N(0, 1) nearly have, and are 32 numbers, not 128: with
+    more room, parts that are not good are reproduced as well. Few pictures go further: the critic
+    sees them moved by up to `augmentation`, the generator is the moving average of its steps, and
+    half of the encoder's pictures are made ones. `equalise` counts A(x) of a part with less
+    contrast than good ones relative to it, without which faint parts always look good.
+    """
+
+    summary = "a GAN of good parts and an encoder; fast to inspect, makes pictures"
+    trains = True
+    parameters = {
+        "image_size": Parameter(
+            default=0,
+            low=0,
+            high=512,
+            meaning="Side of the square input, from 16; 0: small pictures as they are, else 64.",
+        ),
+        "channels": Parameter(
+            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
+        ),
+        "latent_dim": Parameter(
+            default=32, low=2, high=4096, meaning="Length of the generator's input."
+        ),
+        "base_width": Parameter(
+            default=16, low=1, high=512, meaning="Channels of the finest layer; others have more."
+        ),
+        "gan": Parameter(
+            default="wgan-gp", choices=("wgan-gp", "dcgan"), meaning="How the generator is trained."
+        ),
+        "epochs": Parameter(
+            default=0,
+            low=0,
+            high=1_000_000,
+            meaning="Passes of the GAN over the parts; 0: about 4000 steps.",
+        ),
+        "encoder_epochs": Parameter(
+            default=0,
+            low=0,
+            high=1_000_000,
+            meaning="Passes of the encoder over the parts; 0: about 800 steps.",
+        ),
+        "batch_size": Parameter(default=32, low=2, high=4096, meaning="Pictures in a step."),
+        "learning_rate": Parameter(
+            default=0.0,
+            low=0.0,
+            high=1.0,
+            meaning="Step size of the GAN's Adam; 0: 0.001 for wgan-gp, 0.0002 for dcgan.",
+        ),
+        "encoder_learning_rate": Parameter(
+            default=0.001,
+            low=1e-7,
+            high=1.0,
+            meaning="Step size of the encoder's Adam at the start; it falls to zero.",
+        ),
+        "n_critic": Parameter(
+            default=5, low=1, high=100, meaning="Steps of the critic for each of the generator."
+        ),
+        "gradient_penalty": Parameter(
+            default=10.0, low=0.0, high=1e4, meaning="Weight of the critic's gradient penalty."
+        ),
+        "augmentation": Parameter(
+            default=0.1,
+            low=0.0,
+            high=0.5,
+            meaning="Share of the sides by which pictures are moved before they are judged.",
+        ),
+        "encoder_training": Parameter(
+            default="izi_f",
+            choices=("izi", "ziz", "izi_f"),
+            meaning="What the encoder learns to keep: pictures, latents, pictures and features.",
+        ),
+        "kappa": Parameter(
+            default=1.0, low=0.0, high=1e6, meaning="Weight of features in the score."
+        ),
+        "equalise": Parameter(
+            default=True, meaning="Count the score of a faint part relative to its contrast."
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"base_width": 8},
+        "accurate": {"base_width": 32},
+    }
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 0,
+        channels: int = 0,
+        latent_dim: int = 32,
+        base_width: int = 16,
+        gan: str = "wgan-gp",
+        epochs: int = 0,
+        encoder_epochs: int = 0,
+        batch_size: int = 32,
+        learning_rate: float = 0.0,
+        encoder_learning_rate: float = 0.001,
+        n_critic: int = 5,
+        gradient_penalty: float = 10.0,
+        augmentation: float = 0.1,
+        encoder_training: str = "izi_f",
+        kappa: float = 1.0,
+        equalise: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.image_size = image_size
+        self.channels = channels
+        self.latent_dim = latent_dim
+        self.base_width = base_width
+        self.gan = gan
+        self.epochs = epochs
+        self.encoder_epochs = encoder_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.encoder_learning_rate = encoder_learning_rate
+        self.n_critic = n_critic
+        self.gradient_penalty = gradient_penalty
+        self.augmentation = augmentation
+        self.encoder_training = encoder_training
+        self.kappa = kappa
+        self.equalise = equalise
+        self.seed = seed
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        self._check_shape()
+        from makellos.detectors.loading import choose_preprocessing, load_pictures
+        from makellos.detectors.networks.gan import typical_contrast
+        from makellos.training.loop import seeded
+
+        preprocessing = choose_preprocessing(
+            parts,
+            image_size=self.image_size,
+            channels=self.channels,
+            default_size=_DEFAULT_SIZE,
+        )
+        pictures = load_pictures(parts, preprocessing, progress)
+        with seeded(self.seed):
+            self.gan_ = self._train_gan(pictures, progress, training.inside("gan"))
+        with seeded(self.seed):
+            self.encoder_ = self._train_encoder(pictures, progress, training.inside("encoder"))
+        self.preprocessing_ = preprocessing
+        self.contrast_ = typical_contrast(pictures)
+
+    def _check_shape(self) -> None:
+        if 0 < self.image_size < 16:
+            raise ConfigurationError(
+                f"{self.name}: image_size is {self.image_size}; accepted is 0, or a whole number "
+                "from 16 to 512."
+            )
+        if self.channels == 2:
+            raise ConfigurationError(
+                f"{self.name}: channels is 2; accepted is 0 (follow the pictures), 1 (gray) or 3."
+            )
+
+    def _train_gan(
+        self, pictures: Pictures, progress: Progress, training: Training
+    ) -> DCGANTask | WGANGPTask:
+        from makellos.training.loop import epochs_for, train
+
+        task = self._gan_task(pictures.shape)
+        kept = {k: v for k, v in self.get_parameters().items() if k not in _OF_THE_ENCODER}
+        outcome = train(
+            task,
+            pictures,
+            identity={"detector": self.name, "network": "gan", **kept},
+            n_epochs=self.epochs or epochs_for(_N_GAN_STEPS, pictures.n, self.batch_size),
+            batch_size=self.batch_size,
+            training=training,
+            progress=progress,
+            label="training the GAN",
+        )
+        self.notes_ = outcome.notes
+        return task
+
+    def _gan_task(self, shape: tuple[int, int, int]) -> DCGANTask | WGANGPTask:
+        from makellos.detectors.networks.gan import Discriminator, Generator, initialise
+        from makellos.detectors.networks.gan_training import DCGANTask, WGANGPTask
+
+        generator = Generator(self.latent_dim, *shape, self.base_width, spherical=True)
+        rate = self.learning_rate or _LEARNING_RATES[self.gan]
+        if self.gan == "dcgan":
+            discriminator = Discriminator(*shape, self.base_width, "batch")
+            for network in (generator, discriminator):
+                initialise(network)
+            return DCGANTask(
+                generator, discriminator, learning_rate=rate, augmentation=self.augmentation
+            )
+        # Weights of N(0, 0.02) are made for batch norm; a critic without learns nothing for long.
+        return WGANGPTask(
+            generator,
+            Discriminator(*shape, self.base_width, "layer"),
+            learning_rate=rate,
+            n_critic=self.n_critic,
+            penalty=self.gradient_penalty,
+            augmentation=self.augmentation,
+        )
+
+    def _train_encoder(self, pictures: Pictures, progress: Progress, training: Training) -> Encoder:
+        from makellos.detectors.networks.gan import Encoder
+        from makellos.detectors.networks.gan_training import EncoderTask
+        from makellos.training.loop import epochs_for, train
+
+        n_epochs = self.encoder_epochs or epochs_for(_N_ENCODER_STEPS, pictures.n, self.batch_size)
+        encoder = Encoder(self.latent_dim, *pictures.shape, self.base_width, "layer")
+        task = EncoderTask(
+            encoder,
+            self.gan_.averaged,
+            self.gan_.discriminator,
+            n_steps=n_epochs * max(1, pictures.n // self.batch_size),
+            mode=self.encoder_training,
+            kappa=self.kappa,
+            learning_rate=self.encoder_learning_rate,
+        )
+        train(
+            task,
+            pictures,
+            identity={"detector": self.name, "network": "encoder", **self.get_parameters()},
+            n_epochs=n_epochs,
+            batch_size=self.batch_size,
+            training=training,
+            progress=progress,
+            label="training the encoder",
+        )
+        return encoder
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.gan import EncoderScoring
+
+        scoring = EncoderScoring(
+            self.encoder_,
+            self.gan_.averaged,
+            self.gan_.discriminator,
+            kappa=self.kappa,
+            typical_contrast=self.contrast_ if self.equalise else 0.0,
+        )
+        onnx = export_graph(
+            scoring,
+            self.preprocessing_.shape,
+            input_name="picture",
+            output_names=("anomaly_map", "score", "reconstruction"),
+        )
+        generator = export_graph(
+            self.gan_.averaged, (self.latent_dim,), input_name="latent", output_names=("picture",)
+        )
+        return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
