@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from makellos.errors import ConfigurationError, StorageError
+from makellos.training import is_first_process
 
 __all__ = ["Bars", "Json", "bars", "parse_settings", "say", "table", "write_json"]
 
@@ -29,7 +30,7 @@ class Bars:
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Show that `done` of `total` of a step is done; what follows `` · `` are its figures."""
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or not is_first_process():
             return
         if self._progress is None:
             if time.monotonic() - self._started < _PATIENCE:

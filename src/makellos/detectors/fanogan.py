@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from makellos.data.parts import Part
@@ -13,7 +15,7 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
 if TYPE_CHECKING:
-    from makellos.detectors.networks.gan import Encoder
+    from makellos.detectors.networks.gan import Encoder, Generator
     from makellos.detectors.networks.gan_training import DCGANTask, WGANGPTask
     from makellos.training.pictures import Pictures
 
@@ -171,9 +173,12 @@ class FAnoGAN(Detector):
         )
         pictures = load_pictures(parts, preprocessing, progress)
         with seeded(self.seed):
-            self.gan_ = self._train_gan(pictures, progress, training.inside("gan"))
+            self.gan_, went_on = self._train_gan(pictures, progress, training.inside("gan"))
+        where = training.inside("encoder")
+        if went_on:  # an encoder that was trained for an earlier generator is of no use
+            where = replace(where, resume=False)
         with seeded(self.seed):
-            self.encoder_ = self._train_encoder(pictures, progress, training.inside("encoder"))
+            self.encoder_ = self._train_encoder(pictures, progress, where)
         self.preprocessing_ = preprocessing
         self.contrast_ = typical_contrast(pictures)
 
@@ -190,7 +195,8 @@ class FAnoGAN(Detector):
 
     def _train_gan(
         self, pictures: Pictures, progress: Progress, training: Training
-    ) -> DCGANTask | WGANGPTask:
+    ) -> tuple[DCGANTask | WGANGPTask, bool]:
+        """Return the trained networks, and whether any step of them was taken now."""
         from makellos.training.loop import epochs_for, train
 
         task = self._gan_task(pictures.shape)
@@ -206,7 +212,7 @@ class FAnoGAN(Detector):
             label="training the GAN",
         )
         self.notes_ = outcome.notes
-        return task
+        return task, outcome.went_on
 
     def _gan_task(self, shape: tuple[int, int, int]) -> DCGANTask | WGANGPTask:
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
@@ -250,7 +256,12 @@ class FAnoGAN(Detector):
         train(
             task,
             pictures,
-            identity={"detector": self.name, "network": "encoder", **self.get_parameters()},
+            identity={
+                "detector": self.name,
+                "network": "encoder",
+                **self.get_parameters(),
+                "gan": _digest(self.gan_.averaged),
+            },
             n_epochs=n_epochs,
             batch_size=self.batch_size,
             training=training,
@@ -280,3 +291,10 @@ class FAnoGAN(Detector):
             self.gan_.averaged, (self.latent_dim,), input_name="latent", output_names=("picture",)
         )
         return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
+
+
+def _digest(network: Generator) -> str:
+    digest = hashlib.sha256()
+    for values in network.state_dict().values():
+        digest.update(values.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,15 @@ from torch.optim import Optimizer
 
 from makellos.errors import ConfigurationError, StorageError
 
-__all__ = ["claim_folder", "pack", "read_checkpoint", "unpack", "write_checkpoint", "write_text"]
+__all__ = [
+    "check_identity",
+    "claim_folder",
+    "pack",
+    "read_checkpoint",
+    "unpack",
+    "write_checkpoint",
+    "write_text",
+]
 
 RUN, LAST, BEST, LOSSES, BOARD = (
     *("run.json", "last.safetensors", "best.safetensors", "losses.csv"),
@@ -25,31 +34,34 @@ RUN, LAST, BEST, LOSSES, BOARD = (
 )
 _HEADER = "makellos"
 _FREE = {"epochs", "encoder_epochs", "patience"}  # a resumed run may differ in these
+_PICTURES = {"pictures": "the pictures to learn from", "validation": "the pictures set aside"}
+_TRIES = 40  # to replace a file that another program has open for a moment, as Windows forbids
+_TRY_SECONDS = 0.05
 
 
 def claim_folder(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> bool:
     """Make a run directory this run's own, and tell whether there is a checkpoint to go on from.
 
     Without `resume` an earlier run in it is removed. Raises `StorageError` for a folder that holds
-    something else and where nothing can be written, `ConfigurationError` for the run of another
-    detector, of other parameters or on other parts.
+    something else and where nothing can be written.
     """
     try:
-        held = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+        found = folder.iterdir() if folder.is_dir() else ()
+        # Hidden files are the halves that a killed run left, or the file manager's.
+        held = [path.name for path in found if path.is_file() and not path.name.startswith(".")]
         if held and RUN not in held:
             raise StorageError(
                 f"{folder} holds something else than a training run; it is left alone. Choose "
                 "another name for the model, or move the folder away."
             )
         folder.mkdir(parents=True, exist_ok=True)
-        there = resume and (folder / LAST).is_file()
-        if there:
-            _check_identity(folder, identity)
+        if resume and (folder / LAST).is_file():
             return True
         _remove_run(folder)
     except OSError as error:
         raise StorageError(
-            f"{folder} cannot be used for a training run: {error.strerror}. Choose another folder."
+            f"{folder} cannot be used for a training run: {error.strerror}. Close what has "
+            "files of it open, or choose another name for the model."
         ) from error
     write_text(folder / RUN, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")
     return False
@@ -58,10 +70,10 @@ def claim_folder(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> 
 def pack(networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> dict[str, Any]:
     """Return the weights and optimizers' states: ``tensors`` by name, ``optimizers`` as plain data.
 
-    Nothing is copied that lies on the processor; write it before the next step.
+    The tensors are copies: training may go on.
     """
     tensors = {
-        f"network/{name}/{key}": values.detach().cpu().contiguous()
+        f"network/{name}/{key}": _copy(values)
         for name, network in networks.items()
         for key, values in network.state_dict().items()
     }
@@ -72,10 +84,14 @@ def pack(networks: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer])
         for number, entries in state["state"].items():
             for key, value in entries.items():
                 if isinstance(value, Tensor):
-                    tensors[f"optimizer/{name}/{number}/{key}"] = value.detach().cpu().contiguous()
+                    tensors[f"optimizer/{name}/{number}/{key}"] = _copy(value)
                 else:
                     plain[name]["state"].setdefault(str(number), {})[key] = value
     return {"tensors": tensors, "optimizers": plain}
+
+
+def _copy(values: Tensor) -> Tensor:
+    return values.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def unpack(
@@ -96,6 +112,11 @@ def unpack(
                 "size or width. Fit without --resume, or with the parameters of that run."
             )
         network.load_state_dict(weights)
+    if optimizer_data.keys() != optimizers.keys():
+        raise ConfigurationError(
+            f"{path} holds optimizers of {_listed(optimizer_data)}, and this detector has those of "
+            f"{_listed(optimizers)}: it is the checkpoint of another one. Fit without --resume."
+        )
     for name, optimizer in optimizers.items():
         data = optimizer_data[name]
         state: dict[int, dict[str, Any]] = {int(k): dict(v) for k, v in data["state"].items()}
@@ -105,6 +126,19 @@ def unpack(
                 number, _, entry = key.removeprefix(prefix).partition("/")
                 state.setdefault(int(number), {})[entry] = stored
         optimizer.load_state_dict({"state": state, "param_groups": data["groups"]})
+        _lay_out_as_weights(optimizer)
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return " and ".join(sorted(names)) or "nothing"
+
+
+def _lay_out_as_weights(optimizer: Optimizer) -> None:
+    """Give states the memory format of their weights, in which steps are fast and bits the same."""
+    for weights, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weights.shape:
+                state[key] = torch.empty_like(weights, dtype=value.dtype).copy_(value)
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -128,7 +162,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as stored:
             state = json.loads((stored.metadata() or {})[_HEADER])
-            return {name: stored.get_tensor(name) for name in stored.keys()}, state  # noqa: SIM118
+            # Copies: a file that is mapped into memory cannot be replaced on Windows.
+            return {name: stored.get_tensor(name).clone() for name in stored.keys()}, state  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise StorageError(
             f"{path} is no checkpoint, or a damaged one ({error}). Fit without --resume to begin "
@@ -136,50 +171,35 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
 
 
-def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of torch's generators, as tensors of bytes."""
-    states = {"random/cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["random/cuda"] = torch.cuda.get_rng_state(device)
-    return states
+def check_identity(before: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> None:
+    """Raise `ConfigurationError` that names what differs, unless a checkpoint is of this run.
 
-
-def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Go on with the draws where `random_states` was called."""
-    torch.set_rng_state(states["random/cpu"])
-    if device.type == "cuda" and "random/cuda" in states:
-        torch.cuda.set_rng_state(states["random/cuda"], device)
-
-
-def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
-    try:
-        before = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{folder / RUN} cannot be read ({error}). Fit without --resume to begin anew."
-        ) from error
+    More epochs and another patience may be asked of the same run.
+    """
     now = json.loads(json.dumps(identity, default=str))
     differing = [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+        f"{_PICTURES[key]} are others"
+        if key in _PICTURES
+        else f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted({*before, *now} - _FREE)
         if before.get(key) != now.get(key)
     ]
     if differing:
         raise ConfigurationError(
-            f"The run in {folder} cannot go on, for it is another one: {'; '.join(differing)}. "
-            "Fit as before, or without --resume to begin anew."
+            f"{path} is the checkpoint of another run: {'; '.join(differing)}. Fit as before, or "
+            "without --resume to begin anew."
         )
 
 
 def _remove_run(folder: Path) -> None:
-    for name in (LAST, BEST, LOSSES, RUN):
+    # What makes the folder a run's goes last, so that a removal that was broken off can go on.
+    for name in (LAST, BEST, LOSSES):
         (folder / name).unlink(missing_ok=True)
     for partial in folder.glob(".*.partial"):
         partial.unlink()
-    board = folder / BOARD
-    if board.is_dir():
-        for events in board.glob("events.out.tfevents.*"):
-            events.unlink()
+    for events in (folder / BOARD).glob("events.out.tfevents.*"):
+        events.unlink()
+    (folder / RUN).unlink(missing_ok=True)
 
 
 def _replace(path: Path, raw: bytes) -> None:
@@ -189,11 +209,23 @@ def _replace(path: Path, raw: bytes) -> None:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(path)
+        _settle(partial, path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
         raise StorageError(
-            f"{path} could not be written: {error.strerror}. The checkpoint before it is whole; "
-            "make room and go on with --resume."
+            f"{path} could not be written: {error.strerror}. The last checkpoint, if there was "
+            "one, is whole; make room and go on with --resume."
         ) from error
+
+
+def _settle(partial: Path, path: Path) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            partial.replace(path)
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(_TRY_SECONDS)
+        else:
+            return

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.accelerators.accelerator import Accelerator
+from lightning_fabric.plugins.precision import MixedPrecision
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+from lightning_fabric.strategies.strategy import Strategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from makellos.errors import ConfigurationError
 from makellos.training.settings import Training
 
-__all__ = ["XPUAccelerator", "open_fabric", "usable_devices"]
+__all__ = ["XPUAccelerator", "open_fabric", "precision_of", "usable_devices"]
 
 
 class XPUAccelerator(Accelerator):
@@ -71,15 +77,13 @@ def open_fabric(training: Training, *, mixed: bool) -> Fabric:
     `mixed` says whether bf16 helps the networks at hand; it decides where the precision is
     ``auto``. Raises `ConfigurationError` for a device that torch cannot use here.
     """
-    usable = usable_devices()
-    device = usable[0] if training.device == "auto" else training.device
-    if device not in usable:
-        raise ConfigurationError(
-            f"torch cannot use {device!r} on this machine; it can use {' and '.join(usable)}. "
-            "Choose one of these, or 'auto'."
-        )
+    device = _choose(training)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     many = training.n_devices > 1 or training.n_nodes > 1
+    strategy: Strategy | str = "ddp" if many else "auto"
+    if device == "xpu" and not many:
+        # What Fabric does not know by name it would put on the processor.
+        strategy = SingleDeviceStrategy(torch.device("xpu", 0))
     bf16 = training.precision == "bf16" or (
         training.precision == "auto" and mixed and _has_fast_bf16(device)
     )
@@ -90,17 +94,49 @@ def open_fabric(training: Training, *, mixed: bool) -> Fabric:
                 accelerator=XPUAccelerator() if device == "xpu" else device,
                 devices=training.n_devices,
                 num_nodes=training.n_nodes,
-                strategy="ddp" if many else "auto",
-                precision="bf16-mixed" if bf16 else "32-true",
+                strategy=strategy,
+                plugins=[MixedPrecision("bf16-mixed", device)] if bf16 else None,
             )
             if many:
                 fabric.launch()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise ConfigurationError(
-            f"{training.n_devices} devices of kind {device!r} cannot be used: {error}. Give "
-            "fewer with --devices."
+            f"{training.n_devices} {device} devices on each of {training.n_nodes} machines do not "
+            f"start together: {error}. Give fewer with --devices or --nodes."
         ) from error
     return fabric
+
+
+@contextmanager
+def precision_of(fabric: Fabric) -> Iterator[None]:
+    """Compute in the precision of a run, with weights as they are now.
+
+    Weights change within a step, and autocast would go on with the bf16 copies that it keeps.
+    """
+    kept = torch.is_autocast_cache_enabled()
+    with fabric.autocast():
+        torch.set_autocast_cache_enabled(False)
+        try:
+            yield
+        finally:
+            torch.set_autocast_cache_enabled(kept)
+
+
+def _choose(training: Training) -> str:
+    usable = usable_devices()
+    device = usable[0] if training.device == "auto" else training.device
+    if device not in usable:
+        raise ConfigurationError(
+            f"torch cannot use {device!r} on this machine; it can use {' and '.join(usable)}. "
+            "Choose one of these, or 'auto'."
+        )
+    n_there = 1 if device == "mps" else torch.get_device_module(device).device_count()
+    if device != "cpu" and training.n_devices > n_there:
+        raise ConfigurationError(
+            f"{training.n_devices} devices of kind {device!r} were asked for; this machine has "
+            f"{n_there}. Give at most {n_there} with --devices."
+        )
+    return device
 
 
 def _has_fast_bf16(device: str) -> bool:

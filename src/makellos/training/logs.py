@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import torch
 from torch import Tensor
 
 from makellos.errors import StorageError
-from makellos.training.checkpoints import BOARD, LOSSES
+from makellos.training.checkpoints import BOARD, LOSSES, write_text
+
+if TYPE_CHECKING:
+    from makellos.training.board import Board
 
 __all__ = ["Logs", "picture_grid"]
 
@@ -26,66 +31,82 @@ class Logs:
         """Go on after epoch `after`; rows of later ones, which a killed run left, are removed."""
         self.folder = folder
         self._file: TextIO | None = None
-        self._writer: Any = None
+        self._board: Board | None = None
         self._columns: list[str] = []
-        self._board: Any = None
         if folder is None:
             return
         try:
-            kept = _rows_until(folder / LOSSES, after)
-            self._file = (folder / LOSSES).open("w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise StorageError(
-                f"{folder / LOSSES} cannot be written: {error.strerror}. Choose another folder."
-            ) from error
-        for row in kept:
-            self._write(row)
-        self._board = _open_board(folder / BOARD, after)
+            with self._told(folder / LOSSES):
+                self._begin_table(folder / LOSSES, _rows_until(folder / LOSSES, after))
+            with self._told(folder / BOARD):
+                self._board = _open_board(folder / BOARD, after)
+        except StorageError:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-        if self._board is not None:
-            self._board.close()
+        for opened in (self._file, self._board):
+            # A disk that is full has been told already, and would be told again.
+            with suppress(OSError):
+                if opened is not None:
+                    opened.__exit__(None, None, None)
 
     def row(self, figures: Mapping[str, float], losses: Mapping[str, float]) -> None:
         """Write an epoch: `figures` has the fixed columns, `losses` the method's own."""
-        self._write({**figures, **losses})
-        if self._board is not None:
-            for name, value in losses.items():
-                self._board.add_scalar(f"losses/{name}", value, int(figures["epoch"]))
-            speed = figures["pictures_per_second"]
-            self._board.add_scalar("pictures_per_second", speed, int(figures["epoch"]))
+        if self.folder is None:
+            return
+        path = self.folder / LOSSES
+        row = {**figures, **losses}
+        with self._told(path):
+            if not set(row) <= set(self._columns):
+                self._begin_table(path, [*_rows_until(path, int(figures["epoch"]) - 1), row])
+            elif self._file is not None:
+                csv.DictWriter(self._file, self._columns).writerow(row)
+                self._file.flush()
+            if self._board is not None:
+                shown = {f"losses/{name}": value for name, value in losses.items()}
+                shown["pictures_per_second"] = figures["pictures_per_second"]
+                self._board.scalars(shown, int(figures["epoch"]))
 
     def pictures(self, grids: Mapping[str, Tensor], epoch: int) -> None:
         """Show grids of pictures N×C×H×W in TensorBoard."""
-        if self._board is not None:
+        if self._board is None or self.folder is None:
+            return
+        with self._told(self.folder / BOARD):
             for name, batch in grids.items():
-                self._board.add_image(name, picture_grid(batch[:_GRID]), epoch)
-            self._board.flush()
+                self._board.picture(name, picture_grid(batch[:_GRID]), epoch)
 
     @property
     def shows_pictures(self) -> bool:
         """Tell whether anybody will see pictures."""
         return self._board is not None
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        if self._file is None:
-            return
-        if self._writer is None:
-            self._columns = [*_FIXED, *(name for name in row if name not in _FIXED)]
-            self._writer = csv.DictWriter(self._file, self._columns, extrasaction="ignore")
-            self._writer.writeheader()
+    def _begin_table(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        """Write the table anew in one step, with a column for each name in it, and stay open."""
+        if self._file is not None:
+            self._file.close()
+        self._columns = list(dict.fromkeys([*_FIXED, *(name for row in rows for name in row)]))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="")
+        if rows:
+            writer.writeheader()
+            writer.writerows(rows)
+        write_text(path, text.getvalue())
+        self._file = path.open("a", encoding="utf-8", newline="")
+        if not rows:
+            self._columns = []
+
+    @contextmanager
+    def _told(self, path: Path) -> Iterator[None]:
         try:
-            self._writer.writerow(row)
-            self._file.flush()
+            yield
         except OSError as error:
             raise StorageError(
-                f"{self._file.name} could not be written: {error.strerror}. The last checkpoint is "
-                "whole; make room and go on with --resume."
+                f"{path} could not be written: {error.strerror}. The last checkpoint, if there was "
+                "one, is whole; make room and go on with --resume."
             ) from error
 
 
@@ -114,9 +135,9 @@ def _is_until(row: Mapping[str, Any], epoch: int) -> bool:
         return False  # a row that a killed run had half written
 
 
-def _open_board(folder: Path, after: int) -> Any:
+def _open_board(folder: Path, after: int) -> Board | None:
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        from makellos.training.board import Board
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=after + 1 if after else None)
+    return Board(folder, after=after)

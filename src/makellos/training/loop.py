@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,28 +10,37 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from makellos.data.progress import Progress
-from makellos.errors import TrainingError
+from makellos.errors import MakellosError, StorageError, TrainingError
 from makellos.training.checkpoints import (
     BEST,
     LAST,
+    check_identity,
     claim_folder,
     pack,
-    random_states,
     read_checkpoint,
-    set_random_states,
     unpack,
     write_checkpoint,
 )
-from makellos.training.devices import open_fabric
+from makellos.training.devices import open_fabric, precision_of
+from makellos.training.draws import random_states, seeded, set_random_states
 from makellos.training.logs import Logs
 from makellos.training.pictures import Pictures
 from makellos.training.settings import Training
+from makellos.training.sharing import (
+    average,
+    average_buffers,
+    draw_apart,
+    mean_over_processes,
+    of_the_first,
+    shared_out,
+)
 from makellos.training.task import Task
-from makellos.training.watch import N_SAMPLES, CollapseWatch, check_losses
+from makellos.training.watch import N_SAMPLES, CollapseWatch, check_losses, check_weights
 
 __all__ = ["Augment", "Outcome", "epochs_for", "seeded", "train"]
 
@@ -38,18 +48,25 @@ Augment = Callable[[Tensor], Tensor]
 _PATIENCE_SECONDS = 0.2  # between two reports of progress
 _N_SHOWN = 16
 _N_LOOKS = 12  # times that pictures are written to TensorBoard
-_N_REAL = 256  # real pictures that samples are compared with
+_N_UNREAD = 20  # steps whose losses stay on a GPU: to read them waits for it
+# What torch says where it has no class of its own for memory that does not suffice.
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Hold how training went: epochs and steps done, the best loss, and what the user must know."""
+    """Hold how training went: epochs and steps done, the best loss, and what the user must know.
+
+    `went_on` is False where a resumed run had nothing left to do. What builds on these networks
+    can be resumed only then: otherwise its checkpoint is of other networks.
+    """
 
     n_epochs: int
     n_steps: int
     best_loss: float | None
     losses: dict[str, float]
     notes: list[str]
+    went_on: bool = field(default=True, compare=False)
 
 
 @dataclass
@@ -64,16 +81,20 @@ class _State:
     asked: int = 0  # epochs after which the run was done, early or not; 0 while it goes on
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)  # of losses in the epoch that goes on
+    counts: dict[str, int] = field(default_factory=dict)  # of steps that had these losses
     losses: dict[str, float] = field(default_factory=dict)  # means of the last epoch
     watch: dict[str, int] = field(default_factory=dict)
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators for a while, and leave them afterwards as they were."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+@dataclass
+class _Stored:
+    """Hold what a run goes on from."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    optimizers: dict[str, Any]
+    state: _State
+    best: dict[str, Tensor]
 
 
 def epochs_for(n_steps: int, n_pictures: int, batch_size: int) -> int:
@@ -108,19 +129,33 @@ def train(
     device that there is not, and for a run that cannot be resumed.
     """
     run = _Run(task, pictures, batch_size, training, augment, validation)
-    known = {**identity, "pictures": pictures.fingerprint(), "shape": list(pictures.shape)}
-    run.begin(known)
+    known = {
+        **identity,
+        "batch_size": batch_size,
+        "pictures": pictures.fingerprint(),
+        "shape": list(pictures.shape),
+        "validation": None if validation is None else validation.fingerprint(),
+    }
     try:
+        run.begin(json.loads(json.dumps(known, default=str)))
         run.go(n_epochs, patience, progress, label)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error).lower():
-            raise TrainingError(
-                f"The memory of {run.fabric.device} does not suffice for batches of {batch_size} "
-                f"pictures of {pictures.shape[1]}x{pictures.shape[2]} pixels. Fit again with "
-                f"--set batch_size={max(1, batch_size // 2)} or a smaller image_size."
-            ) from error
-        raise
-    return run.finish()
+        return run.finish()
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        height, width = pictures.shape[1:]
+        advice = f"--set batch_size={run.batch_size // 2} or " if run.batch_size > 1 else ""
+        raise TrainingError(
+            f"The memory of {run.fabric.device} does not suffice for batches of {run.batch_size} "
+            f"pictures of {height}x{width} pixels. Fit again with {advice}a smaller image_size. "
+            "The last checkpoint is whole."
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 class _Run:
@@ -135,48 +170,55 @@ class _Run:
     ) -> None:
         self.task, self.pictures, self.validation = task, pictures, validation
         self.training, self.augment = training, augment
-        self.batch_size = min(batch_size, pictures.n)
-        self.n_batches = pictures.n // self.batch_size
         self.fabric = open_fabric(training, mixed=task.mixed_precision)
-        self.folder: Path | None = training.folder if self.fabric.is_global_zero else None
+        self.batch_size = shared_out(min(batch_size, pictures.n), self.fabric.world_size)
+        self.n_batches = pictures.n // self.batch_size
+        self.folder = training.folder if self.fabric.is_global_zero else None
         self.state = _State()
+        self.n_before = 0  # steps of the run that is resumed
         self.order = torch.empty(0, dtype=torch.int64)
         self.best: dict[str, Tensor] = {}
         self.best_is_new = False
+        # Losses of steps that were not read yet, for reading waits for the device.
+        self.unread: list[dict[str, Tensor]] = []
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Move the networks to the device, and go on from a checkpoint where one is wanted."""
+        self.identity = identity
         for network in self.task.networks.values():
             network.to(self.fabric.device, memory_format=torch.channels_last)
-        if self.fabric.world_size > 1:
-            # Weights are alike already, for all processes share the seed; draws must not be.
-            torch.manual_seed(torch.initial_seed() + self.fabric.global_rank)
-        folder = self.training.folder
-        resumes = False
-        if folder is not None:
-            if self.fabric.is_global_zero:
-                resumes = claim_folder(folder, identity, resume=self.training.resume)
-            resumes = self.fabric.broadcast(resumes)
-        if folder is not None and resumes:
-            self._restore(folder)
+        stored: _Stored | None = None
+        failure: MakellosError | None = None
+        if self.folder is not None:
+            try:
+                stored = self._stored(self.folder)
+            except MakellosError as error:
+                failure = error
+        if of_the_first(self.fabric, failure is not None):
+            # The first process says why; the others have nothing to add.
+            raise failure or SystemExit(0)
+        stored = of_the_first(self.fabric, stored)
+        if stored is not None:
+            self._restore(stored)
+        # Weights are alike already, for all processes share the seed; draws must not be.
+        draw_apart(self.fabric.global_rank, self.state.step)
 
     def go(self, n_epochs: int, patience: int, progress: Progress, label: str) -> None:
         """Train until `n_epochs` are done or patience ends."""
         total = n_epochs * self.n_batches
-        self.watch = CollapseWatch(self.pictures.batch(range(min(_N_REAL, self.pictures.n))), total)
+        some = np.linspace(0, self.pictures.n - 1, min(N_SAMPLES, self.pictures.n)).astype(np.intp)
+        self.watch = CollapseWatch(self.pictures.subset(some).batch(range(len(some))), total)
         if self.state.watch:
             self.watch.restore(self.state.watch)
         if self.state.asked >= n_epochs:
             return
         self._progress, self._label, self._told = progress, label, 0.0
-        self._saved = time.monotonic()
+        self._saved = self._read_at = time.monotonic()
         self._began = self._saved - self.state.seconds
         with Logs(self.folder, after=self.state.epoch) as logs:
-            while self.state.epoch < n_epochs:
+            while self.state.epoch < n_epochs and not 0 < patience <= self.state.stale:
                 self._epoch(total)
                 self._close_epoch(logs, n_epochs)
-                if patience and self.state.stale >= patience:
-                    break
                 self._save_now_and_then()
         self.state.asked = n_epochs
         progress(self._text(), total, total)
@@ -195,38 +237,69 @@ class _Run:
                 network.load_state_dict(kept)
             network.to("cpu", memory_format=torch.contiguous_format)
             network.eval()
-        self.fabric.barrier()
         samples = self._samples("cpu")
+        self.fabric.barrier()
         notes = [] if samples is None else self.watch.notes(samples)
         state = self.state
-        return Outcome(state.epoch, state.step, state.best_loss, state.losses, notes)
+        went_on = state.step > self.n_before
+        return Outcome(state.epoch, state.step, state.best_loss, state.losses, notes, went_on)
 
     def _epoch(self, total: int) -> None:
-        state, fabric = self.state, self.fabric
-        for network in self.task.networks.values():
-            network.train()
+        state = self.state
+        self._set_training()
         if not state.position:
-            self.order = torch.randperm(self.pictures.n)
-            self.order = fabric.broadcast(self.order)
-            state.sums = {}
+            self.order = of_the_first(self.fabric, torch.randperm(self.pictures.n))
+            state.sums, state.counts = {}, {}
         while state.position < self.n_batches:
-            start = state.position * self.batch_size
-            chosen = self.order[start : start + self.batch_size]
-            batch = self.pictures.batch(chosen[fabric.global_rank :: fabric.world_size])
-            batch = fabric.to_device(batch).contiguous(memory_format=torch.channels_last)
-            if self.augment is not None:
-                batch = self.augment(batch)
-            with fabric.autocast():
+            batch = self._batch()
+            with precision_of(self.fabric):
                 losses = self.task.step(batch, self._update, state.step)
-            figures = {name: float(value) for name, value in losses.items()}
-            check_losses(figures, state.step)
-            for name, value in figures.items():
-                state.sums[name] = state.sums.get(name, 0.0) + value
+            self.unread.append({name: value.detach() for name, value in losses.items()})
             state.position += 1
             state.step += 1
-            self._tell(total)
-            if state.position < self.n_batches:
-                self._save_now_and_then()
+            if self._reads_now():
+                self._read_losses()
+                self._look_for_collapse()
+                self._tell(total)
+                if state.position < self.n_batches:
+                    self._save_now_and_then()
+
+    def _set_training(self) -> None:
+        for network in self.task.networks.values():
+            network.train()
+
+    def _batch(self) -> Tensor:
+        start = self.state.position * self.batch_size
+        chosen = self.order[start : start + self.batch_size]
+        batch = self.pictures.batch(chosen[self.fabric.global_rank :: self.fabric.world_size])
+        batch = self.fabric.to_device(batch).contiguous(memory_format=torch.channels_last)
+        return batch if self.augment is None else self.augment(batch)
+
+    def _reads_now(self) -> bool:
+        """Tell whether to read the losses; several processes must do so at the same steps."""
+        if self.fabric.world_size > 1 or self.fabric.device.type == "cpu":
+            return True
+        late = time.monotonic() - self._read_at >= _PATIENCE_SECONDS
+        return late or len(self.unread) >= _N_UNREAD or self.state.position == self.n_batches
+
+    def _read_losses(self) -> None:
+        state, fabric = self.state, self.fabric
+        first = state.step - len(self.unread)
+        names = [(first + i, name) for i, losses in enumerate(self.unread) for name in losses]
+        values = [value for losses in self.unread for value in losses.values()]
+        if fabric.device.type != "cpu" or fabric.world_size > 1:
+            together = torch.stack([value.float() for value in values])
+            figures: list[float] = mean_over_processes(fabric, together).tolist()
+        else:
+            figures = [float(value) for value in values]
+        for (step, name), figure in zip(names, figures, strict=True):
+            check_losses({name: figure}, step)
+            state.sums[name] = state.sums.get(name, 0.0) + figure
+            state.counts[name] = state.counts.get(name, 0) + 1
+        self.unread, self._read_at = [], time.monotonic()
+
+    def _means(self) -> dict[str, float]:
+        return {name: total / self.state.counts[name] for name, total in self.state.sums.items()}
 
     def _update(self, loss: Tensor, optimizer: str, *, retain_graph: bool = False) -> None:
         stepped = self.task.optimizers[optimizer]
@@ -237,26 +310,22 @@ class _Run:
             if values.requires_grad
         ]
         stepped.zero_grad(set_to_none=True)
-        # Only these weights' gradients are computed, not those of networks that stand still.
-        loss.backward(inputs=weights, retain_graph=retain_graph)
-        if self.fabric.world_size > 1:
-            for values in weights:
-                if values.grad is not None:
-                    values.grad = self.fabric.all_reduce(values.grad, reduce_op="mean")
-        stepped.step()
+        with torch.autocast(self.fabric.device.type, enabled=False):
+            # Only these weights' gradients are computed, not those of networks that stand still.
+            loss.backward(inputs=weights, retain_graph=retain_graph)
+            average(self.fabric, [values.grad for values in weights if values.grad is not None])
+            stepped.step()
 
     def _close_epoch(self, logs: Logs, n_epochs: int) -> None:
         state = self.state
-        state.losses = {name: total / self.n_batches for name, total in state.sums.items()}
+        state.losses = self._means()
         state.epoch, state.position = state.epoch + 1, 0
-        for network in self.task.networks.values():
-            network.eval()
+        average_buffers(self.fabric, self.task.networks.values())
         losses = dict(state.losses)
         if self.validation is not None:
             losses |= {f"validation_{k}": v for k, v in self._validate(self.validation).items()}
             self._judge(losses.get("validation_loss"))
-        self._look_for_collapse()
-        state.seconds = time.monotonic() - self._began
+        state.seconds = max(time.monotonic() - self._began, 1e-3)
         figures = {
             "epoch": state.epoch,
             "step": state.step,
@@ -281,15 +350,15 @@ class _Run:
         check_losses(
             {f"validation {name}": value for name, value in means.items()}, self.state.step
         )
-        return means
+        # All processes must come to the same end.
+        return of_the_first(self.fabric, means)
 
     def _judge(self, loss: float | None) -> None:
         if loss is None:
             return
         if self.state.best_loss is None or loss < self.state.best_loss:
             self.state.best_loss, self.state.stale = loss, 0
-            tensors = pack(self.task.networks, {})["tensors"]
-            self.best = {name: values.clone() for name, values in tensors.items()}
+            self.best = pack(self.task.networks, {})["tensors"]
             self.best_is_new = True
         else:
             self.state.stale += 1
@@ -297,10 +366,11 @@ class _Run:
     def _look_for_collapse(self) -> None:
         if not self.watch.is_due(self.state.step):
             return
+        self.watch.last_step = self.state.step
         samples = self._samples(self.fabric.device)
         if samples is not None:
-            self.watch.look(samples.cpu(), self.state.losses, self.state.step)
-            self.state.watch = self.watch.state()
+            self.watch.look(samples.cpu(), self._means(), self.state.step)
+        self.state.watch = self.watch.state()
 
     def _samples(self, device: torch.device | str) -> Tensor | None:
         with self._looking(), torch.device(device):
@@ -316,16 +386,25 @@ class _Run:
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
-        """Look without changing what is drawn later: logs must not change what is learned."""
-        with torch.no_grad(), self.fabric.autocast(), torch.random.fork_rng():
-            torch.manual_seed(0)
-            yield
+        """Evaluate without changing what is drawn later: logs must not change what is learned."""
+        device = self.fabric.device
+        drawn = random_states(device)
+        networks = self.task.networks.values()
+        modes = [(module, module.training) for network in networks for module in network.modules()]
+        for network in networks:
+            network.eval()
+        try:
+            with torch.no_grad(), precision_of(self.fabric):
+                torch.manual_seed(0)
+                yield
+        finally:
+            set_random_states(drawn, device)
+            for module, mode in modes:
+                module.training = mode
 
     def _text(self) -> str:
         state = self.state
-        done = max(1, state.position)
-        means = {k: v / done for k, v in state.sums.items()} if state.position else state.losses
-        pieces = [f"{name} {value:.4g}" for name, value in means.items()]
+        pieces = [f"{name} {value:.4g}" for name, value in self._means().items()]
         seconds = time.monotonic() - self._began
         speed = state.step * self.batch_size / max(seconds, 1e-9)
         return " · ".join([self._label, *pieces, f"{speed:.0f} pictures/s"])
@@ -341,24 +420,44 @@ class _Run:
             self._save()
 
     def _save(self) -> None:
+        check_weights(self.task.networks, self.state.step)
+        self._saved = time.monotonic()
         if self.folder is None:
             return
-        self.state.seconds = time.monotonic() - self._began
+        self.state.seconds = self._saved - self._began
         if self.best_is_new:
             write_checkpoint(self.folder / BEST, self.best, {"loss": self.state.best_loss})
             self.best_is_new = False
         packed = pack(self.task.networks, self.task.optimizers)
         tensors = {**packed["tensors"], **random_states(self.fabric.device), "order": self.order}
-        state = {"state": asdict(self.state), "optimizers": packed["optimizers"]}
-        write_checkpoint(self.folder / LAST, tensors, state)
+        data = {
+            "identity": self.identity,
+            "state": asdict(self.state),
+            "optimizers": packed["optimizers"],
+        }
+        write_checkpoint(self.folder / LAST, tensors, data)
         self._saved = time.monotonic()
 
-    def _restore(self, folder: Path) -> None:
-        path = folder / LAST
-        tensors, data = read_checkpoint(path)
-        unpack(tensors, data["optimizers"], self.task.networks, self.task.optimizers, path)
-        self.state = _State(**data["state"])
-        self.order = tensors["order"]
-        if self.state.best_loss is not None:
-            self.best, _ = read_checkpoint(folder / BEST)
-        set_random_states(tensors, self.fabric.device)
+    def _stored(self, folder: Path) -> _Stored | None:
+        """Return what the checkpoint to go on from holds; None where training begins anew."""
+        if not claim_folder(folder, self.identity, resume=self.training.resume):
+            return None
+        tensors, data = read_checkpoint(folder / LAST)
+        try:
+            check_identity(data["identity"], self.identity, folder / LAST)
+            state = _State(**data["state"])
+        except (KeyError, TypeError) as error:
+            raise StorageError(
+                f"{folder / LAST} is a checkpoint of another version of makellos ({error}). Fit "
+                "without --resume to begin anew."
+            ) from error
+        best = {} if state.best_loss is None else read_checkpoint(folder / BEST)[0]
+        return _Stored(folder / LAST, tensors, data["optimizers"], state, best)
+
+    def _restore(self, stored: _Stored) -> None:
+        task = self.task
+        unpack(stored.tensors, stored.optimizers, task.networks, task.optimizers, stored.path)
+        self.state, self.best = stored.state, stored.best
+        self.n_before = self.state.step
+        self.order = stored.tensors["order"]
+        set_random_states(stored.tensors, self.fabric.device)

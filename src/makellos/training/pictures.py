@@ -20,30 +20,36 @@ _MAX_BYTES = 1 << 30  # more than this goes to a temporary file, mapped into mem
 class Pictures:
     """Hold pictures N×C×H×W, uint8, or float32 in [0, 1] where they have more than 8 bits."""
 
-    def __init__(self, values: NDArray[np.uint8] | NDArray[np.float32]) -> None:
-        self.values: NDArray[Any] = values
+    def __init__(
+        self,
+        values: NDArray[np.uint8] | NDArray[np.float32],
+        chosen: NDArray[np.intp] | None = None,
+    ) -> None:
+        """Hold `values`, or those rows of them that are `chosen`, which are not copied."""
+        self._values: NDArray[Any] = values
+        self._chosen = np.arange(len(values)) if chosen is None else chosen
 
     @property
     def n(self) -> int:
         """Return how many there are."""
-        return len(self.values)
+        return len(self._chosen)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Return channels, height and width."""
-        channels, height, width = self.values.shape[1:]
+        channels, height, width = self._values.shape[1:]
         return channels, height, width
 
     def batch(self, indices: Sequence[int] | Tensor) -> Tensor:
         """Return pictures by number as N×C×H×W float32 in [0, 1]."""
-        chosen = self.values[np.asarray(indices)]
+        chosen = np.asarray(self._values[self._chosen[np.asarray(indices, np.intp)]])
         if chosen.dtype == np.uint8:
             return torch.from_numpy(chosen).float().div_(255)
         return torch.from_numpy(chosen)
 
     def subset(self, indices: Sequence[int] | NDArray[np.intp]) -> Pictures:
-        """Return some of the pictures, by number."""
-        return Pictures(self.values[np.asarray(indices)])
+        """Return some of the pictures, by number, sharing their memory."""
+        return Pictures(self._values, self._chosen[np.asarray(indices, np.intp)])
 
     def split(self, share: float, *, at_least: int, seed: int) -> tuple[Pictures, Pictures | None]:
         """Return pictures to learn from and a `share` drawn at random to validate with.
@@ -58,9 +64,9 @@ class Pictures:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over shape and values."""
-        digest = hashlib.sha256(repr((self.values.dtype.str, self.values.shape)).encode())
-        for picture in self.values:
-            digest.update(np.ascontiguousarray(picture).tobytes())
+        digest = hashlib.sha256(repr((self._values.dtype.str, self.n, *self.shape)).encode())
+        for number in self._chosen:
+            digest.update(np.ascontiguousarray(self._values[number]).tobytes())
         return digest.hexdigest()
 
 

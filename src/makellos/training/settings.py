@@ -13,6 +13,8 @@ __all__ = ["DEVICES", "PRECISIONS", "Training", "is_first_process"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 PRECISIONS = ("auto", "f32", "bf16")
+# How Lightning and torchrun number the processes that train together.
+_RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,4 +59,4 @@ class Training:
 
 def is_first_process() -> bool:
     """Tell whether this process goes on after training; the others only help with it."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)

@@ -40,7 +40,9 @@ class Task(ABC):
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         """Take the optimisation steps of a batch and return losses by name, each a scalar.
 
-        `number` counts the steps of the run from 0.
+        `number` counts the steps of the run from 0. A loss named ``discriminator`` is 0 where the
+        discriminator knows every part: where targets are smoothed, the least they allow is taken
+        off, or else its victory goes unnoticed.
         """
 
     def validate(self, _batch: Tensor) -> dict[str, Tensor]:

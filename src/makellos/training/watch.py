@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from makellos.errors import TrainingError
 
-__all__ = ["N_SAMPLES", "CollapseWatch", "check_losses", "diversity"]
+__all__ = ["N_SAMPLES", "CollapseWatch", "check_losses", "check_weights", "diversity"]
 
 EXPLODED = 1e8
 # Samples whose spread is below this share of the real pictures' spread are all alike.
@@ -18,7 +18,12 @@ N_SAMPLES = 64
 _IN_A_ROW = 3
 _WARM_UP = 0.2  # share of training in which a generator may still be without form
 _ZERO_LOSS = 0.01
-_MIN_STEPS = 50  # between two looks
+_MIN_STEPS = 50  # between two looks,
+_LOOK_SHARE = 0.05  # and this share of training
+_AFTER_DIVERGING = (
+    "The last checkpoint is from before. Fit again with a lower learning rate, such as --set "
+    "learning_rate=0.0001, or with --precision f32."
+)
 
 
 def check_losses(losses: Mapping[str, float], step: int) -> None:
@@ -27,9 +32,17 @@ def check_losses(losses: Mapping[str, float], step: int) -> None:
         if not math.isfinite(value) or abs(value) > EXPLODED:
             what = f"is {value:g}" if not math.isfinite(value) else f"has grown to {value:.3g}"
             raise TrainingError(
-                f"Training diverged: the {name} loss {what} at step {step}. The last checkpoint "
-                "is from before. Fit again with a lower learning rate, such as --set "
-                "learning_rate=0.0001, or with --precision f32."
+                f"Training diverged: the {name} loss {what} at step {step}. {_AFTER_DIVERGING}"
+            )
+
+
+def check_weights(networks: Mapping[str, nn.Module], step: int) -> None:
+    """Raise `TrainingError` when weights are no numbers, before a checkpoint keeps them."""
+    for name, network in networks.items():
+        if not all(bool(values.isfinite().all()) for values in network.state_dict().values()):
+            raise TrainingError(
+                f"Training diverged: weights of the {name} are no finite numbers any more at step "
+                f"{step}. {_AFTER_DIVERGING}"
             )
 
 
@@ -38,16 +51,25 @@ def diversity(samples: Tensor, real: Tensor) -> float:
 
     0 where all samples are the same picture, about 1 where they differ as real ones do.
     """
-    spread = real.float().std(0).mean()
-    return float(samples.float().std(0).mean() / spread) if spread > 1e-6 else 1.0
+    return _ratio(samples, spread(real))
+
+
+def spread(pictures: Tensor) -> float:
+    """Return the mean standard deviation per pixel of pictures N×C×H×W."""
+    return float(pictures.float().std(0).mean()) if len(pictures) > 1 else 0.0
+
+
+def _ratio(samples: Tensor, real_spread: float) -> float:
+    return spread(samples) / real_spread if real_spread > 1e-6 else 1.0
 
 
 class CollapseWatch:
     """Look at a generator's samples now and then, and say when it has collapsed."""
 
     def __init__(self, real: Tensor, n_steps: int) -> None:
-        self.real = real
-        self.n_steps = n_steps
+        self._real_spread = spread(real)
+        self._first = _WARM_UP * n_steps
+        self._between = max(_MIN_STEPS, _LOOK_SHARE * n_steps)
         self.n_alike = 0
         self.n_zero = 0
         self.last_step = 0
@@ -63,7 +85,7 @@ class CollapseWatch:
 
     def is_due(self, step: int) -> bool:
         """Tell whether enough steps passed since the last look."""
-        return step - self.last_step >= _MIN_STEPS and step >= _WARM_UP * self.n_steps
+        return step - self.last_step >= self._between and step >= self._first
 
     def look(self, samples: Tensor, losses: Mapping[str, float], step: int) -> None:
         """Count looks in a row at which samples are alike, and at which the critic's loss is zero.
@@ -71,7 +93,7 @@ class CollapseWatch:
         Raises `TrainingError` at the third in a row whose samples are alike.
         """
         self.last_step = step
-        ratio = diversity(samples, self.real)
+        ratio = _ratio(samples, self._real_spread)
         self.n_alike = self.n_alike + 1 if ratio < ALIKE else 0
         self.n_zero = self.n_zero + 1 if losses.get("discriminator", 1.0) < _ZERO_LOSS else 0
         if self.n_alike >= _IN_A_ROW:
@@ -86,7 +108,7 @@ class CollapseWatch:
     def notes(self, samples: Tensor) -> list[str]:
         """Say at the end of training what is wrong with the generator."""
         found = []
-        ratio = diversity(samples, self.real)
+        ratio = _ratio(samples, self._real_spread)
         if ratio < ALIKE:
             found.append(
                 f"The generator's samples are almost alike (they differ {ratio:.0%} as much as "

@@ -139,7 +139,9 @@ class DCGANTask(_Adversaries):
         loss = _logistic(self._judge(made), 1.0)
         update(loss, "generator")
         self._follow(number)
-        return {"generator": loss.detach(), "discriminator": (real_loss + made_loss).detach()}
+        # Smoothed targets leave a loss even where every picture is known; it is taken off.
+        known = (real_loss + made_loss).detach() - _entropy(self.smoothing)
+        return {"generator": loss.detach(), "discriminator": known}
 
 
 class WGANGPTask(_Adversaries):
@@ -282,3 +284,8 @@ class EncoderTask(Task):
 
 def _logistic(logits: Tensor, target: float) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+
+
+def _entropy(share: float) -> float:
+    """Return the entropy of a coin, in nats: the least logistic loss of a target of that share."""
+    return -sum(p * math.log(p) for p in (share, 1 - share) if p > 0)
