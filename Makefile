@@ -9,6 +9,7 @@ UV_VERSION = 0.13.9
 PIP = -m pip --disable-pip-version-check
 BIN = .venv/bin
 BASE = build/base
+TRAINED = anogan autoencoder fanogan vae
 READY = .venv/.ready
 BASE_READY = .venv-base/.ready
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
@@ -21,7 +22,7 @@ CHECK_PYTHON = $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2
 	exit 2; }
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test check test-base bench lock clean
+.PHONY: help install demo test check test-base bench docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -45,15 +46,22 @@ test-base: $(READY) $(BASE_READY) ## prove that an install without torch inspect
 	rm -rf $(BASE)
 	$(BIN)/makellos data synth -o $(BASE)/screws --n-train 40 --n-test-good 4 --n-per-defect 2 --size 256
 	$(BIN)/makellos fit $(BASE)/screws -o $(BASE)/screws.makellos
+	for name in $(TRAINED); do \
+		$(BIN)/makellos fit $(BASE)/screws -o $(BASE)/$$name.makellos --detector $$name \
+			--false-alarms 0.1 --set image_size=32 --set epochs=2 || exit 1; \
+	done
 	$(BIN)/python -m hatchling build -t wheel -d $(BASE)/wheel
 	.venv-base/bin/python $(PIP) install --quiet --no-deps --force-reinstall $(BASE)/wheel/*.whl
 	.venv-base/bin/python tests/base_install/check_base_install.py \
-		$(BASE)/screws.makellos $(BASE)/screws
+		$(BASE)/screws.makellos $(BASE)/screws $(foreach name,$(TRAINED),$(BASE)/$(name).makellos)
 
 bench: $(READY) ## run the benchmarks, which print tables
 	@for script in $(wildcard benchmarks/bench_*.py); do \
 		echo "$$script"; $(BIN)/python "$$script" || exit 1; \
 	done
+
+docs: $(READY) ## run the notebooks into build/docs/ as HTML, and fit models to try there; ARGS=--small is quick
+	$(BIN)/python docs/build.py -o build/docs $(ARGS)
 
 lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgrade takes the newest versions
 	$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml
@@ -61,9 +69,9 @@ lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgr
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
 
 clean: ## remove all that the other targets made
-	rm -rf .venv .venv-base .venv-lock demo build dist
+	rm -rf .venv .venv-base .venv-lock demo build docs/notebooks/build dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/*.json
-	find src tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # New pins make the folder anew, so that nothing stays of an earlier or a broken install.
 .venv/.pinned: requirements/dev.txt

@@ -104,9 +104,10 @@ def main() -> None:
         if given.automobiles:
             sets.append(write_automobiles(root, folder / "automobiles"))
         for detector in given.detectors.split(","):
-            mine = [measure(detector, data, folder, given.settings) for data in sets]
-            for row in mine:
-                print(row, flush=True)
+            mine = []
+            for data in sets:
+                mine.append(measure(detector, data, folder, given.settings))
+                print(mine[-1], flush=True)
             digits = [float(str(row["image_auroc"])) for row in mine if row["set"] != "automobiles"]
             if digits:
                 mean = statistics.fmean(digits)

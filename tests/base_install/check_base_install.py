@@ -1,6 +1,7 @@
-"""Check an install without torch, run with its Python: check_base_install.py MODEL SCREWS.
+"""Check an install without torch, run with its Python: check_base_install.py MODEL SCREWS TRAINED…
 
 MODEL is a model file that an install with torch fitted on SCREWS, a folder in the MVTec AD layout.
+TRAINED are models of detectors that train, each file named after its detector.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ COLUMNS = {
 
 def main() -> None:
     """Run every check of this file and print one line for each."""
-    model, screws = (Path(argument).resolve() for argument in sys.argv[1:])
+    model, screws, *trained = (Path(argument).resolve() for argument in sys.argv[1:])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checks = {
             "torch and its kin are absent": check_absence,
             "the verbs explain themselves": lambda: check_help(model),
             "every picture has a verdict": lambda: check_inspection(model, screws / "test", folder),
+            "trained models are inspected, but for AnoGAN's": lambda: check_trained(
+                trained, screws / "test", folder
+            ),
             "fit says what to install": lambda: check_fit(screws, folder),
         }
         for text, check in checks.items():
@@ -75,13 +79,32 @@ def check_inspection(model: Path, pictures: Path, folder: Path) -> None:
     assert statistics.median(bad) > statistics.median(good)
 
 
+def check_trained(models: list[Path], pictures: Path, folder: Path) -> None:
+    n_pictures = len(list(pictures.rglob("*.png")))
+    assert {"anogan", "fanogan"} < {model.stem for model in models}
+    for model in models:
+        rows, grid = folder / f"{model.stem}.jsonl", folder / f"{model.stem}.png"
+        inspecting = ["inspect", str(model), str(pictures), "--jsonl", str(rows)]
+        if model.stem == "anogan":
+            said = makellos(*inspecting, exit_code=2).stderr
+            assert "torch" in said, said
+            assert "makellos[train]" in said, said
+        else:
+            makellos(*inspecting)
+            assert len(rows.read_text(encoding="utf-8").splitlines()) == n_pictures
+        if model.stem != "autoencoder":
+            makellos("generate", str(model), "-n", "4", "-o", str(grid))
+            assert grid.is_file()
+
+
 def check_fit(screws: Path, folder: Path) -> None:
-    model = folder / "new.makellos"
-    done = makellos("fit", str(screws), "-o", str(model), exit_code=2)
-    said = " ".join((done.stdout + done.stderr).split())
-    assert "makellos[train]" in said, said
-    assert "Traceback" not in said, said
-    assert not model.exists()
+    for detector in ("patchcore", "vae"):
+        model = folder / "new.makellos"
+        done = makellos("fit", str(screws), "-o", str(model), "--detector", detector, exit_code=2)
+        said = " ".join((done.stdout + done.stderr).split())
+        assert "makellos[train]" in said, said
+        assert "Traceback" not in said, said
+        assert not model.exists()
 
 
 def makellos(*arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:

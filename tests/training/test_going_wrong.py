@@ -55,9 +55,9 @@ def bad_input(_: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("what", "named"),
     [
-        (lambda loss: loss * float("nan"), "the loss loss is nan at step 7"),
-        (lambda loss: loss * float("inf"), "the loss loss is inf at step 7"),
-        (lambda loss: loss * 0 + 3e9, r"the loss loss has grown to 3e\+09 at step 7"),
+        (lambda loss: loss * float("nan"), "the loss is nan at step 7"),
+        (lambda loss: loss * float("inf"), "the loss is inf at step 7"),
+        (lambda loss: loss * 0 + 3e9, r"the loss has grown to 3e\+09 at step 7"),
         (out_of_memory, "memory of cpu does not suffice for batches of 16 .*batch_size=8 "),
         (out_of_memory_on_a_processor, "does not suffice"),
     ],

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, suggest
 
 __all__ = ["BACKBONES", "BackboneCard", "backbone_card", "export_backbone"]
@@ -72,7 +73,7 @@ def backbone_card(name: str) -> BackboneCard:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    _require_train()
+    require_packages("torch", "timm", "onnx")
     import timm
 
     if not timm.is_model(name):
@@ -97,7 +98,7 @@ def export_backbone(
     Raises `MissingRuntimeError` without the training extra or without a source of weights.
     """
     card = backbone_card(name)
-    _require_train()
+    require_packages("torch", "timm", "onnx")
     from makellos.detectors.networks.feature_extractor import FeatureExtractor, export_onnx
 
     chosen = layers or card.layers
@@ -157,15 +158,6 @@ def _packaged_file(package: str) -> Path:
             f"--force-reinstall {package}."
         )
     return found[0]
-
-
-def _require_train() -> None:
-    missing = [name for name in ("torch", "timm", "onnx") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingRuntimeError(
-            f"Fitting needs {', '.join(missing)}, which the base install leaves out. Install the "
-            "training extra: pip install 'makellos[train]'. Inspecting needs none of it."
-        )
 
 
 def check_hub(card: BackboneCard) -> None:

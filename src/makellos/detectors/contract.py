@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
+from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, NotFittedError, suggest
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
@@ -147,6 +148,7 @@ class Detector(ABC):
         self._begin(parts)
         with self._all_or_nothing():
             if self.trains:
+                require_packages("torch", "lightning_fabric", "onnx")
                 self._train(parts, progress or no_progress, training or Training())
             else:
                 self._learn(parts, progress or no_progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,15 +12,26 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import Picture, read_picture
 from makellos.data.progress import Progress
+from makellos.errors import MissingRuntimeError
 from makellos.inspection.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
-__all__ = ["choose_preprocessing", "load_pictures"]
+__all__ = ["choose_preprocessing", "load_pictures", "require_packages"]
 
 SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
 _N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are large
+
+
+def require_packages(*names: str) -> None:
+    """Raise `MissingRuntimeError` that says what to install where a package is missing."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingRuntimeError(
+            f"Fitting needs {', '.join(missing)}, which the base install leaves out. Install the "
+            "training extra: pip install 'makellos[train]'. Inspecting needs none of it."
+        )
 
 
 def load_pictures(

@@ -31,8 +31,9 @@ def check_losses(losses: Mapping[str, float], step: int) -> None:
     for name, value in losses.items():
         if not math.isfinite(value) or abs(value) > EXPLODED:
             what = f"is {value:g}" if not math.isfinite(value) else f"has grown to {value:.3g}"
+            called = name if name == "loss" else f"{name} loss"
             raise TrainingError(
-                f"Training diverged: the {name} loss {what} at step {step}. {_AFTER_DIVERGING}"
+                f"Training diverged: the {called} {what} at step {step}. {_AFTER_DIVERGING}"
             )
 
 
