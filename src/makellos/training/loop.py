@@ -213,6 +213,7 @@ class _Run:
         if self.state.asked >= n_epochs:
             return
         self._progress, self._label, self._told = progress, label, 0.0
+        self._writing = 0.0  # seconds that the last checkpoint took
         self._saved = self._read_at = time.monotonic()
         self._began = self._saved - self.state.seconds
         with Logs(self.folder, after=self.state.epoch) as logs:
@@ -416,12 +417,15 @@ class _Run:
             self._progress(self._text(), self.state.step, total)
 
     def _save_now_and_then(self) -> None:
-        if time.monotonic() - self._saved >= self.training.checkpoint_seconds:
+        # Of a large network on a slow disk, writing takes a twentieth of the time at most.
+        wanted = self.training.checkpoint_seconds
+        pause = max(wanted, 20 * self._writing) if wanted else 0.0
+        if time.monotonic() - self._saved >= pause:
             self._save()
 
     def _save(self) -> None:
         check_weights(self.task.networks, self.state.step)
-        self._saved = time.monotonic()
+        begun = self._saved = time.monotonic()
         if self.folder is None:
             return
         self.state.seconds = self._saved - self._began
@@ -437,6 +441,7 @@ class _Run:
         }
         write_checkpoint(self.folder / LAST, tensors, data)
         self._saved = time.monotonic()
+        self._writing = self._saved - begun
 
     def _stored(self, folder: Path) -> _Stored | None:
         """Return what the checkpoint to go on from holds; None where training begins anew."""
