@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
@@ -12,6 +13,9 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
+if TYPE_CHECKING:
+    from makellos.training.pictures import Pictures
+
 _DEFAULT_SIZE = 128
 _N_STEPS = 2000
 _SMALL = 1024  # pixels up to which a fully connected network is chosen
@@ -19,6 +23,8 @@ _SMALL = 1024  # pixels up to which a fully connected network is chosen
 _MOST_VALUES = 128 * 128 * 3
 _ASIDE = 0.1  # share of parts that early stopping looks at
 _FEWEST_ASIDE = 4
+_N_LOOKED_AT = 64
+_BLACK_AND_WHITE = 0.3  # mean grayness below which pixels are as good as black or white
 
 
 @register("vae")
@@ -70,9 +76,10 @@ class VAE(Detector):
             default=16, low=1, high=256, meaning="Channels of the first convolution."
         ),
         "likelihood": Parameter(
-            default="bernoulli",
-            choices=("bernoulli", "gaussian"),
-            meaning="Of a pixel: by cross-entropy, or Gaussian with one learned deviation.",
+            default="auto",
+            choices=("auto", "bernoulli", "gaussian"),
+            meaning="Of a pixel: by cross-entropy, or Gaussian with one learned deviation; auto "
+            "takes cross-entropy where pictures are nearly black and white.",
         ),
         "beta": Parameter(
             default=1.0, low=0.0, high=1000.0, meaning="Weight of the latents' divergence."
@@ -121,7 +128,7 @@ class VAE(Detector):
         network: str = "auto",
         latent_dim: int = 20,
         width: int = 16,
-        likelihood: str = "bernoulli",
+        likelihood: str = "auto",
         beta: float = 1.0,
         score: str = "reconstruction_probability",
         n_samples: int = 8,
@@ -171,7 +178,7 @@ class VAE(Detector):
             network = VariationalAutoencoder(
                 preprocessing.shape, self.latent_dim, self.width, dense=dense
             )
-            likelihood = Likelihood(self.likelihood, self.smoothing)
+            likelihood = Likelihood(self._likelihood_of(pictures), self.smoothing)
             task = VAETask(
                 network,
                 likelihood,
@@ -204,6 +211,15 @@ class VAE(Detector):
             if wrong:
                 value = getattr(self, name)
                 raise ConfigurationError(f"{self.name}: {name} is {value}; accepted is {accepted}.")
+
+    def _likelihood_of(self, pictures: Pictures) -> str:
+        """Return the likelihood that is asked for, or the one that suits the pictures."""
+        if self.likelihood != "auto":
+            return self.likelihood
+        some = pictures.batch(range(0, pictures.n, max(1, pictures.n // _N_LOOKED_AT)))
+        # 0 for pixels that are black or white, 1 for those in the middle between them.
+        grayness = float((4 * some * (1 - some)).mean())
+        return "bernoulli" if grayness < _BLACK_AND_WHITE else "gaussian"
 
     def _is_dense(self, shape: tuple[int, int, int]) -> bool:
         channels, height, width = shape

@@ -1,0 +1,193 @@
+"""Build what the docs offer beside text: executed notebooks as HTML, and models ready to try.
+
+Usage: python docs/build.py [-o FOLDER] [--small] [--only NAME]...
+
+Writes FOLDER/NAME.html for every notebook and FOLDER/models/; `--small` takes seconds in place of
+an hour and learns next to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import importlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+
+import makellos
+
+DOCS = Path(__file__).resolve().parent
+NOTEBOOKS = DOCS / "notebooks"
+MODELS = "models"
+FALSE_ALARMS = 0.05
+# Of each detector: its parameters at full size, and at a size that only shows that it runs.
+DETECTORS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
+    "anogan": (
+        {"image_size": 64, "base_width": 16, "epochs": 400, "n_steps": 300}
+        | {"search_learning_rate": 0.005},
+        {"base_width": 4, "latent_dim": 8, "epochs": 2, "batch_size": 8, "n_steps": 3},
+    ),
+    "fanogan": (
+        {"image_size": 64, "augmentation": 0.02},
+        {"base_width": 4, "latent_dim": 8, "epochs": 2, "encoder_epochs": 1, "batch_size": 8},
+    ),
+    "autoencoder": ({}, {"widths": "4,8", "latent_dim": 8, "epochs": 2}),
+    "vae": (
+        {"image_size": 64, "likelihood": "gaussian"},
+        {"latent_dim": 4, "epochs": 2, "batch_size": 8},
+    ),
+}
+SCREWS = (
+    {"size": 128, "n_train": 400, "n_calibration": 100, "n_test_good": 20, "n_per_defect": 6},
+    {"size": 32, "n_train": 16, "n_calibration": 6, "n_test_good": 2, "n_per_defect": 1},
+)
+# tqdm, which others bring along, asks for widgets that no page shows.
+_QUIET = "ignore:IProgress not found"
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{code}
+body {{ margin: 0 auto; max-width: 56rem; padding: 2rem 1.25rem 4rem; color: #1d2023;
+  background: #fff; font: 1.0625rem/1.6 system-ui, sans-serif; overflow-wrap: break-word; }}
+h1 {{ font-size: 1.9rem; line-height: 1.2; }}
+h2 {{ margin-top: 2.5rem; font-size: 1.35rem; }}
+a {{ color: #0b5cad; }}
+a.anchor-link, .prompt {{ display: none; }}
+pre, code {{ font: .875rem/1.5 ui-monospace, Consolas, Menlo, monospace; }}
+pre {{ margin: 0; overflow-x: auto; }}
+.highlight {{ padding: .75rem 1rem; border: 1px solid #e2e2dc; border-radius: 6px;
+  background: #f5f5f1; }}
+.output {{ margin: .75rem 0 1.5rem; }}
+.output pre {{ padding: .25rem 1rem; white-space: pre-wrap; }}
+img {{ max-width: 100%; height: auto; }}
+blockquote {{ margin: 1rem 0; padding: .25rem 1rem; border-left: 3px solid #c9c9c0; }}
+table {{ display: block; width: max-content; max-width: 100%; overflow-x: auto;
+  border-collapse: collapse; }}
+th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #e2e2dc; text-align: left; }}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+class NotebookError(Exception):
+    """Say which cell of which notebook went wrong, and how."""
+
+
+def execute(path: Path, folder: Path, *, small: bool) -> NotebookNode:
+    """Return the notebook executed in `folder`; raises `NotebookError` for errors and warnings."""
+    # A kernel that is the first to use matplotlib would warn that it looks for fonts.
+    importlib.import_module("matplotlib.font_manager")
+    notebook = nbformat.read(path, as_version=4)
+    where = os.pathsep.join(filter(None, [str(NOTEBOOKS), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": where, "PYTHONWARNINGS": _QUIET}
+    environment["MAKELLOS_NOTEBOOKS"] = "small" if small else "full"
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        # A kernel warns that its messages, which stay on this machine, are not encrypted.
+        extra_arguments=["--log-level=ERROR"],
+        resources={"metadata": {"path": str(folder)}},
+    )
+    try:
+        client.execute(env=environment)
+    except CellExecutionError as error:
+        raise NotebookError(f"{path.name}: {error}") from error
+    check_outputs(notebook, path.name)
+    return notebook
+
+
+def check_outputs(notebook: NotebookNode, name: str) -> None:
+    """Raise `NotebookError` when a cell failed or wrote a warning."""
+    for number, cell in enumerate(notebook.cells, start=1):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                raise NotebookError(f"{name}, cell {number}: {output.ename}: {output.evalue}")
+            if output.output_type == "stream" and output.name == "stderr":
+                raise NotebookError(f"{name}, cell {number} warns:\n{output.text}")
+
+
+def render(notebook: NotebookNode) -> str:
+    """Return a page that needs no internet and no script."""
+    exporter = HTMLExporter(template_name="basic")
+    body, resources = exporter.from_notebook_node(notebook)
+    code = "\n".join(resources["inlining"]["css"])
+    found = re.search(r"^# (.+)$", notebook.cells[0].source, flags=re.MULTILINE)
+    title = found[1] if found else "makellos"
+    return PAGE.format(title=html.escape(title), code=code, body=body)
+
+
+def build_notebook(path: Path, output: Path, *, small: bool) -> None:
+    """Execute a notebook and write it as HTML."""
+    with TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder:
+        page = render(execute(path, Path(folder), small=small))
+    (output / f"{path.stem}.html").write_text(page, encoding="utf-8")
+
+
+def build_models(output: Path, *, small: bool) -> None:
+    """Fit every detector on one set of aligned screws; keep the models, samples and test screws."""
+    sys.path.insert(0, str(NOTEBOOKS))
+    from aligned_screws import write_aligned_screws
+
+    folder = output / MODELS
+    shutil.rmtree(folder, ignore_errors=True)
+    screws = folder / "screws"
+    write_aligned_screws(screws, **SCREWS[small])
+    for name, sizes in DETECTORS.items():
+        model = folder / f"{name}.makellos"
+        makellos.fit(
+            screws, model, detector=name, parameters=sizes[small], false_alarms=FALSE_ALARMS
+        )
+        shutil.rmtree(folder / f"{model.name}.run")
+        figures = makellos.evaluate(model, screws)
+        print(f"{model}: image AUROC {figures['image_auroc']:.3f}, ", end="")
+        print(f"{figures['miss_rate']:.0%} of the damaged screws missed")
+        if name != "autoencoder":  # which makes no pictures by itself
+            makellos.generate(model, folder / f"{name}.png", n=4 if small else 36)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build what is asked for; return 1 when a notebook fails."""
+    names = [*sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")), MODELS]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/docs"), metavar="FOLDER")
+    parser.add_argument("--small", action="store_true", help="quickly, learning next to nothing")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=str(names))
+    chosen = parser.parse_args(arguments)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    for name in chosen.only or names:
+        try:
+            if name == MODELS:
+                build_models(chosen.output, small=chosen.small)
+            else:
+                path = NOTEBOOKS / f"{name}.ipynb"
+                build_notebook(path, chosen.output, small=chosen.small)
+                print(chosen.output / f"{name}.html")
+        except NotebookError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
