@@ -397,8 +397,9 @@ def _examples(graph: Graph, split: Split) -> dict[str, Picture]:
     """Return good parts to show beside those that a generator makes, none without generator."""
     if graph.generator is None:
         return {}
-    step = -(-len(split.learn) // _N_EXAMPLES)
+    n = len(split.learn)
+    chosen = sorted({i * n // _N_EXAMPLES for i in range(_N_EXAMPLES)})
     return {
-        f"examples/{i:02d}.png": graph.preprocessing.resize(read_picture(part.path))
-        for i, part in enumerate(split.learn[::step])
+        f"examples/{place:02d}.png": graph.preprocessing.resize(read_picture(split.learn[i].path))
+        for place, i in enumerate(chosen)
     }
