@@ -49,7 +49,7 @@ def digit(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("vae", {"epochs": 60}, 0.97),
         ("fanogan", {"epochs": 40, "encoder_epochs": 20}, 0.9),
-        ("anogan", {"epochs": 40, "base_width": 16, "n_steps": 60}, 0.85),
+        ("anogan", {"epochs": 100, "n_steps": 60}, 0.85),
     ],
 )
 def test_other_digits_are_found(

@@ -383,7 +383,7 @@ def _where(detector: Detector, training: Training, target: Path) -> Training:
     if not detector.trains and training.device not in ("auto", "cpu"):
         raise ConfigurationError(
             f"{detector.name} trains nothing; its network runs on the processor by OpenVINO or "
-            f"ONNX Runtime. Accepted are --device auto and cpu, received {training.device!r}."
+            f"ONNX Runtime. The device is {training.device!r}; accepted are auto and cpu."
         )
     return replace(training, folder=training.folder or run_folder(target))
 

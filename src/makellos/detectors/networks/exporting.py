@@ -50,7 +50,7 @@ def export_graph(
 def _quietly() -> Iterator[None]:
     # The exporter warns about itself and about every constant; none of it concerns the user.
     log = logging.getLogger("torch.onnx")
-    level = log.level
+    level, caching = log.level, torch.is_autocast_cache_enabled()
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -58,3 +58,4 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+        torch.set_autocast_cache_enabled(caching)  # the exporter leaves it turned off
