@@ -67,12 +67,16 @@ def test_gradients_and_steps_are_computed_in_float32() -> None:
     assert not any(states)
 
 
-def test_autocast_is_left_as_it_was() -> None:
+@pytest.mark.parametrize("caching", [True, False])
+def test_autocast_is_left_as_it_was(caching: bool) -> None:
+    before = torch.is_autocast_cache_enabled()  # exports by others leave it turned off
+    torch.set_autocast_cache_enabled(caching)
     for precision in ("f32", "bf16"):
         fabric = open_fabric(Training(device="cpu", precision=precision), mixed=True)
         with precision_of(fabric):
             assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
-        assert torch.is_autocast_cache_enabled()
+        assert torch.is_autocast_cache_enabled() == caching
+    torch.set_autocast_cache_enabled(before)
 
 
 @pytest.mark.parametrize(("fast", "mixed"), [(True, True), (True, False), (False, True)])
