@@ -137,6 +137,16 @@ def test_kappa_zero_scores_by_the_residual_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs["score"], expected, rtol=1e-5)
 
 
+def test_the_maps_maximum_leaves_the_score_to_the_map(tmp_path: Path) -> None:
+    parts, pictures = _parts(tmp_path, _discs(4, (16, 16), 0)), _discs(2, (16, 16), 1)
+    graph = FAnoGAN(**QUICK, score="map_maximum").fit(parts).graph()
+    plain = FAnoGAN(**QUICK).fit(parts).graph()
+    outputs = _outputs(graph, pictures)
+    assert set(outputs) == {"anomaly_map", "reconstruction"}
+    np.testing.assert_array_equal(outputs["anomaly_map"], _outputs(plain, pictures)["anomaly_map"])
+    assert graph.aggregation(outputs["anomaly_map"][0]) == outputs["anomaly_map"][0].max()
+
+
 def test_blank_parts_are_learned_from_without_a_division_by_nothing(tmp_path: Path) -> None:
     blank = [np.full((16, 16), 255, np.uint8)] * 3
     graph = FAnoGAN(**QUICK).fit(_parts(tmp_path, blank)).graph()

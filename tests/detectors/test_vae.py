@@ -326,6 +326,15 @@ def test_elbo_adds_what_the_latents_cost(draw: Draw) -> None:
     np.testing.assert_allclose(heavy["score"], heavy["anomaly_map"].mean((1, 2)), rtol=1e-5)
 
 
+def test_the_maps_maximum_is_a_score_of_the_graphs_map(draw: Draw) -> None:
+    parts = draw()
+    plain, chosen = vae().fit(parts).graph(), vae(score="map_maximum").fit(parts).graph()
+    found, with_score = (run(graph.onnx, noise(2, 1, 16, 16)) for graph in (chosen, plain))
+    assert set(found) == {"anomaly_map", "reconstruction"}
+    np.testing.assert_array_equal(found["anomaly_map"], with_score["anomaly_map"])
+    assert chosen.aggregation(found["anomaly_map"][0]) == found["anomaly_map"][0].max()
+
+
 @pytest.mark.parametrize(("side", "dense"), [(16, True), (32, True), (33, False)])
 def test_auto_chooses_the_network_by_size(draw: Draw, side: int, dense: bool) -> None:
     assert vae(epochs=1).fit(draw(4, side, side)).network_.is_dense is dense

@@ -23,7 +23,7 @@ _DEFAULT_SIZE = 64
 _N_GAN_STEPS = 4000
 _N_ENCODER_STEPS = 800
 _LEARNING_RATES = {"wgan-gp": 1e-3, "dcgan": 2e-4}
-_OF_THE_ENCODER = {"encoder_epochs", "encoder_training", "kappa", "equalise"}
+_OF_THE_ENCODER = {"encoder_epochs", "encoder_training", "kappa", "score", "equalise"}
 
 
 @register("fanogan")
@@ -110,6 +110,12 @@ class FAnoGAN(Detector):
         "kappa": Parameter(
             default=1.0, low=0.0, high=1e6, meaning="Weight of features in the score."
         ),
+        "score": Parameter(
+            default="picture",
+            choices=("picture", "map_maximum"),
+            meaning="A(x) of the whole picture, or the map's maximum: it sees damage that is small "
+            "on a large part, without features.",
+        ),
         "equalise": Parameter(
             default=True, meaning="Count the score of a faint part relative to its contrast."
         ),
@@ -138,6 +144,7 @@ class FAnoGAN(Detector):
         augmentation: float = 0.1,
         encoder_training: str = "izi_f",
         kappa: float = 1.0,
+        score: str = "picture",
         equalise: bool = True,
         seed: int = 0,
     ) -> None:
@@ -156,6 +163,7 @@ class FAnoGAN(Detector):
         self.augmentation = augmentation
         self.encoder_training = encoder_training
         self.kappa = kappa
+        self.score = score
         self.equalise = equalise
         self.seed = seed
 
@@ -286,6 +294,7 @@ class FAnoGAN(Detector):
             self.preprocessing_.shape,
             input_name="picture",
             output_names=("anomaly_map", "score", "reconstruction"),
+            leave_out=("score",) if self.score == "map_maximum" else (),
         )
         generator = export_graph(
             self.gan_.averaged, (self.latent_dim,), input_name="latent", output_names=("picture",)

@@ -86,8 +86,9 @@ class VAE(Detector):
         ),
         "score": Parameter(
             default="reconstruction_probability",
-            choices=("reconstruction_probability", "elbo"),
-            meaning="Negative log-likelihood over draws of the latents, with divergence as elbo.",
+            choices=("reconstruction_probability", "elbo", "map_maximum"),
+            meaning="Negative log-likelihood over draws of the latents, with divergence as elbo; "
+            "or the map's maximum, which sees damage that is small on a large part.",
         ),
         "n_samples": Parameter(
             default=8, low=1, high=256, meaning="Draws of the latents that a score averages."
@@ -249,6 +250,7 @@ class VAE(Detector):
             self.preprocessing_.shape,
             input_name="picture",
             output_names=("anomaly_map", "score", "reconstruction"),
+            leave_out=("score",) if self.score == "map_maximum" else (),
         )
         generator = export_graph(
             Sampler(self.network_),

@@ -6,11 +6,11 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["export_graph"]
 
@@ -18,17 +18,26 @@ _OPSET = 17
 
 
 def export_graph(
-    module: nn.Module, shape: Sequence[int], *, input_name: str, output_names: Sequence[str]
+    module: nn.Module,
+    shape: Sequence[int],
+    *,
+    input_name: str,
+    output_names: Sequence[str],
+    leave_out: Collection[str] = (),
 ) -> bytes:
     """Return a module as an ONNX graph, in evaluation mode and float32.
 
     `shape` is that of one input without the batch: C, H, W of a picture or (d,) of a latent. The
     module returns a tensor, or a tuple of as many as there are `output_names`; the first axis of
     each is the batch, which the module asks for by ``batch.shape[0]``: ``len(batch)`` would be that
-    of the example for ever. The module itself stays as it is.
+    of the example for ever. Outputs named in `leave_out` are not part of the graph. The module
+    itself stays as it is.
     """
     frozen = copy.deepcopy(module).to("cpu", torch.float32, memory_format=torch.contiguous_format)
     frozen = frozen.eval()
+    kept = [i for i, name in enumerate(output_names) if name not in leave_out]
+    if len(kept) < len(output_names):
+        frozen, output_names = _Chosen(frozen, kept), [output_names[i] for i in kept]
     example = torch.full((2, *shape), 0.5)
     batch = {name: {0: "n"} for name in (input_name, *output_names)}
     stream = io.BytesIO()
@@ -44,6 +53,18 @@ def export_graph(
             dynamo=False,
         )
     return stream.getvalue()
+
+
+class _Chosen(nn.Module):  # type: ignore[misc]
+    """Return some of a module's outputs alone."""
+
+    def __init__(self, module: nn.Module, kept: Sequence[int]) -> None:
+        super().__init__()
+        self.module, self.kept = module, kept
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.module(batch)
+        return tuple(outputs[i] for i in self.kept)
 
 
 @contextmanager
