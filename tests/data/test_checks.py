@@ -347,6 +347,91 @@ def test_other_errors_are_not_taken_for_bad_pictures(
     assert {reason for _, reason in readable(find_parts(sound))[1]} == {"no"}
 
 
+def rows(root: Path, *lines: str) -> Path:
+    path = root / "parts.csv"
+    path.write_text("\n".join(["path,label", *lines]))
+    return path
+
+
+def test_labels_that_disagree_with_the_folder_are_a_problem(sound: Path) -> None:
+    for number in range(20, 25):
+        save(sound / f"defective/{number}.png", noise(number))
+    found = check(
+        rows(
+            sound,
+            *(f"train/good/{number}.png,good" for number in range(3)),
+            "test/good/10.png,dent",
+            "test/dent/0.png,good",
+            *(
+                f"defective/{number}.png,{'ok' if number < 24 else 'dent'}"
+                for number in range(20, 25)
+            ),
+        )
+    )
+    assert found.misplaced[:2] == [("test/good/10.png", "dent"), ("test/dent/0.png", "good")]
+    assert [name for name, _ in found.misplaced[2:]] == [
+        f"defective/{n}.png" for n in range(20, 24)
+    ]
+    said = [problem for problem in found.problems if problem.startswith("Labels disagree")]
+    assert len(said) == 1
+    assert "6 parts in a folder that is named after another class" in said[0]
+    assert (
+        "test/good/10.png (label dent), test/dent/0.png (label good), defective/20.png" in said[0]
+    )
+    assert said[0].count(".png") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "disagrees"),
+    [
+        ("OK/0.png", "dent", True),
+        ("Defective/0.png", "good", True),
+        ("Dent/0.png", "GOOD", True),
+        ("scratch/0.png", "dent", True),
+        ("dent/0.png", "defective", False),
+        ("nok/0.png", "dent", False),
+        ("bad/scratch/0.png", "scratch", False),
+        ("good/lot 7/0.png", "dent", True),
+        ("lot 7/0.png", "dent", False),
+        ("good.png", "dent", False),
+    ],
+)
+def test_which_folders_name_another_class(
+    tmp_path: Path, name: str, label: str, disagrees: bool
+) -> None:
+    for number, place in enumerate([name, "a.png", "b.png", "c.png"]):
+        save(tmp_path / place, noise(number))
+    found = check(rows(tmp_path, f"{name},{label}", "a.png,good", "b.png,dent", "c.png,scratch"))
+    assert bool(found.misplaced) == disagrees
+
+
+def test_a_folder_that_is_no_label_says_nothing(sound: Path) -> None:
+    assert check(rows(sound, "test/dent/0.png,good", "train/good/0.png,good")).misplaced == []
+
+
+def test_folders_of_a_layout_agree_with_its_labels(sound: Path) -> None:
+    assert check(sound).misplaced == []
+
+
+def test_a_label_of_one_picture_is_said(sound: Path) -> None:
+    found = check(sound)
+    assert found.singles == ["dent"]
+    assert any("1 label with one part alone: dent" in sentence for sentence in found.advice)
+    save(sound / "test/dent/1.png", noise(30))
+    assert check(sound).singles == []
+
+
+def test_one_label_alone_is_no_problem_but_said(sound: Path) -> None:
+    found = check(sound / "train/good")
+    assert found.problems == []
+    assert found.singles == []
+    said = [
+        sentence for sentence in found.advice if sentence.startswith("All parts have the label")
+    ]
+    assert ["good: enough for detectors" in sentence for sentence in said] == [True]
+    assert not any(sentence.startswith("All parts") for sentence in check(sound).advice)
+
+
 @pytest.mark.real
 def test_magnetic_tiles_leak_between_train_and_test(real_data: Path) -> None:
     found = check(real_data / "magnetic_tile" / "tiles.csv")

@@ -24,6 +24,16 @@ SMALL: dict[str, dict[str, Any]] = {
         "search_learning_rate": 0.02,
     },
     "autoencoder": {"epochs": 12, "batch_size": 8, "widths": "16,32,64", "latent_dim": 32},
+    "classifier": {
+        "backbone": "mobilenetv3_small_100",
+        "weights": "none",
+        "image_size": 64,
+        "epochs": 12,
+        "batch_size": 8,
+        "unfreeze": -1,
+        "backbone_learning_rate": 0.002,
+        "head_epochs": 20,
+    },
     "fanogan": {
         "image_size": 32,
         "base_width": 4,

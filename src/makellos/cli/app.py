@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from makellos.cli import EXIT_INTERRUPTED, data, generating, inspecting, learning, listing
+from makellos.cli import (
+    EXIT_INTERRUPTED,
+    data,
+    explaining,
+    generating,
+    inspecting,
+    learning,
+    listing,
+    queueing,
+    tuning,
+)
 
 __all__ = ["app", "run"]
 
@@ -46,9 +56,14 @@ app.command("inspect", short_help="Give verdict, score and outlined damage.")(in
 app.command("evaluate", short_help="Measure a model on labelled parts; HTML report.")(
     inspecting.evaluate
 )
+app.command("explain", short_help="Show where a classifier looked.")(explaining.explain)
 app.command("generate", short_help="Draw pictures that a generative model makes.")(
     generating.generate
 )
+app.command("queue", short_help="Carry out many fits one after another, overnight.")(
+    queueing.queue
+)
+app.command("tune", short_help="Search a detector's parameters by Hyperband.")(tuning.tune)
 app.command("calibrate", short_help="Change a model's budget or calibration parts.")(
     learning.calibrate
 )

@@ -1,17 +1,20 @@
-"""The verbs about data: synth, get, check."""
+"""The verbs about data: synth, get, check, split."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from makellos.cli.console import Json, bars, say, table, write_json
 
+if TYPE_CHECKING:
+    from makellos.data.splits import SplitSummary
+
 app = typer.Typer(
-    help="Render, download and check sets of parts.",
+    help="Render, download, check and split sets of parts.",
     epilog="Example: makellos data synth -o screws",
     no_args_is_help=True,
 )
@@ -117,3 +120,53 @@ def check(
         write_json(json, asdict(found))
     if found.problems:
         raise typer.Exit(1)
+
+
+@app.command("split", short_help="Divide labelled pictures into train, val and test.")
+def split(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="CSV manifest to write.")
+    ],
+    val: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of each label that calibrates.")
+    ] = 0.2,
+    test: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of each label that is tested.")
+    ] = 0.2,
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="group|part", help="Keep the parts of a group together, or draw each alone."
+        ),
+    ] = "group",
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
+    json: Json = None,
+) -> None:
+    """Divide labelled pictures into train, val and test, as a CSV manifest.
+
+    Every label keeps the shares as near as groups allow. Splits that the
+    parts have already, such as the folder test, are forgotten.
+
+    Example: makellos data split screws -o parts.csv --val 0.2 --test 0.2
+    """
+    from makellos.data.parts import find_parts
+    from makellos.data.splits import write_split
+
+    found = find_parts(data)
+    summary = write_split(found, output, source=data, val=val, test=test, seed=seed, by=by)
+    say(_split_text(summary), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, asdict(summary))
+
+
+def _split_text(summary: SplitSummary) -> str:
+    """Show how many parts of each label are in which split, and what to watch out for."""
+    splits = list(summary.shares)
+    rows = [[label, *(str(of[split]) for split in splits)] for label, of in summary.counts.items()]
+    grouped = f" in {summary.n_groups} groups" if summary.n_groups < summary.n_parts else ""
+    lines = [f"{summary.n_parts} parts{grouped}", "", table(["label", *splits], rows), ""]
+    lines += [f"Note: {warning}" for warning in summary.warnings]
+    return "\n".join([*lines, f"Manifest: {summary.manifest}"])

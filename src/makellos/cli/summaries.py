@@ -23,7 +23,7 @@ def fit_text(summary: FitSummary) -> str:
     """Say what was learned and what is promised."""
     unit = "groups of good parts" if summary.n_groups != summary.n_calibration else "good parts"
     lines = [
-        f"{summary.detector} learned from {summary.n_learned} good parts in "
+        f"{summary.detector} learned from {_learned(summary.n_learned, summary.n_defective)} in "
         f"{summary.fit_seconds:.0f} s.",
         f"Calibrated on {summary.n_groups} {unit} ({summary.method}): of the good parts to come, "
         f"at most {summary.false_alarms:.2%} will be rejected.",
@@ -32,6 +32,12 @@ def fit_text(summary: FitSummary) -> str:
     if summary.skipped:
         lines.append(f"Left out, unreadable: {', '.join(summary.skipped)}")
     return "\n".join([*lines, f"Model: {summary.model}"])
+
+
+def _learned(n_learned: int, n_defective: int) -> str:
+    if not n_defective:
+        return f"{n_learned} good parts"
+    return f"{n_learned - n_defective} good and {n_defective} defective parts"
 
 
 def calibration_text(summary: CalibrationSummary) -> str:
@@ -49,6 +55,12 @@ def row_text(inspection: Inspection) -> str:
     if inspection.error is not None:
         return f"unreadable  {inspection.error}"
     n_regions = len(inspection.regions)
+    if inspection.probabilities:
+        name, share = max(inspection.probabilities.items(), key=lambda item: item[1])
+        return (
+            f"{_NAMES[inspection.verdict]:<10}  score {inspection.score:7.3f}  "
+            f"p {inspection.p_value:.3f}  {name} {share:.1%}  {inspection.input}"
+        )
     found = f"{n_regions} region{'s' if n_regions != 1 else ''}" if n_regions else ""
     return (
         f"{_NAMES[inspection.verdict]:<10}  score {inspection.score:7.3f}  "
@@ -160,7 +172,11 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["detector", f"{manifest.detector.name}: {parameters}"],
         ["input", f"{size.height} x {size.width} pixels, {size.channels} channels"],
         ["engine", str(manifest.engine.choice())],
-        ["learned from", f"{manifest.training.n_learned} good parts of {manifest.training.data}"],
+        [
+            "learned from",
+            f"{_learned(manifest.training.n_learned, manifest.training.n_defective)} of "
+            f"{manifest.training.data}",
+        ],
         ["calibrated on", f"{calibration.n_groups} {unit}, {manifest.calibration.method}"],
         ["promise", f"at most {calibration.false_alarms:.2%} of good parts rejected"],
         ["threshold", f"{calibration.threshold:.5g}"],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
-__all__ = ["Findings", "advice", "problems"]
+__all__ = ["Findings", "advice", "listed", "listed_sets", "misplaced_text", "n_of", "problems"]
 
 # Rounded budgets that people ask for; the first that is out of reach is named.
 _BUDGETS = (0.05, 0.01, 0.001)
@@ -46,6 +46,8 @@ class Findings:
     without_mask : defective parts without mask.
     n_masks : parts with a mask.
     idle : defective parts without split where other parts have one: they are used for nothing.
+    misplaced : name and label of each part that lies in a folder named after another class.
+    singles : labels of which there is one part alone, where there are other labels.
     unused : picture files below the folder that are neither part nor mask.
     """
 
@@ -76,6 +78,8 @@ class Findings:
     without_mask: list[str]
     n_masks: int
     idle: list[str]
+    misplaced: list[tuple[str, str]]
+    singles: list[str]
     unused: list[str]
 
 
@@ -84,16 +88,18 @@ def problems(found: Findings) -> Iterator[str]:
     if not found.n_good:
         yield (
             f"There are no good parts to learn from ({found.layout}, labels "
-            f"{_listed(list(found.labels))}). Put them into a folder train/good or good."
+            f"{listed(list(found.labels))}). Put them into a folder train/good or good."
         )
     if found.unreadable:
         names = [name for name, _ in found.unreadable]
-        yield f"{_n(names, 'picture')} cannot be decoded: {_listed(names)}."
+        yield f"{n_of(names, 'picture')} cannot be decoded: {listed(names)}."
+    if found.misplaced:
+        yield misplaced_text(found.misplaced)
     yield from _problems_of_separation(found)
     if found.blank:
         yield (
-            f"{_n(found.blank, 'picture')} of one value throughout (lens covered, light off?): "
-            f"{_listed(found.blank)}."
+            f"{n_of(found.blank, 'picture')} of one value throughout (lens covered, light off?): "
+            f"{listed(found.blank)}."
         )
     yield from _problems_of_masks(found)
 
@@ -103,12 +109,12 @@ def advice(found: Findings) -> Iterator[str]:
     yield from _advice_on_budget(found)
     if len(found.sizes) > 1:
         yield (
-            f"The pictures have {len(found.sizes)} sizes ({_listed(list(found.sizes))}); each is "
+            f"The pictures have {len(found.sizes)} sizes ({listed(list(found.sizes))}); each is "
             "scaled to one size. Cut them to the same field of view where they differ in it."
         )
     if len(found.modes) > 1:
         yield (
-            f"The pictures have {len(found.modes)} kinds of values ({_listed(list(found.modes))}). "
+            f"The pictures have {len(found.modes)} kinds of values ({listed(list(found.modes))}). "
             "Save all of them the same way, as coming parts will be."
         )
     white = (1 << (found.peak_16_bit or 65535).bit_length()) - 1
@@ -118,36 +124,46 @@ def advice(found: Findings) -> Iterator[str]:
             f"bits, fit with --white-level {white}."
         )
     yield from _advice_on_tests(found)
+    yield from _advice_on_labels(found)
     if found.unused:
         yield (
-            f"{_n(found.unused, 'picture')} outside of the layout ({found.layout}) and left out: "
-            f"{_listed(found.unused)}."
+            f"{n_of(found.unused, 'picture')} outside of the layout ({found.layout}) and left out: "
+            f"{listed(found.unused)}."
         )
+
+
+def misplaced_text(misplaced: Sequence[tuple[str, str]]) -> str:
+    """Say which parts lie in a folder named after another class than their label."""
+    named = [f"{name} (label {label})" for name, label in misplaced]
+    return (
+        f"Labels disagree with folders: {n_of(named, 'part')} in a folder that is named after "
+        f"another class: {listed(named)}. Correct the label, or move the picture."
+    )
 
 
 def _problems_of_separation(found: Findings) -> Iterator[str]:
     if found.contradictions:
         yield (
-            f"{_n(found.contradictions, 'set')} of identical files with different labels: "
-            f"{_sets(found.contradictions)}. Keep each file under the label that is right."
+            f"{n_of(found.contradictions, 'set')} of identical files with different labels: "
+            f"{listed_sets(found.contradictions)}. Keep each file under the label that is right."
         )
     if found.leaks:
         yield (
-            f"Leak: {_n(found.leaks, 'set')} of identical files both learned from and tested, so "
-            f"results look better than they are: {_sets(found.leaks)}. Remove one of each."
+            f"Leak: {n_of(found.leaks, 'set')} of identical files both learned from and tested, so "
+            f"results look better than they are: {listed_sets(found.leaks)}. Remove one of each."
         )
     rest = [
         names for names in found.duplicates if names not in (*found.leaks, *found.contradictions)
     ]
     if rest:
         yield (
-            f"{_n(rest, 'set')} of identical files, which count as several parts and are not: "
-            f"{_sets(rest)}. Keep one of each."
+            f"{n_of(rest, 'set')} of identical files, which count as several parts and are not: "
+            f"{listed_sets(rest)}. Keep one of each."
         )
     if found.shared_groups:
         yield (
-            f"Leak: {_n(found.shared_groups, 'group')} both learned from and tested "
-            f"({_listed(found.shared_groups)}); {found.n_sharing} of "
+            f"Leak: {n_of(found.shared_groups, 'group')} both learned from and tested "
+            f"({listed(found.shared_groups)}); {found.n_sharing} of "
             f"{found.n_test_good + found.n_test_defective} tested parts are of such a group. "
             "Results hold for these groups, not for new ones. Split by group."
         )
@@ -161,16 +177,16 @@ def _problems_of_separation(found: Findings) -> Iterator[str]:
 def _problems_of_masks(found: Findings) -> Iterator[str]:
     if found.unreadable_masks:
         names = [name for name, _ in found.unreadable_masks]
-        yield f"{_n(names, 'mask')} cannot be decoded: those of {_listed(names)}."
+        yield f"{n_of(names, 'mask')} cannot be decoded: those of {listed(names)}."
     if found.mismatched_masks:
         names = found.mismatched_masks
-        yield f"{_n(names, 'mask')} of another size than the picture: those of {_listed(names)}."
+        yield f"{n_of(names, 'mask')} of another size than the picture: those of {listed(names)}."
     if found.empty_masks:
         names = found.empty_masks
-        yield f"{_n(names, 'mask')} of defective parts without a marked pixel: {_listed(names)}."
+        yield f"{n_of(names, 'mask')} of defective parts without a marked pixel: {listed(names)}."
     if found.marked_good:
         names = found.marked_good
-        yield f"{_n(names, 'part')} labelled good with pixels marked as damage: {_listed(names)}."
+        yield f"{n_of(names, 'part')} labelled good with pixels marked as damage: {listed(names)}."
 
 
 def _advice_on_budget(found: Findings) -> Iterator[str]:
@@ -197,28 +213,45 @@ def _advice_on_tests(found: Findings) -> Iterator[str]:
         yield "No good part is tested: the share of false alarms cannot be measured."
     if found.idle:
         yield (
-            f"{_n(found.idle, 'defective part')} without split, where others have one, and used "
-            f"for nothing: {_listed(found.idle)}. Give them the split test."
+            f"{n_of(found.idle, 'defective part')} without split, where others have one, and used "
+            f"for nothing: {listed(found.idle)}. Give them the split test."
         )
     if not found.without_mask:
         return
     if found.n_masks:
         yield (
-            f"{_n(found.without_mask, 'defective part')} without mask, left out of figures per "
-            f"pixel: {_listed(found.without_mask)}."
+            f"{n_of(found.without_mask, 'defective part')} without mask, left out of figures per "
+            f"pixel: {listed(found.without_mask)}."
         )
     else:
         yield "There are no masks, so figures per pixel (pixel_auroc, aupro) are not computed."
 
 
-def _n(things: Sequence[object], noun: str) -> str:
+def _advice_on_labels(found: Findings) -> Iterator[str]:
+    if found.n_good and len(found.labels) == 1:
+        yield (
+            f"All parts have the label {next(iter(found.labels))}: enough for detectors that learn "
+            "from good parts alone, not for one that learns from labelled defects."
+        )
+    if found.singles:
+        yield (
+            f"{n_of(found.singles, 'label')} with one part alone: {listed(found.singles)}. "
+            "Nothing can be both learned from it and tested on it: add pictures, or give it the "
+            "label of a like kind."
+        )
+
+
+def n_of(things: Sized, noun: str) -> str:
+    """Return how many things there are, such as ``1 part`` or ``2 parts``."""
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
     shown = ", ".join(names[:_MAX_NAMED])
     return shown if len(names) <= _MAX_NAMED else f"{shown} and {len(names) - _MAX_NAMED} more"
 
 
-def _sets(sets: Sequence[Sequence[str]]) -> str:
-    return _listed([" = ".join(names) for names in sets])
+def listed_sets(sets: Sequence[Sequence[str]]) -> str:
+    """Return the first three sets of names that are the same thing."""
+    return listed([" = ".join(names) for names in sets])

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from makellos.data._findings import Findings, advice, problems
+from makellos.data.labelled import misplaced
 from makellos.data.parts import MANIFEST, Part, PartSet, group_names, walk_pictures
 from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
 from makellos.errors import InputError
@@ -180,6 +181,8 @@ def _findings(parts: PartSet, looked: Looked) -> Findings:
         marked_good=[p.name for p, s in compared if s.is_marked and p.is_good],
         without_mask=[p.name for p in parts if p.mask is None and not p.is_good],
         n_masks=len(masked),
+        misplaced=misplaced(parts.parts),
+        singles=_singles(parts),
         idle=[p.name for p in parts if has_splits and p.split is None and not p.is_good],
         unused=_unused(parts),
     )
@@ -187,6 +190,12 @@ def _findings(parts: PartSet, looked: Looked) -> Findings:
 
 def _names(parts: Iterable[Part]) -> list[str]:
     return [part.name for part in parts]
+
+
+def _singles(parts: PartSet) -> list[str]:
+    """Return the labels of one part alone, where parts have several labels."""
+    counts = Counter(part.label for part in parts)
+    return sorted(label for label, n in counts.items() if n == 1 and len(counts) > 1)
 
 
 def _ranked(values: Iterable[str]) -> dict[str, int]:

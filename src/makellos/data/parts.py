@@ -74,6 +74,15 @@ class PartSet:
         """Return the good parts that a detector may learn from: all but splits val and test."""
         return self._select(lambda part: part.is_good and part.split in (None, "train"))
 
+    def labelled(self) -> tuple[Part, ...]:
+        """Return what a detector that needs labels learns from, and validates with.
+
+        All parts but those of split test and the good ones of split val, which calibrate.
+        """
+        return self._select(
+            lambda part: part.split in (None, "train") or (part.split == "val" and not part.is_good)
+        )
+
     def calibration(self) -> tuple[Part, ...]:
         """Return the good parts that the data sets aside for calibration: split val."""
         return self._select(lambda part: part.is_good and part.split == "val")

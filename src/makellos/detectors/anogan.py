@@ -66,20 +66,39 @@ class AnoGAN(Detector):
             default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
         ),
         "latent_dim": Parameter(
-            default=100, low=1, high=4096, meaning="Length of the generator's input."
+            default=100,
+            low=1,
+            high=4096,
+            search=(16, 200),
+            logarithmic=True,
+            meaning="Length of the generator's input.",
         ),
         "base_width": Parameter(
-            default=32, low=1, high=512, meaning="Channels of the finest layer; others have more."
+            default=32,
+            low=1,
+            high=512,
+            search=(16, 64),
+            logarithmic=True,
+            meaning="Channels of the finest layer; others have more.",
         ),
         "epochs": Parameter(
             default=0, low=0, high=100000, meaning="Passes over the parts; 0: about 2000 steps."
         ),
         "batch_size": Parameter(default=64, low=2, high=4096, meaning="Pictures in a step."),
         "learning_rate": Parameter(
-            default=2e-4, low=1e-7, high=1.0, meaning="Step size of Adam in training."
+            default=2e-4,
+            low=1e-7,
+            high=1.0,
+            search=(5e-5, 1e-3),
+            logarithmic=True,
+            meaning="Step size of Adam in training.",
         ),
         "feature_weight": Parameter(
-            default=0.1, low=0.0, high=1.0, meaning="Lambda, the weight of the feature loss."
+            default=0.1,
+            low=0.0,
+            high=1.0,
+            search=(0.0, 0.5),
+            meaning="Lambda, the weight of the feature loss.",
         ),
         "n_steps": Parameter(default=500, low=1, high=100000, meaning="Steps of a search."),
         "search_learning_rate": Parameter(

@@ -57,15 +57,22 @@ class Autoencoder(Detector):
             meaning="Channels of the encoder's layers, each of which halves the sides.",
         ),
         "latent_dim": Parameter(
-            default=500, low=1, high=16384, meaning="Length of the vector in the middle."
+            default=500,
+            low=1,
+            high=16384,
+            search=(30, 1000),
+            logarithmic=True,
+            meaning="Length of the vector in the middle.",
         ),
         "loss": Parameter(
             default="ssim",
+            search=("ssim", "l2"),
             meaning="ssim, ms-ssim, l1, l2, or a sum such as 0.84*ms-ssim+0.16*l1.",
         ),
         "map": Parameter(
             default="ssim",
             choices=("ssim", "residual"),
+            search=("ssim", "residual"),
             meaning="What is mapped: local dissimilarity, or absolute difference.",
         ),
         "smoothing": Parameter(
@@ -89,7 +96,14 @@ class Autoencoder(Detector):
             default=0, low=0, high=100000, meaning="Passes over the parts; 0: about 1000 steps."
         ),
         "batch_size": Parameter(default=10, low=1, high=4096, meaning="Pictures in a step."),
-        "learning_rate": Parameter(default=5e-4, low=1e-7, high=1.0, meaning="Step size of Adam."),
+        "learning_rate": Parameter(
+            default=5e-4,
+            low=1e-7,
+            high=1.0,
+            search=(1e-4, 5e-3),
+            logarithmic=True,
+            meaning="Step size of Adam.",
+        ),
         "patience": Parameter(
             default=0, low=0, high=100000, meaning="Epochs without a better one to end at; 0: all."
         ),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from typing import Any
 from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, suggest
 
-__all__ = ["BACKBONES", "BackboneCard", "backbone_card", "export_backbone"]
+__all__ = [
+    "BACKBONES",
+    "BackboneCard",
+    "backbone_card",
+    "backbone_state",
+    "export_backbone",
+    "from_hub",
+]
 
 _HUB_SECONDS = 5.0  # to wait for an answer of the hub
 _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pth", ".pt", ".npz"})
@@ -62,6 +70,27 @@ BACKBONES: dict[str, BackboneCard] = {
             weights="ImageNet-1k, timm/wide_resnet50_2.racm_in1k on the hub",
             licence="Apache-2.0",
         ),
+        BackboneCard(
+            name="resnet50",
+            network="resnet50",
+            layers=(2, 3),
+            weights="ImageNet-1k, timm/resnet50.a1_in1k on the hub",
+            licence="Apache-2.0",
+        ),
+        BackboneCard(
+            name="vgg16",
+            network="vgg16",
+            layers=(3, 4),
+            weights="ImageNet-1k, timm/vgg16.tv_in1k on the hub",
+            licence="BSD-3-Clause",
+        ),
+        BackboneCard(
+            name="xception",
+            network="legacy_xception",
+            layers=(3, 4),
+            weights="ImageNet-1k, timm/legacy_xception.tf_in1k on the hub",
+            licence="Apache-2.0",
+        ),
     )
 }
 
@@ -102,20 +131,34 @@ def export_backbone(
     from makellos.detectors.networks.feature_extractor import FeatureExtractor, export_onnx
 
     chosen = layers or card.layers
-    if weights:
-        state: Mapping[str, Any] | None = read_weights(Path(weights))
-    elif card.package is not None and importlib.util.find_spec(card.package) is not None:
-        state = read_weights(_packaged_file(card.package))
-    else:
-        state = None
+    state = backbone_state(card, weights)
     if state is not None:
         return export_onnx(FeatureExtractor(card.network, chosen, state), height, width)
+    with from_hub(card):
+        network = FeatureExtractor(card.network, chosen, None, fetch=True)
+    return export_onnx(network, height, width)
+
+
+def backbone_state(card: BackboneCard, weights: str = "") -> Mapping[str, Any] | None:
+    """Return a backbone's state dict from a local file or its package; None: the hub has it.
+
+    Raises `InputError` for a file that cannot be read.
+    """
+    if weights:
+        return read_weights(Path(weights))
+    if card.package is not None and importlib.util.find_spec(card.package) is not None:
+        return read_weights(_packaged_file(card.package))
+    return None
+
+
+@contextmanager
+def from_hub(card: BackboneCard) -> Iterator[None]:
+    """Raise `MissingRuntimeError`, which names the ways to weights, where the hub has none."""
     check_hub(card)
     try:
-        network = FeatureExtractor(card.network, chosen, None, fetch=True)
+        yield
     except (OSError, RuntimeError) as error:
         raise no_weights(card, str(error)) from error
-    return export_onnx(network, height, width)
 
 
 def read_weights(path: Path) -> Mapping[str, Any]:

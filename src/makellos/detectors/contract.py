@@ -40,13 +40,19 @@ Value = int | float | str | bool
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """Declare a detector's parameter: default, accepted range or choices, and meaning."""
+    """Declare a detector's parameter: default, accepted range or choices, and meaning.
+
+    `search` is what `makellos tune` searches: lowest and highest number, `logarithmic` or not, or
+    some of the choices; empty for a parameter that is not searched.
+    """
 
     default: Value
     meaning: str
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    search: tuple[Value, ...] = ()
+    logarithmic: bool = False
 
     @property
     def accepted(self) -> str:
@@ -100,8 +106,9 @@ class Graph:
     both; normalisation is inside. Higher is more anomalous. A score that it gives is the score;
     without one `aggregation` makes it of the map. ``reconstruction`` N×C×H×W in [0, 1] is the
     nearest good part that the method can make. `generator` maps ``latent`` N×d to ``picture``
-    N×C×H×W, where the method makes new pictures. `torch` takes the place of `onnx`, then empty, in
-    a detector whose `runtime` is ``torch``.
+    N×C×H×W, where the method makes new pictures. ``probabilities`` N×K are those of `classes`, good
+    first, and `weights` the network's float32 arrays by name, for `explain`. `torch` takes the
+    place of `onnx`, then empty, in a detector whose `runtime` is ``torch``.
     """
 
     onnx: bytes
@@ -109,6 +116,8 @@ class Graph:
     aggregation: Aggregation
     generator: bytes | None = None
     torch: TorchScoring | None = None
+    classes: tuple[str, ...] = ()
+    weights: Mapping[str, NDArray[np.float32]] | None = None
 
 
 class Detector(ABC):

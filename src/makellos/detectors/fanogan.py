@@ -57,10 +57,20 @@ class FAnoGAN(Detector):
             default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
         ),
         "latent_dim": Parameter(
-            default=32, low=2, high=4096, meaning="Length of the generator's input."
+            default=32,
+            low=2,
+            high=4096,
+            search=(8, 128),
+            logarithmic=True,
+            meaning="Length of the generator's input.",
         ),
         "base_width": Parameter(
-            default=16, low=1, high=512, meaning="Channels of the finest layer; others have more."
+            default=16,
+            low=1,
+            high=512,
+            search=(8, 32),
+            logarithmic=True,
+            meaning="Channels of the finest layer; others have more.",
         ),
         "gan": Parameter(
             default="wgan-gp", choices=("wgan-gp", "dcgan"), meaning="How the generator is trained."
@@ -82,12 +92,16 @@ class FAnoGAN(Detector):
             default=0.0,
             low=0.0,
             high=1.0,
+            search=(1e-4, 4e-3),
+            logarithmic=True,
             meaning="Step size of the GAN's Adam; 0: 0.001 for wgan-gp, 0.0002 for dcgan.",
         ),
         "encoder_learning_rate": Parameter(
             default=0.001,
             low=1e-7,
             high=1.0,
+            search=(2e-4, 5e-3),
+            logarithmic=True,
             meaning="Step size of the encoder's Adam at the start; it falls to zero.",
         ),
         "n_critic": Parameter(
@@ -100,6 +114,7 @@ class FAnoGAN(Detector):
             default=0.1,
             low=0.0,
             high=0.5,
+            search=(0.0, 0.2),
             meaning="Share of the sides by which pictures are moved before they are judged.",
         ),
         "encoder_training": Parameter(
@@ -113,6 +128,7 @@ class FAnoGAN(Detector):
         "score": Parameter(
             default="picture",
             choices=("picture", "map_maximum"),
+            search=("picture", "map_maximum"),
             meaning="A(x) of the whole picture, or the map's maximum: it sees damage that is small "
             "on a large part, without features.",
         ),

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from makellos.inspection.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
-__all__ = ["choose_preprocessing", "load_pictures", "require_packages"]
+__all__ = ["choose_preprocessing", "load_masks", "load_pictures", "require_packages"]
 
 SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
 _N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are large
@@ -56,6 +57,24 @@ def load_pictures(
     if values is None:
         values = empty_values((0, *preprocessing.shape), deep=False)
     return Pictures(values)
+
+
+def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[np.uint8] | None:
+    """Read the masks of parts N×1×H×W, 255 where damaged; None where no part has one.
+
+    Parts without a mask have an empty one. Raises `InputError` for one that cannot be read.
+    """
+    if all(part.mask is None for part in parts):
+        return None
+    height, width = preprocessing.height, preprocessing.width
+    masks = np.zeros((len(parts), 1, height, width), np.uint8)
+    for i, part in enumerate(parts):
+        if part.mask is not None and not part.is_good:
+            picture = read_picture(part.mask)
+            marked = picture > 0 if picture.ndim == 2 else (picture > 0).any(2)
+            white = marked.astype(np.uint8) * np.uint8(255)
+            masks[i, 0] = cv2.resize(white, (width, height), interpolation=cv2.INTER_AREA)
+    return masks
 
 
 def choose_preprocessing(

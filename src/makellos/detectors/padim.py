@@ -61,19 +61,33 @@ class PaDiM(Detector):
         ),
         "layers": Parameter(
             default="",
+            search=("", "2,3", "2,3,4"),
             meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
         ),
         "image_size": Parameter(
             default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
         ),
         "max_image_size": Parameter(
-            default=512, low=64, high=4096, meaning="Largest input side when image_size is 0."
+            default=512,
+            low=64,
+            high=4096,
+            search=(192, 768),
+            meaning="Largest input side when image_size is 0.",
         ),
         "n_features": Parameter(
-            default=100, low=1, high=4096, meaning="Channels drawn at random from all layers."
+            default=100,
+            low=1,
+            high=4096,
+            search=(40, 160),
+            meaning="Channels drawn at random from all layers.",
         ),
         "epsilon": Parameter(
-            default=0.05, low=1e-6, high=10.0, meaning="Added to the diagonal of each covariance."
+            default=0.05,
+            low=1e-6,
+            high=10.0,
+            search=(0.005, 0.5),
+            logarithmic=True,
+            meaning="Added to the diagonal of each covariance.",
         ),
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }

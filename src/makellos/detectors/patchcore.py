@@ -42,19 +42,33 @@ class PatchCore(Detector):
         ),
         "layers": Parameter(
             default="",
+            search=("", "2,3", "2,3,4"),
             meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
         ),
         "image_size": Parameter(
             default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
         ),
         "max_image_size": Parameter(
-            default=768, low=64, high=4096, meaning="Largest input side when image_size is 0."
+            default=768,
+            low=64,
+            high=4096,
+            search=(256, 1024),
+            meaning="Largest input side when image_size is 0.",
         ),
         "patch_size": Parameter(
-            default=3, low=1, high=15, meaning="Neighbours averaged into a patch, per side."
+            default=3,
+            low=1,
+            high=15,
+            search=(1, 5),
+            meaning="Neighbours averaged into a patch, per side.",
         ),
         "coreset_ratio": Parameter(
-            default=0.1, low=1e-6, high=1.0, meaning="Share of good patches kept, at most."
+            default=0.1,
+            low=1e-6,
+            high=1.0,
+            search=(0.01, 0.25),
+            logarithmic=True,
+            meaning="Share of good patches kept, at most.",
         ),
         "memory_bank_size": Parameter(
             default=10_000, low=1, high=1_000_000, meaning="Patches kept per layer, at most."

@@ -70,10 +70,20 @@ class VAE(Detector):
             meaning="Dense is fully connected, 512-256-latent; auto takes it up to 32×32 pixels.",
         ),
         "latent_dim": Parameter(
-            default=20, low=1, high=4096, meaning="Numbers that a picture is squeezed into."
+            default=20,
+            low=1,
+            high=4096,
+            search=(4, 100),
+            logarithmic=True,
+            meaning="Numbers that a picture is squeezed into.",
         ),
         "width": Parameter(
-            default=16, low=1, high=256, meaning="Channels of the first convolution."
+            default=16,
+            low=1,
+            high=256,
+            search=(8, 32),
+            logarithmic=True,
+            meaning="Channels of the first convolution.",
         ),
         "likelihood": Parameter(
             default="auto",
@@ -82,11 +92,17 @@ class VAE(Detector):
             "takes cross-entropy where pictures are nearly black and white.",
         ),
         "beta": Parameter(
-            default=1.0, low=0.0, high=1000.0, meaning="Weight of the latents' divergence."
+            default=1.0,
+            low=0.0,
+            high=1000.0,
+            search=(0.1, 10.0),
+            logarithmic=True,
+            meaning="Weight of the latents' divergence.",
         ),
         "score": Parameter(
             default="reconstruction_probability",
             choices=("reconstruction_probability", "elbo", "map_maximum"),
+            search=("reconstruction_probability", "map_maximum"),
             meaning="Negative log-likelihood over draws of the latents, with divergence as elbo; "
             "or the map's maximum, which sees damage that is small on a large part.",
         ),
@@ -106,7 +122,12 @@ class VAE(Detector):
             default=64, low=1, high=4096, meaning="Parts learned from in one step."
         ),
         "learning_rate": Parameter(
-            default=0.001, low=1e-7, high=1.0, meaning="Adam's at the start; it falls to zero."
+            default=0.001,
+            low=1e-7,
+            high=1.0,
+            search=(2e-4, 5e-3),
+            logarithmic=True,
+            meaning="Adam's at the start; it falls to zero.",
         ),
         "patience": Parameter(
             default=0,

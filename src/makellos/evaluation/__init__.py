@@ -1,12 +1,21 @@
 """Metrics: arrays in, figures out.
 
-`ranking` judges scores of whole parts, `pixels` anomaly maps against masks, `rates` verdicts, and
-`intervals` says how sure the figures are.
+`ranking` judges scores of whole parts, `pixels` anomaly maps against masks, `rates` verdicts,
+`classes` the classes that a classifier names, and `intervals` says how sure the figures are.
 """
 
 from __future__ import annotations
 
+from makellos.evaluation.class_intervals import ClassIntervals, class_intervals
+from makellos.evaluation.classes import ClassFigures, OneClass, ReliabilityBin, class_figures
 from makellos.evaluation.intervals import ImageIntervals, Interval, image_intervals
+from makellos.evaluation.localisation import (
+    LocalisationFigures,
+    Located,
+    localisation,
+    localisation_by_defect,
+    locate,
+)
 from makellos.evaluation.pixel_intervals import PixelIntervals
 from makellos.evaluation.pixels import PixelFigures, PixelMetrics, pixel_figures
 from makellos.evaluation.ranking import (
@@ -35,25 +44,36 @@ from makellos.evaluation.rates import (
 
 __all__ = [
     "BestAccuracy",
+    "ClassFigures",
+    "ClassIntervals",
     "DefectFigures",
     "F1Max",
     "ImageIntervals",
     "Interval",
+    "LocalisationFigures",
+    "Located",
+    "OneClass",
     "PixelFigures",
     "PixelIntervals",
     "PixelMetrics",
     "PrecisionRecallCurve",
     "Rates",
+    "ReliabilityBin",
     "RocCurve",
     "SizeFigures",
     "auroc",
     "average_precision",
     "best_accuracy",
     "by_defect",
+    "class_figures",
+    "class_intervals",
     "damaged_area",
     "defective_from_labels",
     "f1_max",
     "image_intervals",
+    "localisation",
+    "localisation_by_defect",
+    "locate",
     "misses_by_size",
     "pixel_figures",
     "precision_recall_curve",

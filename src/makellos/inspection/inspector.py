@@ -40,7 +40,8 @@ class Inspection:
     `verdict` is ``ok``, ``look_again``, ``reject`` or ``unreadable`` (then `error` says why and the
     figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `reconstruction`
     C×H×W float32 in [0, 1] the nearest good part that a reconstructing detector can make. `size` is
-    the height and width of the picture, `regions` are in its pixels.
+    the height and width of the picture, `regions` are in its pixels. `probabilities` are those of
+    a classifier's classes by name, good first.
     """
 
     input: str
@@ -54,11 +55,14 @@ class Inspection:
     size: tuple[int, int] | None = None
     anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
     reconstruction: NDArray[np.float32] | None = field(default=None, repr=False)
-    outputs: dict[str, list[float]] = field(default_factory=dict)
+    probabilities: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """Return the row that `makellos inspect` writes, as plain data."""
-        return {
+        """Return the row that `makellos inspect` writes, as plain data.
+
+        It has ``probabilities`` where the model is a classifier.
+        """
+        row: dict[str, Any] = {
             "input": self.input,
             "verdict": self.verdict,
             "score": self.score,
@@ -68,14 +72,21 @@ class Inspection:
             "milliseconds": round(self.milliseconds, 3),
             "error": self.error,
         }
+        if self.probabilities:
+            row["probabilities"] = {k: round(v, 6) for k, v in self.probabilities.items()}
+        return row
 
 
 class Scored(NamedTuple):
-    """Hold a part's score, its map h×w and its reconstruction C×H×W, where there are such."""
+    """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
+
+    `probabilities` (K,) are those of the classes.
+    """
 
     score: float
     anomaly_map: NDArray[np.float32] | None
     reconstruction: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
 
 
 class Scorer:
@@ -100,7 +111,7 @@ class Scorer:
         batch = np.concatenate([self.preprocessing(picture) for picture in pictures])
         outputs = self.engine.run(batch)
         maps, scores = outputs.get("anomaly_map"), outputs.get("score")
-        made = outputs.get("reconstruction")
+        made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
         n = len(pictures)
         usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
             scores.size == n if scores is not None else maps is not None
@@ -116,6 +127,7 @@ class Scorer:
                 self._score(i, maps, scores),
                 None if maps is None else maps[i],
                 None if made is None else made[i],
+                None if classes is None else classes[i],
             )
             for i in range(n)
         ]
@@ -214,7 +226,7 @@ class Inspector:
             return open_torch_engine(detector.name, detector.parameters, weights, shape, choice)
 
     def _judge(self, label: str, picture: Picture, scored: Scored, started: float) -> Inspection:
-        score, anomaly_map, reconstruction = scored
+        score, anomaly_map, reconstruction, probabilities = scored
         if not math.isfinite(score):
             reason = (
                 f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
@@ -235,6 +247,9 @@ class Inspector:
             size=(height, width),
             anomaly_map=anomaly_map,
             reconstruction=reconstruction,
+            probabilities={}
+            if probabilities is None
+            else dict(zip(self.manifest.classes, map(float, probabilities), strict=True)),
         )
 
     def _inspect_batches(self, parts: Iterable[Path | str], size: int) -> Iterator[Inspection]:

@@ -74,6 +74,7 @@ class TrainingRecord(_Record):
     data: str
     layout: str
     n_good: int
+    n_defective: int = 0
     n_learned: int
     fingerprint: str
     skipped: list[str] = []
@@ -98,7 +99,7 @@ class MemberRecord(_Record):
 
 
 class Manifest(_Record):
-    """Describe a model file of `format_version` 1."""
+    """Describe a model file of `format_version` 1; `classes` are a classifier's, good first."""
 
     format: Literal["makellos"] = "makellos"
     format_version: Literal[1] = 1
@@ -111,6 +112,7 @@ class Manifest(_Record):
     training: TrainingRecord
     golden: list[GoldenRecord]
     examples: list[str] = []
+    classes: list[str] = []
     parity: dict[str, dict[str, float]] = {}
     versions: dict[str, str]
     members: dict[str, MemberRecord]

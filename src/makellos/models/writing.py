@@ -90,7 +90,7 @@ def pack_members(graph: Graph) -> dict[str, bytes]:
     sources = {GRAPH: graph.onnx} if graph.onnx else {}
     if graph.generator is not None:
         sources[GENERATOR] = graph.generator
-    arrays = {} if graph.torch is None else graph.torch.weights
+    arrays = graph.weights or ({} if graph.torch is None else graph.torch.weights)
     graphs, weights = _pack(sources, {TORCH_PREFIX + name: a for name, a in arrays.items()})
     return {**graphs, WEIGHTS: weights}
 

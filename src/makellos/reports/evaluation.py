@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from makellos.errors import StorageError
 from makellos.reports import formats, gallery, metrics, statements, tables
 from makellos.reports.charts import Histogram, ScoredPart, score_histogram
+from makellos.reports.classes import class_section
 from makellos.reports.curves import Curve, curve
 
 __all__ = ["EvaluationReport", "GalleryItem", "render_evaluation", "write_evaluation"]
@@ -53,7 +54,8 @@ class EvaluationReport:
     `figures` is what `evaluate --json` writes, with `false_alarms`, `false_alarms_asked`,
     `n_look_again_good`, `n_look_again_defective`, `look_again_threshold` and `by_size` (entries
     with `name`, `low`, `high`, `n`, `n_missed` and, where known, `n_look_again`). Any metric may be
-    None. `roc` is (false positive rates, true positive rates), `precision_recall` is (recalls,
+    None. With `confusion_matrix` and the other figures of `ClassFigures` there is a section of the
+    classes. `roc` is (false positive rates, true positive rates), `precision_recall` is (recalls,
     precisions). Unreadable parts stand in `items` and are left out of `figures`.
     """
 
@@ -98,6 +100,7 @@ def render_evaluation(report: EvaluationReport) -> str:
             listing=gallery.listing(report.items, threshold),
             unreadable=[i for i in report.items if i.verdict == "unreadable"],
             metrics=metrics.metrics(figures),
+            classes=class_section(figures),
             recordings=tables.recordings(figures),
             facts=tables.facts(figures),
         )
@@ -141,6 +144,7 @@ def _environment() -> Environment:
     environment.filters.update(
         percent=formats.percent,
         decimal=formats.decimal,
+        rounded=formats.rounded,
         compact=formats.compact,
         number=formats.count,
         outcome=gallery.outcome,

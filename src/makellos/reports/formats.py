@@ -6,7 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["compact", "count", "decimal", "duration", "finite", "percent", "percent_range", "whole"]
+__all__ = [
+    "compact",
+    "count",
+    "decimal",
+    "duration",
+    "finite",
+    "percent",
+    "percent_range",
+    "rounded",
+    "whole",
+]
 
 MISSING = "\u2013"
 NARROW_SPACE = "\u202f"
@@ -45,6 +55,23 @@ def percent(value: Any) -> str:
         text = "<0.01"
     if text == "100" and share < 1:
         text = ">99.99"
+    return f"{text}{NARROW_SPACE}%"
+
+
+def rounded(value: Any) -> str:
+    """Return a share as whole percent that never reads 0 or 100 falsely.
+
+    >>> rounded(0.128), rounded(0.9999), rounded(0.001), rounded(1)
+    ('13\\u202f%', '>99\\u202f%', '<1\\u202f%', '100\\u202f%')
+    """
+    share = finite(value)
+    if share is None:
+        return MISSING
+    text = f"{100 * share:.0f}"
+    if text == "0" and share > 0:
+        text = "<1"
+    if text == "100" and share < 1:
+        text = ">99"
     return f"{text}{NARROW_SPACE}%"
 
 

@@ -249,7 +249,7 @@ class _Run:
         state = self.state
         self._set_training()
         if not state.position:
-            self.order = of_the_first(self.fabric, torch.randperm(self.pictures.n))
+            self.order = of_the_first(self.fabric, self.pictures.order())
             state.sums, state.counts = {}, {}
         while state.position < self.n_batches:
             batch = self._batch()
@@ -271,10 +271,16 @@ class _Run:
 
     def _batch(self) -> Tensor:
         start = self.state.position * self.batch_size
-        chosen = self.order[start : start + self.batch_size]
-        batch = self.pictures.batch(chosen[self.fabric.global_rank :: self.fabric.world_size])
+        together = self.order[start : start + self.batch_size]
+        chosen = together[self.fabric.global_rank :: self.fabric.world_size]
+        self._set_targets(self.pictures, chosen)
+        batch = self.pictures.batch(chosen)
         batch = self.fabric.to_device(batch).contiguous(memory_format=torch.channels_last)
         return batch if self.augment is None else self.augment(batch)
+
+    def _set_targets(self, pictures: Pictures, chosen: Tensor | range) -> None:
+        targets = pictures.targets(chosen)
+        self.task.targets = None if targets is None else self.fabric.to_device(targets)
 
     def _reads_now(self) -> bool:
         """Tell whether to read the losses; several processes must do so at the same steps."""
@@ -334,6 +340,8 @@ class _Run:
             "pictures_per_second": round(state.step * self.batch_size / state.seconds, 2),
         }
         logs.row(figures, losses)
+        if self.training.on_epoch is not None:
+            self.training.on_epoch(state.epoch, losses)
         every = max(1, n_epochs // _N_LOOKS)
         if logs.shows_pictures and (state.epoch % every == 0 or state.epoch == n_epochs):
             logs.pictures(self._pictures(), state.epoch)
@@ -343,6 +351,7 @@ class _Run:
         with self._looking():
             for start in range(0, validation.n, self.batch_size):
                 stop = min(start + self.batch_size, validation.n)
+                self._set_targets(validation, range(start, stop))
                 batch = self.fabric.to_device(validation.batch(range(start, stop)))
                 batch = batch.contiguous(memory_format=torch.channels_last)
                 for name, value in self.task.validate(batch).items():
@@ -378,6 +387,8 @@ class _Run:
             return self.task.samples(N_SAMPLES)
 
     def _pictures(self) -> dict[str, Tensor]:
+        if self.pictures.shape[0] not in (1, 3):
+            return {}  # features, not pictures
         real = self.pictures.batch(range(min(_N_SHOWN, self.pictures.n)))
         with self._looking():
             grids = self.task.pictures(self.fabric.to_device(real))

@@ -18,16 +18,24 @@ _MAX_BYTES = 1 << 30  # more than this goes to a temporary file, mapped into mem
 
 
 class Pictures:
-    """Hold pictures N×C×H×W, uint8, or float32 in [0, 1] where they have more than 8 bits."""
+    """Hold pictures N×C×H×W, uint8, or float32 in [0, 1] where they have more than 8 bits.
+
+    `targets` (N,) are the numbers of their classes, where they have such; `chances` (N,) say how
+    often each is drawn in an epoch, in proportion: without them, each is drawn once.
+    """
 
     def __init__(
         self,
         values: NDArray[np.uint8] | NDArray[np.float32],
         chosen: NDArray[np.intp] | None = None,
+        *,
+        targets: NDArray[np.intp] | None = None,
+        chances: NDArray[np.float64] | None = None,
     ) -> None:
         """Hold `values`, or those rows of them that are `chosen`, which are not copied."""
         self._values: NDArray[Any] = values
         self._chosen = np.arange(len(values)) if chosen is None else chosen
+        self._targets, self._chances = targets, chances
 
     @property
     def n(self) -> int:
@@ -47,9 +55,41 @@ class Pictures:
             return torch.from_numpy(chosen).float().div_(255)
         return torch.from_numpy(chosen)
 
+    def labelled(
+        self,
+        targets: NDArray[np.intp],
+        *,
+        chances: NDArray[np.float64] | None = None,
+        masks: NDArray[np.uint8] | None = None,
+    ) -> Pictures:
+        """Return the same pictures with classes, and masks N×1×H×W as a last channel."""
+        values = self._values[self._chosen]
+        if masks is not None:
+            deep = values.dtype != np.uint8
+            joined = empty_values((self.n, self.shape[0] + 1, *self.shape[1:]), deep=deep)
+            joined[:, :-1] = values
+            joined[:, -1:] = masks / np.float32(255) if deep else masks
+            values = joined
+        return Pictures(values, targets=targets, chances=chances)
+
+    def targets(self, indices: Sequence[int] | Tensor) -> Tensor | None:
+        """Return the classes N of pictures by number, int64; None where they have none."""
+        if self._targets is None:
+            return None
+        chosen = self._targets[self._chosen[np.asarray(indices, np.intp)]]
+        return torch.from_numpy(chosen.astype(np.int64))
+
+    def order(self) -> Tensor:
+        """Draw the numbers N of an epoch's pictures, by torch's global generator."""
+        if self._chances is None:
+            return torch.randperm(self.n)
+        chances = torch.from_numpy(self._chances[self._chosen].astype(np.float64))
+        return torch.multinomial(chances, self.n, replacement=True)
+
     def subset(self, indices: Sequence[int] | NDArray[np.intp]) -> Pictures:
         """Return some of the pictures, by number, sharing their memory."""
-        return Pictures(self._values, self._chosen[np.asarray(indices, np.intp)])
+        chosen = self._chosen[np.asarray(indices, np.intp)]
+        return Pictures(self._values, chosen, targets=self._targets, chances=self._chances)
 
     def split(self, share: float, *, at_least: int, seed: int) -> tuple[Pictures, Pictures | None]:
         """Return pictures to learn from and a `share` drawn at random to validate with.
@@ -63,10 +103,13 @@ class Pictures:
         return self.subset(np.sort(order[n_aside:])), self.subset(np.sort(order[:n_aside]))
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 over shape and values."""
+        """Return the SHA-256 over shape, values and classes."""
         digest = hashlib.sha256(repr((self._values.dtype.str, self.n, *self.shape)).encode())
         for number in self._chosen:
             digest.update(np.ascontiguousarray(self._values[number]).tobytes())
+        for labels in (self._targets, self._chances):
+            if labels is not None:
+                digest.update(labels[self._chosen].tobytes())
         return digest.hexdigest()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +26,9 @@ class Training:
     checkpoint in it. `device` is ``auto``, ``cpu``, ``cuda`` (ROCm as well), ``mps`` or ``xpu``;
     `n_devices` of them are used on each of `n_nodes` machines. `precision` is ``f32``, ``bf16``
     (mixed) or ``auto``. `checkpoint_seconds` lie at least between two checkpoints,
-    and twenty times as long as one takes to write; 0 writes one after every step.
+    and twenty times as long as one takes to write; 0 writes one after every step. `on_epoch` is
+    called after each epoch with its number, from 1, and its losses by name (those of held-out
+    parts begin with ``validation_``); what it raises ends the training.
 
     Raises `ConfigurationError` for a device or precision that there is not, and for counts below 1.
     """
@@ -37,6 +40,7 @@ class Training:
     n_nodes: int = 1
     precision: str = "auto"
     checkpoint_seconds: float = 10.0
+    on_epoch: Callable[[int, Mapping[str, float]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:

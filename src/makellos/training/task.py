@@ -35,6 +35,8 @@ class Task(ABC):
     optimizers: Mapping[str, Optimizer]
     # Whether bf16 makes these networks faster and no worse, where the device computes it fast.
     mixed_precision: bool = True
+    # Classes N of the batch, int64, where pictures have them: set before `step` and `validate`.
+    targets: Tensor | None = None
 
     @abstractmethod
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:

@@ -18,13 +18,19 @@ from makellos.data.pictures import read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError
 from makellos.evaluation import (
+    Located,
     PixelMetrics,
     auroc,
     average_precision,
     best_accuracy,
     by_defect,
+    class_figures,
+    class_intervals,
     f1_max,
     image_intervals,
+    localisation,
+    localisation_by_defect,
+    locate,
     misses_by_size,
     precision_recall_curve,
     roc_curve,
@@ -50,6 +56,7 @@ class _Tested:
     part: Part
     inspection: Inspection
     damaged_area: int | None
+    located: Located | None
     item: GalleryItem
 
 
@@ -97,7 +104,7 @@ def evaluate(
         for test in tested
         if test.inspection.score is None
     ]
-    figures["notes"] = _notes(found, inspector)
+    figures["notes"] = [*_notes(found, inspector), *figures.pop("class_notes", [])]
     report("computing intervals", 1, 1)
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, figures)
@@ -108,15 +115,15 @@ def _notes(found: PartSet, inspector: Inspector) -> list[str]:
     """Say when the good parts tested are those that the model was fitted on."""
     if any(part.split for part in found) or not found.good():
         return []
+    used = found.good() if not inspector.manifest.training.n_defective else found.parts
     try:
-        if fingerprint(found.good()) != inspector.manifest.training.fingerprint:
+        if fingerprint(used) != inspector.manifest.training.fingerprint:
             return []
     except OSError:
         return []  # a file that cannot be opened is named among the unreadable ones
     return [
-        "The good parts are those that the model was fitted on, and it knows them: AUROC and "
-        "false-alarm rate look better than they are. Keep good parts apart, in test/good or with "
-        "split 'test' in a manifest."
+        "These are the parts that the model was fitted on, and it knows them: the figures look "
+        "better than they are. Keep parts apart, in test/good or with split 'test' in a manifest."
     ]
 
 
@@ -128,12 +135,16 @@ def _test(
     *,
     thumbnails: bool,
 ) -> _Tested:
-    area = None
+    area, located = None, None
     if inspection.size is not None and inspection.anomaly_map is not None:
         mask = _read_mask(part, inspection.size)
         if part.is_good or mask is not None:
-            pixels.update(resize_map(inspection.anomaly_map, *inspection.size), mask)
-            area = None if mask is None else int(mask.sum())
+            full = resize_map(inspection.anomaly_map, *inspection.size)
+            pixels.update(full, mask)
+            if mask is not None:
+                area = int(mask.sum())
+                if inspection.verdict == "reject":
+                    located = locate(part.label, full, mask)
     pictures: dict[str, bytes] = {}
     if thumbnails and inspection.size is not None:
         pictures = _thumbnails(inspector, part, inspection)
@@ -150,7 +161,7 @@ def _test(
         error=inspection.error,
         reconstruction=pictures.get(NEAREST, b""),
     )
-    return _Tested(part, inspection, area, item)
+    return _Tested(part, inspection, area, located, item)
 
 
 def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -206,6 +217,8 @@ def _figures(
     intervals = asdict(image_intervals(scores, defective, rejected, rng=rng, groups=groups))
     intervals.update(asdict(pixels.intervals(rng=rng)))
     intervals["optimistic_accuracy"] = None  # new parts would not reach it, whatever the interval
+    classes = _class_figures(inspector, tested, rejected, groups, rng)
+    intervals.update(classes.pop("intervals", {}))
     calibration = inspector.calibration
     again = np.array([verdict == "look_again" for verdict in verdicts])
     return {
@@ -229,6 +242,7 @@ def _figures(
         "n_look_again_defective": int((again & defective).sum()),
         "by_defect": {name: asdict(found) for name, found in defects.items()},
         "by_size": _by_size(tested, verdicts),
+        "localisation": _localisation(tested),
         "intervals": intervals,
         "false_alarms": calibration.false_alarms,
         "false_alarms_asked": calibration.asked,
@@ -236,7 +250,38 @@ def _figures(
         "inspect_ms_per_part": float(
             np.mean([test.inspection.milliseconds for test in tested]) / inspector.concurrency
         ),
+        **classes,
     }
+
+
+def _localisation(tested: Sequence[_Tested]) -> dict[str, Any] | None:
+    """Return how the maps of rejected defective parts lie on their masks; None without masks."""
+    found = [test.located for test in tested if test.located is not None]
+    together = localisation(found)
+    if together is None:
+        return None
+    by_kind = {name: asdict(each) for name, each in localisation_by_defect(found).items()}
+    return {**asdict(together), "by_defect": by_kind}
+
+
+def _class_figures(
+    inspector: Inspector,
+    tested: Sequence[_Tested],
+    rejected: NDArray[np.bool_],
+    groups: Sequence[str | None],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Return the figures of a classifier's classes; none for other detectors."""
+    classes = inspector.manifest.classes
+    if not classes:
+        return {}
+    known = [test.inspection.probabilities for test in tested]
+    probabilities = np.array([[found[name] for name in classes] for found in known])
+    truth = [test.part.label for test in tested]
+    found = class_figures(probabilities, truth, classes, rejected)
+    intervals = class_intervals(probabilities, truth, classes, rejected, rng=rng, groups=groups)
+    notes = [] if found.note is None else [found.note]
+    return {**asdict(found), "intervals": asdict(intervals), "class_notes": notes}
 
 
 def _by_size(tested: Sequence[_Tested], verdicts: Sequence[str]) -> list[dict[str, Any]]:
@@ -301,6 +346,14 @@ def _write_report(
         raise StorageError(f"{folder / FIGURES} cannot be written: {error.strerror}.") from error
 
 
+def _learned_from(inspector: Inspector) -> str:
+    training = inspector.manifest.training
+    if not training.n_defective:
+        return f"{training.n_learned} good parts"
+    n_good = training.n_learned - training.n_defective
+    return f"{n_good} good and {training.n_defective} defective parts"
+
+
 def _provenance(inspector: Inspector) -> dict[str, str]:
     manifest = inspector.manifest
     changed = ", ".join(
@@ -312,9 +365,9 @@ def _provenance(inspector: Inspector) -> dict[str, str]:
         "Model": inspector.model.path.name,
         "Detector": f"{manifest.detector.name} ({changed})",
         "Input size": f"{manifest.preprocessing.height} x {manifest.preprocessing.width} pixels",
-        "Learned from": f"{manifest.training.n_learned} good parts of {manifest.training.data}",
+        "Learned from": f"{_learned_from(inspector)} of {manifest.training.data}",
         "Calibrated on": f"{calibration.n_groups} {unit}, {manifest.calibration.method}",
-        "Threshold": "conformal, from good parts alone; no defective part was used",
+        "Threshold": "conformal, from good parts alone; no defective part was used for it",
         "Engine": str(inspector.engine),
         "Fitted": manifest.created,
         "Version": f"makellos {manifest.versions.get('makellos', 'unknown')}",

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from makellos.calibration import Calibration, parts_needed
 from makellos.data.checks import readable
+from makellos.data.labelled import check_labelled
 from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, full_scale, read_picture
 from makellos.data.progress import Progress, no_progress
@@ -60,6 +61,7 @@ class FitSummary:
     model: str
     detector: str
     n_learned: int
+    n_defective: int
     n_calibration: int
     n_groups: int
     method: str
@@ -107,8 +109,9 @@ def fit(
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
-    good, calibration_parts, skipped = _usable(parts, skip_unreadable, report)
-    split = _split(good, calibration_parts, false_alarms, seed, trains=fitted.trains)
+    found = _usable(parts, skip_unreadable, report, labelled=fitted.needs_labels)
+    split = split_parts(found.learnable, found.calibration, fitted, false_alarms, seed)
+    notes = _label_notes(parts, split) if fitted.needs_labels else []
     with _filling_their_depth(split, white_level) as learned:
         folds = _fit(fitted, learned, seed, white_level, where, report)
     if not is_first_process():
@@ -116,14 +119,7 @@ def fit(
     graph = _with_white_level(fitted.graph(), white_level)
     released = release(graph, folds, split, false_alarms, report)
     record = _record(
-        fitted,
-        parts,
-        Path(data).resolve().name,
-        [*good, *calibration_parts],
-        skipped,
-        seed,
-        n_learned=len(split.learn),
-        since=started,
+        fitted, parts, data, found, seed=seed, learned=split.learn, notes=notes, since=started
     )
     examples = _examples(graph, split)
     manifest = _manifest(fitted, graph, split, released, record, list(examples))
@@ -166,6 +162,7 @@ def _manifest(
             for name, score in zip(released.golden, parity.scores[choice], strict=True)
         ],
         examples=examples,
+        classes=list(graph.classes),
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
             for engine, scores in parity.scores.items()
@@ -178,24 +175,26 @@ def _manifest(
 def _record(
     detector: Detector,
     parts: PartSet,
-    name: str,
-    used: Sequence[Part],
-    skipped: Sequence[str],
-    seed: int,
+    data: Path | str,
+    found: _Usable,
     *,
-    n_learned: int,
+    seed: int,
+    learned: Sequence[Part],
+    notes: Sequence[str],
     since: float,
 ) -> TrainingRecord:
+    used = [*found.learnable, *found.calibration]
     return TrainingRecord(
-        data=plain(name),
+        data=plain(Path(data).resolve().name),
         layout=parts.layout,
-        n_good=len(used),
-        n_learned=n_learned,
+        n_good=sum(part.is_good for part in used),
+        n_defective=sum(not part.is_good for part in used),
+        n_learned=len(learned),
         fingerprint=fingerprint(used),
-        skipped=[plain(name) for name in skipped],
+        skipped=[plain(name) for name in found.skipped],
         seed=seed,
         fit_seconds=round(time.perf_counter() - since, 2),
-        notes=list(getattr(detector, "notes_", [])),
+        notes=[*notes, *getattr(detector, "notes_", [])],
     )
 
 
@@ -205,6 +204,7 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         model=str(target),
         detector=manifest.detector.name,
         n_learned=manifest.training.n_learned,
+        n_defective=manifest.training.n_defective,
         n_calibration=calibration.scores.size,
         n_groups=calibration.n_groups,
         method=manifest.calibration.method,
@@ -263,66 +263,104 @@ def fingerprint(parts: Sequence[Part]) -> str:
     return digest.hexdigest()
 
 
+class _Usable(NamedTuple):
+    """Hold parts to learn from, parts that calibrate, and the names of those left out."""
+
+    learnable: list[Part]
+    calibration: list[Part]
+    skipped: list[str]
+
+
 def _usable(
-    parts: PartSet, skip_unreadable: bool, progress: Progress
-) -> tuple[list[Part], list[Part], list[str]]:
+    parts: PartSet, skip_unreadable: bool, progress: Progress, *, labelled: bool
+) -> _Usable:
+    """Return the parts that can be decoded, with `labelled` defective ones to learn from."""
     good, calibration = parts.good(), parts.calibration()
+    learnable = parts.labelled() if labelled else good
     if not good:
         raise InputError(
             f"{parts.root} has no good parts to learn from ({parts.layout}). Put them into "
             "train/good, or label them 'good' with split 'train' or none in the manifest."
         )
     found, broken = readable(
-        [*good, *calibration], progress=lambda done, total: progress("reading", done, total)
+        [*learnable, *calibration], progress=lambda done, total: progress("reading", done, total)
     )
     if broken and not skip_unreadable:
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(
-            f"{len(broken)} of {len(good) + len(calibration)} files cannot be used:\n  {listed}\n"
-            "Mend or remove them, or leave them out with --skip-unreadable."
+            f"{len(broken)} of {len(learnable) + len(calibration)} files cannot be used:\n  "
+            f"{listed}\nMend or remove them, or leave them out with --skip-unreadable."
         )
     names = {part.name for part in found}
-    return (
-        [part for part in good if part.name in names],
+    return _Usable(
+        [part for part in learnable if part.name in names],
         [part for part in calibration if part.name in names],
         [part.name for part, _ in broken],
     )
 
 
-def _split(
-    good: list[Part], calibration: list[Part], false_alarms: float, seed: int, *, trains: bool
+def split_parts(
+    learnable: list[Part],
+    calibration: list[Part],
+    detector: Detector,
+    false_alarms: float,
+    seed: int,
 ) -> Split:
-    """Set a fifth of the groups aside where that is plenty; cross-fit where it is not.
+    """Return which parts are learned from and which calibrate.
 
-    With few calibration parts the threshold is that of the one or two oddest good parts. Cross-
-    fitting calibrates on all good parts and learns from all of them. A detector that trains would
-    do so once per fold: of its parts a fifth is set aside, or what the budget needs, up to a third.
+    Those given for calibration do so. Else a fifth of the groups is set aside where that is
+    plenty, and parts are cross-fitted where it is not: with few calibration parts the threshold is
+    that of the one or two oddest good parts, while cross-fitting calibrates on all good parts and
+    learns from all of them. A detector that trains would do so once per fold: of its parts a fifth
+    is set aside, or what the budget needs, up to a third. Defective parts of a group that is set
+    aside validate, and are not learned from.
     """
     if calibration:
-        return Split(good, calibration, "split val")
-    names = group_names(good)
-    groups = sorted(set(names))
+        return Split(learnable, calibration, "split val")
+    names = group_names(learnable)
+    is_good = [part.is_good for part in learnable]
+    groups = sorted({name for name, good in zip(names, is_good, strict=True) if good})
+    n_good = sum(is_good)
     n_aside = len(groups) // 5
-    if trains:
+    if detector.trains:
         n_aside = max(1, n_aside, min(len(groups) // 3, parts_needed(false_alarms)))
-    if len(groups) < 2 or len(good) < 3 or n_aside < _PLENTY * parts_needed(false_alarms):
-        if len(groups) < 2 or len(good) < 3:
-            count = f"{len(good)} good part{'' if len(good) == 1 else 's'}"
-            if len(groups) != len(good):
-                count += f" in {len(groups)} group{'' if len(groups) == 1 else 's'}"
-            raise InputError(
-                f"There {'is' if len(good) == 1 else 'are'} {count}; at least 3 in 2 groups are "
-                "needed to learn and calibrate, and 99 for a false-alarm budget of 0.01. Add "
-                "pictures of good parts."
-            )
-        if not trains:
-            return Split(good, good, "cross-fitted")
+    if len(groups) < 2 or n_good < 3 or n_aside < _PLENTY * parts_needed(false_alarms):
+        if len(groups) < 2 or n_good < 3:
+            raise _too_few(n_good, len(groups))
+        if not detector.trains:
+            return Split(learnable, learnable, "cross-fitted")
     aside = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
+    by_side = [(part, name in aside) for part, name in zip(learnable, names, strict=True)]
     return Split(
-        [part for part, name in zip(good, names, strict=True) if name not in aside],
-        [part for part, name in zip(good, names, strict=True) if name in aside],
+        [
+            replace(part, split="val") if apart else part
+            for part, apart in by_side
+            if not (apart and part.is_good)
+        ],
+        [part for part, apart in by_side if apart and part.is_good],
         "held out",
     )
+
+
+def _too_few(n_good: int, n_groups: int) -> InputError:
+    count = f"{n_good} good part{'' if n_good == 1 else 's'}"
+    if n_groups != n_good:
+        count += f" in {n_groups} group{'' if n_groups == 1 else 's'}"
+    return InputError(
+        f"There {'is' if n_good == 1 else 'are'} {count}; at least 3 in 2 groups are needed to "
+        "learn and calibrate, and 99 for a false-alarm budget of 0.01. Add pictures of good parts."
+    )
+
+
+def _label_notes(parts: PartSet, split: Split) -> list[str]:
+    """Return what spoils learning from labels, or a test of it; raise where nothing is learned."""
+    if any(part.split == "test" for part in parts):
+        return check_labelled(split.learn, split.calibrate, parts.test())
+    return [
+        *check_labelled(split.learn, split.calibrate),
+        "No parts are kept for a test: those that were learned from flatter. 'makellos data split' "
+        "divides a set, by group where parts have groups.",
+    ]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from makellos.inspection.panels import draw_panel
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
+PROBABILITIES = "probabilities"  # a further column where the model is a classifier
 _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
 
 
@@ -70,7 +71,8 @@ def inspect(
     inspector = Inspector(model, workers=min(default_workers(), len(listed)), engine=engine)
     summary = InspectSummary()
     with ExitStack() as stack:
-        writers = [stack.enter_context(writer) for writer in _writers(wanted)]
+        columns = (*COLUMNS, PROBABILITIES) if inspector.manifest.classes else COLUMNS
+        writers = [stack.enter_context(writer) for writer in _writers(wanted, columns)]
         inspections = inspector.inspect_many([path for path, _ in listed])
         for (path, relative), inspection in zip(listed, inspections, strict=True):
             row = inspection.row()
@@ -180,24 +182,30 @@ def _check_target(path: Path, begin: bytes) -> None:
         )
 
 
-def _writers(outputs: Outputs) -> Iterator[Any]:
+def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
     if outputs.csv is not None:
-        yield _csv_writer(outputs.csv)
+        yield _csv_writer(outputs.csv, columns)
     if outputs.jsonl is not None:
         yield _jsonl_writer(outputs.jsonl)
     if outputs.parquet is not None:
         yield _parquet_writer(outputs.parquet)
 
 
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose lists and objects are JSON texts, for tables."""
+    nested = (name for name in ("regions", PROBABILITIES) if name in row)
+    return {**row, **{name: json.dumps(row[name]) for name in nested}}
+
+
 @contextmanager
-def _csv_writer(path: Path) -> Iterator[Writer]:
+def _csv_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
     with _replacing(path) as write:
         text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         table.writeheader()
 
         def write_row(row: dict[str, Any]) -> None:
-            table.writerow({**row, "regions": json.dumps(row["regions"])})
+            table.writerow(_flat(row))
             write(text.getvalue())
             text.seek(0)
             text.truncate()
@@ -226,8 +234,8 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
     finally:
         if rows:
             partial = _partial(path)
-            flat = [{**row, "regions": json.dumps(row["regions"])} for row in rows]
-            parquet.write_table(pyarrow.Table.from_pylist(flat), partial)
+            table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
+            parquet.write_table(table, partial)
             partial.replace(path)
 
 

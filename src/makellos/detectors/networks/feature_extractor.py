@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from makellos.errors import ConfigurationError
 
-__all__ = ["FeatureExtractor", "export_onnx"]
+__all__ = ["FeatureExtractor", "export_onnx", "load_weights"]
 
 StateDict = Mapping[str, Tensor]
 
@@ -44,7 +44,7 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
                 f"layers names a stage of {network} twice: {tuple(layers)}. Name each once."
             )
         if state is not None:
-            _load(self.body, state, network)
+            load_weights(self.body, state, network)
         config = self.body.pretrained_cfg if hasattr(self.body, "pretrained_cfg") else {}
         self.network = network
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
@@ -92,7 +92,7 @@ def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
     return target.getvalue()
 
 
-def _load(body: nn.Module, state: StateDict, network: str) -> None:
+def load_weights(body: nn.Module, state: StateDict, network: str) -> None:
     """Load by name, else in order: packages name the same tensors differently."""
     with torch.device("meta"):
         whole = _weights(timm.create_model(network, pretrained=False).state_dict())

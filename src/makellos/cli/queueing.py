@@ -1,0 +1,149 @@
+"""The verb that carries out many fits: queue."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from makellos.cli.console import Json, say, table, write_json
+
+if TYPE_CHECKING:
+    from makellos.workflows.queue import RunRecord, Step
+
+EXIT_FAILED = 1
+_ENDING = ("SIGTERM", "SIGHUP")
+_TODO = {
+    "fit": "fit",
+    "resume": "fit, going on where it was broken off",
+    "evaluate": "evaluate; the model is there",
+    "nothing": "nothing; done before",
+    "correct": "nothing; its entry has mistakes",
+}
+
+
+def queue(
+    runs: Annotated[
+        Path, typer.Argument(metavar="RUNS.yaml", help="YAML file that lists the runs.")
+    ],
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Record runs whose entries have mistakes as failed, and carry out the others.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file, show what would be done, and end.")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Carry out many fits one after another, overnight, and compare them.
+
+    The file is checked whole before the first run. A run that fails is recorded with its reason
+    and the others go on; a second start does what is not done. Exits with 0 when all are done, 1
+    when some failed, 2 when the file has mistakes.
+
+    Example: makellos queue runs.yaml --keep-going
+    """
+    quietly = str(json) == "-"
+    if dry_run:
+        _show_plan(runs, json, keep_going=keep_going)
+        return
+    from makellos.workflows.queue import queue as run
+    from makellos.workflows.queue_plan import PAGE
+
+    with _ending_as_interrupted():
+        try:
+            results = run(runs, keep_going=keep_going, tell=lambda text: say(text, quietly=quietly))
+        except KeyboardInterrupt:
+            say(
+                f"\nThe queue was stopped; what is done is kept. makellos queue {runs} goes on.",
+                quietly=quietly,
+            )
+            raise
+    say("\n" + _results_text(results.runs), quietly=quietly)
+    say(f"\nPage: {Path(runs).parent / results.output / PAGE}", quietly=quietly)
+    if json is not None:
+        write_json(json, results.model_dump(mode="json"))
+    if results.count("failed"):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _show_plan(file: Path, json: Path | None, *, keep_going: bool) -> None:
+    from makellos.workflows.queue import plan_queue
+
+    plan, steps = plan_queue(file, keep_going=keep_going)
+    rows = [
+        [str(i), step.run.name, step.run.detector, step.run.data, _TODO[step.todo]]
+        for i, step in enumerate(steps, start=1)
+    ]
+    say(table(["", "run", "detector", "data", "to do"], rows), quietly=str(json) == "-")
+    reasons = [f"{mistake}" for step in steps for mistake in step.run.mistakes]
+    say("\n".join(["", *reasons, f"Output: {plan.output}"]), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, {"output": str(plan.output), "runs": [_planned(step) for step in steps]})
+
+
+def _planned(step: Step) -> dict[str, Any]:
+    asked = step.record.model_dump(
+        include={"name", "line", "data", "detector", "preset", "settings", "false_alarms"}
+        | {"seed", "device"}
+    )
+    evaluates = step.run.job is not None and step.run.job.evaluate
+    mistakes = [str(mistake) for mistake in step.run.mistakes]
+    return {**asked, "evaluate": evaluates, "todo": step.todo, "mistakes": mistakes}
+
+
+@contextmanager
+def _ending_as_interrupted() -> Iterator[None]:
+    """Take a request to end, or a terminal that closes, for Ctrl-C: the run is stopped as well."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    changed: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name)):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+                changed[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in changed.items():
+            signal.signal(number, handler)
+
+
+def _results_text(records: list[RunRecord]) -> str:
+    header = ["run", "detector", "state", "AUROC (95 %)", "missed", "false alarms", "accuracy"]
+    header += ["balanced", "fit s", "ms"]
+    rows = [[record.name, record.detector, record.state, *_cells(record)] for record in records]
+    shown = [i for i in range(len(header)) if i < 3 or any(row[i] != "-" for row in rows)]
+    lines = [table([header[i] for i in shown], [[row[i] for i in shown] for row in rows])]
+    failed = [record for record in records if record.state == "failed"]
+    lines += ["", "Failed:"] if failed else []
+    lines += ["  " + f"{r.name}: {r.reason}".replace("\n", "\n    ") for r in failed]
+    return "\n".join(lines)
+
+
+def _cells(record: RunRecord) -> list[str]:
+    figures, fitted = record.figures or {}, record.fit or {}
+    auroc, interval = figures.get("image_auroc"), (figures.get("intervals") or {})
+    spread = interval.get("image_auroc")
+    shown = "-" if auroc is None else f"{auroc:.3f}"
+    shown += f" ({spread[0]:.3f} to {spread[1]:.3f})" if auroc is not None and spread else ""
+    names = ("miss_rate", "false_alarm_rate", "accuracy", "balanced_accuracy")
+    rates = ["-" if figures.get(name) is None else f"{figures[name]:.1%}" for name in names]
+    seconds, per_part = fitted.get("fit_seconds"), figures.get("inspect_ms_per_part")
+    return [
+        shown,
+        *rates,
+        "-" if seconds is None else f"{seconds:.1f}",
+        "-" if per_part is None else f"{per_part:.1f}",
+    ]

@@ -1,0 +1,143 @@
+"""The verb that searches parameters: tune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from makellos.cli.console import Json, bars, parse_settings, say, table, write_json
+from makellos.cli.learning import Data, DetectorName, Device, Preset, Seed, Settings
+
+if TYPE_CHECKING:
+    from makellos.workflows.tune import TuneSummary
+
+
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="Folder for the study, the best parameters and the page; a search that is there goes "
+        "on.",
+    ),
+]
+Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=RANGE",
+        help="What a parameter is searched in: LOW..HIGH, LOW..HIGH:log or A,B,C; repeatable. "
+        "Without it, what the detector declares.",
+    ),
+]
+NTrials = Annotated[int, typer.Option(metavar="N", help="How many trials there are.")]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="MINUTES", help="No trial begins after so many minutes.")
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Database in place of FOLDER/study.db, such as postgresql://NAME@HOST/DATABASE.",
+    ),
+]
+
+
+def tune(
+    data: Data,
+    output: Folder,
+    detector: DetectorName = "patchcore",
+    preset: Preset = "balanced",
+    settings: Settings = None,
+    search: Search = None,
+    n_trials: NTrials = 20,
+    timeout_minutes: Timeout = None,
+    storage: Storage = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    json: Json = None,
+) -> None:
+    """Search a detector's parameters by Hyperband; poor trials are ended early.
+
+    Example: makellos tune tiles -o search --detector vae --n-trials 20
+    """
+    from makellos.workflows.tune import tune as run
+
+    with bars() as progress, _goes_on(output):
+        summary = run(
+            data,
+            output,
+            detector=detector,
+            preset=preset,
+            parameters=parse_settings(settings or []),
+            search=parse_searches(search or []),
+            n_trials=n_trials,
+            timeout_minutes=timeout_minutes,
+            storage=storage,
+            seed=seed,
+            device=device,
+            progress=progress,
+        )
+    say(tune_text(summary, data), quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, asdict(summary))
+
+
+def parse_searches(searches: Sequence[str]) -> dict[str, str]:
+    """Return the ranges that ``--search KEY=RANGE`` options name, still as text."""
+    from makellos.errors import ConfigurationError
+
+    parsed: dict[str, str] = {}
+    for search in searches:
+        key, equals, text = (piece.strip() for piece in search.partition("="))
+        if not equals or not key or not text:
+            raise ConfigurationError(
+                "--search takes KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=A,B,C, such as --search "
+                f"learning_rate=1e-4..1e-2:log; received {search!r}."
+            )
+        if key in parsed:
+            raise ConfigurationError(f"--search names {key} twice. Name it once.")
+        parsed[key] = text
+    return parsed
+
+
+def tune_text(summary: TuneSummary, data: Path) -> str:
+    """Say what was found, what it took and what to do with it."""
+    default = summary.default_value
+    against = "" if default is None else f", {default:.4g} with the defaults"
+    saved = 1 - summary.epochs_used / summary.epochs_unpruned if summary.epochs_unpruned else 0.0
+    killed = f", {summary.n_killed} broken off and run again" if summary.n_killed else ""
+    rows = [
+        [key, f"{value:.4g}" if isinstance(value, float) else str(value)]
+        for key, value in summary.best_parameters.items()
+    ]
+    lines = [
+        f"{summary.n_trials} trials of {summary.detector}: {summary.n_complete} complete, "
+        f"{summary.n_pruned} pruned, {summary.n_failed} failed{killed}.",
+        f"Best {summary.value} {summary.best_value:.4g}{against}, on {summary.judged}.",
+        f"Took {summary.epochs_used:.4g} {summary.resource}; without pruning it were "
+        f"{summary.epochs_unpruned:.4g} ({max(saved, 0.0):.0%} saved).",
+        *(f"Failed: {reason}" for reason in dict.fromkeys(summary.failures)),
+        "",
+        table(["parameter", "best"], rows),
+        "",
+        f"Page: {summary.page}",
+        f"Fit with them: makellos fit {data} -o MODEL --detector {summary.detector} --config "
+        f"{summary.best}",
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _goes_on(folder: Path) -> Iterator[None]:
+    """Say how to go on when a search is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\nThe search is kept in {folder}; the same command goes on.", quietly=True)
+        raise

@@ -1,0 +1,373 @@
+"""Classifier: transfer learning from pictures of good parts and of labelled defects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.labelled import check_labelled
+from makellos.data.parts import GOOD, Part, group_names
+from makellos.data.progress import Progress
+from makellos.data.splits import aside
+from makellos.detectors.backbones import backbone_card, backbone_state, from_hub
+from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.loading import choose_preprocessing, load_masks, load_pictures
+from makellos.errors import ConfigurationError
+from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
+from makellos.training.temperature import fit_temperature
+
+if TYPE_CHECKING:
+    from makellos.detectors.networks.classifier import ClassifierNetwork
+    from makellos.training.pictures import Pictures
+
+DEFECTIVE = "defective"
+_DEFAULT_SIZE = 256
+_N_STEPS = 600  # of the second step
+_ASIDE = 0.15  # share of the parts that early stopping and the temperature look at
+
+
+@register("classifier")
+class Classifier(Detector):
+    """Fine-tune a pretrained network to tell good parts from defective ones, or defects apart.
+
+    The network's last feature map gets a new head of global pooling and one linear layer (Zhou et
+    al. 2016, arXiv 1512.04150), so that the class activation map is part of the graph and equals
+    Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) up to scale. First the head is trained, the
+    backbone frozen; then the last `unfreeze` stages with it, at a lower rate, batch norm in
+    inference mode throughout. Validation parts decide which epoch is best and give the temperature
+    of the probabilities (Guo et al. 2017, arXiv 1706.04599): those of split ``val``, and, so that
+    no calibration part is among them, others set aside by group from those to learn from.
+
+    The score is the logit of being defective. Its threshold comes from good parts that had no part
+    in learning, as for every detector. Where defects have masks, the map learns from them where to
+    look (`pointing`).
+    """
+
+    summary = "transfer learning from labelled defects; class probabilities and Grad-CAM"
+    trains = True
+    needs_labels = True
+    parameters = {
+        "target": Parameter(
+            default="verdict",
+            choices=("verdict", "type"),
+            meaning="What is told apart: good and defective, or good and each kind of defect.",
+        ),
+        "backbone": Parameter(
+            default="efficientnet_lite0",
+            meaning="Pretrained network, by its timm name; also vgg16, xception, resnet50.",
+        ),
+        "weights": Parameter(
+            default="",
+            meaning="Local file of the backbone's weights; empty: its own source; none: random.",
+        ),
+        "image_size": Parameter(
+            default=0,
+            low=0,
+            high=2048,
+            meaning="Side of the square input, from 32; 0: small pictures as they are, else 256.",
+        ),
+        "channels": Parameter(
+            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
+        ),
+        "output_stride": Parameter(
+            default=0,
+            low=0,
+            high=32,
+            meaning="Pixels per place of the last feature map: 8, 16 or 32; 0: 16 where the "
+            "network can, else its own.",
+        ),
+        "unfreeze": Parameter(
+            default=4,
+            low=-1,
+            high=1000,
+            search=(1, 6),
+            meaning="Last stages that learn with the head in the second step; -1: all, 0: none.",
+        ),
+        "epochs": Parameter(
+            default=0,
+            low=0,
+            high=1_000_000,
+            meaning="Passes of the second step over the parts; 0: about 600 steps.",
+        ),
+        "head_epochs": Parameter(
+            default=0,
+            low=0,
+            high=1_000_000,
+            meaning="Passes of the first step over the parts; 0: about 400 steps.",
+        ),
+        "batch_size": Parameter(
+            default=16, low=1, high=4096, meaning="Parts learned from in one step."
+        ),
+        "learning_rate": Parameter(
+            default=2e-3,
+            low=1e-7,
+            high=1.0,
+            search=(2e-4, 2e-2),
+            logarithmic=True,
+            meaning="AdamW's for the head; in the second step it rises, then falls to zero.",
+        ),
+        "backbone_learning_rate": Parameter(
+            default=5e-4,
+            low=1e-8,
+            high=1.0,
+            search=(5e-5, 2e-3),
+            logarithmic=True,
+            meaning="AdamW's for the unfrozen stages.",
+        ),
+        "weight_decay": Parameter(
+            default=0.01,
+            low=0.0,
+            high=1.0,
+            search=(1e-4, 0.1),
+            logarithmic=True,
+            meaning="AdamW's weight decay.",
+        ),
+        "dropout": Parameter(
+            default=0.2,
+            low=0.0,
+            high=0.9,
+            search=(0.0, 0.5),
+            meaning="Share of features that the head does not see in a step.",
+        ),
+        "label_smoothing": Parameter(
+            default=0.0, low=0.0, high=0.5, meaning="Share of a label given to the other classes."
+        ),
+        "imbalance": Parameter(
+            default="weight",
+            choices=("weight", "sample", "none"),
+            meaning="How rare classes count as much as frequent ones: in the loss, by being drawn "
+            "more often, or not.",
+        ),
+        "pointing": Parameter(
+            default=0.3,
+            low=0.0,
+            high=100.0,
+            meaning="Weight of looking inside the masks of defects, where there are such.",
+        ),
+        "flips": Parameter(
+            default="both",
+            choices=("none", "horizontal", "vertical", "both"),
+            meaning="How pictures are mirrored at random.",
+        ),
+        "quarter_turns": Parameter(
+            default=False, meaning="Turn pictures by quarters at random, where they are square."
+        ),
+        "zoom": Parameter(
+            default=0.15,
+            low=0.0,
+            high=0.9,
+            search=(0.0, 0.3),
+            meaning="Share by which pictures are enlarged, made smaller and moved at random.",
+        ),
+        "brightness": Parameter(
+            default=0.2,
+            low=0.0,
+            high=0.9,
+            search=(0.0, 0.4),
+            meaning="Share by which brightness and contrast are changed at random.",
+        ),
+        "patience": Parameter(
+            default=0,
+            low=0,
+            high=100_000,
+            meaning="Epochs without a lower validation loss that end the second step; 0: never.",
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"unfreeze": 2, "image_size": 192},
+        "accurate": {"image_size": 320, "unfreeze": 6},
+    }
+
+    def __init__(
+        self,
+        *,
+        target: str = "verdict",
+        backbone: str = "efficientnet_lite0",
+        weights: str = "",
+        image_size: int = 0,
+        channels: int = 0,
+        output_stride: int = 0,
+        unfreeze: int = 4,
+        epochs: int = 0,
+        head_epochs: int = 0,
+        batch_size: int = 16,
+        learning_rate: float = 2e-3,
+        backbone_learning_rate: float = 5e-4,
+        weight_decay: float = 0.01,
+        dropout: float = 0.2,
+        label_smoothing: float = 0.0,
+        imbalance: str = "weight",
+        pointing: float = 0.3,
+        flips: str = "both",
+        quarter_turns: bool = False,
+        zoom: float = 0.15,
+        brightness: float = 0.2,
+        patience: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.target = target
+        self.backbone = backbone
+        self.weights = weights
+        self.image_size = image_size
+        self.channels = channels
+        self.output_stride = output_stride
+        self.unfreeze = unfreeze
+        self.epochs = epochs
+        self.head_epochs = head_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.backbone_learning_rate = backbone_learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.label_smoothing = label_smoothing
+        self.imbalance = imbalance
+        self.pointing = pointing
+        self.flips = flips
+        self.quarter_turns = quarter_turns
+        self.zoom = zoom
+        self.brightness = brightness
+        self.patience = patience
+        self.seed = seed
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        from makellos.detectors.networks.fine_tuning import FineTuning, Settings
+        from makellos.training.loop import seeded
+
+        self._check()
+        learn, validation = self._apart(parts)
+        self.classes_ = self._classes(learn)
+        check_labelled(learn, validation, classes=self.classes_ if self._by_type else None)
+        self.preprocessing_ = choose_preprocessing(
+            learn,
+            image_size=self.image_size,
+            channels=self.channels,
+            default_size=_DEFAULT_SIZE,
+        )
+        known = [part for part in validation if self._name(part) in self.classes_]
+        pictures, held_out = self._load(learn, progress), self._load(known, progress)
+        with seeded(self.seed):
+            self.network_ = self._network()
+            steps = FineTuning(
+                self.network_,
+                pictures,
+                held_out,
+                self._class_weights(learn),
+                Settings(n_steps=_N_STEPS, **self._settings()),
+                training=training,
+                progress=progress,
+                identity={"detector": self.name, **self.get_parameters()},
+            )
+            steps.train_head()
+            if self.unfreeze:
+                steps.fine_tune()
+        self.temperature_ = fit_temperature(*steps.validated())
+
+    def _settings(self) -> dict[str, Any]:
+        from makellos.detectors.networks.fine_tuning import Settings
+
+        names = {field.name for field in fields(Settings)}
+        return {name: value for name, value in self.get_parameters().items() if name in names}
+
+    def _class_weights(self, learn: Sequence[Part]) -> NDArray[np.float64]:
+        """Return by how much the loss of each class counts: rare ones more, 1 on average."""
+        counts = Counter(self._name(part) for part in learn)
+        n_parts = np.array([counts[name] for name in self.classes_], np.float64)
+        if self.imbalance != "weight":
+            return np.ones(len(n_parts))
+        weights: NDArray[np.float64] = n_parts.sum() / (len(n_parts) * n_parts)
+        # With many classes, one of a few parts would outweigh all others.
+        return weights if len(n_parts) == 2 else weights**0.5
+
+    def _check(self) -> None:
+        """Raise `ConfigurationError` for values inside a range that are not accepted."""
+        for name, wrong, accepted in (
+            ("image_size", 0 < self.image_size < 32, "0, or a whole number from 32 to 2048"),
+            ("channels", self.channels == 2, "0, 1 or 3"),
+            ("output_stride", self.output_stride not in (0, 8, 16, 32), "0, 8, 16 or 32"),
+        ):
+            if wrong:
+                value = getattr(self, name)
+                raise ConfigurationError(f"{self.name}: {name} is {value}; accepted is {accepted}.")
+
+    def _apart(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+        """Return parts to learn from, and those that validate: of split val, and some set aside.
+
+        Where those of split val are of every label but good, good ones alone are set aside.
+        """
+        learn = [part for part in parts if part.split != "val"]
+        validation = [part for part in parts if part.split == "val"]
+        labels, known = ({part.label for part in some} for some in (learn, validation))
+        if GOOD in known and labels <= known:
+            return learn, validation
+        if labels - {GOOD} <= known:
+            names = dict(zip((part.name for part in learn), group_names(learn), strict=True))
+            damaged = {names[part.name] for part in learn if not part.is_good}
+            free = [part for part in learn if names[part.name] not in damaged]
+            _, others = aside(free, _ASIDE, seed=self.seed)
+            chosen = {part.name for part in others}
+            return [p for p in learn if p.name not in chosen], [*validation, *others]
+        learn, others = aside(learn, _ASIDE, seed=self.seed)
+        return learn, [*validation, *others]
+
+    @property
+    def _by_type(self) -> bool:
+        return self.target == "type"
+
+    def _name(self, part: Part) -> str:
+        return part.label if part.is_good or self._by_type else DEFECTIVE
+
+    def _classes(self, learn: Sequence[Part]) -> list[str]:
+        return [GOOD, *sorted({self._name(part) for part in learn} - {GOOD})]
+
+    def _load(self, parts: Sequence[Part], progress: Progress) -> Pictures:
+        targets = np.array([self.classes_.index(self._name(part)) for part in parts], np.intp)
+        pictures = load_pictures(parts, self.preprocessing_, progress)
+        counts = np.bincount(targets, minlength=len(self.classes_))
+        chances = 1.0 / counts[targets]
+        return pictures.labelled(
+            targets,
+            chances=chances if self.imbalance == "sample" else None,
+            masks=load_masks(parts, self.preprocessing_) if self.pointing else None,
+        )
+
+    def _network(self) -> ClassifierNetwork:
+        from makellos.detectors.networks.classifier import ClassifierNetwork
+
+        card, n_classes = backbone_card(self.backbone), len(self.classes_)
+        n_logits = 1 if n_classes == 2 else n_classes
+        if self.weights == "none":
+            return ClassifierNetwork(card.network, n_logits, stride=self.output_stride)
+        state = backbone_state(card, self.weights)
+        if state is None:
+            with from_hub(card):
+                return ClassifierNetwork(
+                    card.network, n_logits, stride=self.output_stride, fetch=True
+                )
+        network = ClassifierNetwork(card.network, n_logits, stride=self.output_stride)
+        network.load(state)
+        return network
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.classifier import Scoring, weights_of
+        from makellos.detectors.networks.exporting import export_graph
+
+        onnx = export_graph(
+            Scoring(self.network_, self.temperature_),
+            self.preprocessing_.shape,
+            input_name="picture",
+            output_names=("anomaly_map", "score", "probabilities"),
+        )
+        return Graph(
+            onnx,
+            self.preprocessing_,
+            Aggregation(),
+            classes=tuple(self.classes_),
+            weights=weights_of(self.network_, self.temperature_),
+        )

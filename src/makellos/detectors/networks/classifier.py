@@ -1,0 +1,206 @@
+"""A timm network with a new head of global pooling and one linear layer on its last feature map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from timm.models import group_parameters
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from makellos.detectors.networks.feature_extractor import load_weights
+from makellos.errors import ConfigurationError, ModelFileError
+
+__all__ = ["ClassifierNetwork", "Scoring", "rebuild", "weights_of"]
+
+_STRIDE = 16  # of the last map, in pixels: where damage is small, 32 is too coarse to point at it
+_SPREAD = 0.01  # standard deviation of a new head's weights
+_SIDE = 64  # of the picture that tells which parts of a network its feature map needs
+
+
+class ClassifierNetwork(nn.Module):  # type: ignore[misc]
+    """Map pictures N×3×H×W, or gray N×1×H×W, in [0, 1] to logits N×K.
+
+    `body` is timm's network up to its last feature map N×C×h×w, the network's own mean and standard
+    deviation applied before; `head` is linear on the map's mean, so that `class_maps` of a class
+    average to its logit, its bias apart (Zhou et al. 2016, arXiv 1512.04150). K is 1 for good
+    against defective, where the logit is that of defective.
+    """
+
+    def __init__(
+        self, network: str, n_logits: int, *, stride: int = 0, fetch: bool = False
+    ) -> None:
+        super().__init__()
+        self.body: Any = _body(network, stride, fetch=fetch)
+        config = self.body.pretrained_cfg
+        self.network = network
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1))
+        shape = _strip(self.body, network)
+        self.head = nn.Linear(shape[0], n_logits)
+        nn.init.normal_(self.head.weight, 0.0, _SPREAD)
+        nn.init.zeros_(self.head.bias)
+        self.n_stages = max(self._stage_numbers().values()) + 1
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Load the weights of the whole network under timm's names, or in timm's order."""
+        load_weights(self.body, state, self.network)
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """Return the last feature map N×C×h×w."""
+        if pictures.shape[1] == 1:
+            pictures = pictures.expand(-1, 3, -1, -1)
+        features: Tensor = self.body.forward_features((pictures - self.mean) / self.std)
+        return features
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.logits(self.features(pictures))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits N×K of feature maps N×C×h×w."""
+        logits: Tensor = self.head(features.mean((2, 3)))
+        return logits
+
+    def class_maps(self, features: Tensor) -> Tensor:
+        """Return what each place of N×C×h×w votes for each class, N×K×h×w, biases left out."""
+        return F.conv2d(features, self.head.weight[:, :, None, None])
+
+    def unfreeze(self, n_stages: int) -> None:
+        """Let the last `n_stages` stages learn (0: none, -1: all), and the head."""
+        first = 0 if n_stages < 0 else self.n_stages - n_stages
+        numbers = self._stage_numbers()
+        for name, values in self.body.named_parameters():
+            values.requires_grad_(numbers[name] >= first)
+        self.head.requires_grad_()
+
+    def train(self, mode: bool = True) -> ClassifierNetwork:
+        """Set the mode; batch norm stays in inference mode, with its pretrained statistics."""
+        super().train(mode)
+        for module in self.body.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def _stage_numbers(self) -> dict[str, int]:
+        """Return the stage of each weight of the body by name, from 0 at the picture up."""
+        groups: Mapping[str, int] = group_parameters(
+            self.body, self.body.group_matcher(coarse=True), reverse=True
+        )
+        order = {number: place for place, number in enumerate(sorted(set(groups.values())))}
+        return {name: order[groups[name]] for name, _ in self.body.named_parameters()}
+
+
+class Scoring(nn.Module):  # type: ignore[misc]
+    """Score pictures N×C×H×W: map N×h×w, score N, probabilities N×K of the classes, good first.
+
+    Logits are divided by `temperature` (Guo et al. 2017, arXiv 1706.04599). The score is the logit
+    of being defective: log p / (1 - p), which is finite where p rounds to 1. The map is Grad-CAM's
+    (Selvaraju et al. 2017, arXiv 1610.02391) up to scale, of defective or of the likeliest defect.
+    """
+
+    def __init__(self, network: ClassifierNetwork, temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.network.features(pictures)
+        logits = self.network.logits(features) / self.temperature
+        maps = self.network.class_maps(features)
+        if logits.shape[1] == 1:
+            score = logits[:, 0]
+            probabilities = torch.stack([(-score).sigmoid(), score.sigmoid()], 1)
+            return maps[:, 0].relu(), score, probabilities
+        score = torch.logsumexp(logits[:, 1:], 1) - logits[:, 0]
+        likeliest = logits[:, 1:].argmax(1)
+        chosen = F.one_hot(likeliest, logits.shape[1] - 1).to(maps.dtype)
+        anomaly_map = (maps[:, 1:] * chosen[:, :, None, None]).sum(1).relu()
+        return anomaly_map, score, logits.softmax(1)
+
+
+def weights_of(network: ClassifierNetwork, temperature: float) -> dict[str, NDArray[np.float32]]:
+    """Return what rebuilds a network, as arrays by name."""
+    kept = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    arrays = {name: values.detach().cpu().float().numpy() for name, values in kept.items()}
+    return {**arrays, "temperature": np.array([temperature], np.float32)}
+
+
+def rebuild(
+    network: str, weights: Mapping[str, NDArray[np.float32]], *, stride: int = 0
+) -> tuple[ClassifierNetwork, float]:
+    """Return the network that `weights_of` took apart, in evaluation mode, and its temperature.
+
+    Raises `ModelFileError` for weights that do not fit.
+    """
+    n_logits = len(weights["head.bias"]) if "head.bias" in weights else 1
+    rebuilt = ClassifierNetwork(network, n_logits, stride=stride)
+    state = {k: torch.from_numpy(np.array(v)) for k, v in weights.items() if k != "temperature"}
+    wanted = {k for k in rebuilt.state_dict() if not k.endswith("num_batches_tracked")}
+    have = {name: values.shape for name, values in rebuilt.state_dict().items() if name in wanted}
+    wrong = {*wanted.symmetric_difference(state)}
+    wrong |= {name for name in wanted & set(state) if state[name].shape != have[name]}
+    if wrong or "temperature" not in weights:
+        raise ModelFileError(
+            f"The weights in the model file do not fit {network}: {len(wrong)} tensors are "
+            "missing, too many or of another shape. Fit the model again, or use the version of "
+            "timm that it was fitted with; 'makellos info' names it."
+        )
+    rebuilt.load_state_dict(state, strict=False)
+    return rebuilt.eval(), float(weights["temperature"][0])
+
+
+def _body(network: str, stride: int, *, fetch: bool) -> Any:
+    """Build timm's network, its last map every `stride` pixels; 0 takes 16 where that works."""
+    options = [{"output_stride": stride}] if stride else [{"output_stride": _STRIDE}, {}]
+    for i, option in enumerate(options):
+        try:
+            return timm.create_model(network, pretrained=fetch, num_classes=0, **option)
+        except (TypeError, AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
+            # Networks refuse in ways of their own what they cannot do.
+            if i + 1 == len(options):
+                advice = " Leave output_stride at 0 for this network." if stride else ""
+                raise ConfigurationError(f"{network} cannot be built: {error}.{advice}") from error
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _traced(body: Any) -> Iterator[set[str]]:
+    used: set[str] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: used.add(name))
+        for name, module in body.named_modules()
+    ]
+    try:
+        yield used
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _strip(body: Any, network: str) -> Sequence[int]:
+    """Take off what the last feature map does not need; return the map's C, h, w."""
+    with torch.no_grad(), _traced(body) as used:
+        body.eval()
+        try:
+            found = body.forward_features(torch.zeros(1, 3, _SIDE, _SIDE))
+        except (AssertionError, RuntimeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{network} takes no pictures of any size ({error}). Choose a convolutional "
+                "network, such as efficientnet_lite0, resnet50, vgg16 or xception."
+            ) from error
+    if found.ndim != 4 or str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC"):
+        raise ConfigurationError(
+            f"{network} gives features of shape {tuple(found.shape)}; needed is a map N×C×h×w. "
+            "Choose a convolutional network, such as efficientnet_lite0, resnet50, vgg16 or "
+            "xception."
+        )
+    for name, _ in list(body.named_children()):
+        if name not in used and not any(other.startswith(f"{name}.") for other in used):
+            setattr(body, name, nn.Identity())
+    return tuple(found.shape[1:])

@@ -1,0 +1,165 @@
+"""Training of classifiers in two steps: the new head alone, then with the backbone's stages."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+
+from makellos.detectors.networks.classifier import ClassifierNetwork
+from makellos.training.task import Task, Update
+
+__all__ = ["FineTuneTask", "HeadTask", "classification_loss"]
+
+_WARM_UP = 0.1  # share of the steps in which the learning rate rises
+_IN_MASK = 0.5  # share of white from which a place of a mask belongs to the defect
+
+
+class HeadTask(Task):
+    """Train a head on the pooled features N×C×1×1 of a backbone that stands still."""
+
+    mixed_precision = False
+
+    def __init__(
+        self, head: nn.Linear, class_weights: Tensor, *, learning_rate: float, n_steps: int
+    ) -> None:
+        self.head, self.class_weights = head, class_weights
+        self.networks = {"head": head}
+        self.optimizer = AdamW(head.parameters(), learning_rate, weight_decay=0.01)
+        self.optimizers = {"head": self.optimizer}
+        self.learning_rate, self.n_steps = learning_rate, n_steps
+
+    def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * _cosine(number / self.n_steps)
+        losses = self.validate(batch)
+        update(losses["loss"], "head")
+        return {name: value.detach() for name, value in losses.items()}
+
+    def validate(self, batch: Tensor) -> dict[str, Tensor]:
+        logits = self.head(batch.flatten(1))
+        return _losses(logits, _known(self.targets), self.class_weights)
+
+
+class FineTuneTask(Task):
+    """Train the unfrozen stages at one learning rate and the head at another.
+
+    Batches N×C×H×W hold pictures, or N×(C+1)×H×W pictures with masks as their last channel. Masks
+    teach the map of defective parts where to look: of softmax over its places, the share inside
+    the mask becomes large, at `pointing` times the negative logarithm of it. Rates rise over the
+    first tenth of `n_steps`, and then fall to zero along half a cosine.
+    """
+
+    def __init__(
+        self,
+        network: ClassifierNetwork,
+        class_weights: Tensor,
+        *,
+        learning_rate: float,
+        backbone_learning_rate: float,
+        weight_decay: float,
+        dropout: float,
+        label_smoothing: float,
+        pointing: float,
+        with_masks: bool,
+        n_steps: int,
+    ) -> None:
+        self.network, self.class_weights = network, class_weights
+        self.networks = {"network": network}
+        learned = [values for values in network.body.parameters() if values.requires_grad]
+        self.optimizer = AdamW(
+            [
+                {"params": learned, "base": backbone_learning_rate},
+                {"params": list(network.head.parameters()), "base": learning_rate},
+            ],
+            weight_decay=weight_decay,
+        )
+        self.optimizers = {"network": self.optimizer}
+        self.dropout, self.label_smoothing = dropout, label_smoothing
+        self.pointing, self.with_masks = pointing, with_masks
+        self.n_steps = n_steps
+        # Depthwise convolutions take longer in bf16 than in f32 on a processor.
+        self.mixed_precision = torch.cuda.is_available()
+
+    def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * _rate(number / self.n_steps)
+        targets = _known(self.targets)
+        pictures, masks = self._apart(batch)
+        features = self.network.features(pictures)
+        pooled = F.dropout(features.mean((2, 3)), self.dropout, training=True)
+        logits = self.network.head(pooled)
+        losses = _losses(logits, targets, self.class_weights, self.label_smoothing)
+        if masks is not None and self.pointing:
+            losses["pointing"] = self._point(features, masks, targets)
+            losses["loss"] = losses["loss"] + self.pointing * losses["pointing"]
+        update(losses["loss"], "network")
+        return {name: value.detach() for name, value in losses.items()}
+
+    def validate(self, batch: Tensor) -> dict[str, Tensor]:
+        logits = self.network(self._apart(batch)[0])
+        return _losses(logits, _known(self.targets), self.class_weights)
+
+    def pictures(self, batch: Tensor) -> dict[str, Tensor]:
+        """Return each picture's map of the first defect, as bright as it is hot."""
+        pictures = self._apart(batch)[0]
+        maps = self.network.class_maps(self.network.features(pictures))[:, -1:].relu()
+        maps = F.interpolate(maps, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+        return {"maps": maps / maps.amax((2, 3), keepdim=True).clamp_min(1e-6)}
+
+    def _apart(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        return (batch[:, :-1], batch[:, -1:]) if self.with_masks else (batch, None)
+
+    def _point(self, features: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
+        places = features.shape[2:]
+        inside = F.adaptive_max_pool2d(masks, places).flatten(1) > _IN_MASK
+        known = (targets > 0) & inside.any(1)
+        if not known.any():
+            return features.new_zeros(())
+        maps = self.network.class_maps(features).flatten(2)
+        which = targets.clamp_max(maps.shape[1] - 1)
+        if maps.shape[1] == 1:
+            which = torch.zeros_like(targets)
+        votes = maps[torch.arange(len(maps), device=maps.device), which].float()
+        shares = votes.log_softmax(1)[known].masked_fill(~inside[known], -torch.inf)
+        return -torch.logsumexp(shares, 1).mean()
+
+
+def classification_loss(
+    logits: Tensor, targets: Tensor, class_weights: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """Return the cross-entropy of logits N×K, or N×1 of the class 1, weighted by class."""
+    weights = class_weights.to(logits.device)
+    if logits.shape[1] > 1:
+        losses = F.cross_entropy(
+            logits.float(), targets, reduction="none", label_smoothing=label_smoothing
+        )
+    else:
+        wanted = targets.float() * (1 - label_smoothing) + 0.5 * label_smoothing
+        losses = F.binary_cross_entropy_with_logits(logits[:, 0].float(), wanted, reduction="none")
+    return (losses * weights[targets]).mean()
+
+
+def _losses(
+    logits: Tensor, targets: Tensor, class_weights: Tensor, label_smoothing: float = 0.0
+) -> dict[str, Tensor]:
+    loss = classification_loss(logits, targets, class_weights, label_smoothing)
+    found = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+    return {"loss": loss, "accuracy": (found == targets).float().mean()}
+
+
+def _known(targets: Tensor | None) -> Tensor:
+    if targets is None:
+        raise ValueError("a classifier learns from pictures with targets")
+    return targets
+
+
+def _rate(done: float) -> float:
+    return min(1.0, done / _WARM_UP + 1e-3) * _cosine((done - _WARM_UP) / (1 - _WARM_UP))
+
+
+def _cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

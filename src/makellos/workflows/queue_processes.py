@@ -1,0 +1,158 @@
+"""Runs of a queue as processes: started, stopped, and why they failed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from makellos.errors import StorageError
+
+__all__ = ["Execute", "ProcessRunner", "alone_in", "failure"]
+
+Execute = Callable[[Sequence[str], Path], int]
+
+QUEUE_LOCK, RUN_LOCK = ".queue.lock", ".run.lock"
+_LOOK_SECONDS = 0.2
+_PATIENCE = (30.0, 10.0)  # seconds to end after an interrupt, and after a request to terminate
+_LONGEST = 4000  # characters of a reason
+_TOLD = ("Error: ", "Unexpected error: ")
+
+
+class ProcessRunner:
+    """Run `makellos` with arguments as a process of its own, its output added to a log.
+
+    Call it with arguments and log file; it returns the exit code, below 0 for the signal that
+    killed the process. When the caller is interrupted the process is stopped first. `inherited`
+    is a file that the process keeps open, and locked, as long as it lives.
+    """
+
+    def __init__(self, inherited: BinaryIO | None = None) -> None:
+        self._inherited = inherited
+
+    def __call__(self, arguments: Sequence[str], log: Path) -> int:
+        """Run the process to its end and return its exit code."""
+        environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+        with log.open("ab") as stream:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "makellos", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                **self._apart(),
+            )
+            try:
+                while True:
+                    try:
+                        # With a limit, so that Ctrl-C is heard on Windows.
+                        return process.wait(timeout=_LOOK_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        continue
+            finally:
+                _stop(process)
+
+    def _apart(self) -> dict[str, Any]:
+        """Return what keeps a terminal's Ctrl-C from the process: the queue passes it on, once."""
+        if sys.platform == "win32":
+            return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        held = () if self._inherited is None else (self._inherited.fileno(),)
+        return {"process_group": 0, "pass_fds": held}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that is still at work, kindly first."""
+    try:
+        for number, seconds in zip((signal.SIGINT, signal.SIGTERM), _PATIENCE, strict=True):
+            if process.poll() is not None:
+                return
+            if sys.platform == "win32":
+                process.terminate()
+            else:
+                process.send_signal(number)
+            try:
+                process.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def failure(code: int, told: str) -> str:
+    """Return why a run failed, from its exit code and what it printed.
+
+    >>> failure(2, "reading\\nError: screws has no good parts.\\n")
+    'screws has no good parts.'
+    >>> failure(-9, "")
+    'killed by signal 9 (out of memory?)'
+    """
+    if code < 0:
+        name = "out of memory?" if code == -9 else _signal_name(-code)
+        return f"killed by signal {-code} ({name})"
+    lines = told.rstrip().splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith(_TOLD)]
+    if starts:
+        text = "\n".join(lines[starts[-1] :]).removeprefix(_TOLD[0])
+    else:
+        text = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return text[:_LONGEST] or f"ended with exit code {code} and said nothing"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+@contextmanager
+def alone_in(folder: Path, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
+    """Keep other queues out of a folder; give the file that the processes of runs keep locked.
+
+    What a killed queue left at work is waited for. Raises `StorageError` where another queue is at
+    work, or nothing can be written.
+    """
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            ours, theirs = (
+                stack.enter_context((folder / name).open("ab")) for name in (QUEUE_LOCK, RUN_LOCK)
+            )
+        except OSError as error:
+            raise StorageError(
+                f"Nothing can be written to {folder}: {error.strerror}. Name another 'output'."
+            ) from error
+        if not _lock(ours):
+            raise StorageError(
+                f"Another queue is at work in {folder}. Wait for it, or name another 'output'."
+            )
+        if not _lock(theirs):
+            tell(f"A run that a killed queue left in {folder} is still at work; waiting for it.")
+            while not _lock(theirs):
+                time.sleep(_LOOK_SECONDS)
+        yield theirs
+
+
+def _lock(stream: BinaryIO) -> bool:
+    """Lock a file until it is closed; tell whether that worked, or the system has no locks."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network drives know no locks.
+        return not isinstance(error, BlockingIOError | PermissionError)
+    return True

@@ -1,0 +1,148 @@
+"""The verb queue: five runs of which two are wrong, the plan, interrupts of real processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MAIN = (sys.executable, "-m", "makellos")
+SMALL = "detector: vae, set: {image_size: 16, epochs: 1, batch_size: 4}"
+FIVE = f"""\
+output: night
+defaults: {{false_alarms: 0.2, data: parts}}
+runs:
+  - {{name: one, {SMALL}}}
+  - {{name: nowhere, data: nowhere, {SMALL}}}
+  - {{name: two, {SMALL}, evaluate: false, seed: 1}}
+  - {{name: out-of-range, detector: vae, set: {{epochs: -1}}}}
+  - {{name: three, {SMALL}, evaluate: false, seed: 2}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder, with gray parts of which some have a spot."""
+    rng = np.random.default_rng(0)
+    for kind, count in (("train/good", 12), ("test/good", 3), ("test/spot", 3)):
+        folder = tmp_path / "parts" / kind
+        folder.mkdir(parents=True)
+        for i in range(count):
+            picture = rng.normal(128, 6, (32, 32))
+            if kind.endswith("spot"):
+                picture[8:16, 8:16] += 60
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_five_runs_of_which_two_are_wrong(cli: Callable[..., Any], place: Path) -> None:
+    Path("runs.yaml").write_text(FIVE)
+    told = cli("queue", "runs.yaml")
+    assert told.code == 2
+    assert "runs.yaml has 2 mistakes. Correct the lines:\n  line 5: " in told.err
+    assert "nowhere does not exist" in told.err
+    assert "line 7: vae: epochs is '-1'; accepted is a whole number, at least 0" in told.err
+    assert not Path("night").exists()
+
+    told = cli("queue", "runs.yaml", "--keep-going", "--json", "queue.json")
+    assert told.code == 1, told.everything
+    runs = {run["name"]: run for run in json.loads(Path("queue.json").read_text())["runs"]}
+    assert [run["state"] for run in runs.values()] == ["done", "failed", "done", "failed", "done"]
+    assert "nowhere does not exist" in runs["nowhere"]["reason"]
+    assert "epochs is '-1'" in runs["out-of-range"]["reason"]
+    assert runs["one"]["figures"]["image_auroc"] is not None
+    for name in ("one", "two", "three"):
+        assert Path("night", name, f"{name}.makellos").is_file()
+        assert runs[name]["fit"]["fit_seconds"] > 0
+    assert Path("night/one/report.html").is_file()
+    assert 'href="one/report.html"' in Path("night/queue.html").read_text(encoding="utf-8")
+    rows = [line.split()[:3] for line in told.out.splitlines()]
+    assert ["one", "vae", "done"] in rows
+    assert ["nowhere", "vae", "failed"] in rows
+
+    told = cli("queue", "runs.yaml", "--keep-going", "--json", "-")
+    assert told.code == 1
+    assert [run["state"] for run in json.loads(told.out)["runs"]] == [
+        run["state"] for run in runs.values()
+    ]
+    assert "[1/5] one: done before" in told.err
+
+
+def test_plan_is_shown_and_nothing_done(cli: Callable[..., Any], place: Path) -> None:
+    Path("runs.yaml").write_text(FIVE)
+    assert cli("queue", "runs.yaml", "--dry-run").code == 2
+    told = cli("queue", "runs.yaml", "--dry-run", "--keep-going", "--json", "plan.json")
+    assert told.code == 0
+    assert "nothing; its entry has mistakes" in told.out
+    assert "line 7: vae: epochs" in told.out
+    plan = json.loads(Path("plan.json").read_text())
+    assert [run["todo"] for run in plan["runs"]] == ["fit", "correct", "fit", "correct", "fit"]
+    assert [run["evaluate"] for run in plan["runs"]] == [True, False, False, False, False]
+    assert not Path("night").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_stops_the_run_and_keeps_the_results(place: Path, number: int) -> None:
+    Path("runs.yaml").write_text(
+        "output: night\nruns:\n  - {name: long, data: parts, detector: vae, false_alarms: 0.2,\n"
+        "     set: {image_size: 16, epochs: 100000, batch_size: 4}}\n"
+    )
+    command = [*MAIN, "queue", "runs.yaml"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: "running" in read("night/results.json"))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "makellos queue runs.yaml goes on" in out
+    assert err.strip() == "Interrupted."
+    (run,) = json.loads(read("night/results.json"))["runs"]
+    assert (run["state"], run["resumable"]) == ("waiting", True)
+    # The process of the run held this lock as long as it lived.
+    from makellos.workflows.queue_processes import alone_in
+
+    told: list[str] = []
+    with alone_in(Path("night"), told.append):
+        assert told == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows kills such processes otherwise")
+def test_run_of_a_killed_queue_is_waited_for(place: Path) -> None:
+    """Kill a queue alone; the next start waits for its run, and takes what it made."""
+    Path("runs.yaml").write_text(
+        f"output: night\nruns:\n  - {{name: one, data: parts, false_alarms: 0.2, {SMALL}}}\n"
+    )
+    with subprocess.Popen([*MAIN, "queue", "runs.yaml"], stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: "$ makellos fit" in read("night/one/log.txt"))
+        time.sleep(0.5)  # the process of the run is there
+        process.kill()
+    done = subprocess.run(
+        [*MAIN, "queue", "runs.yaml"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "is still at work; waiting for it." in done.stdout
+    assert "one: evaluate, the model is there" in done.stdout
+    assert read("night/one/log.txt").count("$ makellos fit") == 1
+
+
+def read(path: str) -> str:
+    """Return a file's text, nothing where there is none yet."""
+    return Path(path).read_text(encoding="utf-8") if Path(path).is_file() else ""
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

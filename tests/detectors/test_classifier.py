@@ -1,0 +1,252 @@
+"""The classifier: classes, steps, what stays frozen, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.detectors import Graph, detector_class, make_detector
+from makellos.errors import ConfigurationError, InputError
+from makellos.training import Training
+
+SMALL: dict[str, Any] = {
+    "backbone": "mobilenetv3_small_100",
+    "weights": "none",
+    "image_size": 32,
+    "epochs": 3,
+    "head_epochs": 3,
+    "batch_size": 8,
+}
+
+
+def write(folder: Path, label: str, n: int, *, seed: int = 0, **given: Any) -> list[Part]:
+    """Noise, with a bright bar where scratched and a dark disc where spotted, and their masks."""
+    rng = np.random.default_rng([seed, len(label)])
+    parts = []
+    for i in range(n):
+        picture = rng.normal(120, 8, (40, 40)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros_like(picture)
+        x, y = (int(v) for v in rng.integers(8, 32, 2))
+        if label == "scratch":
+            cv2.line(mask, (x - 6, y), (x + 6, y), 255, 2)
+            picture[mask > 0] = 250
+        if label == "spot":
+            cv2.circle(mask, (x, y), 4, 255, -1)
+            picture[mask > 0] = 10
+        name = f"{label}-{seed}-{i:02d}.png"
+        cv2.imwrite(str(folder / name), picture)
+        known: dict[str, Any] = {"path": folder / name, "name": name, "label": label}
+        if label != "good":
+            cv2.imwrite(str(folder / f"{name}.mask.png"), mask)
+            known["mask"] = folder / f"{name}.mask.png"
+        parts.append(Part(**known, **given))
+    return parts
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Part]:
+    return [
+        *write(tmp_path, "good", 16),
+        *write(tmp_path, "scratch", 8),
+        *write(tmp_path, "spot", 8),
+    ]
+
+
+def outputs(graph: Graph, parts: Sequence[Part]) -> dict[str, NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(graph.onnx, providers=["CPUExecutionProvider"])
+    pictures = [cv2.imread(str(part.path), cv2.IMREAD_GRAYSCALE) for part in parts]
+    batch = np.concatenate([graph.preprocessing(picture) for picture in pictures])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"picture": batch}), strict=True))
+
+
+def fitted(parts: Sequence[Part], *, training: Training | None = None, **changes: Any) -> Any:
+    detector = make_detector("classifier", parameters={**SMALL, **changes})
+    return detector.fit(parts, training=training)
+
+
+@pytest.mark.parametrize(
+    ("target", "classes"),
+    [("verdict", ("good", "defective")), ("type", ("good", "scratch", "spot"))],
+)
+def test_score_and_probabilities_say_the_same(
+    parts: list[Part], target: str, classes: tuple[str, ...]
+) -> None:
+    graph = fitted(parts, target=target).graph()
+    assert graph.classes == classes
+    found = outputs(graph, parts[::4])
+    probabilities = found["probabilities"].astype(np.float64)
+    assert probabilities.shape == (8, len(classes))
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    bad = probabilities[:, 1:].sum(1)
+    np.testing.assert_allclose(found["score"], np.log(bad / probabilities[:, 0]), rtol=1e-3)
+    assert found["anomaly_map"].ndim == 3
+    assert (found["anomaly_map"] >= 0).all()
+
+
+def test_it_learns_to_tell_them_apart(parts: list[Part], tmp_path: Path) -> None:
+    # Brightness alone tells these apart, which a network with random weights finds.
+    detector = fitted(
+        parts,
+        target="type",
+        epochs=40,
+        unfreeze=-1,
+        learning_rate=0.01,
+        backbone_learning_rate=0.003,
+        brightness=0.0,
+    )
+    fresh = [*write(tmp_path, "good", 6, seed=1), *write(tmp_path, "spot", 6, seed=1)]
+    found = outputs(detector.graph(), fresh)
+    assert found["score"][6:].min() > found["score"][:6].max()
+    assert (found["probabilities"][6:].argmax(1) == 2).mean() > 0.8
+
+
+def _weights(parts: Sequence[Part], **changes: Any) -> dict[str, NDArray[np.float32]]:
+    weights = fitted(parts, **changes).graph().weights
+    assert weights is not None
+    return dict(weights)
+
+
+def test_only_unfrozen_stages_change_and_never_batch_norm_statistics(parts: list[Part]) -> None:
+    head_only, last_two = _weights(parts, unfreeze=0), _weights(parts, unfreeze=2)
+    changed = {name for name in head_only if not np.array_equal(head_only[name], last_two[name])}
+    # The first step is the same in both, so what differs was learned in the second.
+    stages = {name.split(".")[1] + name.split(".")[2] for name in changed if "blocks" in name}
+    assert "head.weight" in changed
+    assert stages
+    assert stages <= {"blocks4", "blocks5"}
+    assert not [name for name in changed if "running" in name]
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "xception", "resnet50"])
+def test_networks_train_a_step_and_come_back_from_their_weights(
+    parts: list[Part], backbone: str
+) -> None:
+    import torch
+
+    from makellos.detectors.networks.classifier import Scoring, rebuild
+
+    few = [*parts[:4], *parts[16:20]]
+    detector = fitted(
+        few, backbone=backbone, epochs=1, head_epochs=1, unfreeze=1, batch_size=4, image_size=64
+    )
+    graph = detector.graph()
+    assert graph.weights is not None
+    network, temperature = rebuild(detector.network_.network, graph.weights)
+    batch = np.random.default_rng(0).random((2, *graph.preprocessing.shape), np.float32)
+    with torch.no_grad():
+        again = Scoring(network, temperature)(torch.from_numpy(batch))
+    session = onnxruntime.InferenceSession(graph.onnx, providers=["CPUExecutionProvider"])
+    ours = session.run(["anomaly_map", "score", "probabilities"], {"picture": batch})
+    for expected, found in zip(again, ours, strict=True):
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_weights_come_from_a_local_file(parts: list[Part], tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    whole = timm.create_model("mobilenetv3_small_100", pretrained=False)
+    save_file(whole.state_dict(), tmp_path / "weights.safetensors")
+    weights = _weights(parts, weights=str(tmp_path / "weights.safetensors"), unfreeze=0)
+    stem = whole.state_dict()["conv_stem.weight"].numpy()
+    np.testing.assert_array_equal(weights["body.conv_stem.weight"], stem)
+
+
+def test_validation_parts_are_not_learned_from(parts: list[Part], tmp_path: Path) -> None:
+    held_out = write(tmp_path, "spot", 4, seed=3, split="val")
+    detector = make_detector("classifier", parameters=SMALL)
+    learn, validation = detector._apart([*parts, *held_out])
+    assert {part.name for part in held_out} <= {part.name for part in validation}
+    assert not {part.name for part in learn} & {part.name for part in validation}
+    assert {part.label for part in validation} >= {"good", "spot"}
+
+
+def test_groups_lie_on_one_side(tmp_path: Path) -> None:
+    parts = []
+    for i, label in enumerate(["good"] * 12 + ["spot"] * 12):
+        parts += write(tmp_path, label, 2, seed=i, group=f"tile{i % 8}")
+    learn, validation = make_detector("classifier", parameters=SMALL)._apart(parts)
+    assert validation
+    assert not {part.group for part in learn} & {part.group for part in validation}
+
+
+def test_a_broken_off_run_goes_on_to_the_same_weights(parts: list[Part], tmp_path: Path) -> None:
+    class Broken(Exception):
+        pass
+
+    def breaks(epoch: int, _losses: object) -> None:
+        if epoch == 2:
+            raise Broken
+
+    whole = fitted(parts, training=Training(folder=tmp_path / "whole")).graph()
+    run = Training(folder=tmp_path / "run", checkpoint_seconds=0, on_epoch=breaks)
+    with pytest.raises(Broken):
+        fitted(parts, training=run)
+    resumed = fitted(parts, training=Training(folder=tmp_path / "run", resume=True)).graph()
+    assert whole.weights is not None
+    assert resumed.weights is not None
+    for name, values in whole.weights.items():
+        np.testing.assert_array_equal(values, resumed.weights[name])
+
+
+def test_masks_teach_where_to_look(parts: list[Part]) -> None:
+    settings = {
+        "epochs": 30,
+        "unfreeze": -1,
+        "backbone_learning_rate": 0.003,
+        "output_stride": 8,
+        "image_size": 64,
+    }
+    spots = [part for part in parts if part.label == "spot"]
+    shares = []
+    for pointing in (0.0, 1.0):
+        graph = fitted(parts, pointing=pointing, **settings).graph()
+        maps = outputs(graph, spots)["anomaly_map"]
+        size = maps.shape[1:]
+        hits = []
+        for each, part in zip(maps, spots, strict=True):
+            mask = cv2.resize(cv2.imread(str(part.mask), 0), size, interpolation=cv2.INTER_AREA)
+            hits.append(float(each[mask > 30].sum() / max(float(each.sum()), 1e-6)))
+        shares.append(float(np.mean(hits)))
+    assert shares[1] > shares[0] + 0.1
+
+
+@pytest.mark.parametrize("imbalance", ["sample", "none"])
+def test_rare_classes_by_other_means(parts: list[Part], imbalance: str) -> None:
+    assert fitted(parts, imbalance=imbalance, epochs=1, unfreeze=1).graph().onnx
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 16}, "image_size is 16"),
+        ({"channels": 2}, "channels is 2"),
+        ({"output_stride": 5}, "output_stride is 5"),
+        ({"backbone": "vgg16", "output_stride": 8}, "output_stride at 0"),
+        ({"backbone": "no_such_network"}, "no backbone 'no_such_network'"),
+        ({"backbone": "vit_tiny_patch16_224"}, "Choose a convolutional network"),
+    ],
+)
+def test_wrong_settings_are_named(parts: list[Part], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        fitted(parts, **changes)
+
+
+def test_one_class_alone_and_a_class_of_one_picture_are_refused(parts: list[Part]) -> None:
+    with pytest.raises(InputError, match="good"):
+        fitted(parts[:16])
+    with pytest.raises(InputError, match="spot"):
+        fitted(parts[:25], target="type")
+
+
+def test_it_says_that_it_needs_labels() -> None:
+    assert detector_class("classifier").needs_labels
