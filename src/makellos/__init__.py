@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from makellos.calibration import Calibration, parts_needed
     from makellos.detectors.anogan import AnoGAN
     from makellos.detectors.autoencoder import Autoencoder
+    from makellos.detectors.classifier import Classifier
     from makellos.detectors.fanogan import FAnoGAN
     from makellos.detectors.padim import PaDiM
     from makellos.detectors.patchcore import PatchCore
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from makellos.training import Training
     from makellos.workflows.calibrate import calibrate
     from makellos.workflows.evaluate import evaluate
+    from makellos.workflows.explain import explain
     from makellos.workflows.fit import fit
     from makellos.workflows.generate import generate
     from makellos.workflows.inspect import inspect
+    from makellos.workflows.queue import queue
+    from makellos.workflows.tune import tune
 
 __version__ = "0.1.0"
 
@@ -34,6 +38,7 @@ _PLACES = {
     "AnoGAN": "makellos.detectors.anogan",
     "Autoencoder": "makellos.detectors.autoencoder",
     "Calibration": "makellos.calibration",
+    "Classifier": "makellos.detectors.classifier",
     "FAnoGAN": "makellos.detectors.fanogan",
     "Inspection": "makellos.inspection",
     "Inspector": "makellos.inspection",
@@ -45,10 +50,13 @@ _PLACES = {
     "draw_overlay": "makellos.inspection",
     "draw_panel": "makellos.inspection.panels",
     "evaluate": "makellos.workflows.evaluate",
+    "explain": "makellos.workflows.explain",
     "fit": "makellos.workflows.fit",
     "generate": "makellos.workflows.generate",
     "inspect": "makellos.workflows.inspect",
     "parts_needed": "makellos.calibration",
+    "queue": "makellos.workflows.queue",
+    "tune": "makellos.workflows.tune",
     "write_picture": "makellos.inspection",
 }
 
@@ -57,6 +65,7 @@ __all__ = [
     "AnoGAN",
     "Autoencoder",
     "Calibration",
+    "Classifier",
     "FAnoGAN",
     "Inspection",
     "Inspector",
@@ -68,10 +77,13 @@ __all__ = [
     "draw_overlay",
     "draw_panel",
     "evaluate",
+    "explain",
     "fit",
     "generate",
     "inspect",
     "parts_needed",
+    "queue",
+    "tune",
     "write_picture",
 ]
 

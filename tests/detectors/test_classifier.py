@@ -203,6 +203,7 @@ def test_masks_teach_where_to_look(parts: list[Part]) -> None:
         "epochs": 30,
         "unfreeze": -1,
         "backbone_learning_rate": 0.003,
+        "backbone": "resnet18",
         "output_stride": 8,
         "image_size": 64,
     }
