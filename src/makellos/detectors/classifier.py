@@ -370,4 +370,5 @@ class Classifier(Detector):
             Aggregation(),
             classes=tuple(self.classes_),
             weights=weights_of(self.network_, self.temperature_),
+            exact=True,
         )

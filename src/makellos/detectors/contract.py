@@ -108,7 +108,8 @@ class Graph:
     nearest good part that the method can make. `generator` maps ``latent`` N×d to ``picture``
     N×C×H×W, where the method makes new pictures. ``probabilities`` N×K are those of `classes`, good
     first, and `weights` the network's float32 arrays by name, for `explain`. `torch` takes the
-    place of `onnx`, then empty, in a detector whose `runtime` is ``torch``.
+    place of `onnx`, then empty, in a detector whose `runtime` is ``torch``. An `exact` graph is
+    released in f32 alone: bf16 would round away what its scores differ by.
     """
 
     onnx: bytes
@@ -118,6 +119,7 @@ class Graph:
     torch: TorchScoring | None = None
     classes: tuple[str, ...] = ()
     weights: Mapping[str, NDArray[np.float32]] | None = None
+    exact: bool = False
 
 
 class Detector(ABC):

@@ -74,7 +74,10 @@ def choose_golden(scores: Sequence[float], threshold: float) -> list[int]:
 
 def engines_of(graph: Graph) -> tuple[EngineChoice, ...]:
     """Return the engines of this machine that can score with a graph, the fastest first."""
-    return available_engines() if graph.torch is None else torch_engines(graph.torch.detector)
+    if graph.torch is not None:
+        return torch_engines(graph.torch.detector)
+    engines = available_engines()
+    return tuple(e for e in engines if e.precision == "f32") if graph.exact else engines
 
 
 def open_scorer(graph: Graph, choice: EngineChoice, *, workers: int = 1) -> Scorer:

@@ -116,12 +116,14 @@ def train(
     augment: Augment | None = None,
     validation: Pictures | None = None,
     patience: int = 0,
+    keep_best: bool = True,
 ) -> Outcome:
     """Train a task's networks on pictures; they end on the processor, in evaluation mode.
 
     Call it inside `seeded`, with the networks made inside as well. `identity` is what a run must
     share with one that it resumes. With `validation` the weights of the epoch with the lowest
-    ``loss`` are kept, and `patience` epochs without a lower one end the training (0: never).
+    ``loss`` are kept, and `patience` epochs without a lower one end the training (0: never). Without
+    `keep_best` the last weights are kept, and `validation` is for the log alone.
 
     A run that was killed and resumed ends on one processor with the weights of one that was not,
     bit for bit. Raises `TrainingError` when losses diverge, a generator collapses or memory does
@@ -129,6 +131,7 @@ def train(
     device that there is not, and for a run that cannot be resumed.
     """
     run = _Run(task, pictures, batch_size, training, augment, validation)
+    run.keep_best = keep_best
     known = {
         **identity,
         "batch_size": batch_size,
@@ -179,6 +182,7 @@ class _Run:
         self.order = torch.empty(0, dtype=torch.int64)
         self.best: dict[str, Tensor] = {}
         self.best_is_new = False
+        self.keep_best = True
         # Losses of steps that were not read yet, for reading waits for the device.
         self.unread: list[dict[str, Tensor]] = []
 
@@ -331,7 +335,8 @@ class _Run:
         losses = dict(state.losses)
         if self.validation is not None:
             losses |= {f"validation_{k}": v for k, v in self._validate(self.validation).items()}
-            self._judge(losses.get("validation_loss"))
+            if self.keep_best:
+                self._judge(losses.get("validation_loss"))
         state.seconds = max(time.monotonic() - self._began, 1e-3)
         figures = {
             "epoch": state.epoch,
@@ -347,21 +352,20 @@ class _Run:
             logs.pictures(self._pictures(), state.epoch)
 
     def _validate(self, validation: Pictures) -> dict[str, float]:
-        sums: dict[str, float] = {}
         with self._looking():
-            for start in range(0, validation.n, self.batch_size):
-                stop = min(start + self.batch_size, validation.n)
-                self._set_targets(validation, range(start, stop))
-                batch = self.fabric.to_device(validation.batch(range(start, stop)))
-                batch = batch.contiguous(memory_format=torch.channels_last)
-                for name, value in self.task.validate(batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * (stop - start)
-        means = {name: total / validation.n for name, total in sums.items()}
+            means = self.task.validate_all(self._held_out(validation))
         check_losses(
             {f"validation {name}": value for name, value in means.items()}, self.state.step
         )
         # All processes must come to the same end.
         return of_the_first(self.fabric, means)
+
+    def _held_out(self, validation: Pictures) -> Iterator[Tensor]:
+        for start in range(0, validation.n, self.batch_size):
+            chosen = range(start, min(start + self.batch_size, validation.n))
+            self._set_targets(validation, chosen)
+            batch = self.fabric.to_device(validation.batch(chosen))
+            yield batch.contiguous(memory_format=torch.channels_last)
 
     def _judge(self, loss: float | None) -> None:
         if loss is None:

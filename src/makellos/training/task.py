@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -53,6 +53,16 @@ class Task(ABC):
         Nothing, as here, means that the last weights are kept.
         """
         return {}
+
+    def validate_all(self, batches: Iterable[Tensor]) -> dict[str, float]:
+        """Return losses of all held-out pictures, from batches of them: means of `validate`."""
+        sums: dict[str, float] = {}
+        n_pictures = 0
+        for batch in batches:
+            n_pictures += len(batch)
+            for name, value in self.validate(batch).items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(batch)
+        return {name: total / n_pictures for name, total in sums.items()}
 
     def pictures(self, _batch: Tensor) -> dict[str, Tensor]:
         """Return pictures N×C×H×W in [0, 1] to look at, by name, for a batch of real ones."""

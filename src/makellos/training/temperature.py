@@ -23,9 +23,9 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     are ever likelier, which a few parts do not bear out: T is 1 then. Above 1 the classifier was
     too sure, below 1 not sure enough. `logits` are (n, K) for K classes, or (n,) or (n, 1) for
     two, then of class 1; `targets` (n,) are the indices of the true classes. Use parts that the
-    classifier did not learn from. With fewer than 2 parts, or parts of one class alone, nothing can be fitted and T is 1. Raises
-    InputError for logits that are not finite, for targets that are no classes and for lengths that
-    differ.
+    classifier did not learn from. With fewer than 2 parts, or parts of one class alone, nothing
+    can be fitted and T is 1. Raises InputError for logits that are not finite, for targets that
+    are no classes and for lengths that differ.
 
     >>> float(round(fit_temperature([2.0, 2.0, 2.0, -2.0], [1, 1, 0, 0]), 3))
     1.82

@@ -354,10 +354,12 @@ def _too_few(n_good: int, n_groups: int) -> InputError:
 
 def _label_notes(parts: PartSet, split: Split) -> list[str]:
     """Return what spoils learning from labels, or a test of it; raise where nothing is learned."""
+    learn = [part for part in split.learn if part.split != "val"]
+    held_out = [*split.calibrate, *(part for part in split.learn if part.split == "val")]
     if any(part.split == "test" for part in parts):
-        return check_labelled(split.learn, split.calibrate, parts.test())
+        return check_labelled(learn, held_out, parts.test())
     return [
-        *check_labelled(split.learn, split.calibrate),
+        *check_labelled(learn, held_out),
         "No parts are kept for a test: those that were learned from flatter. 'makellos data split' "
         "divides a set, by group where parts have groups.",
     ]

@@ -150,7 +150,10 @@ def _labelled(wanted: Wanted, parts: PartSet, progress: Progress) -> list[Part]:
 
 
 class LossTrials(Trials):
-    """Train once per trial on labelled parts; the value is the lowest validation loss."""
+    """Train once per trial on labelled parts; the value is the validation loss of what is kept.
+
+    That is the lowest one where a `patience` keeps the best epoch, else the last.
+    """
 
     value = "validation loss"
     resource = "epochs"
@@ -179,19 +182,21 @@ class LossTrials(Trials):
         report: Report,
         progress: Progress,
     ) -> float:
-        """Train, and report the lowest validation loss so far after each epoch."""
+        """Train, and report the validation loss after each epoch."""
         del bracket
         detector = self.wanted.make(parameters)
         given = detector.get_parameters().get("epochs")
         # Automatic epochs are counted in the first trial.
         meter.allowed = int(given or self.learned.get("epochs", 0))
         best = math.inf
+        keeps_best = bool(detector.get_parameters().get("patience", 1))
 
         def on_epoch(_epoch: int, losses: Mapping[str, float]) -> None:
             nonlocal best
             meter.used += 1
             if "validation_loss" in losses:
-                best = min(best, losses["validation_loss"])
+                loss = losses["validation_loss"]
+                best = min(best, loss) if keeps_best else loss
                 report(int(meter.used), best, meter.used == meter.allowed)
 
         where = Training(device=self.wanted.device, on_epoch=on_epoch)

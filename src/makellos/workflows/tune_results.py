@@ -107,7 +107,7 @@ def cost(finished: Sequence[FrozenTrial]) -> tuple[float, float]:
     complete = [t for t in finished if t.state.name == "COMPLETE"]
     taken = [cost_of(t, "full") for t in complete]
     allowed = [cost_of(t, "allowed") for t in complete]
-    share = sum(taken) / sum(allowed) if all(allowed) and sum(allowed) else 1.0
+    share = sum(taken) / sum(allowed) if allowed and min(allowed) > 0 else 1.0
     mean = sum(taken) / len(taken) if taken else 0.0
     unpruned = sum(taken)
     for trial in finished:

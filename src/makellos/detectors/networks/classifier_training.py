@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.optim import AdamW
 
 from makellos.detectors.networks.classifier import ClassifierNetwork
 from makellos.training.task import Task, Update
+from makellos.training.temperature import fit_temperature
 
 __all__ = ["FineTuneTask", "HeadTask", "classification_loss"]
 
@@ -35,13 +37,15 @@ class HeadTask(Task):
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * _cosine(number / self.n_steps)
-        losses = self.validate(batch)
+        logits = self.head(batch.flatten(1))
+        losses = _losses(logits, _known(self.targets), self.class_weights)
         update(losses["loss"], "head")
         return {name: value.detach() for name, value in losses.items()}
 
-    def validate(self, batch: Tensor) -> dict[str, Tensor]:
-        logits = self.head(batch.flatten(1))
-        return _losses(logits, _known(self.targets), self.class_weights)
+    def validate_all(self, batches: Iterable[Tensor]) -> dict[str, float]:
+        """Return loss and accuracy of held-out features, as `validated` does."""
+        found = [(self.head(batch.flatten(1)), _known(self.targets)) for batch in batches]
+        return validated(found, self.class_weights)
 
 
 class FineTuneTask(Task):
@@ -99,9 +103,10 @@ class FineTuneTask(Task):
         update(losses["loss"], "network")
         return {name: value.detach() for name, value in losses.items()}
 
-    def validate(self, batch: Tensor) -> dict[str, Tensor]:
-        logits = self.network(self._apart(batch)[0])
-        return _losses(logits, _known(self.targets), self.class_weights)
+    def validate_all(self, batches: Iterable[Tensor]) -> dict[str, float]:
+        """Return loss and accuracy of held-out pictures, as `validated` does."""
+        found = [(self.network(self._apart(batch)[0]), _known(self.targets)) for batch in batches]
+        return validated(found, self.class_weights)
 
     def pictures(self, batch: Tensor) -> dict[str, Tensor]:
         """Return each picture's map of the first defect, as bright as it is hot."""
@@ -141,6 +146,19 @@ def classification_loss(
         wanted = targets.float() * (1 - label_smoothing) + 0.5 * label_smoothing
         losses = F.binary_cross_entropy_with_logits(logits[:, 0].float(), wanted, reduction="none")
     return (losses * weights[targets]).mean()
+
+
+def validated(found: Sequence[tuple[Tensor, Tensor]], class_weights: Tensor) -> dict[str, float]:
+    """Return loss and accuracy of logits N×K and classes N, in batches.
+
+    The loss is that at the best temperature. Networks grow too sure of themselves long before
+    they get worse at telling classes apart, and their temperature is set after training.
+    """
+    logits = torch.cat([each.float() for each, _ in found]).cpu()
+    targets = torch.cat([each for _, each in found]).cpu()
+    temperature = fit_temperature(logits.double().numpy(), targets.numpy())
+    losses = _losses(logits / temperature, targets, class_weights)
+    return {name: float(value) for name, value in losses.items()}
 
 
 def _losses(

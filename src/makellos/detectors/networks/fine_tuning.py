@@ -175,6 +175,9 @@ class FineTuning:
             ),
             validation=self.validation if self.validation.n else None,
             patience=settings.patience,
+            # Of few validation parts the lowest loss is often one epoch's luck; rates that fall to
+            # zero end where it is low.
+            keep_best=settings.patience > 0,
         )
 
     def validated(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
