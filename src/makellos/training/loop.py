@@ -122,8 +122,8 @@ def train(
 
     Call it inside `seeded`, with the networks made inside as well. `identity` is what a run must
     share with one that it resumes. With `validation` the weights of the epoch with the lowest
-    ``loss`` are kept, and `patience` epochs without a lower one end the training (0: never). Without
-    `keep_best` the last weights are kept, and `validation` is for the log alone.
+    ``loss`` are kept, and `patience` epochs without a lower one end the training (0: never).
+    Without `keep_best` the last weights are kept, and `validation` is for the log alone.
 
     A run that was killed and resumed ends on one processor with the weights of one that was not,
     bit for bit. Raises `TrainingError` when losses diverge, a generator collapses or memory does
