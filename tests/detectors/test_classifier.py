@@ -198,27 +198,43 @@ def test_a_broken_off_run_goes_on_to_the_same_weights(parts: list[Part], tmp_pat
         np.testing.assert_array_equal(values, resumed.weights[name])
 
 
-def test_masks_teach_where_to_look(parts: list[Part]) -> None:
-    settings = {
-        "epochs": 30,
-        "unfreeze": -1,
-        "backbone_learning_rate": 0.003,
-        "backbone": "resnet18",
-        "output_stride": 8,
-        "image_size": 64,
-    }
-    spots = [part for part in parts if part.label == "spot"]
-    shares = []
-    for pointing in (0.0, 1.0):
-        graph = fitted(parts, pointing=pointing, **settings).graph()
-        maps = outputs(graph, spots)["anomaly_map"]
-        size = maps.shape[1:]
-        hits = []
-        for each, part in zip(maps, spots, strict=True):
-            mask = cv2.resize(cv2.imread(str(part.mask), 0), size, interpolation=cv2.INTER_AREA)
-            hits.append(float(each[mask > 30].sum() / max(float(each.sum()), 1e-6)))
-        shares.append(float(np.mean(hits)))
-    assert shares[1] > shares[0] + 0.1
+def test_masks_teach_where_to_look() -> None:
+    """The pointing loss is the heat outside of the mask: none where all of it lies inside."""
+    import torch
+
+    from makellos.detectors.networks.classifier import ClassifierNetwork
+    from makellos.detectors.networks.classifier_training import FineTuneTask
+
+    torch.manual_seed(0)
+    network = ClassifierNetwork("resnet10t", 1, stride=8)
+    network.unfreeze(-1)
+    task = FineTuneTask(
+        network,
+        torch.ones(2),
+        learning_rate=0.01,
+        backbone_learning_rate=0.001,
+        weight_decay=0.0,
+        dropout=0.0,
+        label_smoothing=0.0,
+        pointing=1.0,
+        with_masks=True,
+        n_steps=8,
+    )
+    batch = torch.rand(4, 2, 64, 64)
+    batch[:, 1] = 0
+    batch[2:, 1, 8:16, 40:48] = 1  # one place of 8×8, in the defective two
+    task.targets = torch.tensor([0, 0, 1, 1])
+
+    def update(loss: torch.Tensor, name: str, *, retain_graph: bool = False) -> None:
+        task.optimizers[name].zero_grad()
+        loss.backward()
+        task.optimizers[name].step()
+
+    losses = [task.step(batch, update, number) for number in range(8)]
+    assert float(losses[0]["pointing"]) == pytest.approx(np.log(64), rel=0.1)  # by chance
+    assert float(losses[-1]["pointing"]) < 0.5 * float(losses[0]["pointing"])
+    task.targets = torch.tensor([0, 0, 0, 0])
+    assert float(task.step(batch, update, 7)["pointing"]) == 0
 
 
 @pytest.mark.parametrize("imbalance", ["sample", "none"])
