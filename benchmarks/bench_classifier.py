@@ -1,4 +1,4 @@
-"""Labelled defects of magnetic tiles: by tile and at random, verdict and type, from the command line.
+"""Labelled defects of magnetic tiles, by tile and at random: verdict and type, by the command line.
 
 By tile no tile has pictures on both sides. At random most test tiles have some in training, which
 flatters.
