@@ -150,6 +150,22 @@ def test_networks_train_a_step_and_come_back_from_their_weights(
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
+def test_standardised_pictures_have_no_exposure(parts: list[Part]) -> None:
+    detector = fitted(parts, standardise=True, epochs=1)
+    session = onnxruntime.InferenceSession(
+        detector.graph().onnx, providers=["CPUExecutionProvider"]
+    )
+    batch = np.random.default_rng(0).random((2, *detector.preprocessing_.shape), np.float32)
+    bright, dark = (
+        session.run(["score"], {"picture": each.astype(np.float32)})[0]
+        for each in (batch, 0.5 * batch + 0.1)
+    )
+    np.testing.assert_allclose(bright, dark, atol=0.05)
+    plain = fitted(parts, epochs=1).graph()
+    session = onnxruntime.InferenceSession(plain.onnx, providers=["CPUExecutionProvider"])
+    assert session.run(["score"], {"picture": batch})[0] != pytest.approx(bright, abs=1e-3)
+
+
 def test_weights_come_from_a_local_file(parts: list[Part], tmp_path: Path) -> None:
     import timm
     from safetensors.torch import save_file

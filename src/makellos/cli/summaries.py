@@ -98,12 +98,26 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
         "optimistic_accuracy": "Accuracy with the best threshold on the test set (optimistic; "
         "this is what tutorials quote)",
     }
+    if "confusion_matrix" in figures:
+        names |= {
+            "balanced_accuracy": "Balanced accuracy at the calibrated threshold",
+            "macro_f1": "Macro F1 of the classes, by the highest probability",
+            "ece": "Calibration error of the probabilities (ECE)",
+        }
     rows = [
         [text, _figure(figures[key]), _interval(figures["intervals"].get(key))]
         for key, text in names.items()
     ]
+    rows += _localisation_rows(figures["localisation"])
     lines.append(table(["figure", "value", "95 % interval"], rows))
     return "\n".join(lines)
+
+
+def _localisation_rows(found: Mapping[str, Any] | None) -> list[list[str]]:
+    if found is None:
+        return []
+    text = f"Peak of the map inside the damage, of {found['n']} defective parts rejected"
+    return [[text, _figure(found["peak_inside"]), _interval(found["peak_interval"])]]
 
 
 def generate_text(summary: GenerateSummary) -> str:

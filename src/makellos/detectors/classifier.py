@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,10 @@ class Classifier(Detector):
             high=32,
             meaning="Pixels per place of the last feature map: 8, 16 or 32; 0: 16 where the "
             "network can, else its own.",
+        ),
+        "standardise": Parameter(
+            default=False,
+            meaning="Take each picture's own brightness and contrast away: where exposures vary.",
         ),
         "unfreeze": Parameter(
             default=4,
@@ -194,6 +199,7 @@ class Classifier(Detector):
         image_size: int = 0,
         channels: int = 0,
         output_stride: int = 0,
+        standardise: bool = False,
         unfreeze: int = 4,
         epochs: int = 0,
         head_epochs: int = 0,
@@ -218,6 +224,7 @@ class Classifier(Detector):
         self.image_size = image_size
         self.channels = channels
         self.output_stride = output_stride
+        self.standardise = standardise
         self.unfreeze = unfreeze
         self.epochs = epochs
         self.head_epochs = head_epochs
@@ -341,16 +348,20 @@ class Classifier(Detector):
         from makellos.detectors.networks.classifier import ClassifierNetwork
 
         card, n_classes = backbone_card(self.backbone), len(self.classes_)
-        n_logits = 1 if n_classes == 2 else n_classes
+        make = partial(
+            ClassifierNetwork,
+            card.network,
+            1 if n_classes == 2 else n_classes,
+            stride=self.output_stride,
+            standardise=self.standardise,
+        )
         if self.weights == "none":
-            return ClassifierNetwork(card.network, n_logits, stride=self.output_stride)
+            return make()
         state = backbone_state(card, self.weights)
         if state is None:
             with from_hub(card):
-                return ClassifierNetwork(
-                    card.network, n_logits, stride=self.output_stride, fetch=True
-                )
-        network = ClassifierNetwork(card.network, n_logits, stride=self.output_stride)
+                return make(fetch=True)
+        network = make()
         network.load(state)
         return network
 

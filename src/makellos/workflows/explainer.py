@@ -136,4 +136,9 @@ def _network(model: ModelFile) -> tuple[ClassifierNetwork, float]:
     }
     parameters = model.manifest.detector.parameters
     card = backbone_card(str(parameters.get("backbone", "")))
-    return rebuild(card.network, arrays, stride=int(parameters.get("output_stride", 0)))
+    return rebuild(
+        card.network,
+        arrays,
+        stride=int(parameters.get("output_stride", 0)),
+        standardise=bool(parameters.get("standardise", False)),
+    )

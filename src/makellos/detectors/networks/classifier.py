@@ -20,6 +20,7 @@ from makellos.errors import ConfigurationError, ModelFileError
 __all__ = ["ClassifierNetwork", "Scoring", "rebuild", "weights_of"]
 
 _STRIDE = 16  # of the last map, in pixels: where damage is small, 32 is too coarse to point at it
+_DARK = 0.02  # added to a picture's standard deviation: noise of a blank one must not grow
 _SPREAD = 0.01  # standard deviation of a new head's weights
 _SIDE = 64  # of the picture that tells which parts of a network its feature map needs
 
@@ -30,13 +31,21 @@ class ClassifierNetwork(nn.Module):  # type: ignore[misc]
     `body` is timm's network up to its last feature map N×C×h×w, the network's own mean and standard
     deviation applied before; `head` is linear on the map's mean, so that `class_maps` of a class
     average to its logit, its bias apart (Zhou et al. 2016, arXiv 1512.04150). K is 1 for good
-    against defective, where the logit is that of defective.
+    against defective, where the logit is that of defective. With `standardise` each picture's own
+    mean and standard deviation take the place of the network's, so that exposure is no feature.
     """
 
     def __init__(
-        self, network: str, n_logits: int, *, stride: int = 0, fetch: bool = False
+        self,
+        network: str,
+        n_logits: int,
+        *,
+        stride: int = 0,
+        standardise: bool = False,
+        fetch: bool = False,
     ) -> None:
         super().__init__()
+        self.standardise = standardise
         self.body: Any = _body(network, stride, fetch=fetch)
         config = self.body.pretrained_cfg
         self.network = network
@@ -54,9 +63,14 @@ class ClassifierNetwork(nn.Module):  # type: ignore[misc]
 
     def features(self, pictures: Tensor) -> Tensor:
         """Return the last feature map N×C×h×w."""
-        if pictures.shape[1] == 1:
-            pictures = pictures.expand(-1, 3, -1, -1)
-        features: Tensor = self.body.forward_features((pictures - self.mean) / self.std)
+        if self.standardise:
+            spread = pictures.std((1, 2, 3), keepdim=True)
+            seen = (pictures - pictures.mean((1, 2, 3), keepdim=True)) / (spread + _DARK)
+            seen = seen.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else seen
+        else:
+            pictures = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
+            seen = (pictures - self.mean) / self.std
+        features: Tensor = self.body.forward_features(seen)
         return features
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -132,14 +146,18 @@ def weights_of(network: ClassifierNetwork, temperature: float) -> dict[str, NDAr
 
 
 def rebuild(
-    network: str, weights: Mapping[str, NDArray[np.float32]], *, stride: int = 0
+    network: str,
+    weights: Mapping[str, NDArray[np.float32]],
+    *,
+    stride: int = 0,
+    standardise: bool = False,
 ) -> tuple[ClassifierNetwork, float]:
     """Return the network that `weights_of` took apart, in evaluation mode, and its temperature.
 
     Raises `ModelFileError` for weights that do not fit.
     """
     n_logits = len(weights["head.bias"]) if "head.bias" in weights else 1
-    rebuilt = ClassifierNetwork(network, n_logits, stride=stride)
+    rebuilt = ClassifierNetwork(network, n_logits, stride=stride, standardise=standardise)
     state = {k: torch.from_numpy(np.array(v)) for k, v in weights.items() if k != "temperature"}
     wanted = {k for k in rebuilt.state_dict() if not k.endswith("num_batches_tracked")}
     have = {name: values.shape for name, values in rebuilt.state_dict().items() if name in wanted}
