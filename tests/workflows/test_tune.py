@@ -461,6 +461,17 @@ def test_one_kind_of_parts_is_not_enough_for_labels(toy_parts: Path, tmp_path: P
         search(toy_parts / "train", tmp_path / "s")
 
 
+def test_validation_needs_both_kinds(labelled: Path, tmp_path: Path) -> None:
+    rows = labelled.read_text(encoding="utf-8").splitlines()
+    one_group = [
+        row.rsplit(",", 2)[0] + ",one,train" if ",scratch," in row else row for row in rows
+    ]
+    data = labelled.with_name("one.csv")
+    data.write_text("\n".join(one_group), encoding="utf-8")
+    with pytest.raises(InputError, match="2 of one kind of damage"):
+        search(data, tmp_path / "s")
+
+
 # Detectors that learn from good parts
 
 

@@ -139,12 +139,20 @@ def _labelled(wanted: Wanted, parts: PartSet, progress: Progress) -> list[Part]:
     if not any(part.is_good for part in known) or all(part.is_good for part in known):
         raise InputError(
             f"{wanted.detector} learns from good and defective parts, and {parts.root} has one "
-            "kind alone to learn from. Put them into ok and defective, or label them in a manifest."
+            "kind alone to learn from. Put them into ok and defective, or label them in a "
+            "manifest. Where all defects lie in test, divide all parts anew: makellos data split "
+            "DATA -o parts.csv."
         )
     check_readable(known, progress)
     if any(part.split == "val" for part in known):
         return known
     _, apart = aside(known, ASIDE, seed=wanted.seed)
+    if len({part.is_good for part in apart}) < 2:
+        raise InputError(
+            f"Of the parts of {parts.root} no good and defective ones can be set aside to validate "
+            "with: that takes 2 groups of good parts and 2 of one kind of damage at least. Add "
+            "pictures, or give some parts the split 'val' in a manifest."
+        )
     names = {part.name for part in apart}
     return [replace(p, split="val" if p.name in names else "train") for p in known]
 
