@@ -99,9 +99,10 @@ def test_small_and_uneven_classes(tmp_path: Path) -> None:
 def test_labels_that_are_not_learned_from(tmp_path: Path) -> None:
     learn = [*some(tmp_path, "good", 12), *some(tmp_path, "dent", 12)]
     test = [*some(tmp_path, "burr", 1, 0, "test"), *some(tmp_path, "spot", 2, 0, "test")]
-    held_out, tested = check_labelled(learn, test[:1], test)
+    held_out, tested, leak = check_labelled(learn, test[:1], test)
     assert "1 label held out for validation but not learned from: burr" in held_out
     assert "2 labels tested but not learned from: burr, spot" in tested
+    assert "Leak: 1 picture tested and, the same byte for byte" in leak
 
 
 def test_identical_pictures_on_both_sides(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_figures_are_those_of_the_rows(
     assert "macro_f1" in figures["intervals"]
     page = (report / "report.html").read_text(encoding="utf-8")
     assert "Classes" in page
+    assert "Macro F1 of the classes" in cli("evaluate", model, folder / "parts.csv").out
     assert "scratch" in page
 
 
@@ -142,6 +143,8 @@ def test_without_a_split_it_says_that_nothing_is_kept_for_a_test(
     assert "No parts are kept for a test" in told.out
     told = cli("evaluate", tmp_path / "m.makellos", folder / "all")
     assert "These are the parts that the model was fitted on" in told.out
+    told = cli("calibrate", tmp_path / "m.makellos", folder / "all", "--false-alarms", "0.3")
+    assert "fitted on" in told.everything
 
 
 def test_the_mvtec_layout_has_no_defect_to_learn_from(

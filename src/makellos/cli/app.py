@@ -60,9 +60,7 @@ app.command("explain", short_help="Show where a classifier looked.")(explaining.
 app.command("generate", short_help="Draw pictures that a generative model makes.")(
     generating.generate
 )
-app.command("queue", short_help="Carry out many fits one after another, overnight.")(
-    queueing.queue
-)
+app.command("queue", short_help="Carry out many fits one after another, overnight.")(queueing.queue)
 app.command("tune", short_help="Search a detector's parameters by Hyperband.")(tuning.tune)
 app.command("calibrate", short_help="Change a model's budget or calibration parts.")(
     learning.calibrate

@@ -19,6 +19,9 @@ Used = tuple[str, Part]
 
 _DEFECTIVE = "defective"
 _LEARNED = "learned from"
+_HELD_OUT, _TESTED = "held out for validation", "tested"
+# What has a part in the fit before parts are used so.
+_BEFORE = {_HELD_OUT: {_LEARNED}, _TESTED: {_LEARNED, _HELD_OUT}}
 _FEW = 10  # pictures of a class, below which a share of them is hardly a figure
 _UNEVEN = 10  # times as many pictures of the largest class as of the smallest
 _OTHERS = (
@@ -57,7 +60,7 @@ def check_labelled(
         _check_both(learn, [*held_out, *test])
     else:
         _check_classes(learn, held_out, test, classes)
-    others = {"held out for validation": held_out, "tested": test}
+    others = {_HELD_OUT: held_out, _TESTED: test}
     everything = [*learn, *held_out, *test]
     return [
         *_on_sizes(learn, by_label=classes is not None),
@@ -183,6 +186,8 @@ def _on_strange_labels(
 def _on_groups(learn: Sequence[Part], others: Mapping[str, Sequence[Part]]) -> Iterator[str]:
     learned = {part.group for part in learn} - {None}
     for use, parts in others.items():
+        if use == _TESTED:  # what is held out has a part in the fit as well
+            learned |= {part.group for part in others[_HELD_OUT]} - {None}
         shared = sorted({part.group for part in parts if part.group in learned} - {None}, key=str)
         if shared:
             yield (
@@ -200,7 +205,7 @@ def _on_identical(learn: Sequence[Part], others: Mapping[str, Sequence[Part]]) -
         pairs = [
             (before[0].name, part.name)
             for alike in same
-            if (before := [part for how, part in alike if how == _LEARNED])
+            if (before := [part for how, part in alike if how in _BEFORE[use]])
             for how, part in alike
             if how == use
         ]

@@ -41,9 +41,10 @@ class Classifier(Detector):
     al. 2016, arXiv 1512.04150), so that the class activation map is part of the graph and equals
     Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) up to scale. First the head is trained, the
     backbone frozen; then the last `unfreeze` stages with it, at a lower rate, batch norm in
-    inference mode throughout. Validation parts decide which epoch is best and give the temperature
-    of the probabilities (Guo et al. 2017, arXiv 1706.04599): those of split ``val``, and, so that
-    no calibration part is among them, others set aside by group from those to learn from.
+    inference mode throughout. Validation parts give the temperature of the probabilities (Guo et
+    al. 2017, arXiv 1706.04599) and, with `patience`, decide which epoch is best: those of split
+    ``val``, and, so that no calibration part is among them, others set aside by group from those
+    to learn from.
 
     The score is the logit of being defective. Its threshold comes from good parts that had no part
     in learning, as for every detector. Where defects have masks, the map learns from them where to
@@ -259,12 +260,14 @@ class Classifier(Detector):
         )
         known = [part for part in validation if self._name(part) in self.classes_]
         pictures, held_out = self._load(learn, progress), self._load(known, progress)
+        n_classes = len(self.classes_)
         with seeded(self.seed):
             self.network_ = self._network()
             steps = FineTuning(
                 self.network_,
                 pictures,
                 held_out,
+                self._class_weights(learn) if self.imbalance == "weight" else np.ones(n_classes),
                 self._class_weights(learn),
                 Settings(n_steps=_N_STEPS, **self._settings()),
                 training=training,
@@ -283,11 +286,9 @@ class Classifier(Detector):
         return {name: value for name, value in self.get_parameters().items() if name in names}
 
     def _class_weights(self, learn: Sequence[Part]) -> NDArray[np.float64]:
-        """Return by how much the loss of each class counts: rare ones more, 1 on average."""
+        """Return by how much the loss of each class counts, that rare ones count as much."""
         counts = Counter(self._name(part) for part in learn)
         n_parts = np.array([counts[name] for name in self.classes_], np.float64)
-        if self.imbalance != "weight":
-            return np.ones(len(n_parts))
         weights: NDArray[np.float64] = n_parts.sum() / (len(n_parts) * n_parts)
         # With many classes, one of a few parts would outweigh all others.
         return weights if len(n_parts) == 2 else weights**0.5

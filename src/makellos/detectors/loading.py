@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import Picture, read_picture
 from makellos.data.progress import Progress
-from makellos.errors import MissingRuntimeError
+from makellos.errors import InputError, MissingRuntimeError
 from makellos.inspection.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def require_packages(*names: str) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingRuntimeError(
-            f"Fitting needs {', '.join(missing)}, which the base install leaves out. Install the "
+            f"This needs {', '.join(missing)}, which the base install leaves out. Install the "
             "training extra: pip install 'makellos[train]'. Inspecting needs none of it."
         )
 
@@ -71,6 +71,13 @@ def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[n
     for i, part in enumerate(parts):
         if part.mask is not None and not part.is_good:
             picture = read_picture(part.mask)
+            size = read_picture(part.path).shape[:2]
+            if picture.shape[:2] != size:
+                raise InputError(
+                    f"The mask {part.mask} is {picture.shape[1]}x{picture.shape[0]} and its "
+                    f"picture {size[1]}x{size[0]} (width x height). Mend it, or learn without "
+                    "masks: --set pointing=0."
+                )
             marked = picture > 0 if picture.ndim == 2 else (picture > 0).any(2)
             white = marked.astype(np.uint8) * np.uint8(255)
             masks[i, 0] = cv2.resize(white, (width, height), interpolation=cv2.INTER_AREA)

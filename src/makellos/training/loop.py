@@ -232,7 +232,7 @@ class _Run:
     def finish(self) -> Outcome:
         """Return how it went, with the best weights on the processor."""
         for name, network in self.task.networks.items():
-            if self.best:
+            if self.best and self.keep_best:
                 prefix = f"network/{name}/"
                 kept = {
                     key.removeprefix(prefix): values

@@ -31,11 +31,16 @@ class Pictures:
         *,
         targets: NDArray[np.intp] | None = None,
         chances: NDArray[np.float64] | None = None,
+        known_as: str | None = None,
     ) -> None:
-        """Hold `values`, or those rows of them that are `chosen`, which are not copied."""
+        """Hold `values`, or those rows of them that are `chosen`, which are not copied.
+
+        `known_as` is the fingerprint of what they were computed from: the same features differ in
+        their last digit from one machine to another.
+        """
         self._values: NDArray[Any] = values
         self._chosen = np.arange(len(values)) if chosen is None else chosen
-        self._targets, self._chances = targets, chances
+        self._targets, self._chances, self._known_as = targets, chances, known_as
 
     @property
     def n(self) -> int:
@@ -63,14 +68,19 @@ class Pictures:
         masks: NDArray[np.uint8] | None = None,
     ) -> Pictures:
         """Return the same pictures with classes, and masks N×1×H×W as a last channel."""
-        values = self._values[self._chosen]
-        if masks is not None:
-            deep = values.dtype != np.uint8
-            joined = empty_values((self.n, self.shape[0] + 1, *self.shape[1:]), deep=deep)
-            joined[:, :-1] = values
-            joined[:, -1:] = masks / np.float32(255) if deep else masks
-            values = joined
-        return Pictures(values, targets=targets, chances=chances)
+        if masks is None:
+            placed = np.zeros(len(self._values), np.intp)
+            placed[self._chosen] = targets
+            drawn = None if chances is None else np.zeros(len(self._values))
+            if drawn is not None:
+                drawn[self._chosen] = chances
+            return Pictures(self._values, self._chosen, targets=placed, chances=drawn)
+        deep = self._values.dtype != np.uint8
+        joined = empty_values((self.n, self.shape[0] + 1, *self.shape[1:]), deep=deep)
+        for place, number in enumerate(self._chosen):
+            joined[place, :-1] = self._values[number]
+            joined[place, -1:] = masks[place] / np.float32(255) if deep else masks[place]
+        return Pictures(joined, targets=targets, chances=chances)
 
     def targets(self, indices: Sequence[int] | Tensor) -> Tensor | None:
         """Return the classes N of pictures by number, int64; None where they have none."""
@@ -104,6 +114,8 @@ class Pictures:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 over shape, values and classes."""
+        if self._known_as is not None:
+            return self._known_as
         digest = hashlib.sha256(repr((self._values.dtype.str, self.n, *self.shape)).encode())
         for number in self._chosen:
             digest.update(np.ascontiguousarray(self._values[number]).tobytes())

@@ -88,8 +88,9 @@ def calibrate(
 
 
 def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
-    """Tell whether the good parts are those of the fit, named from here or from folders above."""
-    parts = [] if found.calibration() else found.good()
+    """Tell whether the parts are those of the fit, named from here or from folders above."""
+    used = found.labelled() if manifest.training.n_defective else found.good()
+    parts = [] if found.calibration() else used
     above = found.root.resolve()
     prefix = ""
     try:

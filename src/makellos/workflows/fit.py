@@ -22,6 +22,7 @@ from makellos.data.labelled import check_labelled
 from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, full_scale, read_picture
 from makellos.data.progress import Progress, no_progress
+from makellos.data.splits import aside
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.manifest import (
@@ -312,8 +313,8 @@ def split_parts(
     plenty, and parts are cross-fitted where it is not: with few calibration parts the threshold is
     that of the one or two oddest good parts, while cross-fitting calibrates on all good parts and
     learns from all of them. A detector that trains would do so once per fold: of its parts a fifth
-    is set aside, or what the budget needs, up to a third. Defective parts of a group that is set
-    aside validate, and are not learned from.
+    is set aside, or what the budget needs, up to a third. Where labels are learned from, defective
+    parts that are set aside validate.
     """
     if calibration:
         return Split(learnable, calibration, "split val")
@@ -329,17 +330,21 @@ def split_parts(
             raise _too_few(n_good, len(groups))
         if not detector.trains:
             return Split(learnable, learnable, "cross-fitted")
-    aside = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
-    by_side = [(part, name in aside) for part, name in zip(learnable, names, strict=True)]
+    if detector.needs_labels:
+        return _split_labelled(learnable, n_aside, seed)
+    chosen = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
     return Split(
-        [
-            replace(part, split="val") if apart else part
-            for part, apart in by_side
-            if not (apart and part.is_good)
-        ],
-        [part for part, apart in by_side if apart and part.is_good],
+        [part for part, name in zip(learnable, names, strict=True) if name not in chosen],
+        [part for part, name in zip(learnable, names, strict=True) if name in chosen],
         "held out",
     )
+
+
+def _split_labelled(learnable: list[Part], n_aside: int, seed: int) -> Split:
+    """Hold good parts out to calibrate, and defective ones to validate; no label goes missing."""
+    learn, apart = aside(learnable, 1 / 5, seed=seed, at_least_good=n_aside)
+    validate = [replace(part, split="val") for part in apart if not part.is_good]
+    return Split([*learn, *validate], [part for part in apart if part.is_good], "held out")
 
 
 def _too_few(n_good: int, n_groups: int) -> InputError:

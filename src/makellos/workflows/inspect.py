@@ -76,6 +76,8 @@ def inspect(
         inspections = inspector.inspect_many([path for path, _ in listed])
         for (path, relative), inspection in zip(listed, inspections, strict=True):
             row = inspection.row()
+            if inspector.manifest.classes:
+                row.setdefault(PROBABILITIES, {})
             for write in writers:
                 write(row)
             if wanted.overlays is not None and inspection.size is not None:

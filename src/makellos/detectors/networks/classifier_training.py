@@ -21,14 +21,23 @@ _IN_MASK = 0.5  # share of white from which a place of a mask belongs to the def
 
 
 class HeadTask(Task):
-    """Train a head on the pooled features N×C×1×1 of a backbone that stands still."""
+    """Train a head on the pooled features N×C×1×1 of a backbone that stands still.
+
+    `class_weights` count the classes in the loss learned from, `balance` in that of held-out parts.
+    """
 
     mixed_precision = False
 
     def __init__(
-        self, head: nn.Linear, class_weights: Tensor, *, learning_rate: float, n_steps: int
+        self,
+        head: nn.Linear,
+        class_weights: Tensor,
+        *,
+        balance: Tensor,
+        learning_rate: float,
+        n_steps: int,
     ) -> None:
-        self.head, self.class_weights = head, class_weights
+        self.head, self.class_weights, self.balance = head, class_weights, balance
         self.networks = {"head": head}
         self.optimizer = AdamW(head.parameters(), learning_rate, weight_decay=0.01)
         self.optimizers = {"head": self.optimizer}
@@ -45,7 +54,7 @@ class HeadTask(Task):
     def validate_all(self, batches: Iterable[Tensor]) -> dict[str, float]:
         """Return loss and accuracy of held-out features, as `validated` does."""
         found = [(self.head(batch.flatten(1)), _known(self.targets)) for batch in batches]
-        return validated(found, self.class_weights)
+        return validated(found, self.balance)
 
 
 class FineTuneTask(Task):
@@ -62,16 +71,17 @@ class FineTuneTask(Task):
         network: ClassifierNetwork,
         class_weights: Tensor,
         *,
+        balance: Tensor,
         learning_rate: float,
         backbone_learning_rate: float,
         weight_decay: float,
         dropout: float,
         label_smoothing: float,
         pointing: float,
-        with_masks: bool,
+        n_channels: int,
         n_steps: int,
     ) -> None:
-        self.network, self.class_weights = network, class_weights
+        self.network, self.class_weights, self.balance = network, class_weights, balance
         self.networks = {"network": network}
         learned = [values for values in network.body.parameters() if values.requires_grad]
         self.optimizer = AdamW(
@@ -83,7 +93,7 @@ class FineTuneTask(Task):
         )
         self.optimizers = {"network": self.optimizer}
         self.dropout, self.label_smoothing = dropout, label_smoothing
-        self.pointing, self.with_masks = pointing, with_masks
+        self.pointing, self.n_channels = pointing, n_channels
         self.n_steps = n_steps
         # Depthwise convolutions take longer in bf16 than in f32 on a processor.
         self.mixed_precision = torch.cuda.is_available()
@@ -106,7 +116,7 @@ class FineTuneTask(Task):
     def validate_all(self, batches: Iterable[Tensor]) -> dict[str, float]:
         """Return loss and accuracy of held-out pictures, as `validated` does."""
         found = [(self.network(self._apart(batch)[0]), _known(self.targets)) for batch in batches]
-        return validated(found, self.class_weights)
+        return validated(found, self.balance)
 
     def pictures(self, batch: Tensor) -> dict[str, Tensor]:
         """Return each picture's map of the first defect, as bright as it is hot."""
@@ -116,7 +126,8 @@ class FineTuneTask(Task):
         return {"maps": maps / maps.amax((2, 3), keepdim=True).clamp_min(1e-6)}
 
     def _apart(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        return (batch[:, :-1], batch[:, -1:]) if self.with_masks else (batch, None)
+        n = self.n_channels
+        return batch[:, :n], batch[:, n:] if batch.shape[1] > n else None
 
     def _point(self, features: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
         places = features.shape[2:]

@@ -102,6 +102,7 @@ class FineTuning:
         pictures: Pictures,
         validation: Pictures,
         class_weights: NDArray[np.float64],
+        balance: NDArray[np.float64],
         settings: Settings,
         *,
         training: Training,
@@ -111,9 +112,10 @@ class FineTuning:
         self.network, self.settings = network, settings
         self.pictures, self.validation = pictures, validation
         self.class_weights = torch.from_numpy(class_weights).float()
+        self.balance = torch.from_numpy(balance).float()
         self.training, self.progress, self.identity = training, progress, dict(identity)
-        self.with_masks = pictures.shape[0] in (2, 4)
-        self.n_channels = pictures.shape[0] - self.with_masks
+        self.n_channels = 3 if pictures.shape[0] > 2 else 1  # a mask may follow
+        self.began_anew = True
 
     def train_head(self) -> None:
         """Train the head on features of the frozen backbone, computed once."""
@@ -123,12 +125,13 @@ class FineTuning:
         task = HeadTask(
             self.network.head,
             self.class_weights,
+            balance=self.balance,
             learning_rate=5 * settings.learning_rate,
             n_steps=n_epochs * max(1, learn.n // _HEAD_BATCH),
         )
         # Epochs of this step are no epochs of the run, unless it is all of it.
         heard = None if settings.unfreeze else self.training.on_epoch
-        train(
+        outcome = train(
             task,
             learn,
             identity={**self.identity, "step": "head"},
@@ -139,22 +142,27 @@ class FineTuning:
             label="training the head",
             validation=validation if validation.n else None,
         )
+        self.began_anew = outcome.went_on
 
     def fine_tune(self) -> None:
         """Train the last stages and the head on augmented pictures."""
         settings, n = self.settings, self.pictures.n
         n_epochs = settings.epochs or epochs_for(settings.n_steps, n, settings.batch_size)
         self.network.unfreeze(settings.unfreeze)
+        # A checkpoint of this step belongs to a head that was trained before it.
+        resume = self.training.resume and not self.began_anew
+        where = replace(self.training.inside("network"), resume=resume)
         task = FineTuneTask(
             self.network,
             self.class_weights,
+            balance=self.balance,
             learning_rate=settings.learning_rate,
             backbone_learning_rate=settings.backbone_learning_rate,
             weight_decay=settings.weight_decay,
             dropout=settings.dropout,
             label_smoothing=settings.label_smoothing,
             pointing=settings.pointing,
-            with_masks=self.with_masks,
+            n_channels=self.n_channels,
             n_steps=n_epochs * max(1, n // settings.batch_size),
         )
         train(
@@ -163,7 +171,7 @@ class FineTuning:
             identity={**self.identity, "step": "fine-tuning"},
             n_epochs=n_epochs,
             batch_size=settings.batch_size,
-            training=self.training.inside("network"),
+            training=where,
             progress=self.progress,
             label="fine-tuning",
             augment=LabelledAugmentation(
@@ -202,7 +210,11 @@ class FineTuning:
             pooled[chosen.start : chosen.stop] = features.numpy()
             self.progress("computing features", chosen.stop, pictures.n)
         targets = pictures.targets(range(pictures.n))
-        return Pictures(pooled, targets=None if targets is None else targets.numpy())
+        return Pictures(
+            pooled,
+            targets=None if targets is None else targets.numpy(),
+            known_as=pictures.fingerprint(),
+        )
 
 
 def _drawn(batch: Tensor) -> Tensor:
