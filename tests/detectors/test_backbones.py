@@ -60,8 +60,11 @@ def packaged_export() -> bytes:
 @pytest.mark.parametrize("card", BACKBONES.values(), ids=lambda card: card.name)
 def test_cards_say_where_weights_come_from_and_under_which_licence(card: Any) -> None:
     assert timm.is_model(card.network)
-    assert card.licence == "Apache-2.0"
+    # As timm records them.
+    assert card.licence.lower() == timm.get_pretrained_cfg(card.network).license
     assert "ImageNet-1k" in card.weights
+    if card.weights.endswith("on the hub"):
+        assert (timm.get_pretrained_cfg(card.network).hf_hub_id or "-") in card.weights
     assert backbone_card(card.name) is card
 
 

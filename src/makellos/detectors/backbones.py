@@ -88,7 +88,7 @@ BACKBONES: dict[str, BackboneCard] = {
             name="xception",
             network="legacy_xception",
             layers=(3, 4),
-            weights="ImageNet-1k, timm/legacy_xception.tf_in1k on the hub",
+            weights="ImageNet-1k, from the releases of timm on GitHub",
             licence="Apache-2.0",
         ),
     )
