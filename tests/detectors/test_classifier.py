@@ -215,6 +215,37 @@ def test_a_broken_off_run_goes_on_to_the_same_weights(parts: list[Part], tmp_pat
         np.testing.assert_array_equal(values, resumed.weights[name])
 
 
+@pytest.mark.parametrize("patience", [0, 2])
+def test_the_best_epoch_is_kept_where_patience_asks_for_it(
+    parts: list[Part], tmp_path: Path, patience: int
+) -> None:
+    fitted(parts, patience=patience, training=Training(folder=tmp_path / "run"))
+    assert (tmp_path / "run" / "network" / "best.safetensors").exists() == (patience > 0)
+
+
+def test_a_checkpoint_of_another_head_is_not_gone_on_from(
+    parts: list[Part], tmp_path: Path
+) -> None:
+    epochs: list[int] = []
+    run = Training(folder=tmp_path / "run", on_epoch=lambda epoch, _: epochs.append(epoch))
+    fitted(parts, training=run)
+    fitted(parts, training=replace(run, resume=True))
+    assert epochs == [1, 2, 3]  # all was done already
+    # As after a kill in the first step: the second step's checkpoint is older than the head.
+    (tmp_path / "run" / "head" / "last.safetensors").unlink()
+    fitted(parts, training=replace(run, resume=True))
+    assert epochs == [1, 2, 3, 1, 2, 3]
+
+
+def test_scores_are_computed_in_full_precision_alone(parts: list[Part]) -> None:
+    from makellos.inspection.engines import available_engines
+    from makellos.models import engines_of
+
+    graph = fitted(parts, epochs=1).graph()
+    assert {engine.precision for engine in engines_of(graph)} == {"f32"}
+    assert engines_of(replace(graph, exact=False)) == available_engines()
+
+
 def test_masks_teach_where_to_look() -> None:
     """The pointing loss is the heat outside of the mask: none where all of it lies inside."""
     import torch
