@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from makellos.detectors.networks.activation_maps import METHODS, ActivationMaps, feature_layer
 from makellos.detectors.networks.classifier import ClassifierNetwork, Scoring
+from makellos.detectors.networks.dense_classifier import DenseNetwork
 from makellos.detectors.networks.exporting import export_graph
 from makellos.errors import ConfigurationError
 
@@ -33,11 +34,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def random_network(name: str, n_logits: int, seed: int = 0) -> ClassifierNetwork:
+def random_network(
+    name: str, n_logits: int, seed: int = 0, *, dense: bool = False
+) -> ClassifierNetwork:
     """Return a network with random weights, whose head speaks up for a class."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        network = ClassifierNetwork(name, n_logits).eval()
+        network = (DenseNetwork if dense else ClassifierNetwork)(name, n_logits).eval()
         network.head.weight.normal_()
         if n_logits == 1 and network(pictures(1)).item() < 0:
             network.head.weight.neg_()
@@ -50,7 +53,7 @@ def pictures(n: int, channels: int = 3) -> Tensor:
 
 def packaged(network: ClassifierNetwork, batch: Tensor, target: int) -> Floats:
     """Return what the package itself makes of a batch: scaled to the picture and to 0 to 1."""
-    layer = network.body.get_submodule(feature_layer(network))
+    layer = network.layers()[feature_layer(network)]
     with GradCAM(network, [layer]) as cam:
         made: Floats = cam(batch, [ClassifierOutputTarget(target)] * len(batch))
     return made
@@ -63,9 +66,12 @@ def as_packaged(maps: Floats) -> Floats:
 
 
 @pytest.mark.parametrize("n_logits", [1, 4])
+@pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_exported_map_is_the_packages_grad_cam_up_to_scale(name: str, n_logits: int) -> None:
-    network, batch = random_network(name, n_logits), pictures(1)
+def test_the_exported_map_is_the_packages_grad_cam_up_to_scale(
+    name: str, n_logits: int, dense: bool
+) -> None:
+    network, batch = random_network(name, n_logits, dense=dense), pictures(1)
     graph = export_graph(
         Scoring(network, 1.7),
         (3, HEIGHT, WIDTH),

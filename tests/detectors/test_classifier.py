@@ -74,14 +74,15 @@ def fitted(parts: Sequence[Part], *, training: Training | None = None, **changes
     return detector.fit(parts, training=training)
 
 
+@pytest.mark.parametrize("head", ["linear", "dense"])
 @pytest.mark.parametrize(
     ("target", "classes"),
     [("verdict", ("good", "defective")), ("type", ("good", "scratch", "spot"))],
 )
 def test_score_and_probabilities_say_the_same(
-    parts: list[Part], target: str, classes: tuple[str, ...]
+    parts: list[Part], target: str, classes: tuple[str, ...], head: str
 ) -> None:
-    graph = fitted(parts, target=target).graph()
+    graph = fitted(parts, target=target, head=head).graph()
     assert graph.classes == classes
     found = outputs(graph, parts[::4])
     probabilities = found["probabilities"].astype(np.float64)
@@ -116,8 +117,11 @@ def _weights(parts: Sequence[Part], **changes: Any) -> dict[str, NDArray[np.floa
     return dict(weights)
 
 
-def test_only_unfrozen_stages_change_and_never_batch_norm_statistics(parts: list[Part]) -> None:
-    head_only, last_two = _weights(parts, unfreeze=0), _weights(parts, unfreeze=2)
+@pytest.mark.parametrize("head", ["linear", "dense"])
+def test_only_unfrozen_stages_change_and_never_batch_norm_statistics(
+    parts: list[Part], head: str
+) -> None:
+    head_only, last_two = (_weights(parts, head=head, unfreeze=n) for n in (0, 2))
     changed = {name for name in head_only if not np.array_equal(head_only[name], last_two[name])}
     # The first step is the same in both, so what differs was learned in the second.
     stages = {name.split(".")[1] + name.split(".")[2] for name in changed if "blocks" in name}
@@ -127,17 +131,26 @@ def test_only_unfrozen_stages_change_and_never_batch_norm_statistics(parts: list
     assert not [name for name in changed if "running" in name]
 
 
+@pytest.mark.parametrize("head", ["linear", "dense"])
 @pytest.mark.parametrize("backbone", ["vgg16", "xception", "resnet50"])
 def test_networks_train_a_step_and_come_back_from_their_weights(
-    parts: list[Part], backbone: str
+    parts: list[Part], backbone: str, head: str
 ) -> None:
     import torch
 
-    from makellos.detectors.networks.classifier import Scoring, rebuild
+    from makellos.detectors.networks.activation_maps import METHODS, ActivationMaps
+    from makellos.detectors.networks.classifier import Scoring
+    from makellos.detectors.networks.classifier_weights import rebuild
 
-    few = [*parts[:4], *parts[16:20]]
     detector = fitted(
-        few, backbone=backbone, epochs=1, head_epochs=1, unfreeze=1, batch_size=4, image_size=64
+        [*parts[:4], *parts[16:20]],
+        backbone=backbone,
+        head=head,
+        epochs=1,
+        head_epochs=1,
+        unfreeze=1,
+        batch_size=4,
+        image_size=64,
     )
     graph = detector.graph()
     assert graph.weights is not None
@@ -149,10 +162,15 @@ def test_networks_train_a_step_and_come_back_from_their_weights(
     ours = session.run(["anomaly_map", "score", "probabilities"], {"picture": batch})
     for expected, found in zip(again, ours, strict=True):
         np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3, atol=1e-4)
+    for method in METHODS:
+        heat = ActivationMaps(network, method)(torch.from_numpy(batch), 1)
+        assert heat.shape[0] == 2
+        assert np.isfinite(heat).all()
+        assert (heat >= 0).all()
 
 
 def test_standardised_pictures_have_no_exposure(parts: list[Part]) -> None:
-    detector = fitted(parts, standardise=True, epochs=1)
+    detector = fitted(parts, standardise=True, epochs=1, head="linear")
     session = onnxruntime.InferenceSession(
         detector.graph().onnx, providers=["CPUExecutionProvider"]
     )
@@ -312,7 +330,7 @@ def test_rare_classes_by_other_means(parts: list[Part], imbalance: str) -> None:
         ({"image_size": 16}, "image_size is 16"),
         ({"channels": 2}, "channels is 2"),
         ({"output_stride": 5}, "output_stride is 5"),
-        ({"backbone": "vgg16", "output_stride": 8}, "output_stride at 0"),
+        ({"backbone": "vgg16", "output_stride": 8, "head": "linear"}, "output_stride at 0"),
         ({"backbone": "no_such_network"}, "no backbone 'no_such_network'"),
         ({"backbone": "vit_tiny_patch16_224"}, "Choose a convolutional network"),
     ],
@@ -320,6 +338,18 @@ def test_rare_classes_by_other_means(parts: list[Part], imbalance: str) -> None:
 def test_wrong_settings_are_named(parts: list[Part], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         fitted(parts, **changes)
+
+
+def test_places_are_judged_where_defects_have_masks(parts: list[Part]) -> None:
+    def is_dense(parts: Sequence[Part], **changes: Any) -> bool:
+        return any(name.startswith("neck.") for name in _weights(parts, epochs=1, **changes))
+
+    bare = [replace(part, mask=None) for part in parts]
+    assert is_dense(parts)
+    assert not is_dense(bare)
+    assert not is_dense(parts, pointing=0.0)
+    assert is_dense(bare, head="dense")
+    assert not is_dense(parts, head="linear")
 
 
 def test_one_class_alone_and_a_class_of_one_picture_are_refused(parts: list[Part]) -> None:

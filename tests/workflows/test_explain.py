@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from makellos.data.pictures import read_picture
 from makellos.detectors import Graph
-from makellos.detectors.networks.classifier import ClassifierNetwork, Scoring, weights_of
+from makellos.detectors.networks.classifier import ClassifierNetwork, Scoring
+from makellos.detectors.networks.classifier_weights import weights_of
 from makellos.detectors.networks.exporting import export_graph
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.evaluation.localisation import wilson_interval

@@ -77,6 +77,12 @@ class Classifier(Detector):
         "channels": Parameter(
             default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
         ),
+        "head": Parameter(
+            default="auto",
+            choices=("auto", "linear", "dense"),
+            meaning="linear: one layer on the mean of the last map; dense: every place is judged, "
+            "from maps of three strides; auto: dense where defects have masks.",
+        ),
         "output_stride": Parameter(
             default=0,
             low=0,
@@ -199,6 +205,7 @@ class Classifier(Detector):
         weights: str = "",
         image_size: int = 0,
         channels: int = 0,
+        head: str = "auto",
         output_stride: int = 0,
         standardise: bool = False,
         unfreeze: int = 4,
@@ -224,6 +231,7 @@ class Classifier(Detector):
         self.weights = weights
         self.image_size = image_size
         self.channels = channels
+        self.head = head
         self.output_stride = output_stride
         self.standardise = standardise
         self.unfreeze = unfreeze
@@ -262,7 +270,7 @@ class Classifier(Detector):
         pictures, held_out = self._load(learn, progress), self._load(known, progress)
         n_classes = len(self.classes_)
         with seeded(self.seed):
-            self.network_ = self._network()
+            self.network_ = self._network(dense=self._dense(learn))
             steps = FineTuning(
                 self.network_,
                 pictures,
@@ -345,12 +353,17 @@ class Classifier(Detector):
             masks=load_masks(parts, self.preprocessing_) if self.pointing else None,
         )
 
-    def _network(self) -> ClassifierNetwork:
+    def _dense(self, learn: Sequence[Part]) -> bool:
+        masked = bool(self.pointing) and any(part.mask for part in learn if not part.is_good)
+        return self.head == "dense" or (self.head == "auto" and masked)
+
+    def _network(self, *, dense: bool) -> ClassifierNetwork:
         from makellos.detectors.networks.classifier import ClassifierNetwork
+        from makellos.detectors.networks.dense_classifier import DenseNetwork
 
         card, n_classes = backbone_card(self.backbone), len(self.classes_)
         make = partial(
-            ClassifierNetwork,
+            DenseNetwork if dense else ClassifierNetwork,
             card.network,
             1 if n_classes == 2 else n_classes,
             stride=self.output_stride,
@@ -367,7 +380,8 @@ class Classifier(Detector):
         return network
 
     def _build_graph(self) -> Graph:
-        from makellos.detectors.networks.classifier import Scoring, weights_of
+        from makellos.detectors.networks.classifier import Scoring
+        from makellos.detectors.networks.classifier_weights import weights_of
         from makellos.detectors.networks.exporting import export_graph
 
         onnx = export_graph(

@@ -125,7 +125,7 @@ def _check_detector(model: ModelFile) -> None:
 
 def _network(model: ModelFile) -> tuple[ClassifierNetwork, float]:
     """Return a model's network with its weights, and the temperature of its logits."""
-    from makellos.detectors.networks.classifier import rebuild
+    from makellos.detectors.networks.classifier_weights import rebuild
 
     with model.unpacked() as folder:
         stored = load_file(folder / WEIGHTS)

@@ -47,7 +47,7 @@ class ActivationMaps:
         self.network = network.eval()
         self.method = method
         self.layer = feature_layer(network) if layer is None else layer
-        self._modules = dict(network.body.named_modules())
+        self._modules = network.layers()
         if layer is not None and (not layer or layer not in self._modules):
             names = [name for name, module in self._modules.items() if _works(name, module)]
             hint = suggest(layer, names).partition("Known:")[0]
@@ -137,7 +137,7 @@ def feature_layer(network: ClassifierNetwork) -> str:
     outputs: list[tuple[str, object]] = []
     hooks = [
         module.register_forward_hook(lambda _, __, out, name=name: outputs.append((name, out)))
-        for name, module in network.body.named_modules()
+        for name, module in network.layers().items()
         if name
     ]
     try:

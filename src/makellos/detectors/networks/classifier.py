@@ -6,22 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import timm
 import torch
-from numpy.typing import NDArray
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from makellos.detectors.networks.feature_extractor import load_weights
-from makellos.errors import ConfigurationError, ModelFileError
+from makellos.errors import ConfigurationError
 
-__all__ = ["ClassifierNetwork", "Scoring", "rebuild", "weights_of"]
+__all__ = ["ClassifierNetwork", "Scoring"]
 
 _STRIDE = 16  # of the last map, in pixels: where damage is small, 32 is too coarse to point at it
 _DARK = 0.02  # added to a picture's standard deviation: noise of a blank one must not grow
 _SPREAD = 0.01  # standard deviation of a new head's weights
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # where a network names none
 _SIDE = 64  # of the picture that tells which parts of a network its feature map needs
 
 
@@ -46,15 +45,15 @@ class ClassifierNetwork(nn.Module):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.standardise = standardise
-        self.body: Any = _body(network, stride, fetch=fetch)
-        config = self.body.pretrained_cfg
         self.network = network
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, -1, 1, 1))
-        shape = _strip(self.body, network)
-        self.head = nn.Linear(shape[0], n_logits)
+        self.body, n_channels = self._build(network, stride, fetch=fetch)
+        config = getattr(self.body, "pretrained_cfg", {})
+        self.register_buffer("mean", torch.tensor(config.get("mean", _MEAN)).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(config.get("std", _STD)).view(1, -1, 1, 1))
+        self.head = nn.Linear(n_channels, n_logits)
         nn.init.normal_(self.head.weight, 0.0, _SPREAD)
         nn.init.zeros_(self.head.bias)
+        self.dropout = nn.Dropout(0.0)
         self.n_stages = max(self._stage_numbers().values()) + 1
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -63,27 +62,41 @@ class ClassifierNetwork(nn.Module):  # type: ignore[misc]
 
     def features(self, pictures: Tensor) -> Tensor:
         """Return the last feature map N×C×h×w."""
+        features: Tensor = self.body.forward_features(self.seen(pictures))
+        return features
+
+    def seen(self, pictures: Tensor) -> Tensor:
+        """Return pictures N×3×H×W as the body takes them."""
         if self.standardise:
             spread = pictures.std((1, 2, 3), keepdim=True)
             seen = (pictures - pictures.mean((1, 2, 3), keepdim=True)) / (spread + _DARK)
-            seen = seen.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else seen
-        else:
-            pictures = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
-            seen = (pictures - self.mean) / self.std
-        features: Tensor = self.body.forward_features(seen)
-        return features
+            return seen.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else seen
+        pictures = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
+        return (pictures - self.mean) / self.std
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.logits(self.features(pictures))
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits N×K of feature maps N×C×h×w."""
-        logits: Tensor = self.head(features.mean((2, 3)))
+        logits: Tensor = self.head(self.dropout(features.mean((2, 3))))
         return logits
 
     def class_maps(self, features: Tensor) -> Tensor:
         """Return what each place of N×C×h×w votes for each class, N×K×h×w, biases left out."""
         return F.conv2d(features, self.head.weight[:, :, None, None])
+
+    def layers(self) -> dict[str, nn.Module]:
+        """Return the modules that may be looked at, by name."""
+        return dict(self.body.named_modules())
+
+    def new_parameters(self) -> list[nn.Parameter]:
+        """Return what is not the body's, and always learns."""
+        return list(self.head.parameters())
+
+    def set_dropout(self, share: float) -> None:
+        """Let the head miss this share of the features in training."""
+        self.dropout.p = share
 
     def unfreeze(self, n_stages: int) -> None:
         """Let the last `n_stages` stages learn (0: none, -1: all), and the head."""
@@ -100,6 +113,11 @@ class ClassifierNetwork(nn.Module):  # type: ignore[misc]
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
+
+    def _build(self, network: str, stride: int, *, fetch: bool) -> tuple[Any, int]:
+        """Return timm's network and the channels of the last feature map."""
+        body = _body(network, stride, fetch=fetch)
+        return body, _strip(body, network)[0]
 
     def _stage_numbers(self) -> dict[str, int]:
         """Return the stage of each weight of the body by name, from 0 at the picture up."""
@@ -136,41 +154,6 @@ class Scoring(nn.Module):  # type: ignore[misc]
         chosen = F.one_hot(likeliest, logits.shape[1] - 1).to(maps.dtype)
         anomaly_map = (maps[:, 1:] * chosen[:, :, None, None]).sum(1).relu()
         return anomaly_map, score, logits.softmax(1)
-
-
-def weights_of(network: ClassifierNetwork, temperature: float) -> dict[str, NDArray[np.float32]]:
-    """Return what rebuilds a network, as arrays by name."""
-    kept = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    arrays = {name: values.detach().cpu().float().numpy() for name, values in kept.items()}
-    return {**arrays, "temperature": np.array([temperature], np.float32)}
-
-
-def rebuild(
-    network: str,
-    weights: Mapping[str, NDArray[np.float32]],
-    *,
-    stride: int = 0,
-    standardise: bool = False,
-) -> tuple[ClassifierNetwork, float]:
-    """Return the network that `weights_of` took apart, in evaluation mode, and its temperature.
-
-    Raises `ModelFileError` for weights that do not fit.
-    """
-    n_logits = len(weights["head.bias"]) if "head.bias" in weights else 1
-    rebuilt = ClassifierNetwork(network, n_logits, stride=stride, standardise=standardise)
-    state = {k: torch.from_numpy(np.array(v)) for k, v in weights.items() if k != "temperature"}
-    wanted = {k for k in rebuilt.state_dict() if not k.endswith("num_batches_tracked")}
-    have = {name: values.shape for name, values in rebuilt.state_dict().items() if name in wanted}
-    wrong = {*wanted.symmetric_difference(state)}
-    wrong |= {name for name in wanted & set(state) if state[name].shape != have[name]}
-    if wrong or "temperature" not in weights:
-        raise ModelFileError(
-            f"The weights in the model file do not fit {network}: {len(wrong)} tensors are "
-            "missing, too many or of another shape. Fit the model again, or use the version of "
-            "timm that it was fitted with; 'makellos info' names it."
-        )
-    rebuilt.load_state_dict(state, strict=False)
-    return rebuilt.eval(), float(weights["temperature"][0])
 
 
 def _body(network: str, stride: int, *, fetch: bool) -> Any:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from makellos.detectors.networks.classifier import ClassifierNetwork
+from makellos.detectors.networks.dense_classifier import DenseNetwork, place_loss
 from makellos.training.task import Task, Update
 from makellos.training.temperature import fit_temperature
 
@@ -61,9 +62,10 @@ class FineTuneTask(Task):
     """Train the unfrozen stages at one learning rate and the head at another.
 
     Batches N×C×H×W hold pictures, or N×(C+1)×H×W pictures with masks as their last channel. Masks
-    teach the map of defective parts where to look: of softmax over its places, the share inside
-    the mask becomes large, at `pointing` times the negative logarithm of it. Rates rise over the
-    first tenth of `n_steps`, and then fall to zero along half a cosine.
+    teach the places of a `DenseNetwork`, at `pointing` times the `place_loss`. With another head
+    they teach the map of defective parts where to look: of softmax over its places, the share
+    inside the mask becomes large, at `pointing` times the negative logarithm of it. Rates rise over
+    the first tenth of `n_steps`, and then fall to zero along half a cosine.
     """
 
     def __init__(
@@ -87,16 +89,17 @@ class FineTuneTask(Task):
         self.optimizer = AdamW(
             [
                 {"params": learned, "base": backbone_learning_rate},
-                {"params": list(network.head.parameters()), "base": learning_rate},
+                {"params": network.new_parameters(), "base": learning_rate},
             ],
             weight_decay=weight_decay,
         )
         self.optimizers = {"network": self.optimizer}
-        self.dropout, self.label_smoothing = dropout, label_smoothing
+        network.set_dropout(dropout)
+        self.label_smoothing = label_smoothing
         self.pointing, self.n_channels = pointing, n_channels
         self.n_steps = n_steps
-        # Depthwise convolutions take longer in bf16 than in f32 on a processor.
-        self.mixed_precision = torch.cuda.is_available()
+        # The backward pass of depthwise convolutions takes longer in bf16 on a processor.
+        self.mixed_precision = torch.cuda.is_available() or not learned
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
@@ -104,11 +107,15 @@ class FineTuneTask(Task):
         targets = _known(self.targets)
         pictures, masks = self._apart(batch)
         features = self.network.features(pictures)
-        pooled = F.dropout(features.mean((2, 3)), self.dropout, training=True)
-        logits = self.network.head(pooled)
+        logits = self.network.logits(features)
         losses = _losses(logits, targets, self.class_weights, self.label_smoothing)
         if masks is not None and self.pointing:
-            losses["pointing"] = self._point(features, masks, targets)
+            maps = self.network.class_maps(features)
+            if isinstance(self.network, DenseNetwork):
+                pointing = place_loss(maps, masks, targets, self.class_weights)
+            else:
+                pointing = _outside(maps, masks, targets)
+            losses["pointing"] = pointing
             losses["loss"] = losses["loss"] + self.pointing * losses["pointing"]
         update(losses["loss"], "network")
         return {name: value.detach() for name, value in losses.items()}
@@ -128,20 +135,6 @@ class FineTuneTask(Task):
     def _apart(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         n = self.n_channels
         return batch[:, :n], batch[:, n:] if batch.shape[1] > n else None
-
-    def _point(self, features: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
-        places = features.shape[2:]
-        inside = F.adaptive_max_pool2d(masks, places).flatten(1) > _IN_MASK
-        known = (targets > 0) & inside.any(1)
-        if not known.any():
-            return features.new_zeros(())
-        maps = self.network.class_maps(features).flatten(2)
-        which = targets.clamp_max(maps.shape[1] - 1)
-        if maps.shape[1] == 1:
-            which = torch.zeros_like(targets)
-        votes = maps[torch.arange(len(maps), device=maps.device), which].float()
-        shares = votes.log_softmax(1)[known].masked_fill(~inside[known], -torch.inf)
-        return -torch.logsumexp(shares, 1).mean()
 
 
 def classification_loss(
@@ -178,6 +171,20 @@ def _losses(
     loss = classification_loss(logits, targets, class_weights, label_smoothing)
     found = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
     return {"loss": loss, "accuracy": (found == targets).float().mean()}
+
+
+def _outside(maps: Tensor, masks: Tensor, targets: Tensor) -> Tensor:
+    """Return the negative logarithm of the heat's share inside the masks of defects."""
+    inside = F.adaptive_max_pool2d(masks, maps.shape[2:]).flatten(1) > _IN_MASK
+    known = (targets > 0) & inside.any(1)
+    if not known.any():
+        return maps.new_zeros(())
+    which = targets.clamp_max(maps.shape[1] - 1)
+    if maps.shape[1] == 1:
+        which = torch.zeros_like(targets)
+    votes = maps.flatten(2)[torch.arange(len(maps), device=maps.device), which].float()
+    shares = votes.log_softmax(1)[known].masked_fill(~inside[known], -torch.inf)
+    return -torch.logsumexp(shares, 1).mean()
 
 
 def _known(targets: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from makellos.errors import ConfigurationError
 
-__all__ = ["FeatureExtractor", "export_onnx", "load_weights"]
+__all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name"]
 
 StateDict = Mapping[str, Tensor]
 
@@ -98,8 +98,8 @@ def load_weights(body: nn.Module, state: StateDict, network: str) -> None:
         whole = _weights(timm.create_model(network, pretrained=False).state_dict())
     given = _weights(state)
     # timm numbers the stages of a cut network as `stages_0`, those of a whole one as `stages.0`.
-    plain = {_plain(name): name for name in whole}
-    own = {name: plain.get(_plain(name), name) for name in _weights(body.state_dict())}
+    plain = {plain_name(name): name for name in whole}
+    own = {name: plain.get(plain_name(name), name) for name in _weights(body.state_dict())}
     missing = sorted(set(own.values()) - set(given))
     if missing and _forms(given) == _forms(whole):
         given, missing = dict(zip(whole, given.values(), strict=True)), []
@@ -121,8 +121,9 @@ def _weights(state: StateDict) -> dict[str, Tensor]:
     return {n: tensor for n, tensor in state.items() if not n.endswith("num_batches_tracked")}
 
 
-def _plain(name: str) -> str:
-    return name.removeprefix("model.").replace(".", "_")
+def plain_name(name: str) -> str:
+    """Return a weight's name in a form that a cut network and a whole one share."""
+    return name.removeprefix("model.").removeprefix("body.").replace(".", "_")
 
 
 def _forms(state: StateDict) -> list[tuple[str, tuple[int, ...]]]:

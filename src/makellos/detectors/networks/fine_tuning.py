@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from makellos.data.progress import Progress
 from makellos.detectors.networks.classifier import ClassifierNetwork
 from makellos.detectors.networks.classifier_training import FineTuneTask, HeadTask
-from makellos.training.loop import epochs_for, train
+from makellos.detectors.networks.dense_classifier import DenseNetwork
+from makellos.training.loop import Outcome, epochs_for, train
 from makellos.training.pictures import Pictures
 from makellos.training.settings import Training
 
@@ -23,6 +24,9 @@ __all__ = ["FineTuning", "LabelledAugmentation", "Settings"]
 
 _N_HEAD_STEPS = 400
 _HEAD_BATCH = 64
+_N_DENSE_STEPS = 320
+_N_MEASURED = 256  # pictures whose features are measured
+_DENSE_FACTOR = 2  # batches of the frozen backbone to those of fine-tuning
 _BATCH = 16  # pictures that pass the network at once where nothing is learned
 
 
@@ -118,7 +122,49 @@ class FineTuning:
         self.began_anew = True
 
     def train_head(self) -> None:
-        """Train the head on features of the frozen backbone, computed once."""
+        """Train the head on the frozen backbone: one linear layer on features computed once."""
+        if isinstance(self.network, DenseNetwork):
+            self._train_dense_head(self.network)
+        else:
+            self._train_linear_head()
+
+    def fine_tune(self) -> None:
+        """Train the last stages and the head on augmented pictures."""
+        settings = self.settings
+        n_epochs = settings.epochs or epochs_for(
+            settings.n_steps, self.pictures.n, settings.batch_size
+        )
+        # A checkpoint of this step belongs to a head that was trained before it.
+        resume = self.training.resume and not self.began_anew
+        # The neck and head of places are trained by then, and go on as slowly as what they read.
+        dense = isinstance(self.network, DenseNetwork)
+        self._learn(
+            settings.unfreeze,
+            n_epochs,
+            settings.batch_size,
+            settings.backbone_learning_rate if dense else settings.learning_rate,
+            label="fine-tuning",
+            training=replace(self.training.inside("network"), resume=resume),
+        )
+
+    def _train_dense_head(self, network: DenseNetwork) -> None:
+        settings, n = self.settings, self.pictures.n
+        batch_size = _DENSE_FACTOR * settings.batch_size
+        n_epochs = settings.head_epochs or epochs_for(_N_DENSE_STEPS, n, batch_size)
+        spread = np.linspace(0, n - 1, min(n, _N_MEASURED)).astype(np.intp)
+        network.measure(self._batches(self.pictures.subset(spread)))
+        heard = None if settings.unfreeze else self.training.on_epoch
+        outcome = self._learn(
+            0,
+            n_epochs,
+            batch_size,
+            settings.learning_rate,
+            label="training the head",
+            training=replace(self.training.inside("head"), on_epoch=heard),
+        )
+        self.began_anew = outcome.went_on
+
+    def _train_linear_head(self) -> None:
         settings = self.settings
         learn, validation = self._pooled(self.pictures), self._pooled(self.validation)
         n_epochs = settings.head_epochs or epochs_for(_N_HEAD_STEPS, learn.n, _HEAD_BATCH)
@@ -144,36 +190,41 @@ class FineTuning:
         )
         self.began_anew = outcome.went_on
 
-    def fine_tune(self) -> None:
-        """Train the last stages and the head on augmented pictures."""
-        settings, n = self.settings, self.pictures.n
-        n_epochs = settings.epochs or epochs_for(settings.n_steps, n, settings.batch_size)
-        self.network.unfreeze(settings.unfreeze)
-        # A checkpoint of this step belongs to a head that was trained before it.
-        resume = self.training.resume and not self.began_anew
-        where = replace(self.training.inside("network"), resume=resume)
+    def _learn(
+        self,
+        n_stages: int,
+        n_epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        *,
+        label: str,
+        training: Training,
+    ) -> Outcome:
+        """Train the head and the last `n_stages` stages on augmented pictures."""
+        settings = self.settings
+        self.network.unfreeze(n_stages)
         task = FineTuneTask(
             self.network,
             self.class_weights,
             balance=self.balance,
-            learning_rate=settings.learning_rate,
+            learning_rate=learning_rate,
             backbone_learning_rate=settings.backbone_learning_rate,
             weight_decay=settings.weight_decay,
             dropout=settings.dropout,
             label_smoothing=settings.label_smoothing,
             pointing=settings.pointing,
             n_channels=self.n_channels,
-            n_steps=n_epochs * max(1, n // settings.batch_size),
+            n_steps=n_epochs * max(1, self.pictures.n // batch_size),
         )
-        train(
+        return train(
             task,
             self.pictures,
-            identity={**self.identity, "step": "fine-tuning"},
+            identity={**self.identity, "step": label},
             n_epochs=n_epochs,
-            batch_size=settings.batch_size,
-            training=where,
+            batch_size=batch_size,
+            training=training,
             progress=self.progress,
-            label="fine-tuning",
+            label=label,
             augment=LabelledAugmentation(
                 self.n_channels,
                 flips=settings.flips,
@@ -182,39 +233,49 @@ class FineTuning:
                 brightness=settings.brightness,
             ),
             validation=self.validation if self.validation.n else None,
-            patience=settings.patience,
+            patience=settings.patience if n_stages else 0,
             # Of few validation parts the lowest loss is often one epoch's luck; rates that fall to
             # zero end where it is low.
-            keep_best=settings.patience > 0,
+            keep_best=settings.patience > 0 and n_stages != 0,
         )
 
     def validated(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """Return logits (N,) or (N, K) and classes (N,) of the validation pictures."""
-        pooled, n = self._pooled(self.validation), self.validation.n
+        found = [np.zeros((0, self.network.head.out_features))]
+        self.network.eval()
         with torch.no_grad():
-            logits = self.network.head(pooled.batch(range(n)).flatten(1)).double().numpy()
-        targets = self.validation.targets(range(n))
+            found += [
+                self.network(each).double().numpy() for each in self._batches(self.validation)
+            ]
+        logits = np.concatenate(found)
+        targets = self.validation.targets(range(self.validation.n))
         classes = np.zeros(0, np.intp) if targets is None else targets.numpy().astype(np.intp)
         return (logits[:, 0] if logits.shape[1] == 1 else logits), classes
 
     def _pooled(self, pictures: Pictures) -> Pictures:
         """Return the features N×C×1×1 that the head sees of pictures, with their classes."""
         self.network.eval()
-        pooled = np.zeros((pictures.n, self.network.head.in_features, 1, 1), np.float32)
-        for start in range(0, pictures.n, _BATCH):
-            chosen = range(start, min(start + _BATCH, pictures.n))
-            batch = pictures.batch(chosen)[:, : self.n_channels]
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            with torch.no_grad():
-                features = self.network.features(batch).mean((2, 3), keepdim=True)
-            pooled[chosen.start : chosen.stop] = features.numpy()
-            self.progress("computing features", chosen.stop, pictures.n)
+        with torch.no_grad():
+            found = [
+                self.network.features(batch).mean((2, 3), keepdim=True).numpy()
+                for batch in self._batches(pictures)
+            ]
+        n_channels = self.network.head.in_features
+        pooled = np.concatenate([np.zeros((0, n_channels, 1, 1), np.float32), *found])
         targets = pictures.targets(range(pictures.n))
         return Pictures(
             pooled,
             targets=None if targets is None else targets.numpy(),
             known_as=pictures.fingerprint(),
         )
+
+    def _batches(self, pictures: Pictures) -> Iterator[Tensor]:
+        """Yield all pictures in order, without their masks."""
+        for start in range(0, pictures.n, _BATCH):
+            chosen = range(start, min(start + _BATCH, pictures.n))
+            batch = pictures.batch(chosen)[:, : self.n_channels]
+            yield batch.contiguous(memory_format=torch.channels_last)
+            self.progress("computing features", chosen.stop, pictures.n)
 
 
 def _drawn(batch: Tensor) -> Tensor:
