@@ -340,6 +340,24 @@ def test_wrong_settings_are_named(parts: list[Part], changes: dict[str, Any], me
         fitted(parts, **changes)
 
 
+def test_no_move_takes_a_defect_out_of_the_picture() -> None:
+    import torch
+
+    from makellos.detectors.networks.fine_tuning import LabelledAugmentation
+
+    torch.manual_seed(0)
+    batch = torch.rand(256, 2, 64, 64)
+    batch[:, 1] = 0
+    batch[:128, 1, 0:4, 30:34] = 1  # at the border, whence moves take it away
+    moved = LabelledAugmentation(1, flips="none", quarter_turns=False, zoom=0.3, brightness=0.0)(
+        batch
+    )
+    seen = moved[:128, 1].sum((1, 2)) / 16
+    assert float(seen.min()) > 0.69
+    assert not torch.equal(moved[:128, 0], batch[:128, 0])
+    assert all(not torch.equal(a, b) for a, b in zip(moved[128:], batch[128:], strict=True))
+
+
 def test_places_are_judged_where_defects_have_masks(parts: list[Part]) -> None:
     def is_dense(parts: Sequence[Part], **changes: Any) -> bool:
         return any(name.startswith("neck.") for name in _weights(parts, epochs=1, **changes))

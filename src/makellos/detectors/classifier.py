@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
 DEFECTIVE = "defective"
-_DEFAULT_SIZE = 256
-_N_STEPS = 600  # of the second step
+_DEFAULT_SIZE = {"linear": 256, "dense": 320}
+_N_STEPS = {"linear": 600, "dense": 300}  # of the second step
 _ASIDE = 0.15  # share of the parts that early stopping and the temperature look at
 
 
@@ -37,18 +37,18 @@ _ASIDE = 0.15  # share of the parts that early stopping and the temperature look
 class Classifier(Detector):
     """Fine-tune a pretrained network to tell good parts from defective ones, or defects apart.
 
-    The network's last feature map gets a new head of global pooling and one linear layer (Zhou et
-    al. 2016, arXiv 1512.04150), so that the class activation map is part of the graph and equals
-    Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) up to scale. First the head is trained, the
-    backbone frozen; then the last `unfreeze` stages with it, at a lower rate, batch norm in
-    inference mode throughout. Validation parts give the temperature of the probabilities (Guo et
-    al. 2017, arXiv 1706.04599) and, with `patience`, decide which epoch is best: those of split
-    ``val``, and, so that no calibration part is among them, others set aside by group from those
-    to learn from.
+    The last feature map gets a new head of one linear layer and global pooling, so that the class
+    activation map (Zhou et al. 2016, arXiv 1512.04150) is part of the graph and equals Grad-CAM
+    (Selvaraju et al. 2017, arXiv 1610.02391) up to scale. That map is the network's own (`head`
+    linear), or one joined from three strides whose places masks teach, pooled by log-mean-exp
+    (dense). First the head is trained, the backbone frozen; then the last `unfreeze` stages with
+    it, at a lower rate, batch norm in inference mode throughout. Validation parts give the
+    temperature of the probabilities (Guo et al. 2017, arXiv 1706.04599) and, with `patience`,
+    decide which epoch is best: those of split ``val``, and, so that no calibration part is among
+    them, others set aside by group from those to learn from.
 
     The score is the logit of being defective. Its threshold comes from good parts that had no part
-    in learning, as for every detector. Where defects have masks, the map learns from them where to
-    look (`pointing`).
+    in learning, as for every detector.
     """
 
     summary = "transfer learning from labelled defects; class probabilities and Grad-CAM"
@@ -72,7 +72,8 @@ class Classifier(Detector):
             default=0,
             low=0,
             high=2048,
-            meaning="Side of the square input, from 32; 0: small pictures as they are, else 256.",
+            meaning="Side of the square input, from 32; 0: small pictures as they are, else 320 "
+            "with a dense head and 256 with a linear one.",
         ),
         "channels": Parameter(
             default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
@@ -95,7 +96,7 @@ class Classifier(Detector):
             meaning="Take each picture's own brightness and contrast away: where exposures vary.",
         ),
         "unfreeze": Parameter(
-            default=4,
+            default=3,
             low=-1,
             high=1000,
             search=(1, 6),
@@ -105,13 +106,15 @@ class Classifier(Detector):
             default=0,
             low=0,
             high=1_000_000,
-            meaning="Passes of the second step over the parts; 0: about 600 steps.",
+            meaning="Passes of the second step over the parts; 0: about 300 steps with a dense "
+            "head, 600 with a linear one.",
         ),
         "head_epochs": Parameter(
             default=0,
             low=0,
             high=1_000_000,
-            meaning="Passes of the first step over the parts; 0: about 400 steps.",
+            meaning="Passes of the first step over the parts; 0: about 240 steps with a dense "
+            "head, 400 with a linear one.",
         ),
         "batch_size": Parameter(
             default=16, low=1, high=4096, meaning="Parts learned from in one step."
@@ -125,10 +128,10 @@ class Classifier(Detector):
             meaning="AdamW's for the head; in the second step it rises, then falls to zero.",
         ),
         "backbone_learning_rate": Parameter(
-            default=5e-4,
+            default=1e-4,
             low=1e-8,
             high=1.0,
-            search=(5e-5, 2e-3),
+            search=(2e-5, 1e-3),
             logarithmic=True,
             meaning="AdamW's for the unfrozen stages.",
         ),
@@ -157,10 +160,11 @@ class Classifier(Detector):
             "more often, or not.",
         ),
         "pointing": Parameter(
-            default=0.3,
+            default=1.0,
             low=0.0,
             high=100.0,
-            meaning="Weight of looking inside the masks of defects, where there are such.",
+            meaning="Weight of the masks of defects, where there are such: what a dense head "
+            "learns at each place, or where a linear one looks.",
         ),
         "flips": Parameter(
             default="both",
@@ -171,7 +175,7 @@ class Classifier(Detector):
             default=False, meaning="Turn pictures by quarters at random, where they are square."
         ),
         "zoom": Parameter(
-            default=0.15,
+            default=0.05,
             low=0.0,
             high=0.9,
             search=(0.0, 0.3),
@@ -193,8 +197,8 @@ class Classifier(Detector):
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }
     presets = {
-        "fast": {"unfreeze": 2, "image_size": 192},
-        "accurate": {"image_size": 320, "unfreeze": 6},
+        "fast": {"unfreeze": 0, "image_size": 192},
+        "accurate": {"unfreeze": 4, "image_size": 448},
     }
 
     def __init__(
@@ -208,20 +212,20 @@ class Classifier(Detector):
         head: str = "auto",
         output_stride: int = 0,
         standardise: bool = False,
-        unfreeze: int = 4,
+        unfreeze: int = 3,
         epochs: int = 0,
         head_epochs: int = 0,
         batch_size: int = 16,
         learning_rate: float = 2e-3,
-        backbone_learning_rate: float = 5e-4,
+        backbone_learning_rate: float = 1e-4,
         weight_decay: float = 0.01,
         dropout: float = 0.2,
         label_smoothing: float = 0.0,
         imbalance: str = "weight",
-        pointing: float = 0.3,
+        pointing: float = 1.0,
         flips: str = "both",
         quarter_turns: bool = False,
-        zoom: float = 0.15,
+        zoom: float = 0.05,
         brightness: float = 0.2,
         patience: int = 0,
         seed: int = 0,
@@ -260,24 +264,25 @@ class Classifier(Detector):
         learn, validation = self._apart(parts)
         self.classes_ = self._classes(learn)
         check_labelled(learn, validation, classes=self.classes_ if self._by_type else None)
+        head = self._head(learn)
         self.preprocessing_ = choose_preprocessing(
             learn,
             image_size=self.image_size,
             channels=self.channels,
-            default_size=_DEFAULT_SIZE,
+            default_size=_DEFAULT_SIZE[head],
         )
         known = [part for part in validation if self._name(part) in self.classes_]
         pictures, held_out = self._load(learn, progress), self._load(known, progress)
         n_classes = len(self.classes_)
         with seeded(self.seed):
-            self.network_ = self._network(dense=self._dense(learn))
+            self.network_ = self._network(head)
             steps = FineTuning(
                 self.network_,
                 pictures,
                 held_out,
                 self._class_weights(learn) if self.imbalance == "weight" else np.ones(n_classes),
                 self._class_weights(learn),
-                Settings(n_steps=_N_STEPS, **self._settings()),
+                Settings(n_steps=_N_STEPS[head], **self._settings()),
                 training=training,
                 progress=progress,
                 identity={"detector": self.name, **self.get_parameters()},
@@ -353,17 +358,19 @@ class Classifier(Detector):
             masks=load_masks(parts, self.preprocessing_) if self.pointing else None,
         )
 
-    def _dense(self, learn: Sequence[Part]) -> bool:
-        masked = bool(self.pointing) and any(part.mask for part in learn if not part.is_good)
-        return self.head == "dense" or (self.head == "auto" and masked)
+    def _head(self, learn: Sequence[Part]) -> str:
+        if self.head != "auto":
+            return self.head
+        masked = self.pointing and any(part.mask for part in learn if not part.is_good)
+        return "dense" if masked else "linear"
 
-    def _network(self, *, dense: bool) -> ClassifierNetwork:
+    def _network(self, head: str) -> ClassifierNetwork:
         from makellos.detectors.networks.classifier import ClassifierNetwork
         from makellos.detectors.networks.dense_classifier import DenseNetwork
 
         card, n_classes = backbone_card(self.backbone), len(self.classes_)
         make = partial(
-            DenseNetwork if dense else ClassifierNetwork,
+            DenseNetwork if head == "dense" else ClassifierNetwork,
             card.network,
             1 if n_classes == 2 else n_classes,
             stride=self.output_stride,

@@ -24,7 +24,8 @@ __all__ = ["FineTuning", "LabelledAugmentation", "Settings"]
 
 _N_HEAD_STEPS = 400
 _HEAD_BATCH = 64
-_N_DENSE_STEPS = 320
+_N_DENSE_STEPS = 240
+_SEEN = 0.7  # share of a mask that stays in the picture
 _N_MEASURED = 256  # pictures whose features are measured
 _DENSE_FACTOR = 2  # batches of the frozen backbone to those of fine-tuning
 _BATCH = 16  # pictures that pass the network at once where nothing is learned
@@ -56,7 +57,8 @@ class LabelledAugmentation:
     """Mirror, turn, enlarge and move, brighten the pictures of a batch, each by its own draw.
 
     What follows the first `n_channels` channels, a mask, moves with the picture and keeps its
-    values. What a move uncovers is mirrored in.
+    values. What a move uncovers is mirrored in. A move that takes much of a defect out of the
+    picture is not made: its label would be wrong.
     """
 
     def __init__(
@@ -87,7 +89,11 @@ class LabelledAugmentation:
         matrices[:, :, 2] = self.zoom / 2 * (2 * torch.rand(n, 2) - 1)
         places = F.affine_grid(matrices.to(batch.device), list(batch.shape), align_corners=False)
         moved = F.grid_sample(batch, places, padding_mode="reflection", align_corners=False)
-        return moved.clamp(0, 1)
+        moved = moved.clamp(0, 1)
+        if moved.shape[1] == self.n_channels:
+            return moved
+        before, after = (each[:, -1:].sum((2, 3), keepdim=True) for each in (batch, moved))
+        return torch.where(after < _SEEN * before, batch, moved)
 
     def _brighten(self, batch: Tensor) -> Tensor:
         pictures, rest = batch[:, : self.n_channels], batch[:, self.n_channels :]
