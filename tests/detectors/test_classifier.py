@@ -22,6 +22,7 @@ SMALL: dict[str, Any] = {
     "backbone": "mobilenetv3_small_100",
     "weights": "none",
     "image_size": 32,
+    "unfreeze": 3,
     "epochs": 3,
     "head_epochs": 3,
     "batch_size": 8,
@@ -170,7 +171,7 @@ def test_networks_train_a_step_and_come_back_from_their_weights(
 
 
 def test_standardised_pictures_have_no_exposure(parts: list[Part]) -> None:
-    detector = fitted(parts, standardise=True, epochs=1, head="linear")
+    detector = fitted(parts, standardise="picture", epochs=1, head="linear")
     session = onnxruntime.InferenceSession(
         detector.graph().onnx, providers=["CPUExecutionProvider"]
     )

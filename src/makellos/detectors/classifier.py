@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DEFECTIVE = "defective"
 _DEFAULT_SIZE = {"linear": 256, "dense": 320}
 _N_STEPS = {"linear": 600, "dense": 300}  # of the second step
+_AS_HEAD = -2  # of `unfreeze`
+_UNFROZEN = {"linear": 4, "dense": 0}
 _ASIDE = 0.15  # share of the parts that early stopping and the temperature look at
 
 
@@ -92,15 +94,18 @@ class Classifier(Detector):
             "network can, else its own.",
         ),
         "standardise": Parameter(
-            default=False,
-            meaning="Take each picture's own brightness and contrast away: where exposures vary.",
+            default="set",
+            choices=("set", "picture", "none"),
+            meaning="set: brightness and contrast of all parts together as those of photos; "
+            "picture: each by itself, where exposures vary; none: as they are.",
         ),
         "unfreeze": Parameter(
-            default=3,
-            low=-1,
+            default=-2,
+            low=-2,
             high=1000,
-            search=(1, 6),
-            meaning="Last stages that learn with the head in the second step; -1: all, 0: none.",
+            search=(0, 6),
+            meaning="Last stages that learn with the head in the second step; -1: all, 0: none, "
+            "-2: four with a linear head, none with a dense one.",
         ),
         "epochs": Parameter(
             default=0,
@@ -128,7 +133,7 @@ class Classifier(Detector):
             meaning="AdamW's for the head; in the second step it rises, then falls to zero.",
         ),
         "backbone_learning_rate": Parameter(
-            default=1e-4,
+            default=3e-4,
             low=1e-8,
             high=1.0,
             search=(2e-5, 1e-3),
@@ -211,13 +216,13 @@ class Classifier(Detector):
         channels: int = 0,
         head: str = "auto",
         output_stride: int = 0,
-        standardise: bool = False,
-        unfreeze: int = 3,
+        standardise: str = "set",
+        unfreeze: int = -2,
         epochs: int = 0,
         head_epochs: int = 0,
         batch_size: int = 16,
         learning_rate: float = 2e-3,
-        backbone_learning_rate: float = 1e-4,
+        backbone_learning_rate: float = 3e-4,
         weight_decay: float = 0.01,
         dropout: float = 0.2,
         label_smoothing: float = 0.0,
@@ -276,27 +281,32 @@ class Classifier(Detector):
         n_classes = len(self.classes_)
         with seeded(self.seed):
             self.network_ = self._network(head)
+            if self.standardise == "set":
+                self.network_.standardise_set(*pictures.brightness())
             steps = FineTuning(
                 self.network_,
                 pictures,
                 held_out,
                 self._class_weights(learn) if self.imbalance == "weight" else np.ones(n_classes),
                 self._class_weights(learn),
-                Settings(n_steps=_N_STEPS[head], **self._settings()),
+                Settings(n_steps=_N_STEPS[head], **self._settings(head)),
                 training=training,
                 progress=progress,
                 identity={"detector": self.name, **self.get_parameters()},
             )
             steps.train_head()
-            if self.unfreeze:
+            if steps.settings.unfreeze:
                 steps.fine_tune()
         self.temperature_ = fit_temperature(*steps.validated())
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, head: str) -> dict[str, Any]:
         from makellos.detectors.networks.fine_tuning import Settings
 
         names = {field.name for field in fields(Settings)}
-        return {name: value for name, value in self.get_parameters().items() if name in names}
+        found = {name: value for name, value in self.get_parameters().items() if name in names}
+        if self.unfreeze == _AS_HEAD:
+            found["unfreeze"] = _UNFROZEN[head]
+        return found
 
     def _class_weights(self, learn: Sequence[Part]) -> NDArray[np.float64]:
         """Return by how much the loss of each class counts, that rare ones count as much."""
@@ -374,7 +384,7 @@ class Classifier(Detector):
             card.network,
             1 if n_classes == 2 else n_classes,
             stride=self.output_stride,
-            standardise=self.standardise,
+            standardise=self.standardise == "picture",
         )
         if self.weights == "none":
             return make()

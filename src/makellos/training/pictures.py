@@ -112,6 +112,19 @@ class Pictures:
         order = np.random.default_rng([seed, 3]).permutation(self.n)
         return self.subset(np.sort(order[n_aside:])), self.subset(np.sort(order[:n_aside]))
 
+    def brightness(self) -> tuple[float, float]:
+        """Return the mean of the pictures, and the standard deviation within one, in [0, 1].
+
+        A mask, the last of two or four channels, does not count.
+        """
+        n_channels = 3 if self.shape[0] > 2 else 1
+        means, variances = [], []
+        for number in range(self.n):
+            picture = self.batch([number])[:, :n_channels]
+            means.append(float(picture.mean()))
+            variances.append(float(picture.var(correction=0)))
+        return float(np.mean(means)), float(np.mean(variances)) ** 0.5
+
     def fingerprint(self) -> str:
         """Return the SHA-256 over shape, values and classes."""
         if self._known_as is not None:

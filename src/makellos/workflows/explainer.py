@@ -140,5 +140,5 @@ def _network(model: ModelFile) -> tuple[ClassifierNetwork, float]:
         card.network,
         arrays,
         stride=int(parameters.get("output_stride", 0)),
-        standardise=bool(parameters.get("standardise", False)),
+        standardise=parameters.get("standardise") in (True, "picture"),
     )

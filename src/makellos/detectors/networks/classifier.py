@@ -21,6 +21,8 @@ _STRIDE = 16  # of the last map, in pixels: where damage is small, 32 is too coa
 _DARK = 0.02  # added to a picture's standard deviation: noise of a blank one must not grow
 _SPREAD = 0.01  # standard deviation of a new head's weights
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # where a network names none
+_PHOTO_MEAN, _PHOTO_SPREAD = 0.45, 0.22  # of photos in ImageNet, by picture
+_MAX_GAIN = 4.0  # more would show noise as if it were texture
 _SIDE = 64  # of the picture that tells which parts of a network its feature map needs
 
 
@@ -31,7 +33,8 @@ class ClassifierNetwork(nn.Module):  # type: ignore[misc]
     deviation applied before; `head` is linear on the map's mean, so that `class_maps` of a class
     average to its logit, its bias apart (Zhou et al. 2016, arXiv 1512.04150). K is 1 for good
     against defective, where the logit is that of defective. With `standardise` each picture's own
-    mean and standard deviation take the place of the network's, so that exposure is no feature.
+    mean and standard deviation take the place of the network's, so that exposure is no feature;
+    `standardise_set` does so for all pictures together, which keeps it one.
     """
 
     def __init__(
@@ -73,6 +76,13 @@ class ClassifierNetwork(nn.Module):  # type: ignore[misc]
             return seen.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else seen
         pictures = pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
         return (pictures - self.mean) / self.std
+
+    def standardise_set(self, mean: float, spread: float) -> None:
+        """Show pictures of this mean and spread, in [0, 1], as bright and rich as photos are."""
+        gain = min(_MAX_GAIN, max(1 / _MAX_GAIN, _PHOTO_SPREAD / max(spread, 1e-6)))
+        # Solves (x - mean') / std' = ((x - mean) * gain + photo - mean_0) / std_0 for all x.
+        self.mean.copy_(mean + (self.mean - _PHOTO_MEAN) / gain)
+        self.std.div_(gain)
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.logits(self.features(pictures))
