@@ -1,0 +1,104 @@
+"""Cutting of signals into windows, and of recordings into pieces that share no window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from typing import TypeVar
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from makellos.errors import ConfigurationError, InputError
+
+__all__ = ["MIN_WINDOW", "cut", "require_window", "split_in_time", "window_starts"]
+
+MIN_WINDOW = 16  # below it neither a spectrum nor a kurtosis means anything
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def window_starts(n_samples: int, window: int, hop: int) -> NDArray[np.intp]:
+    """Return the first sample of every whole window; none where the signal is shorter than one.
+
+    `window` and `hop` are in samples; a rest at the end that fills no window is left out. Raises
+    `ConfigurationError` for a window below `MIN_WINDOW` or a hop below 1.
+
+    >>> window_starts(100, window=32, hop=16).tolist()
+    [0, 16, 32, 48, 64]
+    """
+    require_window(window)
+    _require_hop(hop)
+    return np.arange(0, max(0, n_samples - window + 1), hop, dtype=np.intp)
+
+
+def cut(signal: NDArray[Scalar], window: int, hop: int) -> NDArray[Scalar]:
+    """Return the windows of a 1-D signal, n×window, as a read-only view of it.
+
+    Row i starts at ``window_starts(len(signal), window, hop)[i]``; a signal shorter than one
+    window has none. Raises `ConfigurationError` for a window below `MIN_WINDOW` or a hop below 1,
+    and `InputError` for a signal that is not 1-D.
+
+    >>> cut(np.arange(40.0), window=16, hop=12)[:, 0].tolist()
+    [0.0, 12.0, 24.0]
+    """
+    require_window(window)
+    _require_hop(hop)
+    if signal.ndim != 1:
+        raise InputError(
+            f"The signal has the shape {signal.shape}; windows are cut from one channel. Take it "
+            "with Recording.channel(name)."
+        )
+    if len(signal) < window:
+        return np.empty((0, window), signal.dtype)
+    return sliding_window_view(signal, window)[::hop]
+
+
+def split_in_time(n_samples: int, shares: Sequence[float], window: int) -> list[slice]:
+    """Divide a recording into consecutive pieces, one per share, that hold all of its samples.
+
+    Windows are cut within each piece, so that none lies in two and no sample is in two of them.
+    `shares` are above 0 and sum to 1.
+
+    Raises `ConfigurationError` for other shares or a window below `MIN_WINDOW`, and `InputError`
+    where a piece would be shorter than one window.
+
+    >>> split_in_time(1000, [0.5, 0.25, 0.25], window=64)
+    [slice(0, 500, None), slice(500, 750, None), slice(750, 1000, None)]
+    """
+    require_window(window)
+    given = ", ".join(f"{share:g}" for share in shares) or "none"
+    if not all(share > 0 for share in shares) or abs(math.fsum(shares) - 1) > 1e-6:
+        raise ConfigurationError(
+            f"The shares are {given} (sum {math.fsum(shares):g}); accepted are shares above 0 that "
+            "sum to 1, such as 0.5, 0.25, 0.25."
+        )
+    ends = [round(n_samples * share) for share in accumulate(shares)]
+    pieces = [slice(start, end) for start, end in pairwise([0, *ends[:-1], n_samples])]
+    shortest = min(piece.stop - piece.start for piece in pieces)
+    if shortest < window:
+        needed = math.ceil(window / min(shares))
+        raise InputError(
+            f"{n_samples:,} samples divided into the shares {given} leave a piece of "
+            f"{shortest:,}, less than one window of {window:,}. Take a recording of at least "
+            f"about {needed:,} samples, or a shorter window."
+        )
+    return pieces
+
+
+def require_window(window: int) -> None:
+    """Raise `ConfigurationError` for a window below `MIN_WINDOW` samples."""
+    if window < MIN_WINDOW:
+        raise ConfigurationError(
+            f"The window is {window} samples; accepted are {MIN_WINDOW} and more. 2048 is usual."
+        )
+
+
+def _require_hop(hop: int) -> None:
+    if hop < 1:
+        raise ConfigurationError(
+            f"The hop is {hop} samples; accepted are 1 and more. The length of the window gives "
+            "windows without overlap, half of it an overlap of 50 %."
+        )
