@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from makellos.detectors.networks.dense_classifier import DenseNetwork, place_loss
+from makellos.training.pictures import Pictures
 
 NETWORK = "mobilenetv3_small_100"
 EVEN = torch.ones(3)
@@ -117,3 +118,27 @@ def test_any_size_gives_a_map_every_sixteen_pixels(
     assert found.shape == (1, 64, -(-size[0] // 16), -(-size[1] // 16))
     finer = DenseNetwork(NETWORK, 1, stride=8).eval().features(torch.rand(1, 1, *size))
     assert finer.shape == (1, 64, -(-size[0] // 8), -(-size[1] // 8))
+
+
+def test_a_set_of_pale_pictures_is_shown_as_bright_and_rich_as_photos(
+    network: DenseNetwork,
+) -> None:
+    pale = torch.rand(32, 1, 64, 64) * 0.1 + 0.6
+    values = (pale * 255).round().to(torch.uint8).numpy()
+    mean, spread = Pictures(values).brightness()
+    assert mean == pytest.approx(float(pale.mean()), abs=0.003)
+    assert spread == pytest.approx(float(pale.std()), abs=0.003)
+    photo_mean, photo_std = network.mean.clone(), network.std.clone()
+    network.standardise_set(mean, spread)
+    shown = network.seen(pale) * photo_std + photo_mean  # back to a picture's scale
+    assert float(shown.mean()) == pytest.approx(0.45, abs=0.01)
+    gain = float(shown.std()) / float(pale.std())
+    assert gain == pytest.approx(4.0, rel=0.01)  # 7.6 would be needed, and would show noise
+
+
+def test_a_mask_has_no_part_in_the_brightness_of_a_set() -> None:
+    values = np.full((3, 2, 8, 8), 100, np.uint8)
+    values[:, 1] = 255
+    mean, spread = Pictures(values).brightness()
+    assert mean == pytest.approx(100 / 255)
+    assert spread == pytest.approx(0, abs=1e-6)
