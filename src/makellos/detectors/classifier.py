@@ -180,11 +180,12 @@ class Classifier(Detector):
             default=False, meaning="Turn pictures by quarters at random, where they are square."
         ),
         "zoom": Parameter(
-            default=0.05,
+            default=0.0,
             low=0.0,
             high=0.9,
             search=(0.0, 0.3),
-            meaning="Share by which pictures are enlarged, made smaller and moved at random.",
+            meaning="Share by which pictures are enlarged, made smaller and moved at random, which "
+            "blurs them.",
         ),
         "brightness": Parameter(
             default=0.2,
@@ -230,7 +231,7 @@ class Classifier(Detector):
         pointing: float = 1.0,
         flips: str = "both",
         quarter_turns: bool = False,
-        zoom: float = 0.05,
+        zoom: float = 0.0,
         brightness: float = 0.2,
         patience: int = 0,
         seed: int = 0,
