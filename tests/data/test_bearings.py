@@ -19,7 +19,6 @@ PUBLISHED = {
     "ZA-2115 Rexnord": {"BPFI": 8.907, "BPFO": 7.092, "FTF": 0.4433, "2xBSF": 8.395},
     "ER-16K MB": {"BPFI": 5.428, "BPFO": 3.572, "FTF": 0.3969, "BSF": 2.322},
     "UER204 LDK": {"BPFI": 4.917, "BPFO": 3.083},
-    "NICE": {"BPFI": 4.755, "BPFO": 3.245},
 }
 
 

@@ -105,14 +105,6 @@ BEARINGS: tuple[Bearing, ...] = (
         0.0,
         "Wang, Lei, Li and Li, IEEE Transactions on Reliability 69, 2020 (the XJTU-SY rig)",
     ),
-    Bearing(
-        "NICE",
-        8,
-        0.235 * _MM_PER_INCH,
-        1.245 * _MM_PER_INCH,
-        0.0,
-        "Society for Machinery Failure Prevention Technology, condition based maintenance data",
-    ),
     Bearing("ER-16K MB", 9, 0.3125 * _MM_PER_INCH, 1.516 * _MM_PER_INCH, 0.0, _CURTIN),
     Bearing(
         "ER-10K MB",

@@ -138,7 +138,7 @@ class Classifier(Detector):
             high=1.0,
             search=(2e-5, 1e-3),
             logarithmic=True,
-            meaning="AdamW's for the unfrozen stages.",
+            meaning="AdamW's for the unfrozen stages, and a dense head that learns on with them.",
         ),
         "weight_decay": Parameter(
             default=0.01,
@@ -203,8 +203,8 @@ class Classifier(Detector):
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }
     presets = {
-        "fast": {"unfreeze": 0, "image_size": 192},
-        "accurate": {"unfreeze": 4, "image_size": 448},
+        "fast": {"image_size": 192},
+        "accurate": {"image_size": 448},
     }
 
     def __init__(

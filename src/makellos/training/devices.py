@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
 from collections.abc import Iterator
@@ -99,12 +100,20 @@ def open_fabric(training: Training, *, mixed: bool) -> Fabric:
             )
             if many:
                 fabric.launch()
+                atexit.unregister(_part)
+                atexit.register(_part)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise ConfigurationError(
             f"{training.n_devices} {device} devices on each of {training.n_nodes} machines do not "
             f"start together: {error}. Give fewer with --devices or --nodes."
         ) from error
     return fabric
+
+
+def _part() -> None:
+    """Leave the other processes in order; what still runs in the group's threads would abort."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager
