@@ -184,7 +184,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
     return [
         ["model", f"{model.path} (format {manifest.format_version}, every hash checked)"],
         ["detector", f"{manifest.detector.name}: {parameters}"],
-        ["input", f"{size.height} x {size.width} pixels, {size.channels} channels"],
+        ["input", f"{size}, {size.shape[0]} channels" if len(size.shape) > 1 else str(size)],
         ["engine", str(manifest.engine.choice())],
         [
             "learned from",

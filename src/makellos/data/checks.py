@@ -104,7 +104,7 @@ def _in_threads(
 
 def _reason(part: Part) -> str | None:
     try:
-        read_picture(part.path)
+        part.read()
     except InputError as error:
         return str(error)
     return None

@@ -13,10 +13,22 @@ from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
-from makellos.data.pictures import PICTURE_SUFFIXES
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from makellos.errors import InputError, suggest
 
-__all__ = ["GOOD", "MANIFEST", "Part", "PartSet", "find_parts", "group_names", "walk_pictures"]
+__all__ = [
+    "GOOD",
+    "MANIFEST",
+    "Part",
+    "PartSet",
+    "View",
+    "find_parts",
+    "group_names",
+    "walk_pictures",
+]
 
 GOOD = "good"
 MANIFEST = "CSV manifest"
@@ -35,12 +47,21 @@ _FOREIGN = frozenset(
 _MAX_SHOWN = 20
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """Hold how a window of a signal is seen: a picture H×W uint16, or features (F,) float32."""
+
+    values: NDArray[np.uint16] | NDArray[np.float32]
+    start: int  # first sample of the window in its recording
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """Name one part: its picture file and what is known of it.
 
     `label` is ``good``, ``defective`` or a defect's name; `name` is the path relative to the
-    data folder, with forward slashes; parts of one `group` belong together (one tile, one lot).
+    data folder, with forward slashes; parts of one `group` belong together (one tile, one lot). A
+    window of a signal is a part as well: `path` is its recording, `view` what a detector sees.
     """
 
     path: Path
@@ -49,6 +70,16 @@ class Part:
     split: str | None = None
     mask: Path | None = None
     group: str | None = None
+    view: View | None = None
+
+    def read(self) -> Picture:
+        """Return the picture, decoded, or how a window of a signal is seen.
+
+        Raises `InputError` for a file that cannot be read.
+        """
+        if self.view is None:
+            return read_picture(self.path)
+        return self.view.values  # type: ignore[return-value]  # features, for detectors of such
 
     @property
     def is_good(self) -> bool:

@@ -166,7 +166,7 @@ class AnoGAN(Detector):
         cls,
         parameters: Mapping[str, Value],
         weights: Weights,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         choice: EngineChoice,
     ) -> Engine:
         """Return what searches batches N×C×H×W; raises `ConfigurationError` for foreign weights."""
@@ -212,11 +212,12 @@ class AnoGAN(Detector):
                 f"{self.name}: channels is 2; accepted is 0 (follow the pictures), 1 (gray) or 3."
             )
 
-    def _networks(self, shape: tuple[int, int, int]) -> tuple[Generator, Discriminator]:
+    def _networks(self, shape: Sequence[int]) -> tuple[Generator, Discriminator]:
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
 
-        generator = Generator(self.latent_dim, *shape, self.base_width)
-        discriminator = Discriminator(*shape, self.base_width, "batch")
+        channels, height, width = shape
+        generator = Generator(self.latent_dim, channels, height, width, self.base_width)
+        discriminator = Discriminator(channels, height, width, self.base_width, "batch")
         for network in (generator, discriminator):
             initialise(network)
         return generator, discriminator
@@ -250,7 +251,7 @@ class _SearchEngine:
         self,
         detector: AnoGAN,
         weights: Weights,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         choice: EngineChoice,
     ) -> None:
         self.choice = choice
@@ -282,7 +283,7 @@ class _SearchEngine:
 
 
 def _load_search(
-    detector: AnoGAN, weights: Weights, shape: tuple[int, int, int], precision: str
+    detector: AnoGAN, weights: Weights, shape: tuple[int, ...], precision: str
 ) -> LatentSearch:
     import torch
 

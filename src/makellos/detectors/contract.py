@@ -21,7 +21,7 @@ from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, NotFittedError, suggest
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
-from makellos.inspection.preprocessing import Preprocessing
+from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.training.settings import Training
 
 __all__ = [
@@ -109,11 +109,12 @@ class Graph:
     N×C×H×W, where the method makes new pictures. ``probabilities`` N×K are those of `classes`, good
     first, and `weights` the network's float32 arrays by name, for `explain`. `torch` takes the
     place of `onnx`, then empty, in a detector whose `runtime` is ``torch``. An `exact` graph is
-    released in f32 alone: bf16 would round away what its scores differ by.
+    released in f32 alone: bf16 would round away what its scores differ by. A detector that takes
+    features has ``features`` N×F in place of ``picture``, and `Vectors` for its preprocessing.
     """
 
     onnx: bytes
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | Vectors
     aggregation: Aggregation
     generator: bytes | None = None
     torch: TorchScoring | None = None
@@ -137,6 +138,8 @@ class Detector(ABC):
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
     trains: ClassVar[bool] = False
     runtime: ClassVar[Literal["graph", "torch"]] = "graph"
+    # What `Part.read` gives it: a picture, or features (F,) float32 of a window of a signal.
+    takes: ClassVar[Literal["pictures", "features"]] = "pictures"
 
     def get_parameters(self) -> dict[str, Value]:
         """Return the parameters this detector was made with, by name."""
@@ -241,7 +244,7 @@ class Detector(ABC):
         cls,
         parameters: Mapping[str, Value],
         weights: Mapping[str, NDArray[np.float32]],
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         choice: EngineChoice,
     ) -> Engine:
         """Return what scores batches N×C×H×W with torch, for detectors of that runtime."""

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.pictures import read_picture
 from makellos.detectors.backbones import export_backbone
 from makellos.detectors.contract import Progress
 from makellos.detectors.graphs import GraphBuilder
@@ -39,7 +38,7 @@ def choose_size(parts: Sequence[Part], *, image_size: int, max_image_size: int) 
         side = _rounded(image_size)
         return Preprocessing(height=side, width=side)
     step = max(1, len(parts) // _SIZE_SAMPLE)
-    sizes = [read_picture(part.path).shape[:2] for part in parts[::step]]
+    sizes = [part.read().shape[:2] for part in parts[::step]]
     height, width = (float(value) for value in np.median(np.array(sizes), axis=0))
     side = (height * width) ** 0.5
     scale = min(max(side, MIN_SIDE), max_image_size) / side
@@ -123,7 +122,7 @@ class PatchEmbedder:
         engine = self.open(workers)
 
         def embed(part: Part) -> list[Embedding]:
-            outputs = engine.run(self.preprocessing(read_picture(part.path)))
+            outputs = engine.run(self.preprocessing(part.read()))
             return [
                 np.ascontiguousarray(outputs[name][0].reshape(shape[0], -1).T)
                 for name, shape in zip(self.names, self.shapes, strict=True)

@@ -46,7 +46,7 @@ def load_pictures(
 
     values: NDArray[Any] | None = None
     for i, part in enumerate(parts):
-        picture = read_picture(part.path)
+        picture = part.read()
         pixels = preprocessing(picture)[0]
         if values is None:
             values = empty_values((len(parts), *pixels.shape), deep=picture.dtype != np.uint8)
@@ -71,7 +71,7 @@ def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[n
     for i, part in enumerate(parts):
         if part.mask is not None and not part.is_good:
             picture = read_picture(part.mask)
-            size = read_picture(part.path).shape[:2]
+            size = part.read().shape[:2]
             if picture.shape[:2] != size:
                 raise InputError(
                     f"The mask {part.mask} is {picture.shape[1]}x{picture.shape[0]} and its "
@@ -106,7 +106,7 @@ def choose_preprocessing(
     n_channels = channels or (0 if uniform else default_channels)
     if not n_channels:
         step = 1 if uniform else max(1, len(parts) // _N_LOOKED_AT)
-        n_channels = 1 if all(_is_gray(read_picture(part.path)) for part in parts[::step]) else 3
+        n_channels = 1 if all(_is_gray(part.read()) for part in parts[::step]) else 3
     kind: Literal[1, 3] = 1 if n_channels == 1 else 3
     return Preprocessing(height=height, width=width, channels=kind)
 
@@ -115,7 +115,7 @@ def _uniform_size(parts: Sequence[Part]) -> tuple[int, int] | None:
     """Return height and width where all pictures share them and are small, else None."""
     size: tuple[int, int] | None = None
     for part in parts:
-        height, width = read_picture(part.path).shape[:2]
+        height, width = part.read().shape[:2]
         if max(height, width) > SMALL_SIDE or min(height, width) < 16:
             return None
         if size not in (None, (height, width)):

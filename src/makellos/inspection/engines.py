@@ -75,7 +75,7 @@ def default_workers() -> int:
 
 
 def open_engine(
-    graph: Path | bytes, choice: EngineChoice, *, shape: tuple[int, int, int], workers: int = 1
+    graph: Path | bytes, choice: EngineChoice, *, shape: tuple[int, ...], workers: int = 1
 ) -> Engine:
     """Compile a graph for one runtime and precision.
 
@@ -108,7 +108,7 @@ class _OpenVinoEngine:
     batch_size = 1
 
     def __init__(
-        self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, int, int], workers: int
+        self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, ...], workers: int
     ) -> None:
         core = _openvino_core()
         model = core.read_model(str(graph) if isinstance(graph, Path) else graph)
@@ -153,7 +153,7 @@ class _OnnxRuntimeEngine:
     batch_size = 1
 
     def __init__(
-        self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, int, int], workers: int
+        self, graph: Path | bytes, choice: EngineChoice, shape: tuple[int, ...], workers: int
     ) -> None:
         import onnxruntime
 
@@ -192,7 +192,7 @@ def _joined(rows: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
 
 
 def _check_inputs(
-    sizes: Sequence[Sequence[int | None]], types: Sequence[str], shape: tuple[int, int, int]
+    sizes: Sequence[Sequence[int | None]], types: Sequence[str], shape: tuple[int, ...]
 ) -> None:
     """Raise unless the one input takes float32 batches 1×C×H×W; None is a size left open."""
     wanted = (1, *shape)

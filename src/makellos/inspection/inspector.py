@@ -23,7 +23,7 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
-from makellos.inspection.preprocessing import Preprocessing
+from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 
@@ -93,7 +93,7 @@ class Scorer:
     """Turn pictures into scores and anomaly maps: pre-processing, graph, aggregation."""
 
     def __init__(
-        self, engine: Engine, preprocessing: Preprocessing, aggregation: Aggregation
+        self, engine: Engine, preprocessing: Preprocessing | Vectors, aggregation: Aggregation
     ) -> None:
         self.engine = engine
         self.preprocessing = preprocessing

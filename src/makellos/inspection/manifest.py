@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from makellos.calibration import Calibration, Verdict
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
-from makellos.inspection.preprocessing import Preprocessing
+from makellos.inspection.preprocessing import Preprocessing, Vectors
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
@@ -105,7 +105,7 @@ class Manifest(_Record):
     format_version: Literal[1] = 1
     created: str
     detector: DetectorRecord
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | Vectors
     aggregation: Aggregation
     engine: EngineRecord
     calibration: CalibrationRecord

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from makellos.data.pictures import Picture, full_scale
+from makellos.errors import InputError
 
-__all__ = ["Preprocessing"]
+__all__ = ["Preprocessing", "Vectors"]
 
 
 class Preprocessing(BaseModel):
@@ -32,6 +33,10 @@ class Preprocessing(BaseModel):
     def shape(self) -> tuple[int, int, int]:
         """Return channels, height and width."""
         return self.channels, self.height, self.width
+
+    def __str__(self) -> str:
+        """Return the size in words."""
+        return f"{self.height} x {self.width} pixels"
 
     def resize(self, picture: Picture) -> Picture:
         """Return the picture, H×W or H×W×3, at the graph's size, in the depth it came in."""
@@ -59,3 +64,41 @@ class Preprocessing(BaseModel):
             np.multiply(plane, np.float32(1.0 / white), out=batch[0, channel], casting="unsafe")
         np.minimum(batch, 1.0, out=batch)
         return batch
+
+
+class Vectors(BaseModel):
+    """Say that a graph's input are `n_features` numbers, as windows of a signal give them.
+
+    It takes the place of `Preprocessing` in detectors that take features: float32 (F,), as is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_features: int = Field(ge=1, le=100_000)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """Return the number of features."""
+        return (self.n_features,)
+
+    @property
+    def white_level(self) -> None:
+        """Return None: numbers have no white."""
+        return None
+
+    def __str__(self) -> str:
+        """Return the size in words."""
+        return f"{self.n_features} features"
+
+    def resize(self, features: Picture) -> Picture:
+        """Return the features (F,) as they are."""
+        return features
+
+    def __call__(self, features: Picture) -> NDArray[np.float32]:
+        """Return the batch 1×F of one part; raises `InputError` for another number of features."""
+        if features.shape != self.shape:
+            raise InputError(
+                f"A part has features of shape {features.shape}; the detector takes "
+                f"{self.n_features} numbers. Use the view that it was fitted with."
+            )
+        return np.ascontiguousarray(features[np.newaxis], dtype=np.float32)

@@ -34,7 +34,7 @@ def open_torch_engine(
     detector: str,
     parameters: Mapping[str, Any],
     weights: Mapping[str, NDArray[np.float32]],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     choice: EngineChoice,
 ) -> Engine:
     """Return what scores parts of C, H, W by a detector's own search.

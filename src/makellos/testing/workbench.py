@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.pictures import Picture, read_picture
+from makellos.data.pictures import Picture
 from makellos.detectors import Detector, Graph
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.inspector import Scorer
@@ -158,7 +158,7 @@ class Workbench:
 
     def picture(self, part: Part) -> Picture:
         """Return the picture of a part."""
-        return read_picture(part.path)
+        return part.read()
 
     @cached_property
     def _fit(self) -> tuple[Detector, object, list[tuple[str, int, int]]]:

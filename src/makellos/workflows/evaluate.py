@@ -178,7 +178,7 @@ def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
 
 
 def _thumbnails(inspector: Inspector, part: Part, inspection: Inspection) -> dict[str, bytes]:
-    picture = read_picture(part.path)
+    picture = part.read()
     threshold = inspector.map_threshold
     white = inspector.manifest.preprocessing.white_level
     if inspection.reconstruction is not None:
@@ -364,7 +364,7 @@ def _provenance(inspector: Inspector) -> dict[str, str]:
     return {
         "Model": inspector.model.path.name,
         "Detector": f"{manifest.detector.name} ({changed})",
-        "Input size": f"{manifest.preprocessing.height} x {manifest.preprocessing.width} pixels",
+        "Input size": str(manifest.preprocessing),
         "Learned from": f"{_learned_from(inspector)} of {manifest.training.data}",
         "Calibrated on": f"{calibration.n_groups} {unit}, {manifest.calibration.method}",
         "Threshold": "conformal, from good parts alone; no defective part was used for it",

@@ -20,7 +20,7 @@ from makellos.calibration import Calibration, parts_needed
 from makellos.data.checks import readable
 from makellos.data.labelled import check_labelled
 from makellos.data.parts import Part, PartSet, find_parts, group_names
-from makellos.data.pictures import Picture, full_scale, read_picture
+from makellos.data.pictures import Picture, full_scale
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import aside
 from makellos.detectors import Detector, Graph, make_detector
@@ -382,7 +382,7 @@ def _filling_their_depth(split: Split, white_level: int | None) -> Iterator[Spli
     with TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder:
         learn = []
         for i, part in enumerate(split.learn):
-            picture = read_picture(part.path)
+            picture = part.read()
             if picture.dtype == np.uint16:
                 scaled = np.rint(np.minimum(picture * (65535 / white_level), 65535))
                 path = Path(folder) / f"{i:06d}.png"
@@ -445,6 +445,6 @@ def _examples(graph: Graph, split: Split) -> dict[str, Picture]:
     n = len(split.learn)
     chosen = sorted({i * n // _N_EXAMPLES for i in range(_N_EXAMPLES)})
     return {
-        f"examples/{place:02d}.png": graph.preprocessing.resize(read_picture(split.learn[i].path))
+        f"examples/{place:02d}.png": graph.preprocessing.resize(split.learn[i].read())
         for place, i in enumerate(chosen)
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from makellos.calibration import Calibration
 from makellos.data.parts import Part, group_names
-from makellos.data.pictures import Picture, read_picture
+from makellos.data.pictures import Picture
 from makellos.data.progress import Progress
 from makellos.detectors import Graph
 from makellos.errors import ModelFileError
@@ -99,7 +99,7 @@ def _judge(graph: Graph, folds: Folds, split: Split, chosen: Sequence[int]) -> P
 
 
 def _at_size(graph: Graph, part: Part) -> Picture:
-    return graph.preprocessing.resize(read_picture(part.path))
+    return graph.preprocessing.resize(part.read())
 
 
 def _calibration_scores(
@@ -143,7 +143,7 @@ def score_parts(
         if scorer.engine.batch_size > 1:
             results = _in_batches(scorer, parts)
         else:
-            results = pool.map(lambda part: scorer(read_picture(part.path)), parts)
+            results = pool.map(lambda part: scorer(part.read()), parts)
         for scored in results:
             scores.append(scored.score)
             if scored.anomaly_map is not None:
@@ -155,7 +155,7 @@ def score_parts(
 def _in_batches(scorer: Scorer, parts: Sequence[Part]) -> Iterator[Scored]:
     size = scorer.engine.batch_size
     for start in range(0, len(parts), size):
-        yield from scorer.many([read_picture(part.path) for part in parts[start : start + size]])
+        yield from scorer.many([part.read() for part in parts[start : start + size]])
 
 
 def groups_of(parts: Sequence[Part]) -> list[str] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from makellos.data.checks import readable
 from makellos.data.parts import Part, PartSet, group_names
-from makellos.data.pictures import Picture, read_picture
+from makellos.data.pictures import Picture
 from makellos.data.planting import plant
 from makellos.data.progress import Progress
 from makellos.data.splits import aside
@@ -106,11 +106,11 @@ def _some(parts: list[Part]) -> list[Part]:
 
 
 def _reader(part: Part) -> Look:
-    return lambda: read_picture(part.path)
+    return part.read
 
 
 def _planter(part: Part, seeds: list[int]) -> Look:
-    return lambda: plant(read_picture(part.path), np.random.default_rng(seeds))[0]
+    return lambda: plant(part.read(), np.random.default_rng(seeds))[0]
 
 
 def _scores(graph: Graph, looks: Sequence[Look], progress: Progress) -> list[float]:
