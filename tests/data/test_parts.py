@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from makellos.data.parts import Part, PartSet, find_parts, group_names, walk_pictures
+from makellos.data.parts import Part, PartSet, find_parts, group_names, walk_parts
 from makellos.errors import InputError
 
 
@@ -179,14 +179,14 @@ def test_walk_skips_what_is_no_part(tmp_path: Path) -> None:
     make(tmp_path, ".hidden.png", ".trash/e.png", "._b.png", "@eaDir/f.jpg", "__MACOSX/g.png")
     (tmp_path / "folder.png").mkdir()
     make(tmp_path, "folder.png/h.png")
-    found = [path.relative_to(tmp_path).as_posix() for path in walk_pictures(tmp_path)]
+    found = [path.relative_to(tmp_path).as_posix() for path in walk_parts(tmp_path)]
     # as the names sort, on every system
     assert found == ["a-b/d.bmp", "a/c.webp", "b.png", "folder.png/h.png"]
 
 
 def test_walk_takes_a_hidden_folder_that_was_asked_for(tmp_path: Path) -> None:
     make(tmp_path, ".data/a.png")
-    assert len(walk_pictures(tmp_path / ".data")) == 1
+    assert len(walk_parts(tmp_path / ".data")) == 1
 
 
 def test_a_folder_that_cannot_be_listed_is_named(
@@ -209,9 +209,9 @@ def test_data_that_is_not_there_or_empty(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone does not exist\. Give a folder of pictures"):
         find_parts(tmp_path / "gone")
     with pytest.raises(InputError, match=r"holds no picture .*Put pictures of good parts there"):
-        find_parts(make(tmp_path, "notes.txt"))
-    with pytest.raises(InputError, match=r"notes\.txt is a file but no CSV manifest"):
-        find_parts(tmp_path / "notes.txt")
+        find_parts(make(tmp_path, "notes.md"))
+    with pytest.raises(InputError, match=r"notes\.md is a file but no CSV manifest"):
+        find_parts(tmp_path / "notes.md")
     with pytest.raises(InputError, match=r"does not exist|cannot be read"):
         find_parts(tmp_path / ("x" * 5000))
 

@@ -33,13 +33,22 @@ def synth(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="Screws lie all alike, as in a fixture.")
     ] = False,
+    signals: Annotated[
+        bool,
+        typer.Option("--signals", help="Vibration of bearings instead, with numbers of its own."),
+    ] = False,
 ) -> None:
     """Render pictures of screws, good and damaged, with masks, in the MVTec AD layout.
+
+    With --signals recordings of vibration, of good bearings and of damaged ones.
 
     Example: makellos data synth -o screws
     """
     from makellos.data.synthetic import write_screws
 
+    if signals:
+        _synth_bearings(output, seed)
+        return
     with bars() as progress:
         write_screws(
             output,
@@ -52,6 +61,23 @@ def synth(
             progress=lambda done, total: progress("rendering", done, total),
         )
     say(f"Rendered screws in {output}. Next: makellos fit {output} -o screws.makellos")
+
+
+def _synth_bearings(output: Path, seed: int) -> None:
+    from makellos.data.synthetic_bearings import (
+        SYNTHETIC_BEARING,
+        SYNTHETIC_RPM,
+        write_bearings,
+    )
+
+    with bars() as progress:
+        write_bearings(
+            output, seed=seed, progress=lambda done, total: progress("recording", done, total)
+        )
+    say(
+        f"Recorded bearings in {output}. Next: makellos fit {output} -o bearings.makellos "
+        f"--bearing {SYNTHETIC_BEARING} --rpm {SYNTHETIC_RPM:g}"
+    )
 
 
 @app.command("get", short_help="Download a public set.")

@@ -18,7 +18,7 @@ EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")]
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT", help="Pictures, or folders of pictures.")
+    list[Path], typer.Argument(metavar="INPUT", help="Pictures or recordings, or folders of such.")
 ]
 Rows = Annotated[
     Path | None,
@@ -37,6 +37,10 @@ Jsonl = Annotated[
     typer.Option(metavar="FILE|-", help="Write rows as JSON lines; - is standard output."),
 ]
 Parquet = Annotated[Path | None, typer.Option(metavar="FILE", help="Write rows as Parquet.")]
+Windows = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE|-", help="Write a row for each window of a recording, as CSV."),
+]
 Overlays = Annotated[
     bool,
     typer.Option(
@@ -64,6 +68,7 @@ def inspect(
     csv: Csv = None,
     jsonl: Jsonl = None,
     parquet: Parquet = None,
+    windows: Windows = None,
     overlays: Overlays = False,
     fail_on_reject: FailOnReject = False,
     engine: EngineName = None,
@@ -87,10 +92,11 @@ def inspect(
         csv=csv or (output / "inspections.csv" if output else None),
         jsonl=jsonl or (output / "inspections.jsonl" if output else None),
         parquet=parquet,
+        windows=windows,
         overlays=_overlay_folder(output) if overlays else None,
     )
-    streams = _streams({"--csv": csv, "--jsonl": jsonl, "--json": json})
-    listed = not any((output, csv, jsonl, parquet, json))
+    streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})
+    listed = not any((output, csv, jsonl, parquet, windows, json))
     with bars() as progress:
 
         def on_row(inspection: Inspection, done: int, total: int) -> None:

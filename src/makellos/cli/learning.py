@@ -14,7 +14,8 @@ from makellos.cli.console import Json, bars, parse_settings, say, write_json
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")]
 Data = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
+    Path,
+    typer.Argument(metavar="DATA", help="Folder of pictures or recordings, or a CSV manifest."),
 ]
 NewModel = Annotated[
     Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file, NAME.makellos.")
@@ -58,6 +59,34 @@ WhiteLevel = Annotated[
     int | None,
     typer.Option(metavar="N", help="Value of white in 16 bit pictures that use fewer bits."),
 ]
+Rate = Annotated[
+    float | None,
+    typer.Option(metavar="HZ", help="Sampling rate, for recordings that do not state it."),
+]
+Channel = Annotated[
+    str, typer.Option(metavar="NAME,…", help="Channels of recordings; all unless given.")
+]
+Window = Annotated[int, typer.Option(metavar="N", help="Samples of a recording judged at once.")]
+Hop = Annotated[
+    int, typer.Option(metavar="N", help="Samples from window to window; 0: no overlap.")
+]
+ViewOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How windows are seen: stft, logmel, scalogram or features; as the detector needs.",
+    ),
+]
+BearingOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Bearing, such as 6205, or its geometry: n=9,d=7.94,D=39.04; names faults.",
+    ),
+]
+Rpm = Annotated[
+    float | None, typer.Option(metavar="N", help="Turns per minute of the bearing's inner ring.")
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
 ]
@@ -97,6 +126,13 @@ def fit(
     resume: Resume = False,
     white_level: WhiteLevel = None,
     skip_unreadable: SkipUnreadable = False,
+    rate: Rate = None,
+    channel: Channel = "",
+    window: Window = 2048,
+    hop: Hop = 0,
+    view: ViewOption = "",
+    bearing: BearingOption = "",
+    rpm: Rpm = None,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.
@@ -104,6 +140,7 @@ def fit(
     Example: makellos fit screws -o screws.makellos --false-alarms 0.01
     """
     from makellos.cli.summaries import fit_text
+    from makellos.data.signals import SignalSettings
     from makellos.training import Training
     from makellos.workflows.fit import fit as run
 
@@ -123,6 +160,15 @@ def fit(
             skip_unreadable=skip_unreadable,
             white_level=white_level,
             training=where,
+            signal=SignalSettings(
+                rate=rate,
+                channel=channel,
+                window=window,
+                hop=hop,
+                view=view,
+                bearing=bearing,
+                rpm=rpm,
+            ),
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")

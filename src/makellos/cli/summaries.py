@@ -10,6 +10,7 @@ from makellos.cli.console import table
 if TYPE_CHECKING:
     from makellos.data.checks import DataCheck
     from makellos.inspection import Inspection, ModelFile
+    from makellos.inspection.recordings import RecordingFinding
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
     from makellos.workflows.fit import FitSummary
@@ -54,6 +55,8 @@ def row_text(inspection: Inspection) -> str:
     """Say one part's verdict in a line."""
     if inspection.error is not None:
         return f"unreadable  {inspection.error}"
+    if inspection.recording is not None:
+        return _recording_text(inspection, inspection.recording)
     n_regions = len(inspection.regions)
     if inspection.probabilities:
         name, share = max(inspection.probabilities.items(), key=lambda item: item[1])
@@ -68,10 +71,21 @@ def row_text(inspection: Inspection) -> str:
     ).rstrip()
 
 
+def _recording_text(inspection: Inspection, found: RecordingFinding) -> str:
+    n, share = len(found.windows), found.share_rejected
+    lines = [
+        f"{_NAMES[inspection.verdict]:<10}  {share:6.1%} of {n} windows rejected  "
+        f"p {inspection.p_value:.2g}  {inspection.input}"
+    ]
+    if found.fault is not None:
+        lines.append(f"            {found.fault.sentence}")
+    return "\n".join([*lines, *(f"            Note: {note}" for note in found.notes)])
+
+
 def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
     """Say how many parts had which verdict, and where rows and overlays are."""
     counts = ", ".join(f"{n} {_NAMES[name]}" for name, n in summary.verdicts.items() if n)
-    places = [outputs.csv, outputs.jsonl, outputs.parquet, outputs.overlays]
+    places = [outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.overlays]
     written = [str(place) for place in places if place is not None and str(place) != "-"]
     noun = "part" if summary.n_parts == 1 else "parts"
     text = f"{summary.n_parts} {noun}: {counts}."
@@ -110,7 +124,26 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
     ]
     rows += _localisation_rows(figures["localisation"])
     lines.append(table(["figure", "value", "95 % interval"], rows))
+    lines += _recordings_table(figures.get("recordings"))
     return "\n".join(lines)
+
+
+def _recordings_table(found: Mapping[str, Any] | None) -> list[str]:
+    if not found:
+        return []
+    rows = [
+        [
+            name,
+            each["label"],
+            _NAMES[each["verdict"]],
+            str(each["n_windows"]),
+            f"{each['share_rejected']:.1%}",
+            each["fault"] or "-",
+        ]
+        for name, each in found.items()
+    ]
+    header = ["recording", "label", "verdict", "windows", "rejected", "fault that fits"]
+    return ["", table(header, rows)]
 
 
 def _localisation_rows(found: Mapping[str, Any] | None) -> list[list[str]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from makellos.data._findings import Findings, advice, problems
 from makellos.data.labelled import misplaced
-from makellos.data.parts import MANIFEST, Part, PartSet, group_names, walk_pictures
+from makellos.data.parts import MANIFEST, Part, PartSet, group_names, walk_parts
 from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
 from makellos.errors import InputError
 
@@ -259,5 +259,5 @@ def _unused(parts: PartSet) -> list[str]:
     if parts.layout == MANIFEST:
         return []
     used = {path for part in parts for path in (part.path, part.mask)}
-    names = [(path, path.relative_to(parts.root)) for path in walk_pictures(parts.root)]
+    names = [(path, path.relative_to(parts.root)) for path in walk_parts(parts.root)]
     return [name.as_posix() for path, name in names if path not in used]

@@ -1,22 +1,28 @@
-"""Parts, and where they come from: MVTec AD layout, flat folder, class folders, CSV manifest."""
+"""Parts, and where they come from: MVTec AD layout, flat folder, class folders, CSV manifest.
+
+A folder without pictures may hold recordings of vibration instead, in the same layouts.
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import io
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
+from makellos.data.recordings import SIGNAL_SUFFIXES
+from makellos.data.windows import Piece, parse_piece
 from makellos.errors import InputError, suggest
 
 __all__ = [
@@ -27,7 +33,7 @@ __all__ = [
     "View",
     "find_parts",
     "group_names",
-    "walk_pictures",
+    "walk_parts",
 ]
 
 GOOD = "good"
@@ -36,6 +42,8 @@ MANIFEST = "CSV manifest"
 _CLASS_GOOD = frozenset({"good", "ok"})
 _CLASS_DEFECTIVE = frozenset({"defective", "defect", "defects", "bad", "nok", "ng", "anomaly"})
 _COLUMNS = ("path", "label", "split", "mask", "group")
+_SIGNAL_COLUMNS = ("start", "end", "speed")
+_DETAILS = ("machine", "sensor", "load")
 _DELIMITERS = ",;\t"
 # Some sets call the calibration folder "validation", as MVTec AD 2 does.
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -62,6 +70,9 @@ class Part:
     `label` is ``good``, ``defective`` or a defect's name; `name` is the path relative to the
     data folder, with forward slashes; parts of one `group` belong together (one tile, one lot). A
     window of a signal is a part as well: `path` is its recording, `view` what a detector sees.
+
+    Of a recording, `piece` is what counts of it, `rpm` the speed of the shaft in turns per minute,
+    `details` what else a manifest says: machine, sensor and load.
     """
 
     path: Path
@@ -71,6 +82,9 @@ class Part:
     mask: Path | None = None
     group: str | None = None
     view: View | None = None
+    piece: Piece | None = None
+    rpm: float | None = None
+    details: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def read(self) -> Picture:
         """Return the picture, decoded, or how a window of a signal is seen.
@@ -89,11 +103,15 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class PartSet:
-    """Hold the parts of a folder in the order of their names, or of a manifest in its order."""
+    """Hold the parts of a folder in the order of their names, or of a manifest in its order.
+
+    `kind` says what their files are.
+    """
 
     root: Path
     layout: str
     parts: tuple[Part, ...]
+    kind: Literal["pictures", "signals"] = "pictures"
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -136,8 +154,13 @@ def find_parts(data: Path) -> PartSet:
     in ``ground_truth`` under the picture's name, with or without ``_mask``. Upper and lower case
     make no difference. What lies outside of these folders is left out.
 
+    A folder that holds no picture is looked through for recordings of vibration, with ``good``
+    ones among them.
+
     A manifest has commas, semicolons or tabs between its columns; paths in it are absolute or
-    relative to it. Without a column ``label`` all its parts are good.
+    relative to it. Without a column ``label`` all its parts are good. Rows of recordings may have
+    ``start`` and ``end`` of the piece that counts (seconds, or per cent as in ``50%``), ``speed``
+    in turns per minute, ``machine``, ``sensor`` and ``load``.
 
     Raises `InputError` when `data` does not exist, cannot be read or holds no picture, when a
     picture in ``test`` has no label, and with all the mistakes of a manifest.
@@ -145,25 +168,28 @@ def find_parts(data: Path) -> PartSet:
     try:
         if data.is_file():
             parts = _one_spelling(_manifest(data))
-            return PartSet(root=data.parent, layout=MANIFEST, parts=parts)
+            return PartSet(root=data.parent, layout=MANIFEST, parts=parts, kind=_kind(data, parts))
         if not data.is_dir():
             raise InputError(
                 f"{data} does not exist. Give a folder of pictures, or a CSV manifest with the "
                 f"columns {', '.join(_COLUMNS)}."
             )
-        found = _folder(data)
+        found = _folder(data, PICTURE_SUFFIXES)
+        if not found.parts:
+            found = dataclasses.replace(_folder(data, SIGNAL_SUFFIXES), kind="signals")
     except OSError as error:
         _refuse(error, data)
     if not found.parts:
         raise InputError(
-            f"{data} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}). Put pictures of "
-            "good parts there, or in its subfolder train/good."
+            f"{data} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}) and no recording "
+            f"({', '.join(sorted(SIGNAL_SUFFIXES))}). Put pictures of good parts there, or in its "
+            "subfolder train/good."
         )
     return found
 
 
-def walk_pictures(folder: Path) -> list[Path]:
-    """List the picture files below `folder` by suffix, in the same order on every system.
+def walk_parts(folder: Path, suffixes: frozenset[str] = PICTURE_SUFFIXES) -> list[Path]:
+    """List the files below `folder` that have a suffix, in the same order on every system.
 
     Hidden files and the thumbnail folders of file servers are left out; links to folders are not
     followed. Raises `InputError` where a folder cannot be listed.
@@ -176,7 +202,7 @@ def walk_pictures(folder: Path) -> list[Path]:
     for here, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = filter(_is_listed, folders)
         names = filter(_is_listed, files)
-        found += (path for path in map(Path(here).joinpath, names) if _is_picture(path))
+        found += (path for path in map(Path(here).joinpath, names) if _has(path, suffixes))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -196,8 +222,8 @@ def _is_listed(name: str) -> bool:
     return not name.startswith(".") and name.casefold() not in _FOREIGN
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES
+def _has(path: Path, suffixes: frozenset[str]) -> bool:
+    return path.suffix.lower() in suffixes
 
 
 def _one_spelling(parts: Iterable[Part]) -> tuple[Part, ...]:
@@ -210,16 +236,16 @@ def _one_spelling(parts: Iterable[Part]) -> tuple[Part, ...]:
     )
 
 
-def _folder(root: Path) -> PartSet:
+def _folder(root: Path, suffixes: frozenset[str]) -> PartSet:
     entries = sorted(entry for entry in root.iterdir() if _is_listed(entry.name))
     by_kind = {entry: entry.name.casefold() for entry in entries if entry.is_dir()}
     masks = _mask_index(folder for folder, kind in by_kind.items() if kind == _MASKS)
     kinds = {folder: kind for folder, kind in by_kind.items() if kind != _MASKS}
     if {"train", "test"} & set(kinds.values()):
-        parts = _mvtec(root, kinds, masks)
+        parts = _mvtec(root, kinds, masks, suffixes)
         return PartSet(root=root, layout="MVTec AD", parts=_sorted(parts))
-    loose = [entry for entry in entries if entry not in by_kind and _is_picture(entry)]
-    inside = {folder: pictures for folder in kinds if (pictures := walk_pictures(folder))}
+    loose = [entry for entry in entries if entry not in by_kind and _has(entry, suffixes)]
+    inside = {folder: files for folder in kinds if (files := walk_parts(folder, suffixes))}
     named = (_CLASS_GOOD | _CLASS_DEFECTIVE) & set(kinds.values())
     if named or (len(inside) > 1 and not loose):
         parts = (_labelled(path, root, root, masks) for path in chain(*inside.values()))
@@ -232,13 +258,15 @@ def _sorted(parts: Iterable[Part]) -> tuple[Part, ...]:
     return _one_spelling(sorted(parts, key=lambda part: part.name))
 
 
-def _mvtec(root: Path, by_kind: Mapping[Path, str], masks: dict[str, Path]) -> Iterator[Part]:
+def _mvtec(
+    root: Path, by_kind: Mapping[Path, str], masks: dict[str, Path], suffixes: frozenset[str]
+) -> Iterator[Part]:
     # Tested parts first: where two splits have a picture of the same name, the mask is theirs.
     for folder, kind in sorted(by_kind.items(), key=lambda item: item[1] != "test"):
         split = _SPLITS.get(kind)
         if split is None:
             continue
-        for path in walk_pictures(folder):
+        for path in walk_parts(folder, suffixes):
             if split == "test" and path.parent == folder:
                 raise InputError(
                     f"{path} has no label, because it lies in {folder.name} itself. Move it to "
@@ -265,7 +293,7 @@ def _mask_index(folders: Iterable[Path]) -> dict[str, Path]:
     for folder in folders:
         # Of several files for one picture the PNG wins, and ..._mask before the bare name.
         found = sorted(
-            walk_pictures(folder),
+            walk_parts(folder),
             key=lambda path: (not path.stem.endswith("_mask"), path.suffix != ".png"),
         )
         for path in found:
@@ -357,7 +385,7 @@ def _fits(cells: list[str], n_columns: int, line: int, problems: list[str]) -> b
 
 
 def _row(row: dict[str, str], line: int, root: Path, problems: list[str]) -> Part:
-    cells = dict.fromkeys(_COLUMNS, "") | row
+    cells = dict.fromkeys((*_COLUMNS, *_SIGNAL_COLUMNS, *_DETAILS), "") | row
     picture = _located(root, cells["path"])
     if not cells["path"]:
         problems.append(f"line {line}: no path")
@@ -374,14 +402,51 @@ def _row(row: dict[str, str], line: int, root: Path, problems: list[str]) -> Par
     if cells["mask"] and mask is None:
         problems.append(f"line {line}: mask {cells['mask']} does not exist")
     path = picture or root
+    name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    piece = _piece(cells, line, problems)
     return Part(
         path=path,
-        name=(path.relative_to(root) if path.is_relative_to(root) else path).as_posix(),
+        name=name if piece is None else f"{name} {piece}",
         label=cells["label"] or GOOD,
         split=split,
         mask=mask,
         group=cells["group"] or None,
+        piece=piece,
+        rpm=_rpm(cells["speed"], line, problems),
+        details={key: cells[key] for key in _DETAILS if cells[key]},
     )
+
+
+def _piece(cells: Mapping[str, str], line: int, problems: list[str]) -> Piece | None:
+    try:
+        return parse_piece(cells["start"], cells["end"])
+    except ValueError as error:
+        problems.append(f"line {line}: {error}")
+        return None
+
+
+def _rpm(cell: str, line: int, problems: list[str]) -> float | None:
+    if not cell:
+        return None
+    try:
+        rpm = float(cell)
+    except ValueError:
+        rpm = 0.0
+    if not 0 < rpm < math.inf:
+        problems.append(f"line {line}: speed {cell!r} is no number of turns per minute above 0")
+        return None
+    return rpm
+
+
+def _kind(manifest: Path, parts: Sequence[Part]) -> Literal["pictures", "signals"]:
+    """Return what the files of a manifest are, by their suffixes."""
+    signals = [part for part in parts if _has(part.path, SIGNAL_SUFFIXES)]
+    if signals and len(signals) < len(parts):
+        raise InputError(
+            f"{manifest} lists {len(signals)} recordings, such as {signals[0].name}, among other "
+            "files. Give pictures and recordings a manifest each."
+        )
+    return "signals" if signals else "pictures"
 
 
 def _located(root: Path, cell: str) -> Path | None:
@@ -396,8 +461,14 @@ def _located(root: Path, cell: str) -> Path | None:
 
 
 def _repeated(parts: list[Part], lines: list[int]) -> Iterator[str]:
-    first: dict[str, int] = {}
+    seen: dict[str, list[tuple[Part, int]]] = {}
     for part, line in zip(parts, lines, strict=True):
-        before = first.setdefault(os.path.normcase(part.path.resolve()), line)
-        if before != line:
-            yield f"line {line}: {part.name} is listed in line {before} already"
+        before = seen.setdefault(os.path.normcase(part.path.resolve()), [])
+        for other, at in before[:]:
+            if part.piece is None or other.piece is None:
+                yield f"line {line}: {part.name} is listed in line {at} already"
+                break
+            if part.piece.overlaps(other.piece):
+                yield f"line {line}: {part.name} shares samples with line {at} ({other.piece})"
+                break
+        before.append((part, line))

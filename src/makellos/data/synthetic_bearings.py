@@ -12,19 +12,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.bearings import Bearing
-from makellos.errors import ConfigurationError, suggest
+from makellos.data.bearings import Bearing, find_bearing
+from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 
-__all__ = ["BEARING_CONDITIONS", "synthetic_recording"]
+__all__ = [
+    "BEARING_CONDITIONS",
+    "SYNTHETIC_BEARING",
+    "SYNTHETIC_RPM",
+    "synthetic_recording",
+    "write_bearings",
+]
 
 Floats = NDArray[np.float64]
 
 BEARING_CONDITIONS = ("good", "inner", "outer", "ball")
+
+SYNTHETIC_BEARING, SYNTHETIC_RPM, SYNTHETIC_RATE = "6205", 1797.0, 12_000.0
 
 _NOISE = 0.05  # g, of the whole recording
 _JITTER = 0.01  # standard deviation of the time between impacts, in periods
@@ -54,6 +63,7 @@ def synthetic_recording(
     bearing: Bearing,
     severity: float = 1.0,
     seed: int = 0,
+    machine: int | None = None,
 ) -> NDArray[np.float32]:
     """Make one recording of vibration in g: float32, 1-D, `rate` × `seconds` samples.
 
@@ -63,20 +73,76 @@ def synthetic_recording(
     the shaft's turn for the inner race and by the cage's for a ball (whose two impacts per spin,
     one on each race, differ), and not at all for the outer race; noise, part of it coloured by
     the same resonance. `severity` is the height of an impact under load: 1 is ten times the
-    standard deviation of the noise, 0.3 a beginning fault. The same arguments give the same
+    standard deviation of the noise, 0.3 a beginning fault. Recordings of one `machine` share
+    its resonance; without it each `seed` is a machine of its own. The same arguments give the same
     samples. Raises `ConfigurationError` for an unknown fault and for values out of range.
     """
     _check(fault, rate, seconds, shaft_hz, severity, seed)
-    machine = _draw_machine(np.random.default_rng([seed, 1]), rate)
+    drawn = _draw_machine(np.random.default_rng([seed, 1]), rate)
+    if machine is not None:
+        same = _draw_machine(np.random.default_rng([machine, 1]), rate)
+        drawn = replace(drawn, resonance=same.resonance, damping=same.damping)
     n_samples = round(rate * seconds)
     times = np.arange(n_samples) / rate
-    signal = _shaft(np.random.default_rng([seed, 2]), times, shaft_hz, machine)
-    signal += _noise(np.random.default_rng([seed, 3]), n_samples, rate, machine)
+    signal = _shaft(np.random.default_rng([seed, 2]), times, shaft_hz, drawn)
+    signal += _noise(np.random.default_rng([seed, 3]), n_samples, rate, drawn)
     if fault != "good" and severity > 0:
         rng = np.random.default_rng([seed, 4])
-        struck, heights = _impacts(rng, fault, seconds, bearing.frequencies(shaft_hz), machine)
-        signal += _ring(struck, heights * (10 * _NOISE * severity), n_samples, rate, machine)
+        struck, heights = _impacts(rng, fault, seconds, bearing.frequencies(shaft_hz), drawn)
+        signal += _ring(struck, heights * (10 * _NOISE * severity), n_samples, rate, drawn)
     return signal.astype(np.float32)
+
+
+def write_bearings(
+    folder: Path,
+    *,
+    n_train: int = 8,
+    n_test_good: int = 4,
+    n_per_fault: int = 3,
+    seconds: float = 4.0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write recordings of one machine with good and damaged bearings into a new folder.
+
+    A 6205 at 1797 turns per minute, 12,000 samples per second in g: ``train/good/000.npz``,
+    ``test/good``, ``test/inner``, ``test/outer`` and ``test/ball``, the faults from beginning to
+    grown. `progress` is called with how many files of how many are done. Raises `InputError` for a
+    folder that is not empty, `StorageError` where the files cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already. Choose another folder, or empty this one.")
+    faults = [fault for fault in BEARING_CONDITIONS if fault != "good"]
+    jobs = [("train/good", "good", i, 0.0) for i in range(n_train)]
+    jobs += [("test/good", "good", i, 0.0) for i in range(n_test_good)]
+    jobs += [
+        (f"test/{fault}", fault, i, 0.3 + 0.7 * i / max(1, n_per_fault - 1))
+        for fault in faults
+        for i in range(n_per_fault)
+    ]
+    bearing = find_bearing(SYNTHETIC_BEARING)
+    try:
+        for done, (place, fault, i, severity) in enumerate(jobs, start=1):
+            signal = synthetic_recording(
+                fault,
+                rate=SYNTHETIC_RATE,
+                seconds=seconds,
+                shaft_hz=SYNTHETIC_RPM / 60,
+                bearing=bearing,
+                severity=severity,
+                seed=1000 * seed + done,
+                machine=seed,
+            )
+            path = folder / place / f"{i:03d}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, acceleration=signal, rate=np.float64(SYNTHETIC_RATE))
+            if progress is not None:
+                progress(done, len(jobs))
+    except OSError as error:
+        raise StorageError(
+            f"The recordings could not be written to {folder}: {error}. "
+            "Check that the disk has room and the folder may be written, or choose another one."
+        ) from error
 
 
 def _check(

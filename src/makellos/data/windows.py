@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
@@ -13,11 +14,85 @@ from numpy.typing import NDArray
 
 from makellos.errors import ConfigurationError, InputError
 
-__all__ = ["MIN_WINDOW", "cut", "require_window", "split_in_time", "window_starts"]
+__all__ = [
+    "MIN_WINDOW",
+    "Piece",
+    "cut",
+    "parse_piece",
+    "require_window",
+    "split_in_time",
+    "window_starts",
+]
 
 MIN_WINDOW = 16  # below it neither a spectrum nor a kurtosis means anything
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Name a piece of a recording, from `start` up to `end`, in s or, with `shares`, of the whole.
+
+    An `end` of None is that of the recording.
+    """
+
+    start: float = 0.0
+    end: float | None = None
+    shares: bool = False
+
+    def __str__(self) -> str:
+        """Return the piece as a manifest would have it, such as ``0%-50%``."""
+        start, end = (self._text(edge) for edge in (self.start, self.end))
+        return f"{start}-{end}"
+
+    def samples(self, n_samples: int, rate: float) -> slice:
+        """Return the samples of a recording of `n_samples` at `rate` Hz that lie in the piece."""
+        factor = n_samples if self.shares else rate
+        end = n_samples if self.end is None else round(self.end * factor)
+        return slice(min(n_samples, round(self.start * factor)), min(n_samples, end))
+
+    def overlaps(self, other: Piece) -> bool:
+        """Tell whether two pieces of one recording share samples; s and shares are not compared."""
+        if self.shares != other.shares:
+            return False
+        ends = (math.inf if piece.end is None else piece.end for piece in (self, other))
+        mine, theirs = ends
+        return self.start < theirs and other.start < mine
+
+    def _text(self, edge: float | None) -> str:
+        if edge is None:
+            return "end"
+        return f"{100 * edge:g}%" if self.shares else f"{edge:g}s"
+
+
+def parse_piece(start: str, end: str) -> Piece | None:
+    """Read where a piece of a recording starts and ends: seconds, or per cent as in ``50%``.
+
+    Empty texts are the ends of the recording; None for two of them. Raises `ValueError` that says
+    what is wrong.
+
+    >>> str(parse_piece("50%", "75%"))
+    '50%-75%'
+    """
+    if not start and not end:
+        return None
+    shares = {text.endswith("%") for text in (start, end) if text}
+    if len(shares) > 1:
+        raise ValueError(f"start {start!r} and end {end!r} are seconds and per cent; take one")
+    first, last = (_edge(text) if text else None for text in (start, end))
+    piece = Piece(first or 0.0, last, shares.pop())
+    limit = 1.0 if piece.shares else math.inf
+    if not 0 <= piece.start < min(limit, math.inf if last is None else last) or (last or 0) > limit:
+        raise ValueError(f"start {start!r} and end {end!r} hold no piece of a recording")
+    return piece
+
+
+def _edge(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither seconds nor per cent, such as 12.5 or 50%") from None
+    return value / 100 if text.endswith("%") else value
 
 
 def window_starts(n_samples: int, window: int, hop: int) -> NDArray[np.intp]:

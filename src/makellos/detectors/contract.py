@@ -88,7 +88,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class TorchScoring:
-    """Hold what scores parts with torch, where a score is no graph: AnoGAN's search.
+    """Hold what scores parts where a score is no graph: AnoGAN's search with torch, PyOD.
 
     `weights` are float32 arrays by name; the detector's `open_engine` takes them back.
     """
@@ -108,9 +108,9 @@ class Graph:
     nearest good part that the method can make. `generator` maps ``latent`` N×d to ``picture``
     N×C×H×W, where the method makes new pictures. ``probabilities`` N×K are those of `classes`, good
     first, and `weights` the network's float32 arrays by name, for `explain`. `torch` takes the
-    place of `onnx`, then empty, in a detector whose `runtime` is ``torch``. An `exact` graph is
-    released in f32 alone: bf16 would round away what its scores differ by. A detector that takes
-    features has ``features`` N×F in place of ``picture``, and `Vectors` for its preprocessing.
+    place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
+    graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
+    takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
     """
 
     onnx: bytes
@@ -137,7 +137,7 @@ class Detector(ABC):
     needs_labels: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
     trains: ClassVar[bool] = False
-    runtime: ClassVar[Literal["graph", "torch"]] = "graph"
+    runtime: ClassVar[Literal["graph", "torch", "pyod"]] = "graph"
     # What `Part.read` gives it: a picture, or features (F,) float32 of a window of a signal.
     takes: ClassVar[Literal["pictures", "features"]] = "pictures"
 
@@ -237,6 +237,8 @@ class Detector(ABC):
     @classmethod
     def engines(cls) -> tuple[EngineChoice, ...]:
         """Return what scores this detector's parts on this machine, the fastest first."""
+        if cls.runtime == "pyod":
+            return (EngineChoice("pyod", "f32"),)
         return available_engines() if cls.runtime == "graph" else _torch_engines()
 
     @classmethod
@@ -247,7 +249,7 @@ class Detector(ABC):
         shape: tuple[int, ...],
         choice: EngineChoice,
     ) -> Engine:
-        """Return what scores batches N×C×H×W with torch, for detectors of that runtime."""
+        """Return what scores batches N×C×H×W or N×F, for detectors whose runtime is no graph."""
         del parameters, weights, shape, choice
         raise ConfigurationError(f"{cls.name} is inspected by its graph, not by torch.")
 

@@ -18,18 +18,27 @@ from safetensors.numpy import load_file
 
 from makellos.calibration import Calibration
 from makellos.data.pictures import Picture, read_picture
-from makellos.errors import InputError, ModelFileError
+from makellos.data.signals import at_speed, read_windows
+from makellos.data.windows import Piece
+from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
 from makellos.inspection.preprocessing import Preprocessing, Vectors
+from makellos.inspection.recordings import (
+    RecordingFinding,
+    fault_of,
+    judge_windows,
+    seen_in_batches,
+)
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 
 __all__ = ["UNREADABLE", "Inspection", "Inspector", "Scored", "Scorer"]
 
 UNREADABLE = "unreadable"
+_WINDOWS_TOGETHER = 16  # their pictures are so small that one would keep no core busy
 TORCH_PREFIX = "torch/"  # of the weights in a model file that torch scores with
 
 
@@ -41,7 +50,8 @@ class Inspection:
     figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `reconstruction`
     C×H×W float32 in [0, 1] the nearest good part that a reconstructing detector can make. `size` is
     the height and width of the picture, `regions` are in its pixels. `probabilities` are those of
-    a classifier's classes by name, good first.
+    a classifier's classes by name, good first. A recording's verdict joins those of its windows,
+    which `recording` holds.
     """
 
     input: str
@@ -56,11 +66,13 @@ class Inspection:
     anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
     reconstruction: NDArray[np.float32] | None = field(default=None, repr=False)
     probabilities: dict[str, float] = field(default_factory=dict)
+    recording: RecordingFinding | None = field(default=None, repr=False)
 
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.
 
-        It has ``probabilities`` where the model is a classifier.
+        It has ``probabilities`` where the model is a classifier; a recording's has ``n_windows``,
+        ``share_rejected``, ``fault``, ``finding`` and ``notes``.
         """
         row: dict[str, Any] = {
             "input": self.input,
@@ -74,6 +86,8 @@ class Inspection:
         }
         if self.probabilities:
             row["probabilities"] = {k: round(v, 6) for k, v in self.probabilities.items()}
+        if self.recording is not None:
+            row.update(self.recording.row())
         return row
 
 
@@ -177,23 +191,81 @@ class Inspector:
     def inspect(self, part: Path | str | Picture, *, name: str | None = None) -> Inspection:
         """Inspect one picture file or decoded picture (H×W or H×W×3 RGB, uint8 or uint16).
 
-        A file that cannot be read, and a part that the detector gives no finite score, have the
-        verdict ``unreadable`` and its reason; nothing is raised for them.
+        A model of signals inspects recordings, as `inspect_recording` does. A file that cannot be
+        read, and a part that the detector gives no finite score, have the verdict ``unreadable``
+        and its reason; nothing is raised for them.
         """
         started = time.perf_counter()
         label = name or (str(part) if isinstance(part, Path | str) else "array")
+        if self.manifest.signal is not None and isinstance(part, Path | str):
+            return self.inspect_recording(Path(part), name=label)
         try:
             picture = read_picture(Path(part)) if isinstance(part, Path | str) else _checked(part)
         except InputError as error:
             return _unreadable(label, started, str(error))
         return self._judge(label, picture, self.scorer(picture), started)
 
+    def inspect_recording(
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        piece: Piece | None = None,
+        rpm: float | None = None,
+    ) -> Inspection:
+        """Inspect a recording, or a piece of it, with a model of signals.
+
+        `rpm` is the speed of the shaft where it is not that at fit. What no verdict can rest on
+        makes the recording ``unreadable``. Raises `ConfigurationError` for a model of pictures.
+        """
+        started, label = time.perf_counter(), name or str(path)
+        record = self.manifest.signal
+        if record is None:
+            raise ConfigurationError(
+                f"{self.model.path} is a model of pictures, and {label} a recording. Fit a model "
+                "on recordings."
+            )
+        try:
+            windows = read_windows(path, record.view, piece)
+        except InputError as error:
+            return _unreadable(label, started, str(error))
+        found: list[Inspection] = []
+        begun = time.perf_counter()
+        for seen in seen_in_batches(at_speed(record.view, rpm), windows):
+            scored = self.scorer.many(seen)
+            spent = (time.perf_counter() - begun) / len(seen)
+            for picture, each in zip(seen, scored, strict=True):
+                begun = time.perf_counter() - spent
+                found.append(self._judge(label, picture, each, begun))
+            begun = time.perf_counter()
+        broken = [each for each in found if each.score is None]
+        if broken:
+            return _unreadable(label, started, str(broken[0].error))
+        scores = [float(each.score) for each in found if each.score is not None]
+        verdicts = [each.verdict for each in found]
+        score, p_value, verdict = judge_windows(scores, verdicts, self.calibration, record)
+        return Inspection(
+            input=label,
+            verdict=verdict,
+            score=score,
+            p_value=p_value,
+            threshold=self.threshold,
+            milliseconds=(time.perf_counter() - started) * 1e3,
+            recording=RecordingFinding(
+                windows=tuple(found),
+                starts=tuple((windows.starts / record.view.rate).tolist()),
+                share_rejected=verdicts.count("reject") / len(verdicts),
+                notes=tuple(windows.notes),
+                faults={} if verdict == "ok" else fault_of(windows, record.view, rpm),
+            ),
+        )
+
     def inspect_many(self, parts: Iterable[Path | str]) -> Iterator[Inspection]:
         """Inspect many files, in their order; decoding runs beside inference.
 
         An error in one part costs that part alone: it is ``unreadable``.
         """
-        if self._batch_size > 1:
+        if self._batch_size > 1 and self.manifest.signal is None:
             yield from self._inspect_batches(parts, self._batch_size)
             return
         if self.workers == 1:
@@ -215,7 +287,10 @@ class Inspector:
         with self.model.unpacked() as folder:
             if detector.runtime == "graph":
                 choice = engine or choose_engine(released)
-                return open_engine(folder / GRAPH, choice, shape=shape, workers=workers)
+                together = 1 if self.manifest.signal is None else _WINDOWS_TOGETHER
+                return open_engine(
+                    folder / GRAPH, choice, shape=shape, workers=workers, together=together
+                )
             choice = engine or choose_engine(released, torch_engines(detector.name))
             stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).exists() else {}
             weights = {
@@ -232,9 +307,9 @@ class Inspector:
                 f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
             )
             return _unreadable(label, started, reason)
-        height, width = picture.shape[:2]
         regions: tuple[Region, ...] = ()
         if anomaly_map is not None:
+            height, width = picture.shape[:2]
             regions = tuple(find_regions(anomaly_map, height, width, self.map_threshold))
         return Inspection(
             input=label,
@@ -244,7 +319,7 @@ class Inspector:
             threshold=self.threshold,
             regions=regions,
             milliseconds=(time.perf_counter() - started) * 1e3,
-            size=(height, width),
+            size=(picture.shape[0], picture.shape[1]) if picture.ndim > 1 else None,
             anomaly_map=anomaly_map,
             reconstruction=reconstruction,
             probabilities={}

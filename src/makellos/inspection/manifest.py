@@ -10,6 +10,7 @@ from makellos.calibration import Calibration, Verdict
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.preprocessing import Preprocessing, Vectors
+from makellos.inspection.recordings import SignalRecord
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
@@ -25,7 +26,7 @@ class DetectorRecord(_Record):
 
     name: str
     parameters: dict[str, Any]
-    runtime: Literal["graph", "torch"] = "graph"
+    runtime: Literal["graph", "torch", "pyod"] = "graph"
 
 
 class EngineRecord(_Record):
@@ -99,7 +100,10 @@ class MemberRecord(_Record):
 
 
 class Manifest(_Record):
-    """Describe a model file of `format_version` 1; `classes` are a classifier's, good first."""
+    """Describe a model file of `format_version` 1; `classes` are a classifier's, good first.
+
+    `signal` says how a model of recordings sees them; None in one of pictures.
+    """
 
     format: Literal["makellos"] = "makellos"
     format_version: Literal[1] = 1
@@ -113,6 +117,7 @@ class Manifest(_Record):
     golden: list[GoldenRecord]
     examples: list[str] = []
     classes: list[str] = []
+    signal: SignalRecord | None = None
     parity: dict[str, dict[str, float]] = {}
     versions: dict[str, str]
     members: dict[str, MemberRecord]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import struct
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from pydantic import ValidationError
 
 from makellos.data.pictures import Picture, decode_picture
@@ -24,7 +26,8 @@ __all__ = ["GENERATOR", "GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "graph.onnx", "weights.safetensors"
 GENERATOR = "generator.onnx"
 _KNOWN = re.compile(
-    r"manifest\.json|(graph|generator)\.onnx|weights\.safetensors|(golden|examples)/[0-9]{2}\.png"
+    r"manifest\.json|(graph|generator)\.onnx|weights\.safetensors|(golden|examples)/[0-9]{2}\.png|"
+    r"golden/[0-9]{2}\.npy"
 )
 _MAX_BYTES = {MANIFEST: 64 << 20, GRAPH: 256 << 20, GENERATOR: 256 << 20, WEIGHTS: 8 << 30}
 _MAX_GOLDEN = 64 << 20
@@ -78,12 +81,14 @@ class ModelFile:
         return b"".join(_checked_chunks(self, member))
 
     def golden_picture(self, file: str) -> Picture:
-        """Return a golden part's or an example's picture at the graph's size.
+        """Return a golden part's or an example's picture at the graph's size, or its features.
 
-        Raises `ModelFileError` when it is missing, damaged or no picture.
+        Features are (F,) float32, of a detector that takes such. Raises `ModelFileError` when it is
+        missing, damaged or neither.
         """
         try:
-            return decode_picture(self.read(file), file)
+            raw = self.read(file)
+            return _features(raw, file) if file.endswith(".npy") else decode_picture(raw, file)
         except InputError as error:
             raise ModelFileError(f"{self.path}: {error} Or fit the model again.") from error
 
@@ -195,6 +200,20 @@ def _checked_chunks(model: ModelFile, member: str) -> Iterator[bytes]:
             f"{model.path}: {member} does not have the SHA-256 of the manifest. The file is "
             "damaged or was changed; copy it again or fit again."
         )
+
+
+def _features(raw: bytes, name: str) -> Picture:
+    """Return the features (F,) float32 of an NPY member; its header is believed as to nothing."""
+    stream = io.BytesIO(raw)
+    try:
+        if np.lib.format.read_magic(stream) == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            rest = len(raw) - stream.tell()
+            if dtype == np.dtype("<f4") and len(shape) == 1 and 4 * shape[0] == rest > 0:
+                return np.load(io.BytesIO(raw), allow_pickle=False)  # type: ignore[no-any-return]
+    except ValueError:
+        pass  # of a header that is none
+    raise InputError(f"{name} holds no features, numbers of 32 bits. Copy the model again.")
 
 
 def _reason(error: Exception) -> str:

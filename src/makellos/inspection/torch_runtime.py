@@ -1,4 +1,4 @@
-"""The runtime of detectors whose score is no graph: torch, looked up when a model asks for it."""
+"""The runtimes of detectors whose score is no graph, looked up when a model asks: torch, PyOD."""
 
 from __future__ import annotations
 
@@ -12,22 +12,32 @@ from numpy.typing import NDArray
 from makellos.errors import ConfigurationError, MissingRuntimeError, suggest
 from makellos.inspection.engines import Engine, EngineChoice
 
-__all__ = ["open_torch_engine", "torch_engines"]
+__all__ = ["open_torch_engine", "require_runtime", "torch_engines"]
+
+_EXTRAS = {"torch": "train", "pyod": "signals"}
+
+
+def require_runtime(detector: str, package: str) -> None:
+    """Raise `MissingRuntimeError` where a package is not installed that `detector` scores with."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingRuntimeError(
+            f"A model of the detector {detector} is inspected with {package}, which is not "
+            f"installed. Install it: pip install 'makellos[{_EXTRAS[package]}]'. Models of other "
+            "detectors work without."
+        )
 
 
 def torch_engines(detector: str) -> tuple[EngineChoice, ...]:
-    """Return the precisions that torch computes in here, the fastest first.
+    """Return the precisions that a detector's own runtime computes in here, the fastest first.
 
-    Raises `MissingRuntimeError` where torch is not installed; `detector` is named in it.
+    Raises `MissingRuntimeError` where torch, or PyOD, is not installed; `detector` is named in it.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingRuntimeError(
-            f"A model of the detector {detector} is inspected with torch, which is not installed. "
-            "Install it: pip install 'makellos[train]'. Models of other detectors work without."
-        )
     from makellos.detectors import detector_class
 
-    return detector_class(detector).engines()
+    found = detector_class(detector)
+    if found.runtime != "graph":
+        require_runtime(detector, found.runtime)
+    return found.engines()
 
 
 def open_torch_engine(
@@ -37,9 +47,9 @@ def open_torch_engine(
     shape: tuple[int, ...],
     choice: EngineChoice,
 ) -> Engine:
-    """Return what scores parts of C, H, W by a detector's own search.
+    """Return what scores parts of C, H, W, or of F features, by a detector's own means.
 
-    Raises `MissingRuntimeError` without torch, `ConfigurationError` for an engine that this
+    Raises `MissingRuntimeError` without its runtime, `ConfigurationError` for an engine that this
     machine does not have and a detector that is not installed.
     """
     known = torch_engines(detector)

@@ -81,7 +81,7 @@ def engines_of(graph: Graph) -> tuple[EngineChoice, ...]:
 
 
 def open_scorer(graph: Graph, choice: EngineChoice, *, workers: int = 1) -> Scorer:
-    """Return what scores pictures with a graph on one engine; raises as `open_engine` does."""
+    """Return what scores parts with a graph on one engine; raises as `open_engine` does."""
     shape, search = graph.preprocessing.shape, graph.torch
     if search is None:
         engine = open_engine(graph.onnx, choice, shape=shape, workers=workers)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,11 +99,14 @@ def pack_members(graph: Graph) -> dict[str, bytes]:
 def _pack(
     sources: Mapping[str, bytes], arrays: Mapping[str, NDArray[Any]]
 ) -> tuple[dict[str, bytes], bytes]:
-    import onnx
     from safetensors.numpy import save
 
-    models = {file: onnx.load_from_string(source) for file, source in sources.items()}
     stored = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    if not sources:
+        return {}, save(stored)  # without onnx, which need not be installed then
+    import onnx
+
+    models = {file: onnx.load_from_string(source) for file, source in sources.items()}
     names = {_content(values): name for name, values in stored.items()}
     moved: list[tuple[Any, str]] = []
     for file, model in models.items():
@@ -134,8 +138,17 @@ def _content(values: NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
     return values.dtype.str, values.shape, digest
 
 
+def golden_names(parts: Sequence[Picture]) -> list[str]:
+    """Return the names of golden parts' members: PNG for pictures, NPY for features."""
+    return [f"golden/{i:02d}.{'npy' if part.ndim == 1 else 'png'}" for i, part in enumerate(parts)]
+
+
 def encode_golden(picture: Picture) -> bytes:
-    """Return a golden part's picture as PNG, without loss."""
+    """Return a golden part without loss: a picture as PNG, features (F,) float32 as NPY."""
+    if picture.ndim == 1:
+        stream = io.BytesIO()
+        np.save(stream, np.ascontiguousarray(picture, dtype="<f4"), allow_pickle=False)
+        return stream.getvalue()
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".png", pixels)
     if not done:
@@ -199,5 +212,5 @@ def assemble(graph: PackedGraph, golden: Mapping[str, Picture]) -> dict[str, byt
 
 
 def encode_pictures(pictures: Mapping[str, Picture]) -> dict[str, bytes]:
-    """Return golden parts or examples as PNG, by the names of their members."""
+    """Return golden parts or examples as `encode_golden` does, by the names of their members."""
     return {name: encode_golden(picture) for name, picture in pictures.items()}

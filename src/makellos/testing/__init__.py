@@ -21,8 +21,8 @@ One test per check, with pytest::
 
 A check raises `AssertionError` when the detector breaks it, and `unittest.SkipTest`, which pytest
 reports as skipped, when it does not apply: checks of the anomaly map where there is none, the
-check of cross-fitting for a detector that learns from labels. Detectors that take feature vectors
-instead of pictures are outside of this suite.
+check of cross-fitting for a detector that learns from labels. A detector that takes features gets
+feature vectors in place of pictures.
 """
 
 from __future__ import annotations

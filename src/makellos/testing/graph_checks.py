@@ -9,6 +9,7 @@ from unittest import SkipTest
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.pictures import Picture
 from makellos.inspection import Inspector
 from makellos.inspection.manifest import (
     CalibrationRecord,
@@ -40,10 +41,12 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
         return
     graph = onnx.load_from_string(bench.graph.onnx).graph
     names = [node.name for node in graph.input]
-    expect(names == ["picture"], f"the graph's inputs are {names}, not ['picture']")
+    expect(names == [_input(bench)], f"the graph's inputs are {names}, not {[_input(bench)]}")
     sizes = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim]
     wanted = [0, *bench.graph.preprocessing.shape]
-    fits = len(sizes) == 4 and all(a in (0, b) for a, b in zip(sizes, wanted, strict=True))
+    fits = len(sizes) == len(wanted) and all(
+        a in (0, b) for a, b in zip(sizes, wanted, strict=True)
+    )
     expect(fits, f"the input's sizes are {sizes}, not {wanted} (0 stands for any)")
     outputs = {node.name for node in graph.output}
     expect(
@@ -60,8 +63,11 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
 
 def _expect_torch_weights(bench: Workbench) -> None:
     search = bench.graph.torch
-    expect(bench.detector.runtime == "torch", "the graph scores with torch, the detector does not")
-    expect(bench.graph.onnx == b"", "the graph scores with torch and holds an ONNX graph as well")
+    expect(
+        bench.detector.runtime != "graph",
+        "the graph scores without ONNX, but the detector's runtime is 'graph'",
+    )
+    expect(bench.graph.onnx == b"", "the graph scores without ONNX and holds such a graph as well")
     weights = {} if search is None else dict(search.weights)
     expect(bool(weights), "there are no weights to score with")
     odd = [name for name, values in weights.items() if values.dtype != np.float32]
@@ -90,9 +96,7 @@ def map_has_size_and_type(bench: Workbench) -> None:
 
 def outputs_are_finite(bench: Workbench) -> None:
     """Check that every output is finite: on parts, on black, on white and on noise."""
-    noise = np.random.default_rng(bench.seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-    flat = [np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 255)]
-    pictures = [*bench.good, *(part.picture for part in bench.defective), *flat, noise]
+    pictures = [*bench.good, *(part.picture for part in bench.defective), *bench.extremes]
     scorer = bench.scorer(bench.graph)
     for picture in pictures:
         outputs = scorer.engine.run(scorer.preprocessing(picture))
@@ -124,7 +128,7 @@ def batch_size_makes_no_difference(bench: Workbench) -> None:
     """
     together, batch = _together(bench), bench.batch(bench.graph)
     run = _runner(bench)
-    share = BATCH_TOLERANCE if bench.graph.torch is None else SEARCH_TOLERANCE
+    share = SEARCH_TOLERANCE if bench.detector.runtime == "torch" else BATCH_TOLERANCE
     for i in range(len(batch)):
         alone = run(batch[i : i + 1])
         for name, values in together.items():
@@ -159,17 +163,27 @@ def model_file_keeps_scores(bench: Workbench) -> None:
     inspector = Inspector(path, engine=bench.engines[0])
     scorer = bench.scorer(graph)
     for picture in [*bench.good[:2], *(part.picture for part in bench.defective[:2])]:
-        found = inspector.inspect(picture)
+        found = _inspected(bench, inspector, picture)
         score, anomaly_map = scorer(picture)[:2]
         expect(
-            found.score is not None and math.isclose(found.score, score, rel_tol=1e-6),
-            f"the model file scores {found.score}, the graph {score}",
+            found[0] is not None and math.isclose(found[0], score, rel_tol=1e-6),
+            f"the model file scores {found[0]}, the graph {score}",
         )
         if anomaly_map is not None:
-            same = found.anomaly_map is not None and np.allclose(
-                found.anomaly_map, anomaly_map, rtol=1e-5, atol=1e-5 * float(np.ptp(anomaly_map))
+            same = found[1] is not None and np.allclose(
+                found[1], anomaly_map, rtol=1e-5, atol=1e-5 * float(np.ptp(anomaly_map))
             )
             expect(same, "the model file gives another map than the graph")
+
+
+def _inspected(
+    bench: Workbench, inspector: Inspector, picture: Picture
+) -> tuple[float | None, NDArray[np.float32] | None]:
+    """Return score and map; features are no part by themselves, so those are only scored."""
+    if bench.detector.takes == "features":
+        return inspector.scorer(picture)[:2]
+    found = inspector.inspect(picture)
+    return found.score, found.anomaly_map
 
 
 def defects_score_above_good(bench: Workbench) -> None:
@@ -217,7 +231,11 @@ def _runner(bench: Workbench) -> Callable[[NDArray[np.float32]], Mapping[str, ND
         bench.graph.onnx, options, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
-    return lambda batch: dict(zip(names, session.run(names, {"picture": batch}), strict=True))
+    return lambda batch: dict(zip(names, session.run(names, {_input(bench): batch}), strict=True))
+
+
+def _input(bench: Workbench) -> str:
+    return "features" if bench.detector.takes == "features" else "picture"
 
 
 def _manifest(bench: Workbench) -> Manifest:

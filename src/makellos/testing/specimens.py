@@ -13,7 +13,16 @@ from makellos.data.parts import GOOD, Part
 from makellos.data.pictures import Picture
 from makellos.inspection import write_picture
 
-__all__ = ["SIDE", "SQUARE", "Planted", "good_pictures", "other_pictures", "planted", "write_parts"]
+__all__ = [
+    "SIDE",
+    "SQUARE",
+    "Planted",
+    "extreme_pictures",
+    "good_pictures",
+    "other_pictures",
+    "planted",
+    "write_parts",
+]
 
 SIDE = 128  # height and width of every picture, in pixels
 SQUARE = 28  # side of a planted defect, in pixels
@@ -52,6 +61,12 @@ def planted(seed: int) -> list[Planted]:
         picture[top : top + SQUARE, left : left + SQUARE] = np.clip(value + noise, 0, 255)
         found.append(Planted(picture, top, left))
     return found
+
+
+def extreme_pictures(seed: int) -> list[Picture]:
+    """Return black, white and noise."""
+    noise = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    return [*(np.full((SIDE, SIDE, 3), value, np.uint8) for value in (0, 255)), noise]
 
 
 def write_parts(folder: Path, pictures: list[Picture], label: str = GOOD) -> list[Part]:

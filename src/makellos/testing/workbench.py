@@ -10,15 +10,23 @@ from unittest import SkipTest
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part
+from makellos.data.parts import GOOD, Part
 from makellos.data.pictures import Picture
 from makellos.detectors import Detector, Graph
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.inspector import Scorer
 from makellos.models import open_scorer
+from makellos.testing.feature_specimens import (
+    extreme_features,
+    feature_parts,
+    good_features,
+    other_features,
+    planted_features,
+)
 from makellos.testing.specimens import (
     SIDE,
     Planted,
+    extreme_pictures,
     good_pictures,
     other_pictures,
     planted,
@@ -35,7 +43,8 @@ class Workbench:
 
     `folder` receives pictures and model files and is best a temporary one. `parameters` are those
     to construct the detector with: give what makes it small and fast. Where the detector has an
-    `image_size`, it is 128 unless given. Scores are computed in f32.
+    `image_size`, it is 128 unless given. Scores are computed in f32. To a detector that takes
+    features, a picture is a vector (12,) float32 here.
     """
 
     def __init__(
@@ -61,29 +70,36 @@ class Workbench:
     @cached_property
     def parts(self) -> list[Part]:
         """Return the parts to learn from; with defective ones where the detector needs labels."""
-        good = write_parts(self.folder / "good", good_pictures(_N_LEARN, self.seed))
+        good = self._parts("good", self._good(_N_LEARN, self.seed))
         return [*good, *self._labelled("defective")]
 
     @cached_property
     def other_parts(self) -> list[Part]:
         """Return parts of another kind to learn from."""
-        other = write_parts(self.folder / "other", other_pictures(_N_OTHER, self.seed))
+        make = other_features if self._takes_features else other_pictures
+        other = self._parts("other", make(_N_OTHER, self.seed))
         return [*other, *self._labelled("scratch")]
 
     @cached_property
     def good(self) -> list[Picture]:
         """Return pictures of good parts that were not learned from."""
-        return good_pictures(_N_TEST, self.seed + 1)
+        return self._good(_N_TEST, self.seed + 1)
 
     @cached_property
     def defective(self) -> list[Planted]:
         """Return pictures with a planted defect that were not learned from."""
-        return planted(self.seed + 2)
+        return self._planted(self.seed + 2)
+
+    @cached_property
+    def extremes(self) -> list[Picture]:
+        """Return pictures that are no parts: black, white and noise."""
+        make = extreme_features if self._takes_features else extreme_pictures
+        return make(self.seed)
 
     @cached_property
     def odd_part(self) -> Part:
         """Return a part that is labelled good and has a defect."""
-        return write_parts(self.folder / "odd", [planted(self.seed + 3)[0].picture])[0]
+        return self._parts("odd", [self._planted(self.seed + 3)[0].picture])[0]
 
     @property
     def fitted(self) -> Detector:
@@ -170,5 +186,20 @@ class Workbench:
     def _labelled(self, label: str) -> list[Part]:
         if not self.detector.needs_labels:
             return []
-        pictures = [part.picture for seed in range(4) for part in planted(self.seed + 4 + seed)]
-        return write_parts(self.folder / label, pictures, label)
+        seeds = range(self.seed + 4, self.seed + 8)
+        pictures = [part.picture for seed in seeds for part in self._planted(seed)]
+        return self._parts(label, pictures, label)
+
+    @property
+    def _takes_features(self) -> bool:
+        return self.detector.takes == "features"
+
+    def _good(self, n_parts: int, seed: int) -> list[Picture]:
+        return (good_features if self._takes_features else good_pictures)(n_parts, seed)
+
+    def _planted(self, seed: int) -> list[Planted]:
+        return (planted_features if self._takes_features else planted)(seed)
+
+    def _parts(self, name: str, pictures: list[Picture], label: str = GOOD) -> list[Part]:
+        write = feature_parts if self._takes_features else write_parts
+        return write(self.folder / name, pictures, label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,10 +38,12 @@ from makellos.evaluation import (
 )
 from makellos.inspection import Inspection, Inspector, draw_overlay
 from makellos.inspection.engines import default_workers
+from makellos.inspection.model_file import read_model
 from makellos.inspection.panels import DAMAGE, NEAREST, PART, draw_tiles
 from makellos.inspection.regions import resize_map
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
 from makellos.workflows.fit import check_seed, fingerprint
+from makellos.workflows.signals import inspect_windows
 
 __all__ = ["evaluate"]
 
@@ -84,13 +86,12 @@ def evaluate(
             f"{data} has no test parts ({found.layout}). Put them into test/good and "
             "test/<defect>, or give rows of a manifest the split 'test'."
         )
-    inspector = Inspector(model, workers=min(default_workers(), len(parts)))
+    inspector = _open(model, found)
     pixels = PixelMetrics()
+    recordings: dict[str, Any] = {}
     tested: list[_Tested] = []
-    for inspection in inspector.inspect_many([part.path for part in parts]):
-        part = parts[len(tested)]
+    for part, inspection in _inspected(inspector, parts, recordings, report):
         tested.append(_test(inspector, part, inspection, pixels, thumbnails=output is not None))
-        report("inspecting", len(tested), len(parts))
     read = [test for test in tested if test.inspection.score is not None]
     if not read:
         raise InputError(
@@ -104,11 +105,39 @@ def evaluate(
         for test in tested
         if test.inspection.score is None
     ]
+    if recordings:
+        figures["recordings"] = recordings
     figures["notes"] = [*_notes(found, inspector), *figures.pop("class_notes", [])]
     report("computing intervals", 1, 1)
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, figures)
     return figures
+
+
+def _open(model: Path | str, found: PartSet) -> Inspector:
+    """Return the inspector; raise `InputError` where a model of one kind meets parts of another."""
+    kind = "pictures" if read_model(Path(model)).manifest.signal is None else "signals"
+    if kind != found.kind:
+        raise InputError(
+            f"{model} was fitted on {kind}, and {found.root} holds {found.kind}. Give data of the "
+            "same kind."
+        )
+    # Windows are taken many at once, so that recordings follow one another.
+    workers = 1 if kind == "signals" else min(default_workers(), len(found.test()))
+    return Inspector(model, workers=workers)
+
+
+def _inspected(
+    inspector: Inspector, parts: Sequence[Part], recordings: dict[str, Any], progress: Progress
+) -> Iterator[tuple[Part, Inspection]]:
+    """Yield parts with their inspections; of signals all windows, and fill `recordings`."""
+    if inspector.manifest.signal is not None:
+        yield from inspect_windows(inspector, parts, recordings, progress)
+        return
+    inspections = inspector.inspect_many([part.path for part in parts])
+    for done, pair in enumerate(zip(parts, inspections, strict=True), start=1):
+        yield pair
+        progress("inspecting", done, len(parts))
 
 
 def _notes(found: PartSet, inspector: Inspector) -> list[str]:

@@ -22,6 +22,7 @@ from makellos.data.labelled import check_labelled
 from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, full_scale
 from makellos.data.progress import Progress, no_progress
+from makellos.data.signals import SignalSettings
 from makellos.data.splits import aside
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError, InputError
@@ -37,6 +38,7 @@ from makellos.models import check_target, encode_pictures, pack_members, write_m
 from makellos.models.writing import encode_golden
 from makellos.training import Training, is_first_process
 from makellos.workflows.releasing import Release, Split, groups_of, plain, release
+from makellos.workflows.signals import Seen, see_signals
 
 __all__ = ["FitSummary", "fit", "run_folder"]
 
@@ -50,6 +52,9 @@ _LIBRARIES = (
     "onnxruntime",
     "opencv-python-headless",
     "openvino",
+    "pyod",
+    "scikit-learn",
+    "scipy",
     "torch",
     "timm",
 )
@@ -87,6 +92,7 @@ def fit(
     skip_unreadable: bool = False,
     white_level: int | None = None,
     training: Training | None = None,
+    signal: SignalSettings | None = None,
     progress: Progress | None = None,
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
@@ -99,7 +105,7 @@ def fit(
 
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
-    there goes on.
+    there goes on. `signal` says how recordings are seen, where `data` holds such.
     """
     started = time.perf_counter()
     report = progress or no_progress
@@ -110,20 +116,30 @@ def fit(
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
-    found = _usable(parts, skip_unreadable, report, labelled=fitted.needs_labels)
-    split = split_parts(found.learnable, found.calibration, fitted, false_alarms, seed)
-    notes = _label_notes(parts, split) if fitted.needs_labels else []
+    if parts.kind == "signals":
+        seen = see_signals(
+            parts,
+            signal or SignalSettings(),
+            fitted,
+            false_alarms,
+            seed=seed,
+            skip_unreadable=skip_unreadable,
+            progress=report,
+        )
+    else:
+        seen = _see_pictures(
+            parts, signal, fitted, false_alarms, seed, skip_unreadable, progress=report
+        )
+    split = seen.split
     with _filling_their_depth(split, white_level) as learned:
         folds = _fit(fitted, learned, seed, white_level, where, report)
     if not is_first_process():
         raise SystemExit(0)  # a process that only helped to train ends here
     graph = _with_white_level(fitted.graph(), white_level)
     released = release(graph, folds, split, false_alarms, report)
-    record = _record(
-        fitted, parts, data, found, seed=seed, learned=split.learn, notes=notes, since=started
-    )
+    record = _record(fitted, parts, data, seen, seed=seed, since=started)
     examples = _examples(graph, split)
-    manifest = _manifest(fitted, graph, split, released, record, list(examples))
+    manifest = _manifest(fitted, graph, seen, released, record, list(examples))
     members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
     report("writing the model", 0, 1)
     write_model(target, manifest, members)
@@ -134,7 +150,7 @@ def fit(
 def _manifest(
     detector: Detector,
     graph: Graph,
-    split: Split,
+    seen: Seen,
     released: Release,
     training: TrainingRecord,
     examples: list[str],
@@ -152,10 +168,10 @@ def _manifest(
         calibration=CalibrationRecord(
             scores=calibration.scores.tolist(),
             map_maxima=released.map_maxima,
-            groups=groups_of(split.calibrate),
+            groups=groups_of(seen.split.calibrate),
             asked=calibration.asked,
             tolerance=calibration.tolerance,
-            method=split.method,
+            method=seen.split.method,
         ),
         training=training,
         golden=[
@@ -164,6 +180,7 @@ def _manifest(
         ],
         examples=examples,
         classes=list(graph.classes),
+        signal=seen.record,
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
             for engine, scores in parity.scores.items()
@@ -177,25 +194,23 @@ def _record(
     detector: Detector,
     parts: PartSet,
     data: Path | str,
-    found: _Usable,
+    seen: Seen,
     *,
     seed: int,
-    learned: Sequence[Part],
-    notes: Sequence[str],
     since: float,
 ) -> TrainingRecord:
-    used = [*found.learnable, *found.calibration]
+    used = seen.used
     return TrainingRecord(
         data=plain(Path(data).resolve().name),
         layout=parts.layout,
         n_good=sum(part.is_good for part in used),
         n_defective=sum(not part.is_good for part in used),
-        n_learned=len(learned),
+        n_learned=len(seen.split.learn),
         fingerprint=fingerprint(used),
-        skipped=[plain(name) for name in found.skipped],
+        skipped=[plain(name) for name in seen.skipped],
         seed=seed,
         fit_seconds=round(time.perf_counter() - since, 2),
-        notes=[*notes, *getattr(detector, "notes_", [])],
+        notes=[*seen.notes, *getattr(detector, "notes_", [])],
     )
 
 
@@ -262,6 +277,30 @@ def fingerprint(parts: Sequence[Part]) -> str:
             plain(part.name).encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest()
         )
     return digest.hexdigest()
+
+
+def _see_pictures(
+    parts: PartSet,
+    signal: SignalSettings | None,
+    detector: Detector,
+    false_alarms: float,
+    seed: int,
+    skip_unreadable: bool,
+    *,
+    progress: Progress,
+) -> Seen:
+    if signal not in (None, SignalSettings()) or detector.takes != "pictures":
+        raise ConfigurationError(
+            f"{parts.root} holds pictures. {detector.name} and options of signals (--rate, "
+            "--channel, --window, --hop, --view, --bearing, --rpm) are for recordings of vibration."
+            if detector.takes != "pictures"
+            else f"{parts.root} holds pictures; --rate, --channel, --window, --hop, --view, "
+            "--bearing and --rpm are for recordings of vibration. Leave them out."
+        )
+    found = _usable(parts, skip_unreadable, progress, labelled=detector.needs_labels)
+    split = split_parts(found.learnable, found.calibration, detector, false_alarms, seed)
+    notes = _label_notes(parts, split) if detector.needs_labels else []
+    return Seen(split, None, [*found.learnable, *found.calibration], found.skipped, notes)
 
 
 class _Usable(NamedTuple):

@@ -9,34 +9,42 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from makellos.data.parts import walk_pictures
-from makellos.data.pictures import read_picture
+from makellos.data.parts import walk_parts
+from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
+from makellos.data.recordings import SIGNAL_SUFFIXES
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
 from makellos.inspection.engines import EngineChoice, default_workers
+from makellos.inspection.model_file import read_model
 from makellos.inspection.panels import draw_panel
+from makellos.inspection.recordings import region_on_axes
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
+RECORDING = ("n_windows", "share_rejected", "fault", "finding", "notes")  # of a model of signals
+WINDOW = ("input", "start_s", "end_s", "verdict", "score", "p_value", "threshold", "regions")
 _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
+_WINDOWS_BEGINS = ",".join(WINDOW).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
     """Say where rows and overlays go; None for what is not wanted. ``-`` is standard output.
 
-    An overlay is a panel beside the nearest good part where the detector makes one.
+    `windows` gets a row for each window of a recording, as CSV. An overlay is a panel beside the
+    nearest good part where the detector makes one.
     """
 
     csv: Path | None = None
     jsonl: Path | None = None
     parquet: Path | None = None
+    windows: Path | None = None
     overlays: Path | None = None
 
 
@@ -67,12 +75,19 @@ def inspect(
     """
     wanted = outputs or Outputs()
     _check_outputs(wanted)
-    listed = list_inputs([Path(item) for item in inputs])
+    signals = read_model(Path(model)).manifest.signal is not None
+    if wanted.windows is not None and not signals:
+        raise ConfigurationError(f"--windows is for models of recordings; {model} is of pictures.")
+    suffixes = SIGNAL_SUFFIXES if signals else PICTURE_SUFFIXES
+    listed = list_inputs([Path(item) for item in inputs], suffixes)
     inspector = Inspector(model, workers=min(default_workers(), len(listed)), engine=engine)
     summary = InspectSummary()
     with ExitStack() as stack:
-        columns = (*COLUMNS, PROBABILITIES) if inspector.manifest.classes else COLUMNS
+        columns = (*COLUMNS, *([PROBABILITIES] if inspector.manifest.classes else []))
+        columns += RECORDING if signals else ()
         writers = [stack.enter_context(writer) for writer in _writers(wanted, columns)]
+        if wanted.windows is not None:
+            write_windows = stack.enter_context(_csv_writer(wanted.windows, WINDOW))
         inspections = inspector.inspect_many([path for path, _ in listed])
         for (path, relative), inspection in zip(listed, inspections, strict=True):
             row = inspection.row()
@@ -80,6 +95,9 @@ def inspect(
                 row.setdefault(PROBABILITIES, {})
             for write in writers:
                 write(row)
+            if wanted.windows is not None:
+                for window in window_rows(inspector, inspection):
+                    write_windows(window)
             if wanted.overlays is not None and inspection.size is not None:
                 _save_overlay(inspector, path, wanted.overlays / relative, inspection)
             summary.n_parts += 1
@@ -89,26 +107,54 @@ def inspect(
     return summary
 
 
-def list_inputs(inputs: Sequence[Path]) -> list[tuple[Path, Path]]:
+def window_rows(inspector: Inspector, inspection: Inspection) -> list[dict[str, Any]]:
+    """Return a row for each window of a recording: `WINDOW`, regions in s and Hz as well."""
+    signal, found = inspector.manifest.signal, inspection.recording
+    if signal is None or found is None:
+        return []
+    seconds = signal.view.window / signal.view.rate
+    return [
+        {
+            **{name: value for name, value in window.row().items() if name in WINDOW},
+            "start_s": round(start, 6),
+            "end_s": round(start + seconds, 6),
+            "regions": [
+                {**asdict(region), **region_on_axes(region, signal.view, start)}
+                for region in window.regions
+            ],
+        }
+        for start, window in zip(found.starts, found.windows, strict=True)
+    ]
+
+
+def list_inputs(
+    inputs: Sequence[Path], suffixes: frozenset[str] = PICTURE_SUFFIXES
+) -> list[tuple[Path, Path]]:
     """Return every file to inspect with the relative path that its overlay gets.
 
-    Folders are walked for pictures; a file is taken whatever its name. The relative path is the
-    one below the folder; where two files would share it, the folder's name stands before it.
+    Folders are walked for files of these suffixes; a file is taken whatever its name. The relative
+    path is the one below the folder; where two files would share it, the folder's name stands
+    before it.
     Raises `InputError` when nothing is left.
     """
     listed: list[tuple[Path, Path, str]] = []
     for item in inputs:
         if item.is_dir():
             name = item.resolve().name
-            listed += [(path, path.relative_to(item), name) for path in walk_pictures(item)]
+            listed += [(path, path.relative_to(item), name) for path in walk_parts(item, suffixes)]
         else:
             listed.append((item, Path(item.name), item.parent.resolve().name))
     if not listed:
         names = ", ".join(str(item) for item in inputs) or "nothing"
         raise InputError(
-            f"There is no picture in {names}. Give picture files, or folders that hold some."
+            f"There is no {_kind(suffixes)} in {names}. Give {_kind(suffixes)} files, or folders "
+            "that hold some."
         )
     return _apart(listed)
+
+
+def _kind(suffixes: frozenset[str]) -> str:
+    return "picture" if suffixes == PICTURE_SUFFIXES else "recording"
 
 
 def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
@@ -150,7 +196,7 @@ Writer = Callable[[dict[str, Any]], None]
 
 def _check_outputs(outputs: Outputs) -> None:
     """Raise before any work when an output cannot be used or is a file of another kind."""
-    rows = (outputs.csv, outputs.jsonl, outputs.parquet)
+    rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows)
     twice = [path for path, n in Counter(path for path in rows if path).items() if n > 1]
     if twice:
         name = "standard output (-)" if str(twice[0]) == "-" else str(twice[0])
@@ -161,7 +207,7 @@ def _check_outputs(outputs: Outputs) -> None:
         raise ConfigurationError(
             "Parquet cannot go to standard output (-). Name a file, or take --csv - or --jsonl -."
         )
-    begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS)
+    begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS)
     for path, begin in zip(rows, begins, strict=True):
         if path is not None and str(path) != "-":
             _check_target(path, begin)
@@ -195,7 +241,7 @@ def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose lists and objects are JSON texts, for tables."""
-    nested = (name for name in ("regions", PROBABILITIES) if name in row)
+    nested = (name for name in ("regions", PROBABILITIES, "notes") if name in row)
     return {**row, **{name: json.dumps(row[name]) for name in nested}}
 
 

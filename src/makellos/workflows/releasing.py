@@ -18,6 +18,7 @@ from makellos.errors import ModelFileError
 from makellos.inspection.engines import EngineChoice, default_workers
 from makellos.inspection.inspector import Scored, Scorer
 from makellos.models import Parity, choose_golden, compare_engines, engines_of, open_scorer
+from makellos.models.writing import golden_names
 
 __all__ = ["Method", "Release", "Split", "groups_of", "plain", "release"]
 
@@ -76,7 +77,7 @@ def release(
         parity = compare_engines(graph, pictures)
         if not any(parity.flips(choice, calibration.threshold + tolerance).values()):
             settled = replace(calibration, tolerance=tolerance)
-            golden = {f"golden/{i:02d}.png": picture for i, picture in enumerate(pictures)}
+            golden = dict(zip(golden_names(pictures), pictures, strict=True))
             return Release(choice, settled, scored.map_maxima, parity, golden)
     raise ModelFileError(
         "The runtimes of this machine disagree about the golden parts even in f32, so the model "

@@ -1,0 +1,457 @@
+"""PyOD's detectors by name, on features of windows of a signal."""
+
+from __future__ import annotations
+
+import importlib
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress
+from makellos.detectors.contract import (
+    Detector,
+    Graph,
+    Parameter,
+    TorchScoring,
+    Value,
+    register,
+)
+from makellos.errors import ConfigurationError, InputError, ModelFileError
+from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import Engine, EngineChoice
+from makellos.inspection.preprocessing import Vectors
+from makellos.inspection.torch_runtime import require_runtime
+
+Weights = Mapping[str, NDArray[np.float32]]
+Matrix = NDArray[np.float64]
+Made = TypeVar("Made")
+Scoring = Callable[[Matrix], Matrix]  # standardised features N×F to scores N
+
+_BATCH = 512  # parts that are scored at once
+_SECONDS = 1.0  # that fitting again may take, for every start of an inspector costs them
+_N_WITNESSES = 64  # rows whose scores a model keeps, to notice that it scores otherwise here
+_N_STEPS = 2000
+_FAR = 1e6  # standard deviations; what lies further out is no further away
+_SURE = "KNN, ECOD or GMM"
+
+
+@dataclass(frozen=True)
+class _Method:
+    """Say how a detector of PyOD is made, and how what it learned is kept.
+
+    ``fitted again`` keeps the rows it learned from and fits to them when a model is opened; so does
+    ``joint``, which PyOD scores together with its rows, and for which there are closed forms here;
+    ``network`` keeps weights. `bounded` is an argument, with PyOD's default, below the number of
+    rows; `rows_per_feature` is what a covariance takes at least.
+    """
+
+    module: str
+    kept: Literal["fitted again", "joint", "network"] = "fitted again"
+    seeded: bool = False
+    bounded: tuple[str, int] | None = None
+    rows_per_feature: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+_METHODS: dict[str, _Method] = {
+    "AutoEncoder": _Method("auto_encoder", "network"),
+    "COPOD": _Method("copod", "joint"),
+    "DeepSVDD": _Method("deep_svdd", "network"),
+    "ECOD": _Method("ecod", "joint"),
+    "GMM": _Method("gmm", seeded=True),
+    # Bins of a given number are counted by code that is compiled, for seconds, at every start.
+    "HBOS": _Method("hbos", settings={"n_bins": "auto"}),
+    "IForest": _Method("iforest", seeded=True),
+    "INNE": _Method("inne", seeded=True),
+    "KDE": _Method("kde"),
+    "KNN": _Method("knn", bounded=("n_neighbors", 5)),
+    "LODA": _Method("loda", seeded=True),
+    "LOF": _Method("lof", bounded=("n_neighbors", 20)),
+    "MCD": _Method("mcd", seeded=True, rows_per_feature=2),
+    "OCSVM": _Method("ocsvm"),
+    "PCA": _Method("pca", seeded=True, rows_per_feature=1),
+    "Sampling": _Method("sampling", seeded=True, bounded=("subset_size", 20)),
+    "VAE": _Method("vae", "network"),
+}
+_NETWORKS = tuple(name for name, method in _METHODS.items() if method.kept == "network")
+
+
+@register("pyod")
+class Pyod(Detector):
+    """Score features of a signal's window by a detector of PyOD, named by `method`.
+
+    Zhao et al. 2019 (Journal of Machine Learning Research 20(96)). Features are standardised by
+    the parts learned from; PyOD's own settings stay as they are, but for those named here and the
+    automatic bins of HBOS. A model holds no pickle: it keeps the features that were learned from
+    and fits to them again when it is opened, which `fit` refuses where that takes a second or gives
+    other scores; of networks it keeps the weights. A part's score is that of the part alone: ECOD
+    and COPOD, which PyOD scores within a batch, see the learned parts and the one in question, and
+    the VAE decodes the mean of its latent and draws nothing.
+
+    Left out are detectors that compare the parts of a batch with each other (COF, SOD, SOS, LOCI,
+    LMDD, CD, ROD, DIF), that fit or start too slowly (KPCA, ABOD), that may call what is far out
+    good (QMCD, HDBSCAN), that need good parts in clusters of unlike size (CBLOF), that draw without
+    a seed (AE1SVM) and that need further packages. PyOD's thresholders (`pyod.models.thresholds`)
+    are no detectors: they guess a share of outliers from the scores, where the threshold here comes
+    from a false-alarm budget on good parts.
+    """
+
+    summary = "PyOD's detectors by name, on features of signals"
+    runtime = "pyod"
+    takes = "features"
+    parameters = {
+        "method": Parameter(
+            default="KNN",
+            choices=tuple(_METHODS),
+            search=("KNN", "LOF", "GMM", "ECOD", "IForest"),
+            meaning=f"Name of the detector in PyOD; {', '.join(_NETWORKS)} take torch.",
+        ),
+        "n_neighbors": Parameter(
+            default=0, low=0, high=1000, meaning="Neighbours of KNN and LOF; 0: PyOD's own."
+        ),
+        "epochs": Parameter(
+            default=0,
+            low=0,
+            high=100000,
+            meaning=f"Passes over the parts of a network; 0: about {_N_STEPS} steps.",
+        ),
+        "max_parts": Parameter(
+            default=2000,
+            low=2,
+            high=100000,
+            meaning="Of more parts a random subset is learned from.",
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+
+    def __init__(
+        self,
+        *,
+        method: str = "KNN",
+        n_neighbors: int = 0,
+        epochs: int = 0,
+        max_parts: int = 2000,
+        seed: int = 0,
+    ) -> None:
+        self.method = method
+        self.n_neighbors = n_neighbors
+        self.epochs = epochs
+        self.max_parts = max_parts
+        self.seed = seed
+
+    @classmethod
+    def open_engine(
+        cls,
+        parameters: Mapping[str, Value],
+        weights: Weights,
+        shape: tuple[int, ...],
+        choice: EngineChoice,
+    ) -> Engine:
+        """Return what scores batches N×F.
+
+        Raises `ConfigurationError` for foreign weights, `ModelFileError` where the PyOD that is
+        installed scores otherwise than the one of the fit, `MissingRuntimeError` for a network
+        without torch.
+        """
+        detector = cls(**parameters)  # type: ignore[arg-type]
+        _check_shapes(weights, shape)
+        engine = _PyodEngine(detector, weights, choice)
+        rows, known = _witnesses(weights["rows"]), weights["scores"]
+        found = engine.run(rows)["score"]
+        span = 1e-4 * max(float(np.ptp(known)), 1e-12)
+        if not np.allclose(found, known, rtol=1e-4, atol=span):
+            raise ModelFileError(
+                f"pyod: method {detector.method} gives the parts it learned from other scores here "
+                "than at the fit. Install the versions of pyod and scikit-learn that 'makellos "
+                "info' names for the model, or fit it again."
+            )
+        return engine
+
+    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        self._check_method()
+        features = _load_features(parts, progress)
+        progress(f"fitting {self.method}", 0, 1)
+        rows = self._subset(features)
+        weights = _standardisation(rows)
+        if _METHODS[self.method].kept == "network":
+            weights |= self._trained(weights)
+            weights["rows"] = _witnesses(rows)
+        elif _METHODS[self.method].kept == "joint":
+            self._check_joint(_standardise(weights, rows))
+        weights["scores"] = self._scores_twice(weights, rows)
+        self.weights_ = weights
+        self.n_features_ = rows.shape[1]
+        self.notes_ = [] if len(rows) == len(features) else [self._subset_note(len(features))]
+        progress(f"fitting {self.method}", 1, 1)
+
+    def _check_method(self) -> None:
+        method = _METHODS[self.method]
+        if self.n_neighbors and (method.bounded or ("",))[0] != "n_neighbors":
+            raise ConfigurationError(
+                f"{self.name}: n_neighbors is {self.n_neighbors}, but method {self.method} looks "
+                "at no neighbours. Leave it at 0, or take the method KNN or LOF."
+            )
+        if self.epochs and method.kept != "network":
+            raise ConfigurationError(
+                f"{self.name}: epochs is {self.epochs}, but method {self.method} is no network. "
+                f"Leave it at 0, or take the method {' or '.join(_NETWORKS)}."
+            )
+        _require(self.method)
+
+    def _subset(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        if len(features) <= self.max_parts:
+            return features
+        chosen = np.random.default_rng([self.seed, 5]).permutation(len(features))[: self.max_parts]
+        return np.ascontiguousarray(features[np.sort(chosen)])
+
+    def _subset_note(self, n_parts: int) -> str:
+        return (
+            f"{self.method} learned from {self.max_parts} of {n_parts} parts, drawn at random; "
+            "more make a model slower to open (--set max_parts)."
+        )
+
+    def _scores_twice(self, weights: Weights, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the scores of the witnesses; raise unless opening again is quick and the same."""
+        choice = EngineChoice("pyod", "f32")
+        scores = _PyodEngine(self, weights, choice).run(rows)["score"]
+        again, seconds = _timed(lambda: _PyodEngine(self, weights, choice))
+        if seconds > _SECONDS:
+            raise ConfigurationError(
+                f"{self.name}: method {self.method} takes {seconds:.1f} s to fit again to "
+                f"{len(rows)} parts, which every start of an inspector would cost; accepted is "
+                f"{_SECONDS:g} s. Learn from fewer (--set max_parts={max(2, len(rows) // 2)}), or "
+                f"take another method, such as {_SURE}."
+            )
+        if not np.all(np.abs(scores) < 1e12):
+            raise ConfigurationError(
+                f"{self.name}: method {self.method} gives good parts scores without bounds: some "
+                f"features hardly vary in {len(rows)} parts. Add good parts, or take another "
+                f"method, such as {_SURE}."
+            )
+        if not np.allclose(again.run(rows)["score"], scores, rtol=1e-6, atol=0.0):
+            raise ConfigurationError(
+                f"{self.name}: method {self.method} gives other scores when it is fitted again "
+                f"with the same seed, so no model can keep it. Take another, such as {_SURE}."
+            )
+        return _witnesses(scores)
+
+    def _trained(self, weights: Weights) -> dict[str, NDArray[np.float32]]:
+        from makellos.detectors.networks.pyod_networks import train_network
+
+        rows = _standardise(weights, weights["rows"])
+        batch_size = max(2, min(32, len(rows)))
+        epochs = self.epochs or -(-_N_STEPS // (len(rows) // batch_size))
+        return _guarded(
+            self.method,
+            rows,
+            lambda: train_network(
+                self.method, rows, epochs=epochs, batch_size=batch_size, seed=self.seed
+            ),
+        )
+
+    def _check_joint(self, rows: Matrix) -> None:
+        """Raise unless PyOD gives a few rows, each alone, the scores of the closed form here."""
+        few = rows[:: max(1, len(rows) // 8)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of columns that are constant
+            model = _fitted(self, rows)
+            theirs = [model.decision_function(few[i : i + 1])[0] for i in range(len(few))]
+        if not np.allclose(_JointTails(self.method, rows)(few), theirs, rtol=1e-6, atol=1e-9):
+            raise ConfigurationError(
+                f"{self.name}: the PyOD that is installed scores {self.method} otherwise than the "
+                f"versions known. Install pyod 3.6.7, or take another method, such as {_SURE}."
+            )
+
+    def _build_graph(self) -> Graph:
+        scoring = TorchScoring(self.name, self.get_parameters(), self.weights_)
+        return Graph(b"", Vectors(n_features=self.n_features_), Aggregation(), torch=scoring)
+
+
+class _PyodEngine:
+    """Score batches N×F of any size; a part that is not finite gets no finite score."""
+
+    batch_size = _BATCH
+
+    def __init__(self, detector: Pyod, weights: Weights, choice: EngineChoice) -> None:
+        self.choice = choice
+        self._weights = {name: weights[name] for name in ("mean", "deviation")}
+        _require(detector.method)
+        with warnings.catch_warnings():
+            # Of few, equal or constant rows; whether the scores are of use is checked by the fit.
+            warnings.simplefilter("ignore")
+            self._score = _open_scoring(detector, weights, _standardise(weights, weights["rows"]))
+
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return the score N of parts N×F."""
+        scores = np.full(len(batch), np.nan)
+        finite = np.isfinite(batch).all(axis=1)
+        if finite.any():
+            with np.errstate(all="ignore"):
+                scores[finite] = self._score(_standardise(self._weights, batch[finite]))
+        largest = float(np.finfo(np.float32).max)
+        return {"score": np.clip(scores, -largest, largest).astype(np.float32)}
+
+
+class _JointTails:
+    """Score a row by its tails among the learned rows and itself, as ECOD and COPOD do.
+
+    PyOD counts within all rows of a batch, and a part's score then depends on its neighbours there.
+    """
+
+    def __init__(self, method: str, rows: Matrix) -> None:
+        self._method = method
+        self._columns = np.sort(rows, axis=0)
+        self._sums = [np.sum(rows**power, axis=0) for power in (1, 2, 3)]
+
+    def __call__(self, batch: Matrix) -> Matrix:
+        n_rows = len(self._columns) + 1
+        below = np.empty(batch.shape)
+        above = np.empty(batch.shape)
+        for i, column in enumerate(self._columns.T):
+            below[:, i] = np.searchsorted(column, batch[:, i], side="right")
+            above[:, i] = len(column) - np.searchsorted(column, batch[:, i], side="left")
+        left, right = (-np.log((count + 1) / n_rows) for count in (below, above))
+        skewness = self._skewness(batch)
+        skewed = np.where(skewness < 0, left, np.where(skewness > 0, right, left + right))
+        if self._method == "ECOD":
+            tails = np.maximum(np.maximum(left, right), skewed)
+        else:
+            tails = np.maximum((left + right) / 2, skewed)
+        return np.asarray(tails.sum(axis=1))
+
+    def _skewness(self, batch: Matrix) -> Matrix:
+        """Return the third central moment of each column with each row added to it."""
+        n_rows = len(self._columns) + 1
+        first, second, third = (
+            (total + batch**power) / n_rows for power, total in enumerate(self._sums, start=1)
+        )
+        return np.asarray(third - 3 * first * second + 2 * first**3)
+
+
+def _load_features(parts: Sequence[Part], progress: Progress) -> NDArray[np.float32]:
+    rows: list[NDArray[np.float32]] = []
+    for i, part in enumerate(parts):
+        row = np.asarray(part.read())
+        if row.ndim != 1:
+            raise InputError(
+                f"{part.name}: pyod learns from features of signals and received a picture of "
+                f"shape {row.shape}. Fit on recordings with --view features, or take a detector of "
+                "pictures, such as patchcore."
+            )
+        if rows and row.shape != rows[0].shape:
+            raise InputError(
+                f"{part.name} has {row.size} features, {parts[0].name} has {rows[0].size}. Give "
+                "recordings of the same channels and bands."
+            )
+        if row.size == 0 or not np.isfinite(row).all():
+            raise InputError(
+                f"{part.name} has features that are no finite numbers, or none at all. Mend its "
+                "recording, or leave it out."
+            )
+        rows.append(row.astype(np.float32))
+        progress("reading features", i + 1, len(parts))
+    return np.stack(rows)
+
+
+def _standardisation(rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return rows with the mean and the deviation of their columns; 1 where one is constant."""
+    exact = rows.astype(np.float64)
+    mean, deviation = exact.mean(axis=0), exact.std(axis=0)
+    constant = deviation <= 1e-6 * np.abs(mean)
+    deviation = np.where(constant | (deviation < 1e-30), 1.0, deviation)
+    return {
+        "rows": rows,
+        "mean": mean.astype(np.float32),
+        "deviation": deviation.astype(np.float32),
+    }
+
+
+def _standardise(weights: Weights, rows: NDArray[np.float32]) -> Matrix:
+    values = (rows.astype(np.float64) - weights["mean"]) / weights["deviation"]
+    return np.clip(values, -_FAR, _FAR)
+
+
+def _witnesses(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(rows[:: max(1, -(-len(rows) // _N_WITNESSES))])
+
+
+def _check_shapes(weights: Weights, shape: tuple[int, ...]) -> None:
+    given = {name: weights[name].shape for name in sorted(weights)}
+    rows = given.get("rows", ())
+    scores = given.get("scores", ())
+    fits = (
+        len(rows) == 2
+        and (rows[1],) == shape == given.get("mean") == given.get("deviation")
+        and scores == (len(_witnesses(weights["rows"])),)
+    )
+    if not fits:
+        raise ConfigurationError(
+            f"pyod: the weights {given} do not fit {shape} features. Fit the model again."
+        )
+
+
+def _require(method: str) -> None:
+    """Raise `MissingRuntimeError` where PyOD is missing, or torch for a network."""
+    require_runtime("pyod", "pyod")
+    if _METHODS[method].kept == "network":
+        require_runtime(f"pyod with method {method}", "torch")
+
+
+def _open_scoring(detector: Pyod, weights: Weights, rows: Matrix) -> Scoring:
+    kept = _METHODS[detector.method].kept
+    if kept == "joint":
+        return _JointTails(detector.method, rows)
+    if kept == "network":
+        from makellos.detectors.networks.pyod_networks import load_network
+
+        return load_network(detector.method, weights, rows.shape[1])
+    score: Scoring = _fitted(detector, rows).decision_function
+    return score
+
+
+def _make(detector: Pyod, shape: tuple[int, ...]) -> Any:
+    """Return an unfitted detector of PyOD for rows N×F."""
+    method, (n_rows, n_features) = _METHODS[detector.method], shape
+    settings = dict(method.settings)
+    if method.seeded:
+        settings["random_state"] = detector.seed % 2**32
+    if method.bounded:
+        name, default = method.bounded
+        wanted = (detector.n_neighbors if name == "n_neighbors" else 0) or default
+        settings[name] = max(1, min(wanted, n_rows - 1))
+    if n_rows < method.rows_per_feature * n_features + 1:
+        raise ConfigurationError(
+            f"pyod: method {detector.method} takes more than {method.rows_per_feature} parts per "
+            f"feature; there are {n_rows} for {n_features} features. Add good parts, or take "
+            f"another method, such as {_SURE}."
+        )
+    module = importlib.import_module(f"pyod.models.{method.module}")
+    return getattr(module, detector.method)(**settings)
+
+
+def _fitted(detector: Pyod, rows: Matrix) -> Any:
+    return _guarded(detector.method, rows, lambda: _make(detector, rows.shape).fit(rows))
+
+
+def _guarded(method: str, rows: Matrix, action: Callable[[], Made]) -> Made:
+    """Return what an action gives; what PyOD raises becomes a `ConfigurationError`."""
+    try:
+        return action()
+    except (ValueError, ArithmeticError, AssertionError, LookupError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"pyod: method {method} cannot learn from {len(rows)} parts of {rows.shape[1]} "
+            f"features ({error}). Add good parts, or take another method, such as {_SURE}."
+        ) from error
+
+
+def _timed(action: Callable[[], _PyodEngine]) -> tuple[_PyodEngine, float]:
+    """Return what an action gives and the seconds it takes, without those of other programs."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    done = action()
+    return done, min(time.perf_counter() - wall, time.process_time() - cpu)

@@ -1,0 +1,235 @@
+"""Signals as fit needs them: recordings read, cut and seen; which windows calibrate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from makellos.calibration import parts_needed
+from makellos.data.parts import Part, PartSet, group_names
+from makellos.data.progress import Progress
+from makellos.data.signals import (
+    SignalSettings,
+    Windows,
+    at_speed,
+    open_view,
+    read_windows,
+    window_parts,
+)
+from makellos.data.views import SignalView
+from makellos.data.windows import split_in_time
+from makellos.detectors import Detector
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection import Inspection, Inspector
+from makellos.inspection.recordings import SignalRecord
+from makellos.workflows.releasing import Method, Split
+
+__all__ = ["Seen", "inspect_windows", "see_signals"]
+
+_MANY = 5  # recordings from which some are held out whole, to calibrate
+_SHARE = 0.3  # of the recordings, or of each of few, that calibrates
+_MOST = 4000  # windows to learn from, or to calibrate with; more of the same add nothing
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Hold parts to learn from and to calibrate with: pictures, or windows seen as `record` says.
+
+    `used` are the files they come from, `skipped` the names of those that cannot be used.
+    """
+
+    split: Split
+    record: SignalRecord | None
+    used: list[Part]
+    skipped: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Read:
+    part: Part
+    windows: Windows
+
+
+def see_signals(
+    parts: PartSet,
+    settings: SignalSettings,
+    detector: Detector,
+    false_alarms: float,
+    *,
+    seed: int,
+    skip_unreadable: bool,
+    progress: Progress,
+) -> Seen:
+    """Read the good recordings of a set, and return their windows as a detector sees them.
+
+    Recordings of split ``val`` calibrate. Without such 3 in 10 are held out whole, or, of fewer
+    than 5, the last 3 tenths of each: windows of one recording are never shuffled. Calibration
+    counts recordings where those held out suffice for the budget, else blocks of windows that
+    share no samples. Raises `InputError` for recordings that cannot be used (unless
+    `skip_unreadable`), `ConfigurationError` for settings that do not fit.
+    """
+    if detector.needs_labels:
+        raise ConfigurationError(
+            f"{detector.name} learns from labelled pictures, and {parts.root} holds recordings. "
+            "Choose a detector that learns from good parts alone, such as patchcore or pyod."
+        )
+    good, calibration = parts.good(), parts.calibration()
+    if not good:
+        raise InputError(
+            f"{parts.root} has no good recordings to learn from ({parts.layout}). Put them into "
+            "train/good or good, or label them 'good' with split 'train' or none in a manifest."
+        )
+    view = open_view(settings, good, detector.takes)
+    read, skipped, notes = _read([*good, *calibration], view, settings.rate, progress)
+    if skipped and not skip_unreadable:
+        listed = "\n  ".join(reason for _, reason in skipped)
+        raise InputError(
+            f"{len(skipped)} of {len(good) + len(calibration)} recordings cannot be used:\n  "
+            f"{listed}\nMend or remove them, or leave them out with --skip-unreadable."
+        )
+    held = {part.name for part in calibration}
+    learn = [each for each in read if each.part.name not in held]
+    calibrate = [each for each in read if each.part.name in held]
+    method: Method = "split val"
+    if not learn:
+        raise InputError(f"None of the good recordings of {parts.root} can be learned from.")
+    if not calibrate:
+        learn, calibrate = _hold_out(learn, view, seed)
+        method = "held out"
+    names = set(group_names([each.part for each in calibrate]))
+    by_recording = len(names) >= parts_needed(false_alarms)
+    learn, calibrate = _some(learn), _some(calibrate)
+    view = view.learned(np.concatenate([each.windows.values for each in learn]))
+    return Seen(
+        Split(
+            [part for each in learn for part in _parts(each, view, by_recording=True)],
+            [part for each in calibrate for part in _parts(each, view, by_recording=by_recording)],
+            method,
+        ),
+        SignalRecord(view=view, calibrated_on="recordings" if by_recording else "blocks"),
+        [each.part for each in read],
+        [part.name for part, _ in skipped],
+        notes,
+    )
+
+
+def inspect_windows(
+    inspector: Inspector,
+    recordings: Sequence[Part],
+    found: dict[str, Any],
+    progress: Progress,
+) -> Iterator[tuple[Part, Inspection]]:
+    """Yield the windows of recordings as parts with their inspections.
+
+    A recording that cannot be read is yielded itself, unreadable. `found` gets an entry for each
+    other one by name: its label, verdict, p-value, windows, and the fault that fits.
+    """
+    record = inspector.manifest.signal
+    for done, part in enumerate(recordings, start=1):
+        inspection = inspector.inspect_recording(
+            part.path, name=part.name, piece=part.piece, rpm=part.rpm
+        )
+        finding = inspection.recording
+        if finding is None or record is None:
+            yield part, inspection
+        else:
+            found[part.name] = {
+                "label": part.label,
+                "verdict": inspection.verdict,
+                "p_value": inspection.p_value,
+                **finding.row(),
+                **part.details,
+            }
+            view = at_speed(record.view, part.rpm)
+            windows = read_windows(part.path, view, part.piece)
+            seen = view.see(windows.values)
+            yield from zip(
+                window_parts(part, view, seen, windows.starts), finding.windows, strict=True
+            )
+        progress("inspecting", done, len(recordings))
+
+
+def _read(
+    recordings: Sequence[Part], view: SignalView, rate: float | None, progress: Progress
+) -> tuple[list[_Read], list[tuple[Part, str]], list[str]]:
+    """Return what can be read, what cannot and why, and what is odd about the rest."""
+    read: list[_Read] = []
+    skipped: list[tuple[Part, str]] = []
+    notes: list[str] = []
+    for i, part in enumerate(recordings):
+        try:
+            found = _Read(part, read_windows(part.path, view, part.piece, rate=rate))
+        except InputError as error:
+            skipped.append((part, str(error)))
+        else:
+            read.append(found)
+            notes += found.windows.notes
+        progress("reading recordings", i + 1, len(recordings))
+    return read, skipped, list(dict.fromkeys(notes))
+
+
+def _hold_out(
+    read: Sequence[_Read], view: SignalView, seed: int
+) -> tuple[list[_Read], list[_Read]]:
+    """Divide recordings into those to learn from and those that calibrate, or each in time."""
+    names = group_names([each.part for each in read])
+    groups = sorted(set(names))
+    if len(groups) >= _MANY:
+        n_aside = max(1, round(_SHARE * len(groups)))
+        order = np.random.default_rng([seed, 1]).permutation(groups)
+        aside = set(order[:n_aside].tolist())
+        return (
+            [each for each, name in zip(read, names, strict=True) if name not in aside],
+            [each for each, name in zip(read, names, strict=True) if name in aside],
+        )
+    halves = [_in_time(each, view) for each in read]
+    return [first for first, _ in halves], [last for _, last in halves]
+
+
+def _in_time(read: _Read, view: SignalView) -> tuple[_Read, _Read]:
+    windows = read.windows
+    first = windows.starts[0] if len(windows.starts) else 0
+    early, late = split_in_time(windows.signal.shape[1], [1 - _SHARE, _SHARE], view.window)
+    ends = windows.starts - first + view.window
+    # A window that lies across the border belongs to neither.
+    is_early, is_late = ends <= early.stop, windows.starts - first >= late.start
+    pieces = [
+        _Read(
+            read.part,
+            Windows(windows.values[chosen], windows.starts[chosen], windows.signal[:, piece], ()),
+        )
+        for chosen, piece in ((is_early, early), (is_late, late))
+    ]
+    return pieces[0], pieces[1]
+
+
+def _some(read: Sequence[_Read]) -> list[_Read]:
+    """Return recordings with every window, or with some spread over all where they are many."""
+    n_windows = sum(len(each.windows.values) for each in read)
+    step = -(-n_windows // _MOST)
+    if step <= 1:
+        return list(read)
+    return [
+        replace(
+            each,
+            windows=replace(
+                each.windows,
+                values=each.windows.values[::step],
+                starts=each.windows.starts[::step],
+            ),
+        )
+        for each in read
+    ]
+
+
+def _parts(read: _Read, view: SignalView, *, by_recording: bool) -> list[Part]:
+    windows, part = read.windows, read.part
+    seen = at_speed(view, part.rpm).see(windows.values)
+    groups = None
+    if not by_recording:
+        groups = [f"{part.name} block {start // view.window}" for start in windows.starts.tolist()]
+    return window_parts(part, view, seen, windows.starts, groups)
