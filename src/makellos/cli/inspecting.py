@@ -49,6 +49,10 @@ Overlays = Annotated[
         "inspections/overlays.",
     ),
 ]
+Rpm = Annotated[
+    float | None,
+    typer.Option(metavar="N", help="Turns per minute in recordings, where not those at fit."),
+]
 FailOnReject = Annotated[
     bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
 ]
@@ -72,9 +76,10 @@ def inspect(
     overlays: Overlays = False,
     fail_on_reject: FailOnReject = False,
     engine: EngineName = None,
+    rpm: Rpm = None,
     json: Json = None,
 ) -> None:
-    """Give a verdict, a score and outlined damage for every picture.
+    """Give a verdict, a score and outlined damage for every picture or recording.
 
     Every file gets one row. Exits with 0 when all were inspected, 1 when some could not be, 2 for
     wrong usage or a damaged model; --fail-on-reject makes 3 of any rejected part.
@@ -104,7 +109,9 @@ def inspect(
             if listed or inspection.error is not None:
                 say(row_text(inspection), quietly=not listed)
 
-        summary = run(model, inputs, outputs=outputs, engine=_engine(engine), on_row=on_row)
+        summary = run(
+            model, inputs, outputs=outputs, engine=_engine(engine), rpm=rpm, on_row=on_row
+        )
     say(inspect_text(summary, outputs), quietly=streams)
     if json is not None:
         write_json(json, asdict(summary))

@@ -148,6 +148,9 @@ def fit(
     where = Training(
         resume=resume, device=device, n_devices=devices, n_nodes=nodes, precision=precision
     )
+    signal = SignalSettings(
+        rate=rate, channel=channel, window=window, hop=hop, view=view, bearing=bearing, rpm=rpm
+    )
     with bars() as progress, _resumable(output):
         summary = run(
             data,
@@ -160,15 +163,7 @@ def fit(
             skip_unreadable=skip_unreadable,
             white_level=white_level,
             training=where,
-            signal=SignalSettings(
-                rate=rate,
-                channel=channel,
-                window=window,
-                hop=hop,
-                view=view,
-                bearing=bearing,
-                rpm=rpm,
-            ),
+            signal=signal,
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")

@@ -67,8 +67,9 @@ def open_view(settings: SignalSettings, recordings: Sequence[Part], takes: Takes
         raise ConfigurationError(
             f"{first.path} does not state its sampling rate. Give it in Hz, such as --rate 48000."
         )
-    speeds = {part.rpm for part in recordings}
-    rpm = settings.rpm or (speeds.pop() if len(speeds) == 1 else None)
+    speeds = [part.rpm for part in recordings if part.rpm is not None]
+    known = len(speeds) == len(recordings)
+    rpm = settings.rpm if settings.rpm is not None else (speeds[0] if known else None)
     if rpm is not None and not 0 < rpm < np.inf:
         raise ConfigurationError(
             f"The speed is {rpm:g} turns per minute; accepted are numbers above 0."
@@ -109,8 +110,13 @@ def read_windows(
 
 
 def at_speed(view: SignalView, rpm: float | None) -> SignalView:
-    """Return the view of a machine whose shaft makes `rpm` turns per minute; None: as it is."""
-    return view if rpm is None else view.model_copy(update={"shaft_hz": rpm / 60})
+    """Return the view of a machine whose shaft makes `rpm` turns per minute; None: as it is.
+
+    A view of features that knew no speed at fit has none of the bearing's rates, and keeps so.
+    """
+    if rpm is None or (view.view == "features" and view.shaft_hz is None):
+        return view
+    return view.model_copy(update={"shaft_hz": rpm / 60})
 
 
 def window_parts(

@@ -408,8 +408,10 @@ def _peak(heights: Floats, place: float) -> int | None:
 
 
 def _sentence(strength: FaultStrength, *, named: bool) -> str:
-    if strength.decibels_over_good is None:
+    if strength.decibels_over_good is None or strength.decibels_over_good < 1:
         over = f"{strength.decibels:.0f} dB over the background"
+        if strength.decibels_over_good is not None:
+            over += ", no louder than in the good state"
     else:
         over = f"{strength.decibels_over_good:.0f} dB over the good state"
     if not named:

@@ -23,6 +23,7 @@ from makellos.data.windows import Piece
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
+from makellos.inspection.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
 from makellos.inspection.preprocessing import Preprocessing, Vectors
@@ -158,15 +159,26 @@ class Inspector:
     """Inspect parts with one model, without PyTorch unless the model's manifest names it.
 
     `workers` parts are worked on at once (1: all cores serve one part). `engine` overrides the
-    model's own runtime and precision. One inspector may be used from several threads.
+    model's own runtime and precision. `rpm` is the speed of the shaft in recordings, where it is
+    not that at fit. One inspector may be used from several threads.
 
     Raises `ModelFileError` for a model that cannot be trusted, `MissingRuntimeError` for one whose
     runtime is not installed, `ConfigurationError` for fewer than 1 worker.
     """
 
     def __init__(
-        self, model: Path | str, *, workers: int = 1, engine: EngineChoice | None = None
+        self,
+        model: Path | str,
+        *,
+        workers: int = 1,
+        engine: EngineChoice | None = None,
+        rpm: float | None = None,
     ) -> None:
+        if rpm is not None and not 0 < rpm < math.inf:
+            raise ConfigurationError(
+                f"The speed is {rpm:g} turns per minute; accepted are numbers above 0."
+            )
+        self.rpm = rpm
         self.model: ModelFile = read_model(Path(model))
         self.manifest: Manifest = self.model.manifest
         self.workers = workers
@@ -177,6 +189,11 @@ class Inspector:
         opened = self._open(engine, workers)
         self._batch_size = opened.batch_size
         self.scorer = Scorer(opened, self.manifest.preprocessing, self.manifest.aggregation)
+        self._good_spectra = (
+            unpack_spectra(self.model.read(GOOD_SPECTRA))
+            if GOOD_SPECTRA in self.manifest.members
+            else {}
+        )
 
     @property
     def engine(self) -> EngineChoice:
@@ -219,7 +236,7 @@ class Inspector:
         makes the recording ``unreadable``. Raises `ConfigurationError` for a model of pictures.
         """
         started, label = time.perf_counter(), name or str(path)
-        record = self.manifest.signal
+        record, rpm = self.manifest.signal, self.rpm if rpm is None else rpm
         if record is None:
             raise ConfigurationError(
                 f"{self.model.path} is a model of pictures, and {label} a recording. Fit a model "
@@ -256,7 +273,9 @@ class Inspector:
                 starts=tuple((windows.starts / record.view.rate).tolist()),
                 share_rejected=verdicts.count("reject") / len(verdicts),
                 notes=tuple(windows.notes),
-                faults={} if verdict == "ok" else fault_of(windows, record.view, rpm),
+                faults={}
+                if verdict == "ok"
+                else fault_of(windows, record.view, rpm, self._good_spectra),
             ),
         )
 

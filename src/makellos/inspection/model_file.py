@@ -26,7 +26,7 @@ __all__ = ["GENERATOR", "GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "graph.onnx", "weights.safetensors"
 GENERATOR = "generator.onnx"
 _KNOWN = re.compile(
-    r"manifest\.json|(graph|generator)\.onnx|weights\.safetensors|(golden|examples)/[0-9]{2}\.png|"
+    r"manifest\.json|(graph|generator)\.onnx|(weights|good_spectra)\.safetensors|(golden|examples)/[0-9]{2}\.png|"
     r"golden/[0-9]{2}\.npy"
 )
 _MAX_BYTES = {MANIFEST: 64 << 20, GRAPH: 256 << 20, GENERATOR: 256 << 20, WEIGHTS: 8 << 30}

@@ -38,9 +38,8 @@ _CAPTION, _TEXT, _SMALL = 19, 15, 13  # heights of letters in pixels
 _HEAD, _TITLE_ROW, _FOOT, _LINE, _LANE = 84, 27, 50, 23, 16
 _HEIGHTS = {1: 230, 2: 170, 3: 130}  # of each spectrogram, by how many there are
 _SCORES, _ENVELOPE = 150, 220
-
-_FRAME, _PADDED = 512, 1024  # samples, of a long recording's spectra
-_MOST_EACH = 8  # frames averaged in one column
+_LONGEST = 350  # letters of a word: more never fit, and shortening them takes long
+_FRAME, _PADDED, _MOST_EACH = 512, 1024, 8  # samples of a spectrum's frame; frames in a column
 _QUIETEST = 1e-24  # mean square: -240 dB, as in `SignalView.levels`
 _LEAST_SPAN = 20.0  # dB of the colours: silence is even, not noise blown up
 _MULTIPLES = range(1, 6)  # of a rate that are marked
@@ -135,10 +134,9 @@ def draw_recording(
 
     `windows` are those that were inspected, with `view`; `threshold` is that of their scores,
     `rpm` the speed in turns per minute where it is not that of the view. Up to 3 channels have a
-    spectrogram, that of the fault among them. The envelope spectrum is drawn where the finding has
-    one: the lines of the fault that it names are in the colour of a reject, those of the others
-    gray. Returns H×1200×3 uint8 RGB. Raises `InputError` for an inspection of no recording, such
-    as that of an unreadable one, and for windows of another recording.
+    spectrogram, that of the fault among them. In the envelope spectrum, where there is one, lines
+    of the fault that is named are red, those of others gray. Returns H×1200×3 uint8 RGB. Raises
+    `InputError` for an inspection of no recording or an unreadable one, and for other windows.
     """
     view = at_speed(view, rpm)
     layout = lay_out(windows, view, inspection, threshold)
@@ -224,16 +222,15 @@ def spectrogram(signal: NDArray[np.floating[Any]], n_rows: int, n_columns: int) 
     samples, spread evenly over its stretch, or over a frame where that is more: of a very long
     signal, not all samples are seen.
     """
-    frame = min(_FRAME, max(16, 1 << int(math.log2(max(signal.size / 8, 1)))))
+    frame = min(_FRAME, max(16, 1 << int(math.log2(max(signal.size / 16, 1)))))
     stretch = signal.size / n_columns
     # Single spectra of noise are speckled; a few around the same time are smooth.
     spread = max(stretch, frame)
     n_each = min(_MOST_EACH, math.ceil(2 * spread / frame) + 1)
     taper = np.hanning(frame + 1)[:frame]
     taper *= math.sqrt(2) / taper.sum()
-    frames = sliding_window_view(signal, frame)
+    frames, middles = sliding_window_view(signal, frame), (np.arange(n_columns) + 0.5) * stretch
     power = np.zeros((n_columns, _PADDED // 2 + 1))
-    middles = (np.arange(n_columns) + 0.5) * stretch
     for part in range(n_each):
         centres = middles + ((part + 0.5) / n_each - 0.5) * spread
         starts = np.clip(np.rint(centres - frame / 2), 0, signal.size - frame).astype(np.intp)
@@ -248,8 +245,7 @@ def spectrogram(signal: NDArray[np.floating[Any]], n_rows: int, n_columns: int) 
 
 def _shares(n_rows: int, n_lines: int) -> Floats:
     """How much of each spectral line a row holds, the lowest first; a row's sum to 1."""
-    edges = np.linspace(0, n_lines - 1, n_rows + 1)[:, None]
-    lines = np.arange(n_lines)
+    edges, lines = np.linspace(0, n_lines - 1, n_rows + 1)[:, None], np.arange(n_lines)
     inside = np.minimum(edges[1:], lines + 0.5) - np.maximum(edges[:-1], lines - 0.5)
     shares = np.clip(inside, 0.0, None)
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
@@ -264,8 +260,8 @@ def _recording(windows: Windows, view: SignalView, inspection: Inspection) -> Re
     if n_inspected != n_given or not n_given or len(windows.signal) != len(view.channels):
         raise InputError(
             f"{inspection.input} has {n_inspected} inspected windows of {len(view.channels)} "
-            f"channels; the recording to draw has {n_given} of {len(windows.signal)}. Give the "
-            "windows that were inspected, and the view that they were cut with."
+            f"channels; given are {n_given} of {len(windows.signal)}. Give the windows that were "
+            "inspected, and the view that they were cut with."
         )
     return recording
 
@@ -277,7 +273,7 @@ def _score_range(scores: Floats, threshold: float) -> tuple[tuple[float, float],
     if low > 0 and high > 100 * low:
         return (low / 1.5, high * 1.5), True
     pad = 0.08 * (high - low) or 0.5 * abs(high) or 1.0
-    return (0.0 if 0 <= low < 0.5 * high else low - pad, high + pad), False
+    return (-pad / 2 if 0 <= low < 0.5 * high else low - pad, high + pad), False
 
 
 def _scores(recording: RecordingFinding) -> Floats:
@@ -285,10 +281,9 @@ def _scores(recording: RecordingFinding) -> Floats:
 
 
 def _envelope_axes(finding: FaultFinding, top: int) -> Axes:
-    if finding.fault is None:
-        highest = 3 * max(strength.expected for strength in finding.strengths.values())
-    else:
-        highest = _MULTIPLES[-1] * finding.strengths[finding.fault].found
+    named = None if finding.fault is None else finding.strengths[finding.fault]
+    expected = [3 * strength.expected for strength in finding.strengths.values()]
+    highest = max(expected) if named is None else _MULTIPLES[-1] * named.found
     highest = min(1.05 * highest, float(finding.frequencies[-1]))
     loudest = float(finding.decibels[finding.frequencies <= highest].max())
     return Axes(_LEFT, top, _PLOT, _ENVELOPE, (0.0, highest), (-4.0, max(12.0, 1.1 * loudest)))
@@ -302,14 +297,10 @@ def _lines(text: str, top: int) -> Lines:
         if text_width(longer, _TEXT) <= width:
             lines[-1] = longer
         else:
-            lines.append(shorten(word, _TEXT, width))
-    kept = [line for line in lines if line]
-    if len(kept) > 4:
-        kept = [*kept[:3], f"{kept[3]} ..."]
-    return tuple((top + index * _LINE + 10, line) for index, line in enumerate(kept))
-
-
-# Drawing
+            lines.append(shorten(word[-_LONGEST:], _TEXT, width))
+    if len(lines) > 4:
+        lines = [*lines[:3], f"{lines[3]} ..."]
+    return tuple((top + index * _LINE + 10, line) for index, line in enumerate(lines) if line)
 
 
 def _draw_head(page: Rgb, windows: Windows, view: SignalView, inspection: Inspection) -> None:
@@ -323,8 +314,8 @@ def _draw_head(page: Rgb, windows: Windows, view: SignalView, inspection: Inspec
     _write(page, title, ((_MARGIN + right) // 2, middle), _CAPTION, _WHITE, "mm")
     right += 18
     share, verdicts = recording.share_rejected, [each.verdict for each in recording.windows]
-    counted = f"{100 * share:.3g} %  ({verdicts.count('reject')} of {len(verdicts)})"
-    figures = {"windows rejected": counted}
+    counted = f"({verdicts.count('reject')} of {len(verdicts)})"
+    figures = {"windows rejected": f"{100 * share:.3g} %  {counted}"}
     if inspection.p_value is not None:
         figures["p"] = f"{inspection.p_value:.3g}"
     for label, value in figures.items():
@@ -332,11 +323,11 @@ def _draw_head(page: Rgb, windows: Windows, view: SignalView, inspection: Inspec
         right += text_width(label, _CAPTION) + 8
         _write(page, value, (right, middle), _CAPTION, INK)
         right += text_width(value, _CAPTION) + 22
-    name = shorten(PurePath(inspection.input).name, _TEXT, end - right)
+    name = shorten(PurePath(inspection.input).name[-_LONGEST:], _TEXT, end - right)
     _write(page, name, (end, middle), _TEXT, SOFT, "rm")
-    seconds, n = windows.signal.shape[1] / view.rate, len(windows.starts)
-    told = f"{seconds:.4g} s at {_in_hz(view.rate)},  "
-    told += f"{n} window{'' if n == 1 else 's'} of {view.window} samples"
+    seconds, n = windows.signal.shape[1] / view.rate, len(recording.windows)
+    counted = f"{n} window{'' if n == 1 else 's'} of {view.window} samples"
+    told = f"{seconds:.4g} s at {_in_hz(view.rate)},  {counted}"
     if view.bearing and view.shaft_hz is not None:
         told += f",  bearing {view.bearing} at {60 * view.shaft_hz:.5g} rpm"
     _write(page, told, (_MARGIN, middle + 33), _SMALL, SOFT)
@@ -364,10 +355,10 @@ def _draw_scores(
     page: Rgb, axes: Axes, recording: RecordingFinding, view: SignalView, threshold: float
 ) -> None:
     _draw_title(page, axes, "windows", "how unusual each is")
-    low, high = axes.y
-    y_ticks = _ticks(low, high, 4)
+    y_ticks = _ticks(*axes.y, 4)
     if axes.log:
-        powers = [n for n, _ in _ticks(math.log10(low), math.log10(high), 5) if n == round(n)]
+        low, high = (math.log10(level) for level in axes.y)
+        powers = [n for n, _ in _ticks(low, high, 5) if n == round(n)]
         y_ticks = [(10.0**n, f"{10.0**n:g}") for n in powers]
     _draw_axes(page, axes, "score", y_ticks, "time in s")
     starts = np.array(recording.starts)
@@ -375,21 +366,22 @@ def _draw_scores(
     path = axes.places(np.stack([starts, ends], 1).ravel(), _scores(recording).repeat(2))
     verdicts = np.array([each.verdict for each in recording.windows])
     base, row = axes.places(axes.x[:1], [threshold])[0, 1], axes.row(threshold)
-    for start, stop in _runs(verdicts == "reject"):
-        steps = path[2 * start : 2 * stop]
-        outline = np.array([[steps[0, 0], base], *steps, [steps[-1, 0], base]])
+    doubtful = [path[2 * i : 2 * j] for i, j in _runs(verdicts == "look_again")]
+    rejected = [path[2 * i : 2 * j] for i, j in _runs(verdicts == "reject")]
+    rejected = [np.array([[s[0, 0], base], *s, [s[-1, 0], base]]) for s in rejected]
+    for outline in rejected:
         cv2.fillPoly(page, [_fine(outline)], _TINT, cv2.LINE_8, 4)
     _curve(page, path, SOFT, 1)
-    for name in ("look_again", "reject"):
-        for start, stop in _runs(verdicts == name):
-            _curve(page, path[2 * start : 2 * stop], COLORS[name], 2)
+    for name, outlines in (("look_again", doubtful), ("reject", rejected)):
+        for outline in outlines:
+            _curve(page, outline, COLORS[name], 2)
         middles = (path[0::2] + path[1::2])[verdicts == name] / 2
         if path[1, 0] - path[0, 0] < 4:  # too short for a segment: points
             for place in np.unique(middles.astype(np.intp), axis=0).tolist():
                 cv2.circle(page, place, 2, COLORS[name], cv2.FILLED, cv2.LINE_AA)
-    if not math.isfinite(threshold):
+    if math.isinf(threshold):
         return
-    _dashes(page[row, axes.left : axes.left + axes.width], INK)
+    page[row, axes.left : axes.left + axes.width][np.arange(axes.width) % 10 < 6] = INK
     right, middle = axes.left + axes.width + 8, min(row, axes.top + axes.height - 14)
     _write(page, "threshold", (right, middle - 8), _SMALL, INK)
     _write(page, f"{threshold:.4g}", (right, middle + 8), _SMALL, INK)
@@ -409,7 +401,7 @@ def _draw_envelope(page: Rgb, chart: FaultChart, finding: FaultFinding) -> None:
         if not mark.named:
             line[:] = _RATE
         elif mark.decibels is None:
-            _dashes(line, _FAINT)
+            line[np.arange(len(line)) % 10 < 6] = _FAINT
     _curve(page, places, _CURVE, 1)
     for mark in shown:
         if mark.decibels is not None:
@@ -424,13 +416,12 @@ def _label_marks(page: Rgb, axes: Axes, marks: Sequence[Mark]) -> None:
     lanes: list[list[tuple[int, int]]] = [[], [], []]
     for mark in sorted(marks, key=lambda each: not each.named):
         column, half = axes.column(mark.frequency), text_width(mark.label, _SMALL) // 2 + 4
-        start, end = column - half, column + half
         for lane, taken in enumerate(lanes):
-            if mark.label and all(end < left or right < start for left, right in taken):
-                taken.append((start, end))
+            if mark.label and all(abs(column - place) > half + room for place, room in taken):
+                taken.append((column, half))
                 color = (_FAINT if mark.decibels is None else _REJECT) if mark.named else SOFT
-                place = (column, axes.top - 9 - lane * _LANE)
-                _write(page, mark.label, place, _SMALL, color, "mm")
+                above = axes.top - 9 - lane * _LANE
+                _write(page, mark.label, (column, above), _SMALL, color, "mm")
                 break
 
 
@@ -473,14 +464,9 @@ def _fine(places: Floats) -> NDArray[np.int32]:
     return np.rint((places - 0.5) * _FINE).astype(np.int32)[:, None]
 
 
-def _dashes(line: Rgb, color: Color) -> None:
-    line[np.arange(len(line)) % 10 < 6] = color
-
-
 def _colors(relative: Floats) -> Rgb:
     shades = np.rint(255 * np.clip(relative, 0.0, 1.0)).astype(np.uint8)
-    colors: Rgb = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
-    return colors
+    return np.ascontiguousarray(cv2.applyColorMap(shades, cv2.COLORMAP_VIRIDIS)[..., ::-1])
 
 
 def _write(

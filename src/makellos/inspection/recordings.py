@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from makellos.calibration import Calibration, Verdict, count_p_value
 from makellos.data.bearings import parse_bearing
-from makellos.data.signals import Windows, at_speed
+from makellos.data.signals import Windows
 from makellos.data.views import SignalView
 from makellos.errors import InputError
 from makellos.inspection.bearing_faults import FaultFinding, name_fault
+from makellos.inspection.envelopes import BandSpectra
 
 if TYPE_CHECKING:
     from makellos.inspection.inspector import Inspection
@@ -30,6 +31,7 @@ __all__ = [
     "seen_in_batches",
 ]
 
+_SAME_SPEED = 0.01  # relative
 _BATCH = 256  # windows seen and scored at once
 
 
@@ -112,18 +114,23 @@ def judge_windows(
     return score, p_value, verdict
 
 
-def fault_of(windows: Windows, view: SignalView, rpm: float | None) -> dict[str, FaultFinding]:
+def fault_of(
+    windows: Windows, view: SignalView, rpm: float | None, good: Mapping[str, BandSpectra]
+) -> dict[str, FaultFinding]:
     """Return what the envelope spectrum of each channel shows, where bearing and speed are known.
 
-    A recording that is too short for it has none.
+    `good` are spectra of the good state by channel; they count at the speed that they were taken
+    at. A recording that is too short has no finding.
     """
-    seen = at_speed(view, rpm)
-    if not seen.bearing or seen.shaft_hz is None:
+    shaft_hz = view.shaft_hz if rpm is None else rpm / 60
+    if not view.bearing or shaft_hz is None:
         return {}
-    bearing, found = parse_bearing(seen.bearing), {}
-    for name, signal in zip(seen.channels, windows.signal, strict=True):
+    bearing, found = parse_bearing(view.bearing), {}
+    for name, signal in zip(view.channels, windows.signal, strict=True):
+        same_speed = view.shaft_hz is not None and abs(shaft_hz / view.shaft_hz - 1) < _SAME_SPEED
+        reference = good.get(name) if same_speed else None
         try:
-            found[name] = name_fault(signal, seen.rate, bearing, seen.shaft_hz)
+            found[name] = name_fault(signal, view.rate, bearing, shaft_hz, reference)
         except InputError:
             continue  # too short or too slow: the verdict stands without a name
     return found
@@ -138,11 +145,12 @@ def region_on_axes(region: Region, view: SignalView, start: float) -> dict[str, 
     number = min(len(view.channels) - 1, (top + bottom) // 2 // view.height)
     rows = [min(view.height - 1, max(0, row - number * view.height)) for row in (top, bottom)]
     high, low = (float(view.frequencies()[row]) for row in rows)
-    step = view.window / view.rate / view.width
+    times = view.times()
+    half = float(times[1] - times[0]) / 2
     return {
         "channel": view.channels[number],
-        "start_s": round(start + region.x * step, 6),
-        "end_s": round(start + (region.x + region.width) * step, 6),
+        "start_s": round(start + float(times[region.x]) - half, 6),
+        "end_s": round(start + float(times[region.x + region.width - 1]) + half, 6),
         "low_hz": round(low, 2),
         "high_hz": round(high, 2),
     }

@@ -57,6 +57,7 @@ class EvaluationReport:
     None. With `confusion_matrix` and the other figures of `ClassFigures` there is a section of the
     classes. `roc` is (false positive rates, true positive rates), `precision_recall` is (recalls,
     precisions). Unreadable parts stand in `items` and are left out of `figures`.
+    `panels` are names of recordings and their encoded pictures.
     """
 
     title: str
@@ -68,6 +69,7 @@ class EvaluationReport:
     precision_recall: tuple[Sequence[float], Sequence[float]] | None
     provenance: Mapping[str, str]
     notes: Sequence[str]
+    panels: Sequence[tuple[str, bytes]] = ()
 
 
 def render_evaluation(report: EvaluationReport) -> str:
@@ -102,6 +104,7 @@ def render_evaluation(report: EvaluationReport) -> str:
             metrics=metrics.metrics(figures),
             classes=class_section(figures),
             recordings=tables.recordings(figures),
+            panels=[(name, gallery.data_uri(picture)) for name, picture in report.panels],
             facts=tables.facts(figures),
         )
     )

@@ -144,16 +144,18 @@ def _verdict_row(
     return VerdictRow(name, ok, again, reject, unreadable, n + unreadable)
 
 
-def recordings(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Return (name, verdict, windows, share rejected) of each recording, the worst first."""
+def recordings(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
+    """Return (name, label, verdict, windows, share rejected, finding), the worst first."""
     found = (figures.get("recordings") or {}).items()
     ordered = sorted(found, key=lambda pair: -(finite(pair[1].get("share_rejected")) or 0))
     return [
         (
             str(name),
+            str(entry.get("label", "")),
             str(entry.get("verdict", "")).replace("_", " "),
             count(entry.get("n_windows")),
             percent(entry.get("share_rejected")),
+            " ".join([entry.get("finding") or "", *(entry.get("notes") or [])]).strip(),
         )
         for name, entry in ordered
     ]

@@ -43,7 +43,7 @@ from makellos.inspection.panels import DAMAGE, NEAREST, PART, draw_tiles
 from makellos.inspection.regions import resize_map
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
 from makellos.workflows.fit import check_seed, fingerprint
-from makellos.workflows.signals import inspect_windows
+from makellos.workflows.signals import Recordings, inspect_windows
 
 __all__ = ["evaluate"]
 
@@ -88,7 +88,7 @@ def evaluate(
         )
     inspector = _open(model, found)
     pixels = PixelMetrics()
-    recordings: dict[str, Any] = {}
+    recordings = Recordings(draws=output is not None)
     tested: list[_Tested] = []
     for part, inspection in _inspected(inspector, parts, recordings, report):
         tested.append(_test(inspector, part, inspection, pixels, thumbnails=output is not None))
@@ -105,12 +105,12 @@ def evaluate(
         for test in tested
         if test.inspection.score is None
     ]
-    if recordings:
-        figures["recordings"] = recordings
+    if recordings.entries:
+        figures["recordings"] = recordings.entries
     figures["notes"] = [*_notes(found, inspector), *figures.pop("class_notes", [])]
     report("computing intervals", 1, 1)
     if output is not None:
-        _write_report(Path(output), Path(data), inspector, tested, figures)
+        _write_report(Path(output), Path(data), inspector, tested, figures, recordings.panels)
     return figures
 
 
@@ -128,7 +128,7 @@ def _open(model: Path | str, found: PartSet) -> Inspector:
 
 
 def _inspected(
-    inspector: Inspector, parts: Sequence[Part], recordings: dict[str, Any], progress: Progress
+    inspector: Inspector, parts: Sequence[Part], recordings: Recordings, progress: Progress
 ) -> Iterator[tuple[Part, Inspection]]:
     """Yield parts with their inspections; of signals all windows, and fill `recordings`."""
     if inspector.manifest.signal is not None:
@@ -344,6 +344,7 @@ def _write_report(
     inspector: Inspector,
     tested: Sequence[_Tested],
     figures: Mapping[str, Any],
+    panels: Sequence[tuple[str, bytes]],
 ) -> None:
     read = [test for test in tested if test.inspection.score is not None]
     scores = np.array([test.inspection.score for test in read], dtype=np.float64)
@@ -364,6 +365,7 @@ def _write_report(
         else (curve.recall.tolist(), curve.precision.tolist()),
         provenance=_provenance(inspector),
         notes=figures["notes"],
+        panels=panels,
     )
     write_evaluation(report, folder / REPORT)
     try:

@@ -16,11 +16,14 @@ from typing import Any, TextIO
 from makellos.data.parts import walk_parts
 from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
 from makellos.data.recordings import SIGNAL_SUFFIXES
+from makellos.data.signals import read_windows
+from makellos.data.views import SignalView
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
 from makellos.inspection.engines import EngineChoice, default_workers
 from makellos.inspection.model_file import read_model
 from makellos.inspection.panels import draw_panel
+from makellos.inspection.recording_panels import draw_recording
 from makellos.inspection.recordings import region_on_axes
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
@@ -64,11 +67,13 @@ def inspect(
     *,
     outputs: Outputs | None = None,
     engine: EngineChoice | None = None,
+    rpm: float | None = None,
     on_row: Callable[[Inspection, int, int], None] | None = None,
 ) -> InspectSummary:
     """Inspect files and folders with a model; every file gets one row, whatever happens to it.
 
-    Rows are written as they come, so an interrupted run keeps those it had. `on_row` is called
+    Rows are written as they come, so an interrupted run keeps those it had. `rpm` is the speed of
+    the shaft in recordings, where it is not that at fit. `on_row` is called
     with each inspection, its number and the number of all. Raises `InputError` when there is
     nothing to inspect, `ModelFileError` for a model that cannot be trusted, `StorageError` when
     nothing can be written or a file of another kind would be replaced.
@@ -80,7 +85,9 @@ def inspect(
         raise ConfigurationError(f"--windows is for models of recordings; {model} is of pictures.")
     suffixes = SIGNAL_SUFFIXES if signals else PICTURE_SUFFIXES
     listed = list_inputs([Path(item) for item in inputs], suffixes)
-    inspector = Inspector(model, workers=min(default_workers(), len(listed)), engine=engine)
+    inspector = Inspector(
+        model, workers=min(default_workers(), len(listed)), engine=engine, rpm=rpm
+    )
     summary = InspectSummary()
     with ExitStack() as stack:
         columns = (*COLUMNS, *([PROBABILITIES] if inspector.manifest.classes else []))
@@ -98,7 +105,7 @@ def inspect(
             if wanted.windows is not None:
                 for window in window_rows(inspector, inspection):
                     write_windows(window)
-            if wanted.overlays is not None and inspection.size is not None:
+            if wanted.overlays is not None and inspection.error is None:
                 _save_overlay(inspector, path, wanted.overlays / relative, inspection)
             summary.n_parts += 1
             summary.verdicts[inspection.verdict] += 1
@@ -176,6 +183,10 @@ def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
 
 
 def _save_overlay(inspector: Inspector, path: Path, target: Path, inspection: Inspection) -> None:
+    signal = inspector.manifest.signal
+    if signal is not None:
+        _save_panel(inspector, signal.view, path, target, inspection)
+        return
     try:
         picture = read_picture(path)
     except InputError:
@@ -188,6 +199,19 @@ def _save_overlay(inspector: Inspector, path: Path, target: Path, inspection: In
         white_level=inspector.manifest.preprocessing.white_level,
     )
     # The suffix of the part stays in the name: a.png and a.jpg are two parts.
+    write_picture(target.with_name(target.name + ".overlay.png"), drawn)
+
+
+def _save_panel(
+    inspector: Inspector, view: SignalView, path: Path, target: Path, inspection: Inspection
+) -> None:
+    try:
+        windows = read_windows(path, view)
+    except InputError:
+        return  # gone since it was inspected; its row stands
+    drawn = draw_recording(
+        windows, view, inspection, threshold=inspector.threshold, rpm=inspector.rpm
+    )
     write_picture(target.with_name(target.name + ".overlay.png"), drawn)
 
 

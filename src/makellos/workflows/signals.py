@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from makellos.calibration import parts_needed
+from makellos.data.bearings import parse_bearing
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.progress import Progress
 from makellos.data.signals import (
@@ -24,28 +28,32 @@ from makellos.data.windows import split_in_time
 from makellos.detectors import Detector
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
+from makellos.inspection.bearing_faults import bearing_spectra
+from makellos.inspection.envelopes import BandSpectra
+from makellos.inspection.recording_panels import draw_recording
 from makellos.inspection.recordings import SignalRecord
+from makellos.workflows.learned_parts import Seen
 from makellos.workflows.releasing import Method, Split
 
-__all__ = ["Seen", "inspect_windows", "see_signals"]
+__all__ = ["Recordings", "inspect_windows", "see_signals"]
 
 _MANY = 5  # recordings from which some are held out whole, to calibrate
 _SHARE = 0.3  # of the recordings, or of each of few, that calibrates
+_MOST_PANELS = 40  # in a report, which has to pass through a mail server
 _MOST = 4000  # windows to learn from, or to calibrate with; more of the same add nothing
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Hold parts to learn from and to calibrate with: pictures, or windows seen as `record` says.
+@dataclass
+class Recordings:
+    """Collect what an evaluation says of recordings.
 
-    `used` are the files they come from, `skipped` the names of those that cannot be used.
+    `entries` by name: label, verdict, p-value, windows, and the fault that fits. `panels` are names
+    and WebP pictures, where it `draws`.
     """
 
-    split: Split
-    record: SignalRecord | None
-    used: list[Part]
-    skipped: list[str]
-    notes: list[str]
+    draws: bool
+    entries: dict[str, Any] = field(default_factory=dict)
+    panels: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,12 @@ class _Read:
 
 def see_signals(
     parts: PartSet,
-    settings: SignalSettings,
+    settings: SignalSettings | None,
     detector: Detector,
     false_alarms: float,
-    *,
     seed: int,
     skip_unreadable: bool,
+    *,
     progress: Progress,
 ) -> Seen:
     """Read the good recordings of a set, and return their windows as a detector sees them.
@@ -83,8 +91,9 @@ def see_signals(
             f"{parts.root} has no good recordings to learn from ({parts.layout}). Put them into "
             "train/good or good, or label them 'good' with split 'train' or none in a manifest."
         )
-    view = open_view(settings, good, detector.takes)
-    read, skipped, notes = _read([*good, *calibration], view, settings.rate, progress)
+    wanted = settings or SignalSettings()
+    view = open_view(wanted, good, detector.takes)
+    read, skipped, notes = _read([*good, *calibration], view, wanted.rate, progress)
     if skipped and not skip_unreadable:
         listed = "\n  ".join(reason for _, reason in skipped)
         raise InputError(
@@ -114,19 +123,35 @@ def see_signals(
         [each.part for each in read],
         [part.name for part, _ in skipped],
         notes,
+        _good_spectra(learn, view),
     )
+
+
+def _good_spectra(read: Sequence[_Read], view: SignalView) -> dict[str, BandSpectra]:
+    """Return the envelope spectra of the longest good recording at the view's speed, by channel."""
+    if not view.bearing or view.shaft_hz is None:
+        return {}
+    alike = [each for each in read if at_speed(view, each.part.rpm).shaft_hz == view.shaft_hz]
+    longest = max(alike, key=lambda each: each.windows.signal.shape[1], default=None)
+    if longest is None:
+        return {}
+    bearing, found = parse_bearing(view.bearing), {}
+    for name, signal in zip(view.channels, longest.windows.signal, strict=True):
+        with suppress(InputError):  # too short: faults are named without it
+            found[name] = bearing_spectra(signal, view.rate, bearing, view.shaft_hz)
+    return found
 
 
 def inspect_windows(
     inspector: Inspector,
     recordings: Sequence[Part],
-    found: dict[str, Any],
+    found: Recordings,
     progress: Progress,
 ) -> Iterator[tuple[Part, Inspection]]:
     """Yield the windows of recordings as parts with their inspections.
 
-    A recording that cannot be read is yielded itself, unreadable. `found` gets an entry for each
-    other one by name: its label, verdict, p-value, windows, and the fault that fits.
+    A recording that cannot be read is yielded itself, unreadable. `found` gets what there is to
+    say of each other one.
     """
     record = inspector.manifest.signal
     for done, part in enumerate(recordings, start=1):
@@ -137,7 +162,7 @@ def inspect_windows(
         if finding is None or record is None:
             yield part, inspection
         else:
-            found[part.name] = {
+            found.entries[part.name] = {
                 "label": part.label,
                 "verdict": inspection.verdict,
                 "p_value": inspection.p_value,
@@ -147,10 +172,21 @@ def inspect_windows(
             view = at_speed(record.view, part.rpm)
             windows = read_windows(part.path, view, part.piece)
             seen = view.see(windows.values)
+            if found.draws and len(found.panels) < _MOST_PANELS:
+                drawn = draw_recording(
+                    windows, view, inspection, threshold=inspector.threshold, rpm=part.rpm
+                )
+                found.panels.append((part.name, _encoded(drawn)))
             yield from zip(
                 window_parts(part, view, seen, windows.starts), finding.windows, strict=True
             )
         progress("inspecting", done, len(recordings))
+
+
+def _encoded(drawn: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".webp", drawn[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])
+    raw: bytes = encoded.tobytes()
+    return raw
 
 
 def _read(
