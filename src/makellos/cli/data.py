@@ -123,7 +123,8 @@ def get(
 @app.command("check", short_help="Say what a set holds and what is wrong with it.")
 def check(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
+        Path,
+        typer.Argument(metavar="DATA", help="Folder of pictures or recordings, or a CSV manifest."),
     ],
     json: Json = None,
 ) -> None:
@@ -136,11 +137,12 @@ def check(
     from makellos.cli.summaries import check_text
     from makellos.data.checks import check_parts
     from makellos.data.parts import find_parts
+    from makellos.data.recording_checks import check_recordings
 
+    parts = find_parts(data)
+    check_all = check_recordings if parts.kind == "signals" else check_parts
     with bars() as progress:
-        found = check_parts(
-            find_parts(data), progress=lambda done, total: progress("reading", done, total)
-        )
+        found = check_all(parts, progress=lambda done, total: progress("reading", done, total))
     say(check_text(found), quietly=str(json) == "-")
     if json is not None:
         write_json(json, asdict(found))
@@ -182,6 +184,7 @@ def split(
     from makellos.data.splits import write_split
 
     found = find_parts(data)
+    found.require_pictures("data split")
     summary = write_split(found, output, source=data, val=val, test=test, seed=seed, by=by)
     say(_split_text(summary), quietly=str(json) == "-")
     if json is not None:

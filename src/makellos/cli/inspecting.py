@@ -41,6 +41,14 @@ Windows = Annotated[
     Path | None,
     typer.Option(metavar="FILE|-", help="Write a row for each window of a recording, as CSV."),
 ]
+TrendPage = Annotated[
+    Path | None,
+    typer.Option(
+        "--trend",
+        metavar="FILE",
+        help="HTML page of a machine's recordings in order of time: from when on an alarm lasts.",
+    ),
+]
 Overlays = Annotated[
     bool,
     typer.Option(
@@ -73,6 +81,7 @@ def inspect(
     jsonl: Jsonl = None,
     parquet: Parquet = None,
     windows: Windows = None,
+    trend: TrendPage = None,
     overlays: Overlays = False,
     fail_on_reject: FailOnReject = False,
     engine: EngineName = None,
@@ -98,6 +107,7 @@ def inspect(
         jsonl=jsonl or (output / "inspections.jsonl" if output else None),
         parquet=parquet,
         windows=windows,
+        trend=trend,
         overlays=_overlay_folder(output) if overlays else None,
     )
     streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})

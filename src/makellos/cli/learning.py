@@ -97,16 +97,23 @@ def demo(
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")
     ] = Path("demo"),
     seed: Seed = 0,
+    signals: Annotated[
+        bool, typer.Option("--signals", help="Vibration of bearings in place of screws.")
+    ] = False,
 ) -> None:
     """Render synthetic screws, fit, inspect, evaluate and write the report.
+
+    With --signals the same on synthetic vibration of good and damaged bearings.
 
     Example: makellos demo -o demo
     """
     from makellos.cli.summaries import demo_text
     from makellos.workflows.demo import demo as run
+    from makellos.workflows.demo import demo_signals
 
     with bars() as progress:
-        result = run(output, seed=seed, progress=progress)
+        chosen = demo_signals if signals else run
+        result = chosen(output, seed=seed, progress=progress)
     say(demo_text(result))
 
 

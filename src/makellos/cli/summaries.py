@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from makellos.cli.console import table
+from makellos.data.recording_checks import RecordingsCheck
 
 if TYPE_CHECKING:
     from makellos.data.checks import DataCheck
@@ -85,10 +86,19 @@ def _recording_text(inspection: Inspection, found: RecordingFinding) -> str:
 def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
     """Say how many parts had which verdict, and where rows and overlays are."""
     counts = ", ".join(f"{n} {_NAMES[name]}" for name, n in summary.verdicts.items() if n)
-    places = [outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.overlays]
+    places = [
+        outputs.csv,
+        outputs.jsonl,
+        outputs.parquet,
+        outputs.windows,
+        outputs.trend,
+        outputs.overlays,
+    ]
     written = [str(place) for place in places if place is not None and str(place) != "-"]
     noun = "part" if summary.n_parts == 1 else "parts"
     text = f"{summary.n_parts} {noun}: {counts}."
+    if summary.trend is not None:
+        text += f"\n{summary.trend.headline}."
     return f"{text}\nWritten: {', '.join(written)}" if written else text
 
 
@@ -194,7 +204,9 @@ def demo_text(result: DemoResult) -> str:
     """Say what the demo did and where its report is."""
     return "\n".join(
         [
-            "Rendered screws, learned the good ones, inspected the rest:",
+            "Recorded bearings, learned the good ones, inspected the rest:"
+            if "recordings" in result.figures
+            else "Rendered screws, learned the good ones, inspected the rest:",
             "",
             fit_text(result.fitted),
             "",
@@ -234,10 +246,20 @@ def info_rows(model: ModelFile) -> list[list[str]]:
     ]
 
 
-def check_text(found: DataCheck) -> str:
+def check_text(found: DataCheck | RecordingsCheck) -> str:
     """Say what a set holds, what is wrong with it and what to do."""
     rows = [[label, str(n)] for label, n in sorted(found.labels.items())]
-    lines = [f"{found.n_parts} parts, {found.layout}", "", table(["label", "parts"], rows), ""]
+    if isinstance(found, RecordingsCheck):
+        channels, rates = "; ".join(found.channels), ", ".join(f"{rate} Hz" for rate in found.rates)
+        lines = [
+            f"{found.n_recordings} recordings, {found.layout}, {found.seconds:g} s in all",
+            f"Channels: {channels or '-'}. Rates: {rates or '-'} (0: not stated).",
+            "",
+            table(["label", "recordings"], rows),
+            "",
+        ]
+    else:
+        lines = [f"{found.n_parts} parts, {found.layout}", "", table(["label", "parts"], rows), ""]
     lines += [f"Wrong: {problem}" for problem in found.problems] or ["Nothing is wrong."]
     return "\n".join([*lines, *(f"Advice: {advice}" for advice in found.advice)])
 

@@ -57,10 +57,14 @@ _MAX_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """Hold how a window of a signal is seen: a picture H×W uint16, or features (F,) float32."""
+    """Hold how a window of a signal is seen: a picture H×W uint16, or features (F,) float32.
+
+    `start` is its first sample in the recording of this name.
+    """
 
     values: NDArray[np.uint16] | NDArray[np.float32]
-    start: int  # first sample of the window in its recording
+    start: int
+    recording: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +144,14 @@ class PartSet:
         """Return the labelled test parts: split test, or all parts where no part has a split."""
         chosen = self._select(lambda part: part.split == "test")
         return chosen if any(part.split for part in self.parts) else self.parts
+
+    def require_pictures(self, what: str) -> None:
+        """Raise `InputError` where the parts are recordings, which `what` does not work on yet."""
+        if self.kind != "pictures":
+            raise InputError(
+                f"{self.root} holds recordings; {what} works on pictures. Recordings can be "
+                "fitted, inspected, evaluated, calibrated and checked."
+            )
 
     def _select(self, wanted: Callable[[Part], bool]) -> tuple[Part, ...]:
         return tuple(part for part in self.parts if wanted(part))

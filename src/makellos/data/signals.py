@@ -136,7 +136,7 @@ def window_parts(
             recording,
             name=f"{recording.name} at {start / view.rate:.6g} s",
             group=whole if groups is None else groups[i],
-            view=View(values=seen[i], start=int(start)),
+            view=View(values=seen[i], start=int(start), recording=recording.name),
         )
         for i, start in enumerate(starts)
     ]

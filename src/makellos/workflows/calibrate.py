@@ -9,12 +9,13 @@ from makellos.calibration import parts_needed
 from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
-from makellos.inspection import Inspection, Inspector
-from makellos.inspection.engines import default_workers
+from makellos.inspection import Inspection
 from makellos.inspection.manifest import CalibrationRecord, GoldenRecord, Manifest
 from makellos.inspection.model_file import read_model
+from makellos.inspection.recordings import SignalRecord
 from makellos.models.writing import check_target, rewrite_manifest
 from makellos.workflows.fit import budget_notes, fingerprint
+from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
 
 __all__ = ["CalibrationSummary", "calibrate"]
 
@@ -55,7 +56,7 @@ def calibrate(
     target = Path(output) if output is not None else Path(model)
     read = read_model(Path(model))
     check_target(target)
-    record, notes = read.manifest.calibration, []
+    record, signal, notes = read.manifest.calibration, read.manifest.signal, []
     asked = record.asked if false_alarms is None else false_alarms
     parts_needed(asked)
     if data is not None:
@@ -67,14 +68,16 @@ def calibrate(
                 "seen."
             ]
         else:
-            record = _measure(Path(model), found, record, report)
+            record, signal = _measure(Path(model), found, record, asked, report)
     record = record.model_copy(update={"asked": asked})
     calibration = record.calibration()
     golden = [
         GoldenRecord(file=part.file, score=part.score, verdict=calibration.verdict(part.score))
         for part in read.manifest.golden
     ]
-    manifest = read.manifest.model_copy(update={"calibration": record, "golden": golden})
+    manifest = read.manifest.model_copy(
+        update={"calibration": record, "golden": golden, "signal": signal}
+    )
     rewrite_manifest(read, manifest, target)
     return CalibrationSummary(
         model=str(target),
@@ -104,20 +107,42 @@ def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
     return False
 
 
+def _in_block(window: Part, signal: SignalRecord) -> Part:
+    """Return a window with the block that it calibrates in: with those it shares samples with."""
+    if window.view is None:
+        return window
+    number = window.view.start // signal.view.window
+    return replace(window, group=f"{window.view.recording} block {number}")
+
+
 def _measure(
-    model: Path, found: PartSet, record: CalibrationRecord, progress: Progress
-) -> CalibrationRecord:
+    model: Path,
+    found: PartSet,
+    record: CalibrationRecord,
+    false_alarms: float,
+    progress: Progress,
+) -> tuple[CalibrationRecord, SignalRecord | None]:
     parts: tuple[Part, ...] = found.calibration() or found.good()
     if not parts:
         raise InputError(
             f"{found.root} has no good parts to calibrate with ({found.layout}). Put them into a "
             "folder of their own, or label them 'good'."
         )
-    inspector = Inspector(model, workers=min(default_workers(), len(parts)))
+    inspector = open_inspector(model, found, len(parts))
     inspections: list[Inspection] = []
-    for inspection in inspector.inspect_many([part.path for part in parts]):
-        inspections.append(inspection)
-        progress("scoring calibration parts", len(inspections), len(parts))
+    signal = inspector.manifest.signal
+    if signal is None:
+        for inspection in inspector.inspect_many([part.path for part in parts]):
+            inspections.append(inspection)
+            progress("scoring calibration parts", len(inspections), len(parts))
+    else:
+        by_recording = len(set(group_names(parts))) >= parts_needed(false_alarms)
+        signal = signal.model_copy(
+            update={"calibrated_on": "recordings" if by_recording else "blocks"}
+        )
+        pairs = list(inspect_windows(inspector, parts, Recordings(draws=False), progress))
+        inspections = [inspection for _, inspection in pairs]
+        parts = tuple(part if by_recording else _in_block(part, signal) for part, _ in pairs)
     broken = [each.error for each in inspections if each.error is not None]
     if broken:
         raise InputError(
@@ -126,7 +151,7 @@ def _measure(
             + "\nMend or remove them."
         )
     maps = [each.anomaly_map for each in inspections if each.anomaly_map is not None]
-    return record.model_copy(
+    measured = record.model_copy(
         update={
             "scores": [each.score for each in inspections],
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
@@ -134,3 +159,4 @@ def _measure(
             "method": "new good parts",
         }
     )
+    return measured, signal

@@ -1,4 +1,4 @@
-"""Demo: render synthetic screws, fit, inspect, evaluate, report."""
+"""Demo: render synthetic screws, or record bearings, fit, inspect, evaluate, report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from makellos.data.progress import Progress, no_progress
+from makellos.data.signals import SignalSettings
 from makellos.data.synthetic import write_screws
+from makellos.data.synthetic_bearings import SYNTHETIC_BEARING, SYNTHETIC_RPM, write_bearings
 from makellos.errors import StorageError
 from makellos.workflows.evaluate import REPORT, evaluate
 from makellos.workflows.fit import FitSummary, fit
 from makellos.workflows.inspect import Outputs, inspect
 
-__all__ = ["DemoResult", "demo"]
+__all__ = ["DemoResult", "demo", "demo_signals"]
 
 _MARK = ".makellos-demo"
 
@@ -66,6 +68,46 @@ def demo(
         on_row=lambda _, done, total: report("inspecting", done, total),
     )
     figures = evaluate(model, screws, output=folder, progress=report)
+    return DemoResult(folder, folder / REPORT, fitted, figures)
+
+
+def demo_signals(
+    folder: Path,
+    *,
+    n_train: int = 12,
+    seconds: float = 4.0,
+    detector: str = "patchcore",
+    false_alarms: float = 0.05,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> DemoResult:
+    """Do the main job on synthetic vibration of bearings in `folder`, as `demo` does on screws."""
+    report = progress or no_progress
+    _prepare(folder)
+    data, model = folder / "bearings", folder / "bearings.makellos"
+    write_bearings(
+        data,
+        n_train=n_train,
+        seconds=seconds,
+        seed=seed,
+        progress=lambda done, total: report("recording bearings", done, total),
+    )
+    fitted = fit(
+        data,
+        model,
+        detector=detector,
+        false_alarms=false_alarms,
+        seed=seed,
+        signal=SignalSettings(bearing=SYNTHETIC_BEARING, rpm=SYNTHETIC_RPM),
+        progress=report,
+    )
+    inspect(
+        model,
+        [data / "test"],
+        outputs=Outputs(csv=folder / "inspections.csv", overlays=folder / "overlays"),
+        on_row=lambda _, done, total: report("inspecting", done, total),
+    )
+    figures = evaluate(model, data, output=folder, progress=report)
     return DemoResult(folder, folder / REPORT, fitted, figures)
 
 

@@ -37,13 +37,11 @@ from makellos.evaluation import (
     verdict_rates,
 )
 from makellos.inspection import Inspection, Inspector, draw_overlay
-from makellos.inspection.engines import default_workers
-from makellos.inspection.model_file import read_model
 from makellos.inspection.panels import DAMAGE, NEAREST, PART, draw_tiles
 from makellos.inspection.regions import resize_map
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
 from makellos.workflows.fit import check_seed, fingerprint
-from makellos.workflows.signals import Recordings, inspect_windows
+from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
 
 __all__ = ["evaluate"]
 
@@ -86,7 +84,7 @@ def evaluate(
             f"{data} has no test parts ({found.layout}). Put them into test/good and "
             "test/<defect>, or give rows of a manifest the split 'test'."
         )
-    inspector = _open(model, found)
+    inspector = open_inspector(model, found, len(parts))
     pixels = PixelMetrics()
     recordings = Recordings(draws=output is not None)
     tested: list[_Tested] = []
@@ -112,19 +110,6 @@ def evaluate(
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, figures, recordings.panels)
     return figures
-
-
-def _open(model: Path | str, found: PartSet) -> Inspector:
-    """Return the inspector; raise `InputError` where a model of one kind meets parts of another."""
-    kind = "pictures" if read_model(Path(model)).manifest.signal is None else "signals"
-    if kind != found.kind:
-        raise InputError(
-            f"{model} was fitted on {kind}, and {found.root} holds {found.kind}. Give data of the "
-            "same kind."
-        )
-    # Windows are taken many at once, so that recordings follow one another.
-    workers = 1 if kind == "signals" else min(default_workers(), len(found.test()))
-    return Inspector(model, workers=workers)
 
 
 def _inspected(

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +25,7 @@ from makellos.inspection.model_file import read_model
 from makellos.inspection.panels import draw_panel
 from makellos.inspection.recording_panels import draw_recording
 from makellos.inspection.recordings import region_on_axes
+from makellos.workflows.trend import TrendSummary, write_trend_of
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
 
@@ -40,7 +41,8 @@ _WINDOWS_BEGINS = ",".join(WINDOW).encode()
 class Outputs:
     """Say where rows and overlays go; None for what is not wanted. ``-`` is standard output.
 
-    `windows` gets a row for each window of a recording, as CSV. An overlay is a panel beside the
+    `windows` gets a row for each window of a recording, as CSV; `trend` a page of how the health
+    of a machine went over its recordings. An overlay is a panel beside the
     nearest good part where the detector makes one.
     """
 
@@ -48,17 +50,19 @@ class Outputs:
     jsonl: Path | None = None
     parquet: Path | None = None
     windows: Path | None = None
+    trend: Path | None = None
     overlays: Path | None = None
 
 
 @dataclass
 class InspectSummary:
-    """Hold the counts of an inspection run."""
+    """Hold the counts of an inspection run, and the trend of recordings where it was asked for."""
 
     n_parts: int = 0
     verdicts: dict[str, int] = field(
         default_factory=lambda: {"ok": 0, "look_again": 0, "reject": 0, "unreadable": 0}
     )
+    trend: TrendSummary | None = None
 
 
 def inspect(
@@ -81,14 +85,17 @@ def inspect(
     wanted = outputs or Outputs()
     _check_outputs(wanted)
     signals = read_model(Path(model)).manifest.signal is not None
-    if wanted.windows is not None and not signals:
-        raise ConfigurationError(f"--windows is for models of recordings; {model} is of pictures.")
+    if (wanted.windows or wanted.trend) and not signals:
+        raise ConfigurationError(
+            f"--windows and --trend are for models of recordings; {model} is of pictures."
+        )
     suffixes = SIGNAL_SUFFIXES if signals else PICTURE_SUFFIXES
     listed = list_inputs([Path(item) for item in inputs], suffixes)
     inspector = Inspector(
         model, workers=min(default_workers(), len(listed)), engine=engine, rpm=rpm
     )
     summary = InspectSummary()
+    kept: list[Inspection] = []
     with ExitStack() as stack:
         columns = (*COLUMNS, *([PROBABILITIES] if inspector.manifest.classes else []))
         columns += RECORDING if signals else ()
@@ -105,13 +112,25 @@ def inspect(
             if wanted.windows is not None:
                 for window in window_rows(inspector, inspection):
                     write_windows(window)
+            if wanted.trend is not None:
+                kept.append(_without_windows(inspection))
             if wanted.overlays is not None and inspection.error is None:
                 _save_overlay(inspector, path, wanted.overlays / relative, inspection)
             summary.n_parts += 1
             summary.verdicts[inspection.verdict] += 1
             if on_row is not None:
                 on_row(inspection, summary.n_parts, len(listed))
+    if wanted.trend is not None:
+        summary.trend = write_trend_of(kept, inspector, wanted.trend)
     return summary
+
+
+def _without_windows(inspection: Inspection) -> Inspection:
+    """Return an inspection that takes little memory, of a machine's thousands."""
+    found = inspection.recording
+    if found is None:
+        return inspection
+    return replace(inspection, recording=replace(found, windows=(), starts=()))
 
 
 def window_rows(inspector: Inspector, inspection: Inspection) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -29,13 +30,15 @@ from makellos.detectors import Detector
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.bearing_faults import bearing_spectra
+from makellos.inspection.engines import default_workers
 from makellos.inspection.envelopes import BandSpectra
+from makellos.inspection.model_file import read_model
 from makellos.inspection.recording_panels import draw_recording
 from makellos.inspection.recordings import SignalRecord
 from makellos.workflows.learned_parts import Seen
 from makellos.workflows.releasing import Method, Split
 
-__all__ = ["Recordings", "inspect_windows", "see_signals"]
+__all__ = ["Recordings", "inspect_windows", "open_inspector", "see_signals"]
 
 _MANY = 5  # recordings from which some are held out whole, to calibrate
 _SHARE = 0.3  # of the recordings, or of each of few, that calibrates
@@ -80,17 +83,8 @@ def see_signals(
     share no samples. Raises `InputError` for recordings that cannot be used (unless
     `skip_unreadable`), `ConfigurationError` for settings that do not fit.
     """
-    if detector.needs_labels:
-        raise ConfigurationError(
-            f"{detector.name} learns from labelled pictures, and {parts.root} holds recordings. "
-            "Choose a detector that learns from good parts alone, such as patchcore or pyod."
-        )
+    _check(parts, detector)
     good, calibration = parts.good(), parts.calibration()
-    if not good:
-        raise InputError(
-            f"{parts.root} has no good recordings to learn from ({parts.layout}). Put them into "
-            "train/good or good, or label them 'good' with split 'train' or none in a manifest."
-        )
     wanted = settings or SignalSettings()
     view = open_view(wanted, good, detector.takes)
     read, skipped, notes = _read([*good, *calibration], view, wanted.rate, progress)
@@ -125,6 +119,19 @@ def see_signals(
         notes,
         _good_spectra(learn, view),
     )
+
+
+def _check(parts: PartSet, detector: Detector) -> None:
+    if detector.needs_labels:
+        raise ConfigurationError(
+            f"{detector.name} learns from labelled pictures, and {parts.root} holds recordings. "
+            "Choose a detector that learns from good parts alone, such as patchcore or pyod."
+        )
+    if not parts.good():
+        raise InputError(
+            f"{parts.root} has no good recordings to learn from ({parts.layout}). Put them into "
+            "train/good or good, or label them 'good' with split 'train' or none in a manifest."
+        )
 
 
 def _good_spectra(read: Sequence[_Read], view: SignalView) -> dict[str, BandSpectra]:
@@ -269,3 +276,16 @@ def _parts(read: _Read, view: SignalView, *, by_recording: bool) -> list[Part]:
     if not by_recording:
         groups = [f"{part.name} block {start // view.window}" for start in windows.starts.tolist()]
     return window_parts(part, view, seen, windows.starts, groups)
+
+
+def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector:
+    """Return the inspector; raise `InputError` where a model of one kind meets parts of another."""
+    kind = "pictures" if read_model(Path(model)).manifest.signal is None else "signals"
+    if kind != found.kind:
+        raise InputError(
+            f"{model} was fitted on {kind}, and {found.root} holds {found.kind}. Give data of the "
+            "same kind."
+        )
+    # Windows are taken many at once, so that recordings follow one another.
+    workers = 1 if kind == "signals" else min(default_workers(), n_parts)
+    return Inspector(model, workers=workers)

@@ -1,0 +1,382 @@
+"""Recordings of vibration: from fit to the verdict, by the verbs of pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from makellos.data.bearings import find_bearing
+from makellos.data.parts import find_parts
+from makellos.data.signals import SignalSettings
+from makellos.data.synthetic_bearings import synthetic_recording
+from makellos.data.windows import Piece, parse_piece
+from makellos.detectors import make_detector
+from makellos.inspection import Inspector, read_model
+from makellos.workflows.evaluate import evaluate
+from makellos.workflows.fit import fit
+from makellos.workflows.inspect import window_rows
+from makellos.workflows.signals import see_signals
+
+RATE, RPM = 12000.0, 1797.0
+SETTINGS = SignalSettings(window=1024, bearing="6205", rpm=RPM)
+
+
+def record(path: Path, kind: str = "good", *, seed: int = 0, seconds: float = 2.0) -> Path:
+    signal = synthetic_recording(
+        kind,
+        rate=RATE,
+        seconds=seconds,
+        shaft_hz=RPM / 60,
+        bearing=find_bearing("6205"),
+        severity=2.0,
+        seed=seed,
+        machine=1,
+    )
+    return save(path, signal)
+
+
+def save(path: Path, signal: np.ndarray, **arrays: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **{"DE": signal, "rate": np.float64(RATE), **arrays})
+    return path
+
+
+@pytest.fixture(scope="module")
+def bearings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return recordings: 3 good ones to learn from, 2 good and 3 damaged ones to test."""
+    folder = tmp_path_factory.mktemp("bearings") / "set"
+    for i in range(3):
+        record(folder / "train" / "good" / f"{i}.npz", seed=i, seconds=5)
+    for i in range(2):
+        record(folder / "test" / "good" / f"{i}.npz", seed=10 + i)
+    for i, kind in enumerate(("inner", "outer", "ball")):
+        record(folder / "test" / kind / "0.npz", kind, seed=20 + i)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(bearings: Path) -> Path:
+    target = bearings.parent / "bearings.makellos"
+    fit(bearings, target, detector="pyod", false_alarms=0.05, signal=SETTINGS)
+    return target
+
+
+def test_the_verbs_of_pictures(
+    bearings: Path, model: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    rows, windows, page = tmp_path / "rows.jsonl", tmp_path / "windows.csv", tmp_path / "trend.html"
+    told = cli(
+        "inspect", model, bearings / "test", "--jsonl", rows, "--windows", windows, "--trend", page
+    )
+    assert told.code == 0, told.err
+    found = {
+        str(Path(row["input"]).relative_to(bearings)): row
+        for row in map(json.loads, rows.read_text().splitlines())
+    }
+    assert len(found) == 5
+    for name, row in found.items():
+        good = "good" in name
+        assert row["verdict"] == ("ok" if good else "reject"), name
+        assert row["n_windows"] == 23
+        assert (row["share_rejected"] < 0.2) == good
+        assert row["regions"] == []
+    assert found["test/outer/0.npz"]["fault"] == "outer race"
+    assert found["test/inner/0.npz"]["fault"] == "inner race"
+    assert "dB over the good state" in found["test/outer/0.npz"]["finding"]
+    assert found["test/good/0.npz"]["fault"] is None
+    table = list(csv.DictReader(windows.read_text().splitlines()))
+    assert len(table) == 5 * 23
+    assert float(table[1]["start_s"]) == pytest.approx(1024 / RATE, abs=1e-5)
+    assert page.read_text().startswith("<!doctype html>")
+    assert "asting alarm" in told.out
+
+
+def test_evaluate_counts_windows_and_lists_recordings(
+    bearings: Path, model: Path, tmp_path: Path
+) -> None:
+    figures = evaluate(model, bearings, output=tmp_path / "report")
+    assert figures["n_good"] == 46
+    assert figures["n_defective"] == 69
+    assert figures["image_auroc"] > 0.95
+    entries = figures["recordings"]
+    assert set(entries) == {
+        f"test/{kind}/{i}.npz"
+        for kind, n in (("good", 2), ("inner", 1), ("outer", 1), ("ball", 1))
+        for i in range(n)
+    }
+    assert entries["test/inner/0.npz"]["verdict"] == "reject"
+    assert entries["test/inner/0.npz"]["n_windows"] == 23
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "data:image/webp" in page
+    assert "inner race: " in page
+
+
+def test_a_picture_detector_sees_the_same(bearings: Path, tmp_path: Path) -> None:
+    target = tmp_path / "patchcore.makellos"
+    fit(bearings, target, false_alarms=0.05, signal=SETTINGS)
+    inspector = Inspector(target)
+    assert inspector.manifest.signal is not None
+    assert inspector.manifest.preprocessing.shape == (3, 64, 64)
+    found = inspector.inspect(bearings / "test" / "inner" / "0.npz")
+    assert found.verdict == "reject"
+    assert found.recording is not None
+    window = found.recording.windows[0]
+    assert window.anomaly_map is not None
+    assert inspector.engine.runtime in ("openvino", "onnxruntime")
+    rows = window_rows(inspector, found)
+    region = rows[0]["regions"][0]
+    assert region["channel"] == "DE"
+    assert 0 <= region["start_s"] < region["end_s"] <= rows[0]["end_s"]
+    assert 0 < region["low_hz"] <= region["high_hz"] < RATE / 2
+    assert inspector.inspect(bearings / "test" / "good" / "0.npz").verdict != "reject"
+
+
+def test_what_is_wrong_with_a_recording_is_named_and_the_others_go_on(
+    model: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    good = np.load(record(tmp_path / "new" / "fine.npz", seed=30))["DE"]
+    torn = good.copy()
+    torn[500] = np.nan
+    save(tmp_path / "new" / "nan.npz", torn)
+    save(tmp_path / "new" / "constant.npz", np.ones_like(good))
+    save(tmp_path / "new" / "rate.npz", good, rate=np.float64(48000))
+    save(tmp_path / "new" / "short.npz", good[:1000])
+    np.savez(tmp_path / "new" / "channel.npz", FE=good, rate=np.float64(RATE))
+    time = np.arange(len(good)) / RATE
+    time[900:] += 0.5
+    lines = "\n".join(f"{t:.6f},{v:.6g}" for t, v in zip(time, good, strict=True))
+    (tmp_path / "new" / "gap.csv").write_text(f"time,DE\n{lines}\n")
+    save(tmp_path / "new" / "clipped.npz", np.clip(good, -0.06, 0.06))
+    rows = tmp_path / "rows.jsonl"
+    told = cli("inspect", model, tmp_path / "new", "--jsonl", rows)
+    assert told.code == 1
+    found = {Path(row["input"]).stem: row for row in map(json.loads, rows.read_text().splitlines())}
+    assert found["fine"]["verdict"] == "ok"
+    for name, words in {
+        "nan": "NaN",
+        "constant": "constant at 1",
+        "rate": "recorded at 48,000 Hz",
+        "short": "fewer than one window",
+        "channel": "no channel 'DE'",
+        "gap": "1 gap",
+    }.items():
+        assert found[name]["verdict"] == "unreadable", name
+        assert words in found[name]["error"], name
+    assert found["clipped"]["verdict"] != "unreadable"
+    assert "clipping" in found["clipped"]["notes"][0]
+
+
+def manifest(folder: Path, rows: list[str]) -> Path:
+    path = folder / "set.csv"
+    path.write_text("path,label,split,start,end,speed,load\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_pieces_of_one_recording(tmp_path: Path) -> None:
+    """Learn from its first half, calibrate on the next quarter, test on the last."""
+    record(tmp_path / "normal.npz", seconds=12)
+    record(tmp_path / "outer.npz", "outer", seed=3)
+    data = manifest(
+        tmp_path,
+        [
+            "normal.npz,good,train,0%,50%,1797,0",
+            "normal.npz,good,val,50%,75%,1797,0",
+            "normal.npz,good,test,75%,100%,1797,0",
+            "outer.npz,outer,test,,,1797,2",
+        ],
+    )
+    target = tmp_path / "m.makellos"
+    summary = fit(
+        data,
+        target,
+        detector="pyod",
+        false_alarms=0.05,
+        signal=SignalSettings(window=1024, bearing="6205"),
+    )
+    assert (summary.n_learned, summary.n_calibration) == (70, 35)
+    figures = evaluate(target, data)
+    assert figures["image_auroc"] > 0.99
+    assert figures["n_good"] == 35
+    assert figures["recordings"]["normal.npz 75%-100%"]["verdict"] == "ok"
+    assert figures["recordings"]["outer.npz"]["load"] == "2"
+    assert figures["recordings"]["outer.npz"]["fault"] == "outer race"
+    assert read_model(target).manifest.signal is not None
+    inspector = Inspector(target)
+    found = inspector.inspect_recording(tmp_path / "normal.npz", piece=Piece(0.75, 1, True))
+    assert found.recording is not None
+    assert found.recording.starts[0] == pytest.approx(9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["a.npz,good,,0%,60%,,", "a.npz,good,,50%,100%,,"], "shares samples with line 2"),
+        (["a.npz,good,,,,,", "a.npz,good,,50%,,,"], "is listed in line 2 already"),
+        (["a.npz,good,,50%,20%,,"], "hold no piece"),
+        (["a.npz,good,,1,50%,,"], "seconds and per cent"),
+        (["a.npz,good,,x,,,"], "'x' is neither seconds nor per cent"),
+        (["a.npz,good,,,,-5,"], "speed '-5' is no number"),
+        (["a.npz,good,,,,,", "b.png,good,,,,,"], "among other files"),
+    ],
+)
+def test_mistakes_of_a_manifest(
+    rows: list[str], said: str, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    record(tmp_path / "a.npz")
+    (tmp_path / "b.png").write_bytes(b"")
+    told = cli("fit", manifest(tmp_path, rows), "-o", tmp_path / "m.makellos")
+    assert told.code == 2
+    assert said in told.err
+
+
+def test_pieces() -> None:
+    assert str(parse_piece("1.5", "")) == "1.5s-end"
+    assert parse_piece("", "") is None
+    piece = Piece(0.5, 0.75, shares=True)
+    assert piece.samples(1000, 10.0) == slice(500, 750)
+    assert Piece(2.0, None).samples(1000, 100.0) == slice(200, 1000)
+    assert not Piece(0, 0.5, True).overlaps(Piece(0.5, 1, True))
+    assert Piece(0, None).overlaps(Piece(7, 8))
+
+
+def test_windows_of_a_recording_are_held_out_in_time(bearings: Path) -> None:
+    parts, detector = find_parts(bearings), make_detector("pyod")
+    seen = see_signals(
+        parts, SETTINGS, detector, 0.05, 0, False, progress=lambda what, done, total: None
+    )
+    assert seen.record is not None
+    assert seen.record.calibrated_on == "blocks"
+    last = {}
+    for part in seen.split.learn:
+        assert part.view is not None
+        last[part.path] = max(last.get(part.path, 0), part.view.start)
+    for part in seen.split.calibrate:
+        assert part.view is not None
+        assert part.view.start >= last[part.path] + 1024
+
+
+def test_many_recordings_calibrate_as_such(tmp_path: Path) -> None:
+    for i in range(24):
+        record(tmp_path / "good" / f"{i}.npz", seed=i, seconds=0.5)
+    target = tmp_path / "m.makellos"
+    settings = SignalSettings(window=1024, bearing="6205", rpm=RPM)
+    summary = fit(tmp_path / "good", target, detector="pyod", false_alarms=0.2, signal=settings)
+    assert summary.n_groups == 7
+    held = read_model(target).manifest.signal
+    assert held is not None
+    assert held.calibrated_on == "recordings"
+    record(tmp_path / "new.npz", "outer", seed=50, seconds=1)
+    found = Inspector(target).inspect(tmp_path / "new.npz")
+    assert found.verdict == "reject"
+    assert found.p_value == pytest.approx(1 / 8)
+
+
+def test_calibrating_on_new_recordings(bearings: Path, model: Path, tmp_path: Path) -> None:
+    from makellos.workflows.calibrate import calibrate
+
+    for i in range(2):
+        record(tmp_path / "new" / f"{i}.npz", seed=60 + i, seconds=3)
+    target = tmp_path / "again.makellos"
+    summary = calibrate(model, tmp_path / "new", false_alarms=0.05, output=target)
+    assert summary.n_calibration == 70
+    assert summary.n_groups == 70
+    found = Inspector(target).inspect(bearings / "test" / "outer" / "0.npz")
+    assert found.verdict == "reject"
+
+
+def test_windows_that_overlap_calibrate_in_blocks(bearings: Path, tmp_path: Path) -> None:
+    target = tmp_path / "m.makellos"
+    settings = SignalSettings(window=1024, hop=256)
+    summary = fit(bearings, target, detector="pyod", false_alarms=0.1, signal=settings)
+    assert summary.n_groups < summary.n_calibration / 3
+    found = Inspector(target).inspect(bearings / "test" / "good" / "1.npz")
+    assert found.verdict != "reject"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--view", "stft", "--detector", "pyod"], "does not fit this detector"),
+        (["--view", "features"], "Take --view stft"),
+        (["--view", "fft"], "no view 'fft'"),
+        (["--detector", "classifier"], "learns from labelled pictures"),
+        (["--channel", "DX"], "no channel 'DX'. Known: DE"),
+        (["--window", "4"], "window is 4 samples"),
+        (["--hop", "-1"], "hop is -1"),
+        (["--rpm", "-3", "--bearing", "6205"], "speed is -3 turns"),
+        (["--bearing", "9999"], "no bearing '9999'"),
+        (["--rate", "48000"], "recorded at 12,000 Hz"),
+        (["--window", "100000"], "fewer than one window"),
+    ],
+)
+def test_settings_that_do_not_fit(
+    options: list[str], said: str, bearings: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli("fit", bearings, "-o", tmp_path / "m.makellos", *options)
+    assert told.code == 2
+    assert said in told.err
+    assert not (tmp_path / "m.makellos").exists()
+
+
+def test_signals_and_pictures_do_not_mix(
+    bearings: Path, model: Path, screws: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli("fit", screws, "-o", tmp_path / "m.makellos", "--bearing", "6205")
+    assert told.code == 2
+    assert "holds pictures" in told.err
+    assert (
+        "recordings of vibration"
+        in cli("fit", screws, "-o", tmp_path / "m.makellos", "--detector", "pyod").err
+    )
+    assert "holds pictures" in cli("evaluate", model, screws).err
+    assert "tune works on pictures" in cli("tune", bearings, "-o", tmp_path / "t").err
+    assert "data split works on" in cli("data", "split", bearings, "-o", tmp_path / "s.csv").err
+    assert "no recording" in cli("inspect", model, screws / "test").err
+
+
+def test_recordings_without_a_rate(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    signal = np.load(record(tmp_path / "x.npz", seconds=6))["DE"]
+    (tmp_path / "good").mkdir()
+    np.save(tmp_path / "good" / "a.npy", signal)
+    fit_it = ["fit", tmp_path / "good", "-o", tmp_path / "m.makellos", "--detector", "pyod"]
+    told = cli(*fit_it, "--window", "1024")
+    assert told.code == 2
+    assert "--rate 48000" in told.err
+    told = cli(*fit_it, "--window", "1024", "--rate", "12000", "--false-alarms", "0.1")
+    assert told.code == 0
+    assert cli("inspect", tmp_path / "m.makellos", tmp_path / "good").code == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("channel", ["DE", "FE"])
+def test_bearings_of_the_cwru_rig(channel: str, real_data: Path, tmp_path: Path) -> None:
+    """Near-perfect figures are usual on this set; one good recording shows no other load."""
+    folder = real_data / "bearing_cwru_48k"
+    rows = ["path,label,split,start,end"]
+    for split, start, end in (("train", 0, 50), ("val", 50, 75), ("test", 75, 100)):
+        rows.append(f"{folder / 'Normal.npz'},good,{split},{start}%,{end}%")
+    kinds = {"I": "inner", "O": "outer", "B": "ball"}
+    rows += [
+        f"{path},{kinds[path.stem[0]]},test,,"
+        for path in sorted(folder.glob("*.npz"))
+        if path.stem != "Normal"
+    ]
+    data = tmp_path / "cwru.csv"
+    data.write_text("\n".join(rows) + "\n")
+    settings = SignalSettings(rate=48000.0, channel=channel, bearing="6205", rpm=RPM)
+    for detector in ("pyod", "patchcore"):
+        target = tmp_path / f"{detector}.makellos"
+        fit(data, target, detector=detector, signal=settings)
+        figures = evaluate(target, data)
+        assert figures["image_auroc"] >= 0.999
+        verdicts = {name: each["verdict"] for name, each in figures["recordings"].items()}
+        good = [name for name in verdicts if "Normal" in name]
+        assert [verdicts.pop(name) for name in good] == ["ok"]
+        assert set(verdicts.values()) == {"reject"}
+        assert len(verdicts) == 13
