@@ -71,7 +71,7 @@ def test_models_are_built(tmp_path: Path) -> None:
 
 
 def test_notebooks_are_there() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"gan", "autoencoders"}
+    assert {path.stem for path in NOTEBOOKS} >= {"gan", "autoencoders", "bearings"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

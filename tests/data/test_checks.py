@@ -311,7 +311,7 @@ def test_an_interrupt_leaves_the_waiting_parts_alone(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checks, "MAX_THREADS", 2)
-    monkeypatch.setattr(checks, "read_picture", read)
+    monkeypatch.setattr("makellos.data.parts.read_picture", read)
     with pytest.raises(KeyboardInterrupt):
         readable([*find_parts(sound)] * 10, progress=interrupt)
     assert len(decoded) < 10
@@ -338,11 +338,11 @@ def test_other_errors_are_not_taken_for_bad_pictures(
     def fail(path: Path) -> Bits:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(checks, "read_picture", fail)
+    monkeypatch.setattr("makellos.data.parts.read_picture", fail)
     with pytest.raises(ZeroDivisionError):
         readable(find_parts(sound))
     monkeypatch.setattr(
-        checks, "read_picture", lambda path: (_ for _ in ()).throw(InputError("no"))
+        "makellos.data.parts.read_picture", lambda path: (_ for _ in ()).throw(InputError("no"))
     )
     assert {reason for _, reason in readable(find_parts(sound))[1]} == {"no"}
 

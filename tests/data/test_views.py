@@ -165,6 +165,7 @@ def test_the_good_state_is_an_even_gray(name: str) -> None:
     assert np.allclose(gray.mean((0, 2)), 1 / 3, atol=0.01)  # whatever the spectrum
     assert np.allclose(gray.std((0, 2)), 1 / 12, atol=0.01)
     assert (seen.pictures(2 * good) == 65535).mean() < 0.01
+    assert np.allclose(seen.deviations(good).mean((0, 2)), 0, atol=0.1)
     assert seen.view == name
     again = seen.learned(0.1 * good)
     assert again.low == pytest.approx([low - 20 for low in seen.low], abs=0.1)

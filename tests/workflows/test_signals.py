@@ -267,14 +267,14 @@ def test_many_recordings_calibrate_as_such(tmp_path: Path) -> None:
     target = tmp_path / "m.makellos"
     settings = SignalSettings(window=1024, bearing="6205", rpm=RPM)
     summary = fit(tmp_path / "good", target, detector="pyod", false_alarms=0.2, signal=settings)
-    assert summary.n_groups == 7
+    assert (summary.n_groups, summary.method) == (24, "cross-fitted")
     held = read_model(target).manifest.signal
     assert held is not None
     assert held.calibrated_on == "recordings"
     record(tmp_path / "new.npz", "outer", seed=50, seconds=1)
     found = Inspector(target).inspect(tmp_path / "new.npz")
     assert found.verdict == "reject"
-    assert found.p_value == pytest.approx(1 / 8)
+    assert found.p_value == pytest.approx(1 / 25)
 
 
 def test_calibrating_on_new_recordings(bearings: Path, model: Path, tmp_path: Path) -> None:

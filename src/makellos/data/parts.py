@@ -422,7 +422,8 @@ def _row(row: dict[str, str], line: int, root: Path, problems: list[str]) -> Par
         label=cells["label"] or GOOD,
         split=split,
         mask=mask,
-        group=cells["group"] or None,
+        # Pieces of one recording belong together.
+        group=cells["group"] or (None if piece is None else name),
         piece=piece,
         rpm=_rpm(cells["speed"], line, problems),
         details={key: cells[key] for key in _DETAILS if cells[key]},

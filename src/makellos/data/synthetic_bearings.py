@@ -96,7 +96,7 @@ def synthetic_recording(
 def write_bearings(
     folder: Path,
     *,
-    n_train: int = 8,
+    n_train: int = 24,
     n_test_good: int = 4,
     n_per_fault: int = 3,
     seconds: float = 4.0,

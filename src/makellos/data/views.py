@@ -150,6 +150,15 @@ class SignalView(BaseModel):
             out[part] = gray.reshape(len(gray), -1, self.width)
         return out
 
+    def deviations(self, windows: Signals) -> Floats:
+        """Return pictures in standard deviations from the mean of good windows, -4 to 8, float32.
+
+        Raises what `pictures` raises.
+        """
+        step = np.float32((_BELOW_GOOD + _ABOVE_GOOD) / _WHITE)
+        found: Floats = self.pictures(windows) * step - np.float32(_BELOW_GOOD)
+        return found
+
     def levels(self, windows: Signals) -> Floats:
         """Compute the levels of windows n×C×window in dB: n×(C·height)×width, float32.
 

@@ -152,7 +152,8 @@ class _OpenVinoEngine:
             missing = np.zeros((size - n % size, *batch.shape[1:]), np.float32)
             batch = np.concatenate([batch, missing])
         rows = [self._run_once(batch[i : i + size]) for i in range(0, n, size)]
-        return {name: _joined([row[name] for row in rows])[:n] for name in self._names}
+        found = {name: _joined([row[name] for row in rows]) for name in self._names}
+        return {name: values[:n] for name, values in found.items()} if n % size else found
 
     def _run_once(self, picture: Batch) -> dict[str, NDArray[np.float32]]:
         request = getattr(self._requests, "request", None)

@@ -15,7 +15,12 @@ from makellos.inspection.model_file import read_model
 from makellos.inspection.recordings import SignalRecord
 from makellos.models.writing import check_target, rewrite_manifest
 from makellos.workflows.fit import budget_notes, fingerprint
-from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
+from makellos.workflows.signals import (
+    Recordings,
+    counts_recordings,
+    inspect_windows,
+    open_inspector,
+)
 
 __all__ = ["CalibrationSummary", "calibrate"]
 
@@ -68,7 +73,7 @@ def calibrate(
                 "seen."
             ]
         else:
-            record, signal = _measure(Path(model), found, record, asked, report)
+            record, signal = _measure(Path(model), found, record, report)
     record = record.model_copy(update={"asked": asked})
     calibration = record.calibration()
     golden = [
@@ -119,7 +124,6 @@ def _measure(
     model: Path,
     found: PartSet,
     record: CalibrationRecord,
-    false_alarms: float,
     progress: Progress,
 ) -> tuple[CalibrationRecord, SignalRecord | None]:
     parts: tuple[Part, ...] = found.calibration() or found.good()
@@ -136,7 +140,7 @@ def _measure(
             inspections.append(inspection)
             progress("scoring calibration parts", len(inspections), len(parts))
     else:
-        by_recording = len(set(group_names(parts))) >= parts_needed(false_alarms)
+        by_recording = counts_recordings(parts)
         signal = signal.model_copy(
             update={"calibrated_on": "recordings" if by_recording else "blocks"}
         )

@@ -74,7 +74,7 @@ def demo(
 def demo_signals(
     folder: Path,
     *,
-    n_train: int = 12,
+    n_train: int = 24,
     seconds: float = 4.0,
     detector: str = "patchcore",
     false_alarms: float = 0.05,

@@ -229,7 +229,12 @@ def _save_panel(
     except InputError:
         return  # gone since it was inspected; its row stands
     drawn = draw_recording(
-        windows, view, inspection, threshold=inspector.threshold, rpm=inspector.rpm
+        windows,
+        view,
+        inspection,
+        threshold=inspector.threshold,
+        rpm=inspector.rpm,
+        map_threshold=inspector.map_threshold,
     )
     write_picture(target.with_name(target.name + ".overlay.png"), drawn)
 

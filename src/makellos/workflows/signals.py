@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.calibration import parts_needed
 from makellos.data.bearings import parse_bearing
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.progress import Progress
@@ -38,10 +37,10 @@ from makellos.inspection.recordings import SignalRecord
 from makellos.workflows.learned_parts import Seen
 from makellos.workflows.releasing import Method, Split
 
-__all__ = ["Recordings", "inspect_windows", "open_inspector", "see_signals"]
+__all__ = ["Recordings", "counts_recordings", "inspect_windows", "open_inspector", "see_signals"]
 
-_MANY = 5  # recordings from which some are held out whole, to calibrate
-_SHARE = 0.3  # of the recordings, or of each of few, that calibrates
+_MANY = 5  # recordings from which they are what calibration counts, and not windows
+_SHARE = 0.3  # of the recordings, or of each of few, that is held out to calibrate
 _MOST_PANELS = 40  # in a report, which has to pass through a mail server
 _MOST = 4000  # windows to learn from, or to calibrate with; more of the same add nothing
 
@@ -69,7 +68,7 @@ def see_signals(
     parts: PartSet,
     settings: SignalSettings | None,
     detector: Detector,
-    false_alarms: float,
+    _false_alarms: float,
     seed: int,
     skip_unreadable: bool,
     *,
@@ -77,11 +76,12 @@ def see_signals(
 ) -> Seen:
     """Read the good recordings of a set, and return their windows as a detector sees them.
 
-    Recordings of split ``val`` calibrate. Without such 3 in 10 are held out whole, or, of fewer
-    than 5, the last 3 tenths of each: windows of one recording are never shuffled. Calibration
-    counts recordings where those held out suffice for the budget, else blocks of windows that
-    share no samples. Raises `InputError` for recordings that cannot be used (unless
-    `skip_unreadable`), `ConfigurationError` for settings that do not fit.
+    Recordings of split ``val`` calibrate. Without such all are cross-fitted by recording, or 3 in
+    10 held out where the detector trains; of fewer than 5 recordings the last 3 tenths of each are
+    held out. Windows of one recording are never shuffled. Where 5 recordings or more calibrate they
+    are what is counted; of fewer, blocks of windows that share no samples. Raises `InputError` for
+    recordings that cannot be used (unless `skip_unreadable`), `ConfigurationError` for settings
+    that do not fit.
     """
     _check(parts, detector)
     good, calibration = parts.good(), parts.calibration()
@@ -101,18 +101,18 @@ def see_signals(
     if not learn:
         raise InputError(f"None of the good recordings of {parts.root} can be learned from.")
     if not calibrate:
-        learn, calibrate = _hold_out(learn, view, seed)
-        method = "held out"
-    names = set(group_names([each.part for each in calibrate]))
-    by_recording = len(names) >= parts_needed(false_alarms)
+        learn, calibrate, method = _apart(learn, view, seed, trains=detector.trains)
+    by_recording = counts_recordings([each.part for each in calibrate])
     learn, calibrate = _some(learn), _some(calibrate)
     view = view.learned(np.concatenate([each.windows.values for each in learn]))
+    learned = [part for each in learn for part in _parts(each, view, by_recording=True)]
+    calibrating = learned
+    if method != "cross-fitted":
+        calibrating = [
+            part for each in calibrate for part in _parts(each, view, by_recording=by_recording)
+        ]
     return Seen(
-        Split(
-            [part for each in learn for part in _parts(each, view, by_recording=True)],
-            [part for each in calibrate for part in _parts(each, view, by_recording=by_recording)],
-            method,
-        ),
+        Split(learned, calibrating, method),
         SignalRecord(view=view, calibrated_on="recordings" if by_recording else "blocks"),
         [each.part for each in read],
         [part.name for part, _ in skipped],
@@ -181,7 +181,12 @@ def inspect_windows(
             seen = view.see(windows.values)
             if found.draws and len(found.panels) < _MOST_PANELS:
                 drawn = draw_recording(
-                    windows, view, inspection, threshold=inspector.threshold, rpm=part.rpm
+                    windows,
+                    view,
+                    inspection,
+                    threshold=inspector.threshold,
+                    rpm=part.rpm,
+                    map_threshold=inspector.map_threshold,
                 )
                 found.panels.append((part.name, _encoded(drawn)))
             yield from zip(
@@ -215,22 +220,30 @@ def _read(
     return read, skipped, list(dict.fromkeys(notes))
 
 
-def _hold_out(
-    read: Sequence[_Read], view: SignalView, seed: int
-) -> tuple[list[_Read], list[_Read]]:
-    """Divide recordings into those to learn from and those that calibrate, or each in time."""
+def counts_recordings(parts: Sequence[Part]) -> bool:
+    """Tell whether a calibration counts recordings: so few that they show nothing do not count."""
+    return len(set(group_names(parts))) >= _MANY
+
+
+def _apart(
+    read: Sequence[_Read], view: SignalView, seed: int, *, trains: bool
+) -> tuple[list[_Read], list[_Read], Method]:
+    """Return recordings to learn from, those that calibrate, and how; few are divided in time."""
     names = group_names([each.part for each in read])
     groups = sorted(set(names))
     if len(groups) >= _MANY:
+        if not trains:
+            return list(read), list(read), "cross-fitted"
         n_aside = max(1, round(_SHARE * len(groups)))
         order = np.random.default_rng([seed, 1]).permutation(groups)
         aside = set(order[:n_aside].tolist())
         return (
             [each for each, name in zip(read, names, strict=True) if name not in aside],
             [each for each, name in zip(read, names, strict=True) if name in aside],
+            "held out",
         )
     halves = [_in_time(each, view) for each in read]
-    return [first for first, _ in halves], [last for _, last in halves]
+    return [first for first, _ in halves], [last for _, last in halves], "held out"
 
 
 def _in_time(read: _Read, view: SignalView) -> tuple[_Read, _Read]:

@@ -118,6 +118,7 @@ class Trials(ABC):
 
 def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
     """Return what runs the trials on a set; raises `InputError` for parts that do not suffice."""
+    parts.require_pictures("tune")
     cls = type(wanted.make({}))
     if cls.needs_labels:
         if not cls.trains:

@@ -130,9 +130,7 @@ def tune(
     kept = {key: value for key, value in kept.items() if key not in space}
     _check_target(target)
     wanted = Wanted(detector, preset, kept, space, seed, device)
-    parts = find_parts(Path(data))
-    parts.require_pictures("tune")
-    trials = make_trials(wanted, parts, report)
+    trials = make_trials(wanted, find_parts(Path(data)), report)
     identity = {
         "data": _fingerprint(trials.parts),
         "detector": detector,
