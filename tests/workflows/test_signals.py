@@ -122,7 +122,7 @@ def test_a_picture_detector_sees_the_same(bearings: Path, tmp_path: Path) -> Non
     fit(bearings, target, false_alarms=0.05, signal=SETTINGS)
     inspector = Inspector(target)
     assert inspector.manifest.signal is not None
-    assert inspector.manifest.preprocessing.shape == (3, 64, 64)
+    assert inspector.manifest.preprocessing.shape == (3, 32, 32)
     found = inspector.inspect(bearings / "test" / "inner" / "0.npz")
     assert found.verdict == "reject"
     assert found.recording is not None

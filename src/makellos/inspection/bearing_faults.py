@@ -252,7 +252,7 @@ def _background(levels: Floats, half: int) -> Floats:
     half = min(half, len(levels) - 1)
     padded = np.pad(levels, half, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    places = np.unique(np.append(np.arange(0, len(levels), max(1, half // 8)), len(levels) - 1))
+    places = np.unique(np.append(np.arange(0, len(levels), max(1, half // 4)), len(levels) - 1))
     medians = np.median(windows[places], axis=1)
     return np.asarray(np.interp(np.arange(len(levels)), places, medians))
 

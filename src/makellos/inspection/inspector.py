@@ -52,7 +52,7 @@ class Inspection:
     C×H×W float32 in [0, 1] the nearest good part that a reconstructing detector can make. `size` is
     the height and width of the picture, `regions` are in its pixels. `probabilities` are those of
     a classifier's classes by name, good first. A recording's verdict joins those of its windows,
-    which `recording` holds.
+    which `recording` holds; theirs have no regions, which `window_regions` finds in their maps.
     """
 
     input: str
@@ -253,7 +253,7 @@ class Inspector:
             spent = (time.perf_counter() - begun) / len(seen)
             for picture, each in zip(seen, scored, strict=True):
                 begun = time.perf_counter() - spent
-                found.append(self._judge(label, picture, each, begun))
+                found.append(self._judge(label, picture, each, begun, outlined=False))
             begun = time.perf_counter()
         broken = [each for each in found if each.score is None]
         if broken:
@@ -278,6 +278,12 @@ class Inspector:
                 else fault_of(windows, record.view, rpm, self._good_spectra),
             ),
         )
+
+    def window_regions(self, window: Inspection) -> tuple[Region, ...]:
+        """Return the regions of a recording's window, in pixels of its picture."""
+        if window.anomaly_map is None or window.size is None:
+            return ()
+        return tuple(find_regions(window.anomaly_map, *window.size, self.map_threshold))
 
     def inspect_many(self, parts: Iterable[Path | str]) -> Iterator[Inspection]:
         """Inspect many files, in their order; decoding runs beside inference.
@@ -319,7 +325,15 @@ class Inspector:
             }
             return open_torch_engine(detector.name, detector.parameters, weights, shape, choice)
 
-    def _judge(self, label: str, picture: Picture, scored: Scored, started: float) -> Inspection:
+    def _judge(
+        self,
+        label: str,
+        picture: Picture,
+        scored: Scored,
+        started: float,
+        *,
+        outlined: bool = True,
+    ) -> Inspection:
         score, anomaly_map, reconstruction, probabilities = scored
         if not math.isfinite(score):
             reason = (
@@ -327,7 +341,7 @@ class Inspector:
             )
             return _unreadable(label, started, reason)
         regions: tuple[Region, ...] = ()
-        if anomaly_map is not None:
+        if anomaly_map is not None and outlined:
             height, width = picture.shape[:2]
             regions = tuple(find_regions(anomaly_map, height, width, self.map_threshold))
         return Inspection(

@@ -267,12 +267,15 @@ def fingerprint(parts: Sequence[Part]) -> str:
 
 
 def _at_size_of(detector: Detector, seen: Seen) -> Detector:
-    """Return a detector that takes windows at the size they are drawn, unless told otherwise."""
+    """Return a detector that takes windows at the size they are drawn, unless told otherwise.
+
+    Networks pretrained on photos see as much at half of it, in a quarter of the time.
+    """
     parameters = detector.get_parameters()
     if seen.record is None or parameters.get("image_size") != 0:
         return detector
     view = seen.record.view
-    side = max(view.width, view.height * len(view.channels))
+    side = max(view.width, view.height * len(view.channels)) // (1 if detector.trains else 2)
     # Networks that halve their maps again and again take powers of two.
     return type(detector)(**{**parameters, "image_size": min(256, 1 << (side - 1).bit_length())})
 

@@ -146,7 +146,7 @@ def window_rows(inspector: Inspector, inspection: Inspection) -> list[dict[str, 
             "end_s": round(start + seconds, 6),
             "regions": [
                 {**asdict(region), **region_on_axes(region, signal.view, start)}
-                for region in window.regions
+                for region in inspector.window_regions(window)
             ],
         }
         for start, window in zip(found.starts, found.windows, strict=True)
