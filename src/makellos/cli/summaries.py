@@ -23,10 +23,12 @@ _NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadabl
 
 def fit_text(summary: FitSummary) -> str:
     """Say what was learned and what is promised."""
-    unit = "groups of good parts" if summary.n_groups != summary.n_calibration else "good parts"
+    unit = {"groups": "groups of good parts"}.get(summary.counted, f"good {summary.counted}")
+    learned = _learned(summary.n_learned, summary.n_defective)
+    if summary.counted in ("recordings", "windows"):
+        learned = f"{summary.n_learned} windows of good recordings"
     lines = [
-        f"{summary.detector} learned from {_learned(summary.n_learned, summary.n_defective)} in "
-        f"{summary.fit_seconds:.0f} s.",
+        f"{summary.detector} learned from {learned} in {summary.fit_seconds:.0f} s.",
         f"Calibrated on {summary.n_groups} {unit} ({summary.method}): of the good parts to come, "
         f"at most {summary.false_alarms:.2%} will be rejected.",
         *(f"Note: {note}" for note in summary.notes),

@@ -14,7 +14,7 @@ from makellos.inspection.manifest import CalibrationRecord, GoldenRecord, Manife
 from makellos.inspection.model_file import read_model
 from makellos.inspection.recordings import SignalRecord
 from makellos.models.writing import check_target, rewrite_manifest
-from makellos.workflows.fit import budget_notes, fingerprint
+from makellos.workflows.fit import budget_notes, counted_in, fingerprint
 from makellos.workflows.signals import (
     Recordings,
     counts_recordings,
@@ -91,7 +91,7 @@ def calibrate(
         threshold=calibration.threshold,
         false_alarms=calibration.false_alarms,
         false_alarms_asked=asked,
-        notes=[*notes, *budget_notes(calibration)],
+        notes=[*notes, *budget_notes(calibration, counted_in(manifest))],
     )
 
 

@@ -60,7 +60,10 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class FitSummary:
-    """Hold what a fit did: where the model is, what it learned from and what it promises."""
+    """Hold what a fit did: where the model is, what it learned from and what it promises.
+
+    `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals.
+    """
 
     model: str
     detector: str
@@ -76,6 +79,7 @@ class FitSummary:
     skipped: list[str]
     fit_seconds: float
     notes: list[str]
+    counted: str = "parts"
 
 
 def fit(
@@ -202,7 +206,7 @@ def _record(
 
 
 def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
-    calibration = manifest.calibration.calibration()
+    calibration, counted = manifest.calibration.calibration(), counted_in(manifest)
     return FitSummary(
         model=str(target),
         detector=manifest.detector.name,
@@ -217,7 +221,8 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         false_alarms_asked=calibration.asked,
         skipped=manifest.training.skipped,
         fit_seconds=round(seconds, 2),
-        notes=[*manifest.training.notes, *budget_notes(calibration)],
+        notes=[*manifest.training.notes, *budget_notes(calibration, counted)],
+        counted=counted,
     )
 
 
@@ -232,16 +237,24 @@ def check_seed(seed: int) -> None:
         raise ConfigurationError(f"The seed is {seed}; accepted is a whole number from 0 up.")
 
 
-def budget_notes(calibration: Calibration) -> list[str]:
+def counted_in(manifest: Manifest) -> str:
+    """Return what the calibration of a model counts: parts, groups, recordings or windows."""
+    if manifest.signal is not None:
+        return "recordings" if manifest.signal.calibrated_on == "recordings" else "windows"
+    return "parts" if manifest.calibration.groups is None else "groups"
+
+
+def budget_notes(calibration: Calibration, counted: str) -> list[str]:
     """Return a sentence when the budget asked for cannot be promised, and what it takes."""
     if calibration.keeps_budget:
         return []
-    unit = "good parts" if calibration.groups is None else "groups of good parts"
+    unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
     return [
         f"A false-alarm budget of {calibration.asked:g} takes {parts_needed(calibration.asked)} "
         f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
         f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
-        "parts and run 'makellos calibrate', or fit again."
+        f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "
+        "and run 'makellos calibrate', or fit again."
     ]
 
 
