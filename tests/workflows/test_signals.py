@@ -290,11 +290,119 @@ def test_calibrating_on_new_recordings(bearings: Path, model: Path, tmp_path: Pa
     assert found.verdict == "reject"
 
 
+def test_a_group_of_several_recordings_counts_as_one(tmp_path: Path) -> None:
+    rows = []
+    for i in range(12):
+        record(tmp_path / f"{i}.npz", seed=i, seconds=0.5)
+        rows.append(f"{i}.npz,good,,day {i % 6}")
+    data = tmp_path / "set.csv"
+    data.write_text("path,label,split,group\n" + "\n".join(rows) + "\n")
+    target = tmp_path / "m.makellos"
+    summary = fit(data, target, detector="pyod", false_alarms=0.2, signal=SETTINGS)
+    assert (summary.n_groups, summary.counted) == (6, "recordings")
+    held = read_model(target).manifest
+    assert held.signal is not None
+    assert held.calibration.groups is not None
+    pairs = set(zip(held.calibration.groups, held.signal.recordings, strict=True))
+    assert len(pairs) == 12
+    scores, numbers = np.array(held.calibration.scores), np.array(held.signal.recordings)
+    medians = {n: float(np.median(scores[numbers == n])) for n in set(numbers.tolist())}
+    group_of = dict(zip(held.signal.recordings, held.calibration.groups, strict=True))
+    found = Inspector(target).inspect(tmp_path / "3.npz")
+    assert found.score is not None
+    as_high = [
+        np.mean([medians[n] >= found.score for n in medians if group_of[n] == group])
+        for group in set(group_of.values())
+    ]
+    assert found.p_value == pytest.approx((1 + sum(as_high)) / 7)
+
+
+def test_a_model_holds_no_path_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    rows = ["path,label"]
+    for i in range(5):
+        path = record(tmp_path / "far" / f"{i}.npz", seed=i, seconds=1)
+        signal = np.load(path)["DE"]
+        save(path, np.clip(signal, -0.08, 0.08))
+        rows.append(f"{path},good")
+    data = tmp_path / "lists" / "set.csv"
+    data.write_text("\n".join(rows) + "\n")
+    target = tmp_path / "m.makellos"
+    summary = fit(data, target, detector="pyod", false_alarms=0.2, signal=SETTINGS)
+    assert any("clipping" in note for note in summary.notes)
+    assert str(tmp_path) not in read_model(target).manifest.model_dump_json()
+
+
+def test_one_odd_recording_does_not_decide_for_the_others(
+    tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    for i in range(6):
+        record(tmp_path / "good" / f"r{i}.npz", seed=i, seconds=1)
+    signal = np.load(tmp_path / "good" / "r0.npz")["DE"]
+    save(tmp_path / "good" / "a.npz", signal, rate=np.float64(48000))
+    (tmp_path / "good" / "b.npz").write_bytes(b"PK torn")
+    asked = ["fit", tmp_path / "good", "-o", tmp_path / "m.makellos", "--detector", "pyod"]
+    told = cli(*asked, "--window", "1024")
+    assert told.code == 2
+    assert "2 of 8 recordings cannot be used" in told.err
+    assert "recorded at 48,000 Hz" in told.err
+    told = cli(*asked, "--window", "1024", "--skip-unreadable")
+    assert told.code == 0
+    assert read_model(tmp_path / "m.makellos").manifest.signal.view.rate == RATE  # type: ignore[union-attr]
+
+
+def test_speeds_that_the_rate_cannot_follow(
+    bearings: Path, model: Path, cli: Callable[..., Any]
+) -> None:
+    told = cli("inspect", model, bearings / "test" / "good", "--rpm", "200000")
+    assert told.code == 2
+    assert "shaft_hz" in told.err
+    found = Inspector(model).inspect_recording(bearings / "test" / "good" / "0.npz", rpm=200_000.0)
+    assert found.verdict == "unreadable"
+
+
+def test_foreign_files_are_left_alone(
+    bearings: Path, model: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    mine = tmp_path / "mine.html"
+    mine.write_text("precious")
+    told = cli("inspect", model, bearings / "test", "--trend", mine)
+    assert told.code == 2
+    assert mine.read_text() == "precious"
+    both = tmp_path / "rows.csv"
+    assert cli("inspect", model, bearings, "--csv", both, "--trend", both).code == 2
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        assert cli("inspect", model, bearings / "test", "--trend", page).code == 0
+
+
+def test_a_manifest_among_recordings_is_not_a_recording(
+    tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    record(tmp_path / "a.npz")
+    manifest(tmp_path, ["a.npz,good,,,,,"])
+    told = cli("fit", tmp_path, "-o", tmp_path / "m.makellos")
+    assert told.code == 2
+    assert "is a manifest that lies among recordings" in told.err
+
+
+def test_recordings_too_short_to_divide(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    record(tmp_path / "good" / "long.npz", seconds=6)
+    record(tmp_path / "good" / "short.npz", seed=1, seconds=0.2)
+    asked = ["fit", tmp_path / "good", "-o", tmp_path / "m.makellos", "--detector", "pyod"]
+    assert cli(*asked, "--window", "1024", "--false-alarms", "0.2").code == 0
+    (tmp_path / "good" / "long.npz").unlink()
+    told = cli(*asked, "--window", "1024")
+    assert told.code == 2
+    assert "too short" in told.err
+
+
 def test_windows_that_overlap_calibrate_in_blocks(bearings: Path, tmp_path: Path) -> None:
     target = tmp_path / "m.makellos"
     settings = SignalSettings(window=1024, hop=256)
     summary = fit(bearings, target, detector="pyod", false_alarms=0.1, signal=settings)
-    assert summary.n_groups < summary.n_calibration / 3
+    assert summary.n_groups == summary.n_calibration  # windows that share no samples
+    assert summary.n_learned > 3 * summary.n_calibration
     found = Inspector(target).inspect(bearings / "test" / "good" / "1.npz")
     assert found.verdict != "reject"
 
@@ -312,6 +420,7 @@ def test_windows_that_overlap_calibrate_in_blocks(bearings: Path, tmp_path: Path
         (["--rpm", "-3", "--bearing", "6205"], "speed is -3 turns"),
         (["--bearing", "9999"], "no bearing '9999'"),
         (["--rate", "48000"], "recorded at 12,000 Hz"),
+        (["--channel", "DE,DE"], "name each once"),
         (["--window", "100000"], "fewer than one window"),
     ],
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from makellos.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
 from makellos.data.recordings import SIGNAL_SUFFIXES
-from makellos.data.windows import Piece, parse_piece
+from makellos.data.windows import Piece, parse_piece, parse_rpm
 from makellos.errors import InputError, suggest
 
 __all__ = [
@@ -189,6 +189,7 @@ def find_parts(data: Path) -> PartSet:
         found = _folder(data, PICTURE_SUFFIXES)
         if not found.parts:
             found = dataclasses.replace(_folder(data, SIGNAL_SUFFIXES), kind="signals")
+            _refuse_manifests(found.parts)
     except OSError as error:
         _refuse(error, data)
     if not found.parts:
@@ -430,6 +431,19 @@ def _row(row: dict[str, str], line: int, root: Path, problems: list[str]) -> Par
     )
 
 
+def _refuse_manifests(recordings: Sequence[Part]) -> None:
+    """Raise `InputError` where a manifest lies among recordings: its labels would be lost."""
+    for part in recordings:
+        if part.path.suffix.lower() in {".csv", ".tsv"}:
+            with part.path.open(encoding="utf-8-sig", errors="replace") as stream:
+                names = re.split(r"[,;\t]", stream.readline(10_000).casefold())
+            if "path" in (name.strip(' "\n') for name in names):
+                raise InputError(
+                    f"{part.path} is a manifest that lies among recordings. Give it in place of "
+                    "its folder, or move it out of the folder."
+                )
+
+
 def _piece(cells: Mapping[str, str], line: int, problems: list[str]) -> Piece | None:
     try:
         return parse_piece(cells["start"], cells["end"])
@@ -439,16 +453,11 @@ def _piece(cells: Mapping[str, str], line: int, problems: list[str]) -> Piece | 
 
 
 def _rpm(cell: str, line: int, problems: list[str]) -> float | None:
-    if not cell:
-        return None
     try:
-        rpm = float(cell)
-    except ValueError:
-        rpm = 0.0
-    if not 0 < rpm < math.inf:
-        problems.append(f"line {line}: speed {cell!r} is no number of turns per minute above 0")
+        return parse_rpm(cell)
+    except ValueError as error:
+        problems.append(f"line {line}: {error}")
         return None
-    return rpm
 
 
 def _kind(manifest: Path, parts: Sequence[Part]) -> Literal["pictures", "signals"]:

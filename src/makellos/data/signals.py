@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,17 @@ from makellos.data.views import VIEWS, SignalView, ViewName
 from makellos.data.windows import Piece
 from makellos.errors import ConfigurationError, InputError, suggest
 
-__all__ = ["SignalSettings", "Windows", "at_speed", "open_view", "read_windows", "window_parts"]
+__all__ = [
+    "SignalSettings",
+    "Takes",
+    "Windows",
+    "at_speed",
+    "cut_windows",
+    "open_view",
+    "read_windows",
+    "window_parts",
+    "windows_of",
+]
 
 Takes = Literal["pictures", "features"]
 
@@ -55,20 +66,26 @@ class Windows:
     notes: Sequence[str]
 
 
-def open_view(settings: SignalSettings, recordings: Sequence[Part], takes: Takes) -> SignalView:
-    """Return the view of recordings that a detector learns from, by what the first one holds.
+def open_view(
+    settings: SignalSettings,
+    recordings: Sequence[Recording],
+    speeds: Sequence[float | None],
+    takes: Takes,
+) -> SignalView:
+    """Return the view of recordings that a detector learns from, as most of them are.
 
-    Its levels are still to be `learned`. Raises `InputError` for a first recording that cannot be
-    read or has no such channel, `ConfigurationError` for settings that are not accepted.
+    `speeds` are those of their shafts in turns per minute. Levels are still to be `learned`. Raises
+    `InputError` for channels that there are not, `ConfigurationError` for settings that are not
+    accepted.
     """
     name = _view_name(settings.view, takes)
-    first = read_recording(recordings[0].path, rate=settings.rate)
+    (kind, _), *_ = Counter((each.rate, each.channels) for each in recordings).most_common(1)
+    first = next(each for each in recordings if (each.rate, each.channels) == kind)
     if first.rate is None:
         raise ConfigurationError(
             f"{first.path} does not state its sampling rate. Give it in Hz, such as --rate 48000."
         )
-    speeds = [part.rpm for part in recordings if part.rpm is not None]
-    known = len(speeds) == len(recordings)
+    known = all(speed is not None for speed in speeds)
     rpm = settings.rpm if settings.rpm is not None else (speeds[0] if known else None)
     if rpm is not None and not 0 < rpm < np.inf:
         raise ConfigurationError(
@@ -98,25 +115,37 @@ def read_windows(
     `rate` is that of a file that does not state it, else the view's. Raises `InputError` for a
     recording that no verdict can rest on, and one with fewer samples than a window.
     """
-    recording, offset = read_recording(path, rate=rate), 0
+    return cut_windows(read_recording(path, rate=rate), view, piece)
+
+
+def cut_windows(recording: Recording, view: SignalView, piece: Piece | None = None) -> Windows:
+    """Cut a recording, or a piece of it, into the windows of a view; raises as `read_windows`."""
+    offset = 0
     if piece is not None:
         offset = piece.samples(recording.n_samples, view.rate).start
         recording = _piece(recording, piece, view)
     notes = refuse(recording, window=view.window, rate=view.rate, channels=view.channels)
     rows = [recording.channels.index(name) for name in view.channels]
-    signal = recording.values[rows]
+    return windows_of(recording.values[rows], view, offset, notes)
+
+
+def windows_of(
+    signal: NDArray[np.float32], view: SignalView, first: int = 0, notes: Sequence[str] = ()
+) -> Windows:
+    """Return the windows of a signal C×N that begins at sample `first` of its recording."""
     values = sliding_window_view(signal, view.window, axis=1)[:, :: view.hop].swapaxes(0, 1)
-    return Windows(values, offset + view.hop * np.arange(len(values)), signal, notes)
+    return Windows(values, first + view.hop * np.arange(len(values)), signal, notes)
 
 
 def at_speed(view: SignalView, rpm: float | None) -> SignalView:
     """Return the view of a machine whose shaft makes `rpm` turns per minute; None: as it is.
 
     A view of features that knew no speed at fit has none of the bearing's rates, and keeps so.
+    Raises `ConfigurationError` for a speed that the rate cannot follow.
     """
     if rpm is None or (view.view == "features" and view.shaft_hz is None):
         return view
-    return view.model_copy(update={"shaft_hz": rpm / 60})
+    return SignalView.model_validate({**view.model_dump(), "shaft_hz": rpm / 60})
 
 
 def window_parts(
@@ -164,6 +193,8 @@ def _channels(given: str, first: Recording) -> tuple[str, ...]:
             raise InputError(
                 f"{first.path} has no channel {name!r}. {suggest(name, first.channels)}"
             )
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"The channels are {given!r}; name each once.")
     return names or first.channels
 
 

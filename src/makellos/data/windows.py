@@ -19,6 +19,7 @@ __all__ = [
     "Piece",
     "cut",
     "parse_piece",
+    "parse_rpm",
     "require_window",
     "split_in_time",
     "window_starts",
@@ -85,6 +86,22 @@ def parse_piece(start: str, end: str) -> Piece | None:
     if not 0 <= piece.start < min(limit, math.inf if last is None else last) or (last or 0) > limit:
         raise ValueError(f"start {start!r} and end {end!r} hold no piece of a recording")
     return piece
+
+
+def parse_rpm(text: str) -> float | None:
+    """Read a speed in turns per minute, None for an empty text.
+
+    Raises `ValueError` that says what is wrong.
+    """
+    if not text:
+        return None
+    try:
+        rpm = float(text)
+    except ValueError:
+        rpm = 0.0
+    if not 0 < rpm < math.inf:
+        raise ValueError(f"speed {text!r} is no number of turns per minute above 0")
+    return rpm
 
 
 def _edge(text: str) -> float:

@@ -181,6 +181,8 @@ class Inspector:
         self.rpm = rpm
         self.model: ModelFile = read_model(Path(model))
         self.manifest: Manifest = self.model.manifest
+        if rpm is not None and self.manifest.signal is not None:
+            at_speed(self.manifest.signal.view, rpm)  # refuses what the rate cannot follow
         self.workers = workers
         self.calibration: Calibration = self.manifest.calibration.calibration()
         maps = self.manifest.calibration.map_calibration()
@@ -243,12 +245,13 @@ class Inspector:
                 "on recordings."
             )
         try:
+            view = at_speed(record.view, rpm)
             windows = read_windows(path, record.view, piece)
-        except InputError as error:
+        except (ConfigurationError, InputError) as error:
             return _unreadable(label, started, str(error))
         found: list[Inspection] = []
         begun = time.perf_counter()
-        for seen in seen_in_batches(at_speed(record.view, rpm), windows):
+        for seen in seen_in_batches(view, windows):
             scored = self.scorer.many(seen)
             spent = (time.perf_counter() - begun) / len(seen)
             for picture, each in zip(seen, scored, strict=True):

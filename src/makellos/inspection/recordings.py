@@ -46,6 +46,7 @@ class SignalRecord(BaseModel):
 
     view: SignalView
     calibrated_on: Literal["recordings", "blocks"]
+    recordings: tuple[int, ...] = ()  # number of the recording of each calibration score
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +99,13 @@ def judge_windows(
     """Return score, p-value and verdict of a recording from those of its windows.
 
     Its score is the median of theirs. Calibrated on recordings, the p-value is the share of good
-    recordings with so high a median. Calibrated on blocks, it is how likely a good recording has
-    so many windows rejected (`count_p_value`); windows that overlap count as fewer.
+    recordings with so high a median, where those of one group share its weight. Calibrated on
+    blocks, it is how likely a good recording has so many windows rejected (`count_p_value`);
+    windows that overlap count as fewer.
     """
     score = float(np.median(scores))
     if record.calibrated_on == "recordings":
-        medians = _medians(calibration)
-        p_value = (1 + sum(each >= score for each in medians)) / (len(medians) + 1)
+        p_value = _p_of_median(score, calibration, record)
     else:
         p_value = _p_of_count(verdicts, calibration, record.view)
     budget = calibration.false_alarms * (1 + 1e-9)
@@ -171,9 +172,15 @@ def _p_of_count(verdicts: Sequence[str], calibration: Calibration, view: SignalV
     return count_p_value(counted, n_apart, calibration.n_groups, rank)
 
 
-def _medians(calibration: Calibration) -> list[float]:
-    names = calibration.groups or range(calibration.scores.size)
-    by_group: dict[object, list[float]] = {}
-    for name, score in zip(names, calibration.scores, strict=True):
-        by_group.setdefault(name, []).append(float(score))
-    return [float(np.median(each)) for each in by_group.values()]
+def _p_of_median(score: float, calibration: Calibration, record: SignalRecord) -> float:
+    names = list(calibration.groups or range(calibration.scores.size))
+    numbers = record.recordings or names
+    by_recording: dict[tuple[object, object], list[float]] = {}
+    for name, number, each in zip(names, numbers, calibration.scores, strict=True):
+        by_recording.setdefault((name, number), []).append(float(each))
+    by_group: dict[object, list[bool]] = {}
+    for (name, _), scores in by_recording.items():
+        high = float(np.median(scores)) + calibration.tolerance >= score
+        by_group.setdefault(name, []).append(high)
+    as_high = math.fsum(sum(each) / len(each) for each in by_group.values())
+    return (1 + as_high) / (len(by_group) + 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from makellos.calibration import parts_needed
-from makellos.data.parts import Part, PartSet, find_parts, group_names
+from makellos.data.parts import Part, PartSet, find_parts
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
 from makellos.inspection import Inspection
@@ -15,11 +15,14 @@ from makellos.inspection.model_file import read_model
 from makellos.inspection.recordings import SignalRecord
 from makellos.models.writing import check_target, rewrite_manifest
 from makellos.workflows.fit import budget_notes, counted_in, fingerprint
+from makellos.workflows.releasing import groups_of
 from makellos.workflows.signals import (
     Recordings,
     counts_recordings,
     inspect_windows,
+    number_recordings,
     open_inspector,
+    standing_apart,
 )
 
 __all__ = ["CalibrationSummary", "calibrate"]
@@ -112,14 +115,6 @@ def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
     return False
 
 
-def _in_block(window: Part, signal: SignalRecord) -> Part:
-    """Return a window with the block that it calibrates in: with those it shares samples with."""
-    if window.view is None:
-        return window
-    number = window.view.start // signal.view.window
-    return replace(window, group=f"{window.view.recording} block {number}")
-
-
 def _measure(
     model: Path,
     found: PartSet,
@@ -145,8 +140,16 @@ def _measure(
             update={"calibrated_on": "recordings" if by_recording else "blocks"}
         )
         pairs = list(inspect_windows(inspector, parts, Recordings(draws=False), progress))
+        if not by_recording:
+            apart = standing_apart([part for part, _ in pairs], signal.view)
+            pairs = [
+                (replace(part, group=part.name), inspection)
+                for (part, inspection), alone in zip(pairs, apart, strict=True)
+                if alone
+            ]
         inspections = [inspection for _, inspection in pairs]
-        parts = tuple(part if by_recording else _in_block(part, signal) for part, _ in pairs)
+        parts = tuple(part for part, _ in pairs)
+        signal = signal.model_copy(update={"recordings": number_recordings(parts)})
     broken = [each.error for each in inspections if each.error is not None]
     if broken:
         raise InputError(
@@ -159,7 +162,7 @@ def _measure(
         update={
             "scores": [each.score for each in inspections],
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
-            "groups": group_names(parts) if any(part.group for part in parts) else None,
+            "groups": groups_of(parts, neutral=signal is not None),
             "method": "new good parts",
         }
     )

@@ -159,7 +159,7 @@ def _manifest(
         calibration=CalibrationRecord(
             scores=calibration.scores.tolist(),
             map_maxima=released.map_maxima,
-            groups=groups_of(seen.split.calibrate),
+            groups=groups_of(seen.split.calibrate, neutral=seen.record is not None),
             asked=calibration.asked,
             tolerance=calibration.tolerance,
             method=seen.split.method,

@@ -25,7 +25,7 @@ from makellos.inspection.model_file import read_model
 from makellos.inspection.panels import draw_panel
 from makellos.inspection.recording_panels import draw_recording
 from makellos.inspection.recordings import region_on_axes
-from makellos.workflows.trend import TrendSummary, write_trend_of
+from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
 
@@ -244,7 +244,7 @@ Writer = Callable[[dict[str, Any]], None]
 
 def _check_outputs(outputs: Outputs) -> None:
     """Raise before any work when an output cannot be used or is a file of another kind."""
-    rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows)
+    rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)
     twice = [path for path, n in Counter(path for path in rows if path).items() if n > 1]
     if twice:
         name = "standard output (-)" if str(twice[0]) == "-" else str(twice[0])
@@ -255,7 +255,7 @@ def _check_outputs(outputs: Outputs) -> None:
         raise ConfigurationError(
             "Parquet cannot go to standard output (-). Name a file, or take --csv - or --jsonl -."
         )
-    begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS)
+    begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS, TREND_BEGINS)
     for path, begin in zip(rows, begins, strict=True):
         if path is not None and str(path) != "-":
             _check_target(path, begin)
@@ -273,7 +273,7 @@ def _check_target(path: Path, begin: bytes) -> None:
         raise StorageError(f"{path} cannot be replaced: {error.strerror}.") from error
     if found and found != begin:
         raise StorageError(
-            f"{path} exists and does not hold rows that 'makellos inspect' wrote there; it is left "
+            f"{path} exists and does not hold what 'makellos inspect' wrote there; it is left "
             "alone. Choose another name, or remove it."
         )
 

@@ -159,10 +159,15 @@ def _in_batches(scorer: Scorer, parts: Sequence[Part]) -> Iterator[Scored]:
         yield from scorer.many([part.read() for part in parts[start : start + size]])
 
 
-def groups_of(parts: Sequence[Part]) -> list[str] | None:
+def groups_of(parts: Sequence[Part], *, neutral: bool = False) -> list[str] | None:
+    """Return the group of each part, or None without groups; `neutral` gives them numbers."""
     if not any(part.group for part in parts):
         return None
-    return [plain(name) for name in group_names(parts)]
+    names = [plain(name) for name in group_names(parts)]
+    if not neutral:
+        return names
+    numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(names))}
+    return [numbers[name] for name in names]
 
 
 def plain(name: str) -> str:

@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from makellos.data.bearings import parse_bearing
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.progress import Progress
+from makellos.data.recordings import Recording, read_recording
 from makellos.data.signals import (
     SignalSettings,
+    Takes,
     Windows,
     at_speed,
+    cut_windows,
     open_view,
     read_windows,
     window_parts,
+    windows_of,
 )
 from makellos.data.views import SignalView
 from makellos.data.windows import split_in_time
@@ -37,7 +41,15 @@ from makellos.inspection.recordings import SignalRecord
 from makellos.workflows.learned_parts import Seen
 from makellos.workflows.releasing import Method, Split
 
-__all__ = ["Recordings", "counts_recordings", "inspect_windows", "open_inspector", "see_signals"]
+__all__ = [
+    "Recordings",
+    "counts_recordings",
+    "inspect_windows",
+    "number_recordings",
+    "open_inspector",
+    "see_signals",
+    "standing_apart",
+]
 
 _MANY = 5  # recordings from which they are what calibration counts, and not windows
 _SHARE = 0.3  # of the recordings, or of each of few, that is held out to calibrate
@@ -85,23 +97,16 @@ def see_signals(
     """
     _check(parts, detector)
     good, calibration = parts.good(), parts.calibration()
-    wanted = settings or SignalSettings()
-    view = open_view(wanted, good, detector.takes)
-    read, skipped, notes = _read([*good, *calibration], view, wanted.rate, progress)
-    if skipped and not skip_unreadable:
+    view, read, skipped = _read(
+        [*good, *calibration], settings or SignalSettings(), detector.takes, progress
+    )
+    if skipped and not (skip_unreadable and read):
         listed = "\n  ".join(reason for _, reason in skipped)
         raise InputError(
             f"{len(skipped)} of {len(good) + len(calibration)} recordings cannot be used:\n  "
             f"{listed}\nMend or remove them, or leave them out with --skip-unreadable."
         )
-    held = {part.name for part in calibration}
-    learn = [each for each in read if each.part.name not in held]
-    calibrate = [each for each in read if each.part.name in held]
-    method: Method = "split val"
-    if not learn:
-        raise InputError(f"None of the good recordings of {parts.root} can be learned from.")
-    if not calibrate:
-        learn, calibrate, method = _apart(learn, view, seed, trains=detector.trains)
+    learn, calibrate, method = _divided(parts, read, view, seed, trains=detector.trains)
     by_recording = counts_recordings([each.part for each in calibrate])
     learn, calibrate = _some(learn), _some(calibrate)
     view = view.learned(np.concatenate([each.windows.values for each in learn]))
@@ -113,10 +118,14 @@ def see_signals(
         ]
     return Seen(
         Split(learned, calibrating, method),
-        SignalRecord(view=view, calibrated_on="recordings" if by_recording else "blocks"),
+        SignalRecord(
+            view=view,
+            calibrated_on="recordings" if by_recording else "blocks",
+            recordings=number_recordings(calibrating),
+        ),
         [each.part for each in read],
         [part.name for part, _ in skipped],
-        notes,
+        _notes(read),
         _good_spectra(learn, view),
     )
 
@@ -132,6 +141,53 @@ def _check(parts: PartSet, detector: Detector) -> None:
             f"{parts.root} has no good recordings to learn from ({parts.layout}). Put them into "
             "train/good or good, or label them 'good' with split 'train' or none in a manifest."
         )
+
+
+def _divided(
+    parts: PartSet, read: Sequence[_Read], view: SignalView, seed: int, *, trains: bool
+) -> tuple[list[_Read], list[_Read], Method]:
+    held = {part.name for part in parts.calibration()}
+    learn = [each for each in read if each.part.name not in held]
+    calibrate = [each for each in read if each.part.name in held]
+    method: Method = "split val"
+    if not learn:
+        raise InputError(f"None of the good recordings of {parts.root} can be learned from.")
+    if not calibrate:
+        learn, calibrate, method = _apart(learn, view, seed, trains=trains)
+    if not any(len(each.windows.values) for each in calibrate):
+        raise InputError(
+            f"The good recordings of {parts.root} are too short to learn from one part of each "
+            "and to calibrate with another. Record longer or more, or give a smaller --window."
+        )
+    return learn, calibrate, method
+
+
+def standing_apart(windows: Sequence[Part], view: SignalView) -> list[bool]:
+    """Tell which windows share no samples with one before them that does not either."""
+    ends: dict[str, int] = {}
+    found = []
+    for part in windows:
+        name, start = ("", 0) if part.view is None else (part.view.recording, part.view.start)
+        found.append(start >= ends.get(name, 0))
+        if found[-1]:
+            ends[name] = start + view.window
+    return found
+
+
+def number_recordings(windows: Sequence[Part]) -> tuple[int, ...]:
+    """Return the number of the recording of each window, from 0."""
+    names = ["" if part.view is None else part.view.recording for part in windows]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return tuple(numbers[name] for name in names)
+
+
+def _notes(read: Sequence[_Read]) -> list[str]:
+    """Return what is odd about recordings, without the folders that they lie in."""
+    return [
+        note.replace(str(each.part.path), each.part.path.name)
+        for each in read
+        for note in each.windows.notes
+    ]
 
 
 def _good_spectra(read: Sequence[_Read], view: SignalView) -> dict[str, BandSpectra]:
@@ -202,22 +258,29 @@ def _encoded(drawn: NDArray[np.uint8]) -> bytes:
 
 
 def _read(
-    recordings: Sequence[Part], view: SignalView, rate: float | None, progress: Progress
-) -> tuple[list[_Read], list[tuple[Part, str]], list[str]]:
-    """Return what can be read, what cannot and why, and what is odd about the rest."""
-    read: list[_Read] = []
+    parts: Sequence[Part], settings: SignalSettings, takes: Takes, progress: Progress
+) -> tuple[SignalView, list[_Read], list[tuple[Part, str]]]:
+    """Return the view that suits most recordings, those it fits, and the others with the reason."""
+    opened: list[tuple[Part, Recording]] = []
     skipped: list[tuple[Part, str]] = []
-    notes: list[str] = []
-    for i, part in enumerate(recordings):
+    for i, part in enumerate(parts):
         try:
-            found = _Read(part, read_windows(part.path, view, part.piece, rate=rate))
+            opened.append((part, read_recording(part.path, rate=settings.rate)))
         except InputError as error:
             skipped.append((part, str(error)))
-        else:
-            read.append(found)
-            notes += found.windows.notes
-        progress("reading recordings", i + 1, len(recordings))
-    return read, skipped, list(dict.fromkeys(notes))
+        progress("reading recordings", i + 1, len(parts))
+    if not opened:
+        listed = "\n  ".join(reason for _, reason in skipped)
+        raise InputError(f"No recording can be read:\n  {listed}")
+    speeds = [part.rpm for part, _ in opened]
+    view = open_view(settings, [recording for _, recording in opened], speeds, takes)
+    read: list[_Read] = []
+    for part, recording in opened:
+        try:
+            read.append(_Read(part, cut_windows(recording, view, part.piece)))
+        except InputError as error:
+            skipped.append((part, str(error)))
+    return view, read, skipped
 
 
 def counts_recordings(parts: Sequence[Part]) -> bool:
@@ -243,24 +306,21 @@ def _apart(
             "held out",
         )
     halves = [_in_time(each, view) for each in read]
-    return [first for first, _ in halves], [last for _, last in halves], "held out"
+    return [first for first, _ in halves], [late for _, late in halves if late], "held out"
 
 
-def _in_time(read: _Read, view: SignalView) -> tuple[_Read, _Read]:
+def _in_time(read: _Read, view: SignalView) -> tuple[_Read, _Read | None]:
+    """Divide a recording in time; one too short for it is learned from alone."""
     windows = read.windows
-    first = windows.starts[0] if len(windows.starts) else 0
-    early, late = split_in_time(windows.signal.shape[1], [1 - _SHARE, _SHARE], view.window)
-    ends = windows.starts - first + view.window
-    # A window that lies across the border belongs to neither.
-    is_early, is_late = ends <= early.stop, windows.starts - first >= late.start
-    pieces = [
-        _Read(
-            read.part,
-            Windows(windows.values[chosen], windows.starts[chosen], windows.signal[:, piece], ()),
-        )
-        for chosen, piece in ((is_early, early), (is_late, late))
-    ]
-    return pieces[0], pieces[1]
+    n_samples = windows.signal.shape[1]
+    if _SHARE * n_samples < view.window:
+        return read, None
+    early, late = split_in_time(n_samples, [1 - _SHARE, _SHARE], view.window)
+    first = int(windows.starts[0])
+    return (
+        _Read(read.part, windows_of(windows.signal[:, early], view, first)),
+        _Read(read.part, windows_of(windows.signal[:, late], view, first + late.start)),
+    )
 
 
 def _some(read: Sequence[_Read]) -> list[_Read]:
@@ -284,11 +344,12 @@ def _some(read: Sequence[_Read]) -> list[_Read]:
 
 def _parts(read: _Read, view: SignalView, *, by_recording: bool) -> list[Part]:
     windows, part = read.windows, read.part
-    seen = at_speed(view, part.rpm).see(windows.values)
-    groups = None
-    if not by_recording:
-        groups = [f"{part.name} block {start // view.window}" for start in windows.starts.tolist()]
-    return window_parts(part, view, seen, windows.starts, groups)
+    chosen = slice(None) if by_recording else slice(None, None, -(-view.window // view.hop))
+    starts = windows.starts[chosen]
+    seen = at_speed(view, part.rpm).see(windows.values[chosen])
+    # Windows that share samples are not counted twice.
+    groups = None if by_recording else [f"{part.name} at {start}" for start in starts.tolist()]
+    return window_parts(part, view, seen, starts, groups)
 
 
 def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector:

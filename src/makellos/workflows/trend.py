@@ -12,7 +12,9 @@ from makellos.evaluation.trends import times_of_names, trend
 from makellos.inspection import Inspection, Inspector
 from makellos.reports.trend import TrendPage, headline, write_trend
 
-__all__ = ["TrendSummary", "write_trend_of"]
+__all__ = ["TREND_BEGINS", "TrendSummary", "write_trend_of"]
+
+TREND_BEGINS = b"<!doctype html>\n<!-- makellos trend -->"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def write_trend_of(
 def _natural(name: str) -> list[tuple[int, int | str]]:
     """Return a key that puts 2.csv before 10.csv."""
     pieces = re.split(r"(\d+)", name)
-    return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in pieces]
+    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces]
 
 
 def _finding(inspection: Inspection) -> str | None:
