@@ -53,6 +53,7 @@ __all__ = [
 
 _MANY = 5  # recordings from which they are what calibration counts, and not windows
 _SHARE = 0.3  # of the recordings, or of each of few, that is held out to calibrate
+_SECONDS = 60.0  # of the good state whose envelope spectra are kept
 _MOST_PANELS = 40  # in a report, which has to pass through a mail server
 _MOST = 4000  # windows to learn from, or to calibrate with; more of the same add nothing
 
@@ -201,7 +202,8 @@ def _good_spectra(read: Sequence[_Read], view: SignalView) -> dict[str, BandSpec
     bearing, found = parse_bearing(view.bearing), {}
     for name, signal in zip(view.channels, longest.windows.signal, strict=True):
         with suppress(InputError):  # too short: faults are named without it
-            found[name] = bearing_spectra(signal, view.rate, bearing, view.shaft_hz)
+            some = signal[: round(_SECONDS * view.rate)]
+            found[name] = bearing_spectra(some, view.rate, bearing, view.shaft_hz)
     return found
 
 
