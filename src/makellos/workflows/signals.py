@@ -55,7 +55,7 @@ _MANY = 5  # recordings from which they are what calibration counts, and not win
 _SHARE = 0.3  # of the recordings, or of each of few, that is held out to calibrate
 _SECONDS = 60.0  # of the good state whose envelope spectra are kept
 _MOST_PANELS = 40  # in a report, which has to pass through a mail server
-_MOST = 4000  # windows to learn from, or to calibrate with; more of the same add nothing
+_MOST = 2000  # windows to learn from, or to calibrate with; more of the same add nothing
 
 
 @dataclass
