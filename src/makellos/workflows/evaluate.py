@@ -85,7 +85,7 @@ def evaluate(
             "test/<defect>, or give rows of a manifest the split 'test'."
         )
     inspector = open_inspector(model, found, len(parts))
-    pixels = PixelMetrics()
+    pixels = PixelMetrics(threshold=inspector.map_threshold)
     recordings = Recordings(draws=output is not None)
     tested: list[_Tested] = []
     for part, inspection in _inspected(inspector, parts, recordings, report):
@@ -245,6 +245,10 @@ def _figures(
         "pixel_auroc": pixel.pixel_auroc,
         "pixel_ap": pixel.pixel_ap,
         "aupro": pixel.aupro,
+        "aupro_5": pixel.aupro_5,
+        "pixel_f1_max": pixel.pixel_f1_max,
+        "seg_f1": pixel.seg_f1,
+        "map_threshold": _finite(inspector.map_threshold),
         "threshold": inspector.threshold,
         "look_again_threshold": _finite(calibration.look_again_threshold),
         "false_alarm_rate": rates.false_alarm_rate,
