@@ -43,14 +43,14 @@ from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
 from makellos.workflows.fit import check_seed, fingerprint
 from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
 
-__all__ = ["evaluate"]
+__all__ = ["TestedPart", "evaluate", "evaluate_parts"]
 
 REPORT, FIGURES = "report.html", "figures.json"
 _THUMBNAIL = 320
 
 
 @dataclass(frozen=True, eq=False)
-class _Tested:
+class TestedPart:
     """Hold one labelled part with its inspection, the area of its damage and its gallery entry."""
 
     part: Part
@@ -75,6 +75,18 @@ def evaluate(
     is no labelled test part or a mask cannot be used, and as `Inspector` does. A part that cannot
     be read is named under ``unreadable`` and counts nowhere else.
     """
+    return evaluate_parts(model, data, output=output, seed=seed, progress=progress)[0]
+
+
+def evaluate_parts(
+    model: Path | str,
+    data: Path | str,
+    *,
+    output: Path | str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[TestedPart]]:
+    """Do what `evaluate` does, and return every tested part beside the figures."""
     check_seed(seed)
     report = progress or no_progress
     found = find_parts(Path(data))
@@ -87,7 +99,7 @@ def evaluate(
     inspector = open_inspector(model, found, len(parts))
     pixels = PixelMetrics(threshold=inspector.map_threshold)
     recordings = Recordings(draws=output is not None)
-    tested: list[_Tested] = []
+    tested: list[TestedPart] = []
     for part, inspection in _inspected(inspector, parts, recordings, report):
         tested.append(_test(inspector, part, inspection, pixels, thumbnails=output is not None))
     read = [test for test in tested if test.inspection.score is not None]
@@ -109,7 +121,7 @@ def evaluate(
     report("computing intervals", 1, 1)
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, figures, recordings.panels)
-    return figures
+    return figures, tested
 
 
 def _inspected(
@@ -148,7 +160,7 @@ def _test(
     pixels: PixelMetrics,
     *,
     thumbnails: bool,
-) -> _Tested:
+) -> TestedPart:
     area, located = None, None
     if inspection.size is not None and inspection.anomaly_map is not None:
         mask = _read_mask(part, inspection.size)
@@ -175,7 +187,7 @@ def _test(
         error=inspection.error,
         reconstruction=pictures.get(NEAREST, b""),
     )
-    return _Tested(part, inspection, area, located, item)
+    return TestedPart(part, inspection, area, located, item)
 
 
 def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -216,7 +228,10 @@ def _encode(image: NDArray[np.uint8]) -> bytes:
 
 
 def _figures(
-    inspector: Inspector, tested: Sequence[_Tested], pixels: PixelMetrics, rng: np.random.Generator
+    inspector: Inspector,
+    tested: Sequence[TestedPart],
+    pixels: PixelMetrics,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     scores = np.array([test.inspection.score for test in tested], dtype=np.float64)
     labels = [test.part.label for test in tested]
@@ -272,7 +287,7 @@ def _figures(
     }
 
 
-def _localisation(tested: Sequence[_Tested]) -> dict[str, Any] | None:
+def _localisation(tested: Sequence[TestedPart]) -> dict[str, Any] | None:
     """Return how the maps of rejected defective parts lie on their masks; None without masks."""
     found = [test.located for test in tested if test.located is not None]
     together = localisation(found)
@@ -284,7 +299,7 @@ def _localisation(tested: Sequence[_Tested]) -> dict[str, Any] | None:
 
 def _class_figures(
     inspector: Inspector,
-    tested: Sequence[_Tested],
+    tested: Sequence[TestedPart],
     rejected: NDArray[np.bool_],
     groups: Sequence[str | None],
     rng: np.random.Generator,
@@ -302,7 +317,7 @@ def _class_figures(
     return {**asdict(found), "intervals": asdict(intervals), "class_notes": notes}
 
 
-def _by_size(tested: Sequence[_Tested], verdicts: Sequence[str]) -> list[dict[str, Any]]:
+def _by_size(tested: Sequence[TestedPart], verdicts: Sequence[str]) -> list[dict[str, Any]]:
     sizes = [test.inspection.size or (0, 0) for test in tested]
     found = misses_by_size(
         verdicts,
@@ -331,7 +346,7 @@ def _write_report(
     folder: Path,
     data: Path,
     inspector: Inspector,
-    tested: Sequence[_Tested],
+    tested: Sequence[TestedPart],
     figures: Mapping[str, Any],
     panels: Sequence[tuple[str, bytes]],
 ) -> None:
