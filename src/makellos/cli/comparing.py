@@ -10,6 +10,7 @@ import typer
 
 from makellos.cli.console import Json, say, table, write_json
 from makellos.cli.learning import Budget, Data, Preset, Seed
+from makellos.cli.queueing import ending_as_interrupted
 
 if TYPE_CHECKING:
     from makellos.workflows.compare_results import Compared, CompareResults
@@ -69,18 +70,19 @@ def compare(
     from makellos.workflows.compare_results import PAGE
 
     quietly = str(json) == "-"
-    results = run(
-        data,
-        _names(detectors),
-        models=_names(models),
-        preset=preset,
-        parameters=_parameters(settings or []),
-        false_alarms=false_alarms,
-        seed=seed,
-        against=against,
-        output=output,
-        tell=lambda text: say(text, quietly=quietly),
-    )
+    with ending_as_interrupted():
+        results = run(
+            data,
+            _names(detectors),
+            models=_names(models),
+            preset=preset,
+            parameters=_parameters(settings or []),
+            false_alarms=false_alarms,
+            seed=seed,
+            against=against,
+            output=output,
+            tell=lambda text: say(text, quietly=quietly),
+        )
     say("\n" + _results_text(results), quietly=quietly)
     if output is not None:
         say(f"\nPage: {output / PAGE}", quietly=quietly)

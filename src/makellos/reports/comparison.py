@@ -120,7 +120,6 @@ def render_comparison(report: ComparisonReport) -> str:
         axis=axis,
         failed=[run for run in runs if run.state == "failed"],
         waiting=sum(run.state == "waiting" for run in runs),
-        missed=[(each.run, _missed(each)) for each in ranked],
         least_missed=_least_missed(ranked),
         tested=_tested(ranked),
         figures=_table(_FIGURES, ranked),
@@ -276,7 +275,7 @@ def _table(columns: Sequence[Column], ranked: Sequence[ComparedDetector]) -> Map
         kept.append(column.name)
         cells.append(
             [
-                (text, column.below(each), len(known) > 1 and text == best)
+                (text, column.below(each), len(set(texts)) > 1 and text == best)
                 for text, each in zip(texts, ranked, strict=True)
             ]
         )
@@ -295,8 +294,18 @@ def _least_missed(ranked: Sequence[ComparedDetector]) -> Mapping[str, Any] | Non
         return None
     n = min(missed for missed, _ in counts)
     names = [each.run.name for missed, each in counts if missed == n]
+    others = [f"{each.run.name} {missed}" for missed, each in counts if missed != n]
     among = whole(counts[0][1].run.figures.get("n_defective")) or 0
-    return {"n": n, "names": names, "among": among}
+    return {"n": n, "by": _listed(names), "among": among, "others": _listed(others)}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a list in words.
+
+    >>> _listed(["a", "b", "c"]), _listed(["a"])
+    ('a, b and c', 'a')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _tested(ranked: Sequence[ComparedDetector]) -> str:
@@ -314,10 +323,10 @@ def _lead(report: ComparisonReport, best: ComparedRun | None) -> str:
     close = [name for name, each in found if each["within_chance"]]
     if not found:
         return ""
-    if not close:
-        return "Ahead of the others by more than chance explains."
-    named = close[0] if len(close) == 1 else f"{', '.join(close[:-1])} and {close[-1]}"
-    return f"Ahead of {named} by no more than what chance does."
+    clear = [name for name, _ in found if name not in close]
+    said = [f"Ahead of {_listed(clear)} by more than chance explains."] if clear else []
+    said += [f"Ahead of {_listed(close)} by no more than what chance does."] if close else []
+    return " ".join(said)
 
 
 def _forest(differences: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -24,7 +24,7 @@ from makellos.workflows.compare_results import (
     write_results,
 )
 from makellos.workflows.compare_steps import PICTURES
-from makellos.workflows.evaluate import REPORT
+from makellos.workflows.evaluate import FIGURES, REPORT
 from makellos.workflows.queue_processes import Execute, ProcessRunner, failure
 
 __all__ = ["CompareResults", "compare"]
@@ -119,7 +119,8 @@ class _Work:
         try:
             for made in (scratch, folder):
                 made.mkdir(parents=True, exist_ok=True)
-            (folder / LOG).unlink(missing_ok=True)
+            for stale in (LOG, FIGURES, REPORT):
+                (folder / stale).unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"{folder} cannot be used: {error.strerror}.") from error
         started = time.perf_counter()
