@@ -290,6 +290,23 @@ def test_same_seed_gives_the_same_intervals(toy_model: Path, toy_parts: Path) ->
     assert first != other
 
 
+def test_intervals_of_pixels_draw_whole_groups(toy_model: Path, toy_parts: Path) -> None:
+    rows = ["path,label,split,mask,group"]
+    for path in sorted((toy_parts / "test").rglob("*.png")):
+        name, label = path.relative_to(toy_parts).as_posix(), path.parent.name
+        mask = "" if label == "good" else f"ground_truth/{label}/{path.stem}_mask.png"
+        rows.append(f"{name},{label},test,{mask},all of {label}")
+    table = toy_parts / "grouped.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    try:
+        figures = makellos.evaluate(toy_model, table)
+    finally:
+        table.unlink()
+    for name in (*PIXELS, "pixel_auroc", "aupro"):
+        # One group of each kind: every resample is the test set itself.
+        assert figures["intervals"][name] == pytest.approx((figures[name], figures[name])), name
+
+
 def test_look_again_threshold_is_a_number_or_null(toy_model: Path, toy_parts: Path) -> None:
     found = makellos.evaluate(toy_model, toy_parts)["look_again_threshold"]
     assert found is None or (math.isfinite(found) and found > 0)

@@ -51,13 +51,17 @@ _THUMBNAIL = 320
 
 @dataclass(frozen=True, eq=False)
 class TestedPart:
-    """Hold one labelled part with its inspection, the area of its damage and its gallery entry."""
+    """Hold one labelled part with its inspection, the area of its damage and its gallery entry.
+
+    `measured` says that the figures of pixels count it.
+    """
 
     part: Part
     inspection: Inspection
     damaged_area: int | None
     located: Located | None
     item: GalleryItem
+    measured: bool
 
 
 def evaluate(
@@ -161,12 +165,13 @@ def _test(
     *,
     thumbnails: bool,
 ) -> TestedPart:
-    area, located = None, None
+    area, located, measured = None, None, False
     if inspection.size is not None and inspection.anomaly_map is not None:
         mask = _read_mask(part, inspection.size)
         if part.is_good or mask is not None:
             full = resize_map(inspection.anomaly_map, *inspection.size)
             pixels.update(full, mask)
+            measured = True
             if mask is not None:
                 area = int(mask.sum())
                 if inspection.verdict == "reject":
@@ -187,7 +192,7 @@ def _test(
         error=inspection.error,
         reconstruction=pictures.get(NEAREST, b""),
     )
-    return TestedPart(part, inspection, area, located, item)
+    return TestedPart(part, inspection, area, located, item, measured)
 
 
 def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -244,7 +249,8 @@ def _figures(
     pixel = pixels.compute()
     defects = by_defect(scores, verdicts, labels)
     intervals = asdict(image_intervals(scores, defective, rejected, rng=rng, groups=groups))
-    intervals.update(asdict(pixels.intervals(rng=rng)))
+    mapped = [test.part.group for test in tested if test.measured]
+    intervals.update(asdict(pixels.intervals(rng=rng, groups=mapped)))
     intervals["optimistic_accuracy"] = None  # new parts would not reach it, whatever the interval
     classes = _class_figures(inspector, tested, rejected, groups, rng)
     intervals.update(classes.pop("intervals", {}))
