@@ -18,45 +18,50 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 
 
+Detectors = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B,…",
+        help="Detectors to fit, each NAME or NAME:PRESET; model files are taken as they are.",
+    ),
+]
+Models = Annotated[str, typer.Option(metavar="FILE,…", help="Model files to compare beside them.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="DETECTOR.KEY=VALUE",
+        help="A parameter of one detector, such as patchcore.image_size=512; repeatable.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Folder for compare.html, compare.csv, compare.json, models and reports.",
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The one that differences are taken from; the highest image AUROC unless given.",
+    ),
+]
+
+
 def compare(
     data: Data,
-    detectors: Annotated[
-        str,
-        typer.Option(
-            metavar="A,B,…",
-            help="Detectors to fit, each NAME or NAME:PRESET; model files are taken as they are.",
-        ),
-    ] = "",
-    models: Annotated[
-        str, typer.Option(metavar="FILE,…", help="Model files to compare beside them.")
-    ] = "",
+    detectors: Detectors = "",
+    models: Models = "",
     preset: Preset = "balanced",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="DETECTOR.KEY=VALUE",
-            help="A parameter of one detector, such as patchcore.image_size=512; repeatable.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="DIR",
-            help="Folder for compare.html, compare.csv, compare.json, models and reports.",
-        ),
-    ] = None,
+    settings: Settings = None,
+    output: Output = None,
     false_alarms: Budget = 0.01,
     seed: Seed = 0,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The one that differences are taken from; the highest image AUROC unless given.",
-        ),
-    ] = None,
+    against: Against = None,
     json: Json = None,
 ) -> None:
     """Set detectors side by side: fitted on the same parts, tested on the same parts.
