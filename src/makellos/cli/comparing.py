@@ -134,15 +134,21 @@ def _results_text(results: CompareResults) -> str:
     lines = []
     if done:
         heads = ["detector", *(head for head, _ in _FIGURES), "missed", "false alarms"]
-        lines += [table(heads, [_figures_row(entry) for entry in done]), ""]
+        lines += [_shown(heads, [_figures_row(entry) for entry in done]), ""]
         heads = ["detector", "fit s", "fit MB", "ms per part", "inspect MB", "first s", "file MB"]
-        lines += [table(heads, [_cost_row(entry) for entry in done])]
+        lines += [_shown(heads, [_cost_row(entry) for entry in done])]
     lines += ["", *(each.sentence for each in results.differences)] if results.differences else []
     lines += [f"Note: {note}" for note in results.notes]
     failed = [entry for entry in results.entries if entry.state == "failed"]
     lines += ["", "Failed:"] if failed else []
     lines += ["  " + f"{e.name}: {e.reason}".replace("\n", "\n    ") for e in failed]
     return "\n".join(lines).lstrip("\n")
+
+
+def _shown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table without the columns that nobody has."""
+    kept = [i for i in range(len(heads)) if any(row[i] != "-" for row in rows)]
+    return table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
 def _figures_row(entry: Compared) -> list[str]:

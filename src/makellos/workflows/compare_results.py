@@ -149,12 +149,26 @@ def add_differences(
         for name in names
         if name != results.against
     ]
-    few = [d for d in results.differences if d.n_groups is not None and d.n_groups < _FEW_GROUPS]
-    if few:
-        results.notes.append(
-            f"The test parts belong to {few[0].n_groups} groups only: intervals drawn from so few "
-            "are too narrow. Test parts of more groups."
-        )
+    if results.differences:
+        results.notes += _few_groups(found[results.against])
+
+
+def _few_groups(rows: Rows) -> list[str]:
+    """Say when parts of one kind come from so few groups that resampling them says little."""
+    if all(row["group"] is None for row in rows.parts):
+        return []
+    damaged: dict[str | int, bool] = {}
+    for place, row in enumerate(rows.parts):
+        group = place if row["group"] is None else row["group"]  # a part without is by itself
+        damaged[group] = damaged.get(group, False) or row["label"] != "good"
+    n_damaged = sum(damaged.values())
+    if min(n_damaged, len(damaged) - n_damaged) >= _FEW_GROUPS:
+        return []
+    return [
+        f"The test parts belong to few groups ({n_damaged} with damage, "
+        f"{len(damaged) - n_damaged} without): intervals drawn from fewer than {_FEW_GROUPS} of "
+        "one kind are too narrow. Test parts of more groups."
+    ]
 
 
 def _or_lowest(value: float | None) -> float:
