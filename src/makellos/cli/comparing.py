@@ -72,7 +72,7 @@ def compare(
     Example: makellos compare screws --detectors patchcore,padim -o comparison
     """
     from makellos.workflows.compare import compare as run
-    from makellos.workflows.compare_results import PAGE
+    from makellos.workflows.compare_files import PAGE
 
     quietly = str(json) == "-"
     with ending_as_interrupted():

@@ -14,15 +14,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from makellos.errors import StorageError
+from makellos.workflows.compare_files import check_output, write_results
 from makellos.workflows.compare_plan import Entry, Plan, Settings, make_plan
-from makellos.workflows.compare_results import (
-    Compared,
-    CompareResults,
-    Rows,
-    add_differences,
-    check_output,
-    write_results,
-)
+from makellos.workflows.compare_results import Compared, CompareResults, Rows, add_differences
 from makellos.workflows.compare_steps import PICTURES
 from makellos.workflows.evaluate import FIGURES, REPORT
 from makellos.workflows.queue_processes import Execute, ProcessRunner, failure

@@ -39,7 +39,6 @@ class Plan:
     """Hold a checked comparison."""
 
     data: Path
-    parts: PartSet
     entries: tuple[Entry, ...]
     false_alarms: float
     seed: int
@@ -83,11 +82,9 @@ def make_plan(
     names = [entry.name for entry in entries]
     if against is not None and against not in names:
         raise ConfigurationError(f"{against!r} is not compared. {suggest(against, names)}")
-    parts = find_parts(Path(data))
-    _check_parts(parts, data, fits=any(entry.model is None for entry in entries))
+    _check_parts(find_parts(Path(data)), data, fits=any(entry.model is None for entry in entries))
     return Plan(
         data=Path(data),
-        parts=parts,
         entries=tuple(entries),
         false_alarms=false_alarms,
         seed=seed,
