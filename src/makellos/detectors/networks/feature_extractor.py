@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from makellos.errors import ConfigurationError
+from makellos.errors import ConfigurationError, suggest
 
 __all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name"]
 
@@ -19,30 +19,31 @@ StateDict = Mapping[str, Tensor]
 
 
 class FeatureExtractor(nn.Module):  # type: ignore[misc]
-    """Map pictures N×3×H×W in [0, 1] to the feature maps of the stages `layers`.
+    """Map pictures N×3×H×W in [0, 1] to the feature maps of `layers`.
 
-    The network's own mean and standard deviation are applied inside. `state` is a state dict of
-    the whole network; heads and later stages in it are left out.
+    `layers` are numbers of timm's stages, which end where the map is halved, or names of the
+    network's modules, such as ``blocks.3``. The network's own mean and standard deviation are
+    applied inside. `state` is a state dict of the whole network; of stages the heads and later
+    stages in it are left out.
     """
 
     def __init__(
-        self, network: str, layers: Sequence[int], state: StateDict | None, *, fetch: bool = False
+        self,
+        network: str,
+        layers: Sequence[int | str],
+        state: StateDict | None,
+        *,
+        fetch: bool = False,
     ) -> None:
         super().__init__()
-        try:
-            self.body: Any = timm.create_model(
-                network, features_only=True, out_indices=tuple(layers), pretrained=fetch
-            )
-        except (IndexError, AssertionError, ValueError) as error:
-            raise ConfigurationError(
-                f"{network} has no stages {tuple(layers)} ({error}). Stages count from 0; negative "
-                "numbers count from the last."
-            ) from error
-        stages = self.body.feature_info.module_name()
-        if len(set(stages)) < len(stages):
-            raise ConfigurationError(
-                f"layers names a stage of {network} twice: {tuple(layers)}. Name each once."
-            )
+        stages = [layer for layer in layers if isinstance(layer, int)]
+        self.n_layers = len(layers)
+        self.body: Any
+        if len(stages) == len(layers):
+            self.body = _stages(network, stages, fetch=fetch)
+        else:
+            self.body = timm.create_model(network, pretrained=fetch)
+            self._taken = _watch(self.body, network, layers)
         if state is not None:
             load_weights(self.body, state, network)
         config = self.body.pretrained_cfg if hasattr(self.body, "pretrained_cfg") else {}
@@ -54,10 +55,60 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        maps: list[Tensor] = self.body((picture - self.mean) / self.std)
+        normalised = (picture - self.mean) / self.std
+        if hasattr(self, "_taken"):
+            # What follows the last watched module is no part of the exported graph.
+            self.body.forward_features(normalised)
+            return [self._taken[place] for place in range(self.n_layers)]
+        maps: list[Tensor] = self.body(normalised)
         if self.channels_last:
             return [each.permute(0, 3, 1, 2) for each in maps]
         return maps
+
+
+def _stages(network: str, stages: Sequence[int], *, fetch: bool) -> Any:
+    """Return a timm network cut to its stages; they count from 0, negative ones from the last."""
+    try:
+        body = timm.create_model(
+            network, features_only=True, out_indices=tuple(stages), pretrained=fetch
+        )
+    except (IndexError, AssertionError, ValueError) as error:
+        raise ConfigurationError(
+            f"{network} has no stages {tuple(stages)} ({error}). Stages count from 0; negative "
+            "numbers count from the last."
+        ) from error
+    names = body.feature_info.module_name()
+    if len(set(names)) < len(names):
+        raise ConfigurationError(
+            f"layers names a stage of {network} twice: {tuple(stages)}. Name each once."
+        )
+    return body
+
+
+def _watch(body: nn.Module, network: str, layers: Sequence[int | str]) -> dict[int, Tensor]:
+    """Return a dictionary that holds the outputs of modules after each pass, by place."""
+    modules = dict(body.named_modules())
+    taken: dict[int, Tensor] = {}
+    for place, layer in enumerate(layers):
+        if layer not in modules or layer == "":
+            raise ConfigurationError(
+                f"{network} has no module {layer!r}. {suggest(str(layer), _blocks(modules))} "
+                "Name modules alone, or stages by number alone."
+            )
+
+        def keep(_module: nn.Module, _given: Any, output: Tensor, place: int = place) -> None:
+            taken[place] = output
+
+        modules[layer].register_forward_hook(keep)
+    if len(set(layers)) < len(layers):
+        raise ConfigurationError(
+            f"layers names a module of {network} twice: {tuple(layers)}. Name each once."
+        )
+    return taken
+
+
+def _blocks(modules: Mapping[str, nn.Module]) -> list[str]:
+    return [name for name in modules if name and name.count(".") < 2]
 
 
 def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
@@ -66,7 +117,7 @@ def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
     Raises `ConfigurationError` for a network that cannot be exported for this size.
     """
     network.eval()
-    names = [f"layer_{i}" for i in range(len(network.body.feature_info.channels()))]
+    names = [f"layer_{i}" for i in range(network.n_layers)]
     target = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         # The tracing exporter takes a second where the newer one takes ten.
