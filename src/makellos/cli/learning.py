@@ -87,6 +87,14 @@ BearingOption = Annotated[
 Rpm = Annotated[
     float | None, typer.Option(metavar="N", help="Turns per minute of the bearing's inner ring.")
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(metavar="SIZE", help="Cut pictures into overlapping tiles of SIZE pixels."),
+]
+TileOverlap = Annotated[
+    int | None,
+    typer.Option(metavar="PIXELS", help="What neighbouring tiles share; a quarter unless given."),
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
 ]
@@ -140,6 +148,8 @@ def fit(
     view: ViewOption = "",
     bearing: BearingOption = "",
     rpm: Rpm = None,
+    tile: Tile = None,
+    tile_overlap: TileOverlap = None,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.
@@ -149,6 +159,7 @@ def fit(
     from makellos.cli.summaries import fit_text
     from makellos.data.signals import SignalSettings
     from makellos.training import Training
+    from makellos.workflows.covering import Coverage
     from makellos.workflows.fit import fit as run
 
     parameters = {**_read_config(config), **parse_settings(settings or [])}
@@ -171,6 +182,7 @@ def fit(
             white_level=white_level,
             training=where,
             signal=signal,
+            coverage=Coverage(tile=tile, tile_overlap=tile_overlap),
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")

@@ -232,6 +232,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["model", f"{model.path} (format {manifest.format_version}, every hash checked)"],
         ["detector", f"{manifest.detector.name}: {parameters}"],
         ["input", f"{size}, {size.shape[0]} channels" if len(size.shape) > 1 else str(size)],
+        *([] if manifest.tiling is None else [["tiles", str(manifest.tiling)]]),
         ["engine", str(manifest.engine.choice())],
         [
             "learned from",

@@ -22,6 +22,7 @@ from makellos.errors import ConfigurationError, InputError, NotFittedError, sugg
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
 from makellos.inspection.preprocessing import Preprocessing, Vectors
+from makellos.inspection.tiling import Tiling
 from makellos.training.settings import Training
 
 __all__ = [
@@ -111,6 +112,7 @@ class Graph:
     place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
     graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
     takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
+    `tiling` is set by what fits, never by a detector: pictures are cut so before the graph.
     """
 
     onnx: bytes
@@ -121,6 +123,7 @@ class Graph:
     classes: tuple[str, ...] = ()
     weights: Mapping[str, NDArray[np.float32]] | None = None
     exact: bool = False
+    tiling: Tiling | None = None
 
 
 class Detector(ABC):

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,11 @@ from makellos.calibration import Calibration
 from makellos.data.pictures import Picture, read_picture
 from makellos.data.signals import at_speed, read_windows
 from makellos.data.windows import Piece
-from makellos.errors import ConfigurationError, InputError, ModelFileError
-from makellos.inspection.aggregation import Aggregation
+from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
-from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.recordings import (
     RecordingFinding,
     fault_of,
@@ -34,6 +32,7 @@ from makellos.inspection.recordings import (
     seen_in_batches,
 )
 from makellos.inspection.regions import Region, find_regions
+from makellos.inspection.scorer import Scored, Scorer
 from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 
 __all__ = ["UNREADABLE", "Inspection", "Inspector", "Scored", "Scorer"]
@@ -92,73 +91,11 @@ class Inspection:
         return row
 
 
-class Scored(NamedTuple):
-    """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
-
-    `probabilities` (K,) are those of the classes.
-    """
-
-    score: float
-    anomaly_map: NDArray[np.float32] | None
-    reconstruction: NDArray[np.float32] | None = None
-    probabilities: NDArray[np.float32] | None = None
-
-
-class Scorer:
-    """Turn pictures into scores and anomaly maps: pre-processing, graph, aggregation."""
-
-    def __init__(
-        self, engine: Engine, preprocessing: Preprocessing | Vectors, aggregation: Aggregation
-    ) -> None:
-        self.engine = engine
-        self.preprocessing = preprocessing
-        self.aggregation = aggregation
-
-    def __call__(self, picture: Picture) -> Scored:
-        """Return what the detector finds on a picture.
-
-        Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
-        """
-        return self.many([picture])[0]
-
-    def many(self, pictures: Sequence[Picture]) -> list[Scored]:
-        """Return the same for several pictures, which the engine takes at once."""
-        batch = np.concatenate([self.preprocessing(picture) for picture in pictures])
-        outputs = self.engine.run(batch)
-        maps, scores = outputs.get("anomaly_map"), outputs.get("score")
-        made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
-        n = len(pictures)
-        usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
-            scores.size == n if scores is not None else maps is not None
-        )
-        if not usable or (made is not None and made.shape != batch.shape):
-            shapes = {name: values.shape for name, values in outputs.items()}
-            raise ModelFileError(
-                f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; needed is "
-                f"anomaly_map ({n}, h, w), or one score each. Fit the model again."
-            )
-        return [
-            Scored(
-                self._score(i, maps, scores),
-                None if maps is None else maps[i],
-                None if made is None else made[i],
-                None if classes is None else classes[i],
-            )
-            for i in range(n)
-        ]
-
-    def _score(
-        self, i: int, maps: NDArray[np.float32] | None, scores: NDArray[np.float32] | None
-    ) -> float:
-        if scores is not None:
-            return float(scores.reshape(-1)[i])
-        return self.aggregation(maps[i]) if maps is not None else math.nan
-
-
 class Inspector:
     """Inspect parts with one model, without PyTorch unless the model's manifest names it.
 
-    `workers` parts are worked on at once (1: all cores serve one part). `engine` overrides the
+    `workers` parts are worked on at once (1: all cores serve one part), or as many tiles of one
+    part where the model tiles pictures. `engine` overrides the
     model's own runtime and precision. `rpm` is the speed of the shaft in recordings, where it is
     not that at fit. One inspector may be used from several threads.
 
@@ -190,7 +127,13 @@ class Inspector:
         self.map_threshold = self.threshold if maps is None else maps.threshold
         opened = self._open(engine, workers)
         self._batch_size = opened.batch_size
-        self.scorer = Scorer(opened, self.manifest.preprocessing, self.manifest.aggregation)
+        self.scorer = Scorer(
+            opened,
+            self.manifest.preprocessing,
+            self.manifest.aggregation,
+            tiling=self.manifest.tiling,
+            workers=workers,
+        )
         self._good_spectra = (
             unpack_spectra(self.model.read(GOOD_SPECTRA))
             if GOOD_SPECTRA in self.manifest.members
@@ -205,7 +148,8 @@ class Inspector:
     @property
     def concurrency(self) -> int:
         """Return how many parts are in work at once in `inspect_many`."""
-        return 1 if self.workers == 1 else self.workers + 1
+        one_by_one = self.workers == 1 or self.manifest.tiling is not None
+        return 1 if one_by_one else self.workers + 1
 
     def inspect(self, part: Path | str | Picture, *, name: str | None = None) -> Inspection:
         """Inspect one picture file or decoded picture (H×W or H×W×3 RGB, uint8 or uint16).
@@ -293,10 +237,11 @@ class Inspector:
 
         An error in one part costs that part alone: it is ``unreadable``.
         """
-        if self._batch_size > 1 and self.manifest.signal is None:
+        tiled = self.manifest.tiling is not None
+        if self._batch_size > 1 and self.manifest.signal is None and not tiled:
             yield from self._inspect_batches(parts, self._batch_size)
             return
-        if self.workers == 1:
+        if self.concurrency == 1:
             yield from (self._guarded(part) for part in parts)
             return
         # One thread more than engine streams keeps the engine busy while a file is decoded.

@@ -11,6 +11,7 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.recordings import SignalRecord
+from makellos.inspection.tiling import Tiling
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
@@ -102,7 +103,8 @@ class MemberRecord(_Record):
 class Manifest(_Record):
     """Describe a model file of `format_version` 1; `classes` are a classifier's, good first.
 
-    `signal` says how a model of recordings sees them; None in one of pictures.
+    `signal` says how a model of recordings sees them; None in one of pictures. `tiling` says how
+    pictures are cut; None where they are seen whole.
     """
 
     format: Literal["makellos"] = "makellos"
@@ -118,6 +120,7 @@ class Manifest(_Record):
     examples: list[str] = []
     classes: list[str] = []
     signal: SignalRecord | None = None
+    tiling: Tiling | None = None
     parity: dict[str, dict[str, float]] = {}
     versions: dict[str, str]
     members: dict[str, MemberRecord]

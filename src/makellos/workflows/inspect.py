@@ -84,16 +84,16 @@ def inspect(
     """
     wanted = outputs or Outputs()
     _check_outputs(wanted)
-    signals = read_model(Path(model)).manifest.signal is not None
+    manifest = read_model(Path(model)).manifest
+    signals = manifest.signal is not None
     if (wanted.windows or wanted.trend) and not signals:
         raise ConfigurationError(
             f"--windows and --trend are for models of recordings; {model} is of pictures."
         )
     suffixes = SIGNAL_SUFFIXES if signals else PICTURE_SUFFIXES
     listed = list_inputs([Path(item) for item in inputs], suffixes)
-    inspector = Inspector(
-        model, workers=min(default_workers(), len(listed)), engine=engine, rpm=rpm
-    )
+    n_at_once = len(listed) if manifest.tiling is None else default_workers()
+    inspector = Inspector(model, workers=min(default_workers(), n_at_once), engine=engine, rpm=rpm)
     summary = InspectSummary()
     kept: list[Inspection] = []
     with ExitStack() as stack:

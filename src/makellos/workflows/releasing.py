@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,10 +13,12 @@ from makellos.calibration import Calibration
 from makellos.data.parts import Part, group_names
 from makellos.data.pictures import Picture
 from makellos.data.progress import Progress
+from makellos.data.tiles import cut_tile
 from makellos.detectors import Graph
 from makellos.errors import ModelFileError
 from makellos.inspection.engines import EngineChoice, default_workers
 from makellos.inspection.inspector import Scored, Scorer
+from makellos.inspection.tiling import STRIDE
 from makellos.models import Parity, choose_golden, compare_engines, engines_of, open_scorer
 from makellos.models.writing import golden_names
 
@@ -29,10 +31,14 @@ _N_JUDGED = 4  # calibration parts near the threshold that engines must agree ab
 
 @dataclass(frozen=True)
 class Calibrated:
-    """Scores and map maxima of calibration parts, by the engine of a release."""
+    """Scores and map maxima of calibration parts, by the engine of a release.
+
+    `peaks` say where each map is highest, as shares of height and width.
+    """
 
     scores: list[float]
     map_maxima: list[float] | None
+    peaks: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,12 @@ def release(
         scored = _calibration_scores(graph, folds, split, choice, progress)
         calibration = Calibration(np.array(scored.scores), false_alarms, groups_of(split.calibrate))
         chosen = choose_golden(scored.scores, calibration.threshold)
-        judged = _judge(graph, folds, split, chosen[:_N_JUDGED])
+        shown = {i: _shown(graph, split.calibrate[i], scored.peaks[i]) for i in chosen}
+        judged = _judge(graph, folds, shown, len(split.calibrate), chosen[:_N_JUDGED])
         tolerance = judged.settle(choice, calibration.threshold)
         if tolerance is None:
             continue
-        pictures = [_at_size(graph, split.calibrate[i]) for i in chosen]
+        pictures = list(shown.values())
         parity = compare_engines(graph, pictures)
         if not any(parity.flips(choice, calibration.threshold + tolerance).values()):
             settled = replace(calibration, tolerance=tolerance)
@@ -85,22 +92,33 @@ def release(
     )
 
 
-def _judge(graph: Graph, folds: Folds, split: Split, chosen: Sequence[int]) -> Parity:
+def _judge(
+    graph: Graph, folds: Folds, shown: Mapping[int, Picture], n_parts: int, chosen: Sequence[int]
+) -> Parity:
     """Return calibration parts' scores on every engine, each by a graph that has not seen it.
 
     The final graph of a cross-fit has learned from all of them and finds none near the threshold.
     """
     scores: dict[EngineChoice, list[float]] = {engine: [] for engine in engines_of(graph)}
-    for unseeing, inside in folds or [(graph, list(range(len(split.calibrate))))]:
-        pictures = [_at_size(graph, split.calibrate[i]) for i in chosen if i in inside]
+    for unseeing, inside in folds or [(graph, list(range(n_parts)))]:
+        pictures = [shown[i] for i in chosen if i in inside]
         if pictures:
             for engine, found in compare_engines(unseeing, pictures).scores.items():
                 scores[engine] += found
     return Parity(scores)
 
 
-def _at_size(graph: Graph, part: Part) -> Picture:
-    return graph.preprocessing.resize(part.read())
+def _shown(graph: Graph, part: Part, peak: tuple[float, float]) -> Picture:
+    """Return a part at the graph's size; of one that is cut, a tile around its highest cell."""
+    picture = part.read()
+    if graph.tiling is None:
+        return graph.preprocessing.resize(picture)
+    size = graph.tiling.size
+    top, left = (
+        max(0, min(round(share * side) - size // 2, side - size)) // STRIDE * STRIDE
+        for share, side in zip(peak, picture.shape[:2], strict=True)
+    )
+    return cut_tile(picture, top, left, size)
 
 
 def _calibration_scores(
@@ -114,6 +132,7 @@ def _calibration_scores(
         return score_parts(graph, choice, split.calibrate, progress)
     scores = [0.0] * len(split.calibrate)
     maxima: list[float] | None = [0.0] * len(split.calibrate)
+    peaks = [(0.5, 0.5)] * len(split.calibrate)
     n_done = 0
     for fold_graph, inside in folds:
 
@@ -123,12 +142,12 @@ def _calibration_scores(
         found = score_parts(fold_graph, choice, [split.calibrate[i] for i in inside], report)
         n_done += len(inside)
         for place, i in enumerate(inside):
-            scores[i] = found.scores[place]
+            scores[i], peaks[i] = found.scores[place], found.peaks[place]
             if maxima is not None and found.map_maxima is not None:
                 maxima[i] = found.map_maxima[place]
         if found.map_maxima is None:
             maxima = None
-    return Calibrated(scores, maxima)
+    return Calibrated(scores, maxima, peaks)
 
 
 def score_parts(
@@ -139,9 +158,12 @@ def score_parts(
     scorer = open_scorer(graph, choice, workers=workers)
     scores: list[float] = []
     maxima: list[float] = []
+    peaks: list[tuple[float, float]] = []
     with ThreadPoolExecutor(workers + 1) as pool:
         results: Iterable[Scored]
-        if scorer.engine.batch_size > 1:
+        if scorer.tiling is not None:
+            results = (scorer(part.read()) for part in parts)  # its tiles keep all workers busy
+        elif scorer.engine.batch_size > 1:
             results = _in_batches(scorer, parts)
         else:
             results = pool.map(lambda part: scorer(part.read()), parts)
@@ -149,8 +171,17 @@ def score_parts(
             scores.append(scored.score)
             if scored.anomaly_map is not None:
                 maxima.append(float(scored.anomaly_map.max()))
+            peaks.append(_peak(scored))
             progress("scoring calibration parts", len(scores), len(parts))
-    return Calibrated(scores, maxima or None)
+    return Calibrated(scores, maxima or None, peaks)
+
+
+def _peak(scored: Scored) -> tuple[float, float]:
+    if scored.anomaly_map is None:
+        return 0.5, 0.5
+    height, width = scored.anomaly_map.shape
+    row, column = divmod(int(scored.anomaly_map.argmax()), width)
+    return (row + 0.5) / height, (column + 0.5) / width
 
 
 def _in_batches(scorer: Scorer, parts: Sequence[Part]) -> Iterator[Scored]:
