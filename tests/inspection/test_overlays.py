@@ -204,3 +204,16 @@ def test_outline_follows_the_damage() -> None:
     assert (x + width / 2, y + height / 2) == pytest.approx((550, 250), abs=3)
     assert 90 <= width <= 110
     assert 90 <= height <= 110
+
+
+def test_overlay_of_a_large_picture_is_shrunk_with_its_boxes() -> None:
+    picture = np.full((300, 6000), 120, np.uint8)
+    anomaly_map = np.zeros((30, 600), np.float32)
+    anomaly_map[:, 300:] = 1.0
+    found = Inspection(
+        "a", "reject", regions=(Region(x=3000, y=0, width=3000, height=300, area=1, peak=1.0),)
+    )
+    drawn = draw_overlay(picture, found, map_threshold=0.5, caption=False)
+    assert drawn.shape == (205, 4096, 3)
+    changed = np.flatnonzero((drawn != drawn[0, 0]).any(axis=(0, 2)))
+    assert abs(changed.min() - 2048) < 50

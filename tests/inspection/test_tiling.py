@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import pytest
@@ -153,7 +155,7 @@ def test_tiles_cover_a_side(side: int, size: int, share: float, unit: int) -> No
     assert starts[0] == 0
     assert all(start % unit == 0 for start in starts)
     assert side <= starts[-1] + size < side + max(unit, size - side + 1)
-    for before, after in zip(starts, starts[1:], strict=False):
+    for before, after in pairwise(starts):
         assert before < after <= before + max(unit, size - overlap)
 
 

@@ -125,9 +125,7 @@ def test_golden_tiles_have_the_scores_of_their_parts(model: Path) -> None:
         assert min(abs(score - golden.score) for score in scores) < 0.01
 
 
-def test_calibrating_anew_counts_pictures(
-    level: ModuleType, model: Path, tmp_path: Path
-) -> None:
+def test_calibrating_anew_counts_pictures(level: ModuleType, model: Path, tmp_path: Path) -> None:
     new = level.write_pictures(tmp_path / "new", 12, SIZE, first=50)
     summary = calibrate(model, new, output=tmp_path / "n.makellos", false_alarms=0.2)
     assert summary.n_calibration == 12

@@ -32,6 +32,7 @@ Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_BYTES = 2**31 - 1  # what OpenCV can count
+_BAND = 256  # rows whose colours are put into order at once
 
 
 def read_picture(path: Path) -> Picture:
@@ -133,7 +134,10 @@ def _decode(header: Header) -> Picture | None:
     elif decoded.ndim == 3 and header.gray:
         picture = cv2.extractChannel(decoded, 0)
     elif decoded.ndim == 3:
-        picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        # Band by band and in place: a second copy of a large picture may be too much.
+        for top in range(0, len(decoded), _BAND):
+            band = decoded[top : top + _BAND]
+            band[:] = cv2.cvtColor(band, cv2.COLOR_BGR2RGB)
     return picture
 
 
