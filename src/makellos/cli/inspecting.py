@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, bars, say, table, write_json
+from makellos.cli.console import Json, MmPerPixel, Rules, bars, say, table, write_json
 
 if TYPE_CHECKING:
     from makellos.inspection.engines import EngineChoice
@@ -86,6 +86,8 @@ def inspect(
     fail_on_reject: FailOnReject = False,
     engine: EngineName = None,
     rpm: Rpm = None,
+    rules: Rules = None,
+    mm_per_pixel: MmPerPixel = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture or recording.
@@ -120,7 +122,14 @@ def inspect(
                 say(row_text(inspection), quietly=not listed)
 
         summary = run(
-            model, inputs, outputs=outputs, engine=_engine(engine), rpm=rpm, on_row=on_row
+            model,
+            inputs,
+            outputs=outputs,
+            engine=_engine(engine),
+            rpm=rpm,
+            rules=rules,
+            mm_per_pixel=mm_per_pixel,
+            on_row=on_row,
         )
     say(inspect_text(summary, outputs), quietly=streams)
     if json is not None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, bars, parse_settings, say, write_json
+from makellos.cli.console import Json, MmPerPixel, Rules, bars, parse_settings, say, write_json
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")]
 Data = Annotated[
@@ -95,6 +95,13 @@ TileOverlap = Annotated[
     int | None,
     typer.Option(metavar="PIXELS", help="What neighbouring tiles share; a quarter unless given."),
 ]
+ZonesFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Places to inspect or to ignore: a mask picture (white is inspected), or JSON.",
+    ),
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
 ]
@@ -150,6 +157,9 @@ def fit(
     rpm: Rpm = None,
     tile: Tile = None,
     tile_overlap: TileOverlap = None,
+    zones: ZonesFile = None,
+    rules: Rules = None,
+    mm_per_pixel: MmPerPixel = None,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.
@@ -162,6 +172,9 @@ def fit(
     from makellos.workflows.covering import Coverage
     from makellos.workflows.fit import fit as run
 
+    coverage = Coverage(
+        tile=tile, tile_overlap=tile_overlap, zones=zones, rules=rules, mm_per_pixel=mm_per_pixel
+    )
     parameters = {**_read_config(config), **parse_settings(settings or [])}
     where = Training(
         resume=resume, device=device, n_devices=devices, n_nodes=nodes, precision=precision
@@ -182,7 +195,7 @@ def fit(
             white_level=white_level,
             training=where,
             signal=signal,
-            coverage=Coverage(tile=tile, tile_overlap=tile_overlap),
+            coverage=coverage,
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")

@@ -23,6 +23,7 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.tiling import Tiling
+from makellos.inspection.zones import Zones
 from makellos.training.settings import Training
 
 __all__ = [
@@ -112,7 +113,8 @@ class Graph:
     place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
     graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
     takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
-    `tiling` is set by what fits, never by a detector: pictures are cut so before the graph.
+    `tiling` and `zones` are set by what fits, never by a detector: how pictures are cut before the
+    graph, and which cells of the map decide after it.
     """
 
     onnx: bytes
@@ -124,6 +126,7 @@ class Graph:
     weights: Mapping[str, NDArray[np.float32]] | None = None
     exact: bool = False
     tiling: Tiling | None = None
+    zones: Zones | None = None
 
 
 class Detector(ABC):

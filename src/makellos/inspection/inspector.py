@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,12 @@ from makellos.data.pictures import Picture, read_picture
 from makellos.data.signals import at_speed, read_windows
 from makellos.data.windows import Piece
 from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.acceptance import (
+    Acceptance,
+    ZoneFinding,
+    find_zone_regions,
+    find_zones,
+)
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.inspection.manifest import Manifest
@@ -52,6 +58,9 @@ class Inspection:
     the height and width of the picture, `regions` are in its pixels. `probabilities` are those of
     a classifier's classes by name, good first. A recording's verdict joins those of its windows,
     which `recording` holds; theirs have no regions, which `window_regions` finds in their maps.
+    `zones` are what each zone says, where the model has such: score and map are then in units of
+    the zones' thresholds. `broken_rules` are those of the model's rules that regions break, and
+    `calibrated_verdict` is the verdict without rules; None where there are none.
     """
 
     input: str
@@ -67,12 +76,16 @@ class Inspection:
     reconstruction: NDArray[np.float32] | None = field(default=None, repr=False)
     probabilities: dict[str, float] = field(default_factory=dict)
     recording: RecordingFinding | None = field(default=None, repr=False)
+    zones: tuple[ZoneFinding, ...] = ()
+    calibrated_verdict: str | None = None
+    broken_rules: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.
 
         It has ``probabilities`` where the model is a classifier; a recording's has ``n_windows``,
-        ``share_rejected``, ``fault``, ``finding`` and ``notes``.
+        ``share_rejected``, ``fault``, ``finding`` and ``notes``. With zones it has ``zones``, with
+        rules ``calibrated_verdict`` and ``broken_rules``.
         """
         row: dict[str, Any] = {
             "input": self.input,
@@ -80,7 +93,7 @@ class Inspection:
             "score": self.score,
             "p_value": self.p_value,
             "threshold": self.threshold,
-            "regions": [asdict(region) for region in self.regions],
+            "regions": [region.row() for region in self.regions],
             "milliseconds": round(self.milliseconds, 3),
             "error": self.error,
         }
@@ -88,6 +101,11 @@ class Inspection:
             row["probabilities"] = {k: round(v, 6) for k, v in self.probabilities.items()}
         if self.recording is not None:
             row.update(self.recording.row())
+        if self.zones:
+            row["zones"] = [zone.row() for zone in self.zones]
+        if self.calibrated_verdict is not None:
+            row["calibrated_verdict"] = self.calibrated_verdict
+            row["broken_rules"] = list(self.broken_rules)
         return row
 
 
@@ -95,9 +113,9 @@ class Inspector:
     """Inspect parts with one model, without PyTorch unless the model's manifest names it.
 
     `workers` parts are worked on at once (1: all cores serve one part), or as many tiles of one
-    part where the model tiles pictures. `engine` overrides the
-    model's own runtime and precision. `rpm` is the speed of the shaft in recordings, where it is
-    not that at fit. One inspector may be used from several threads.
+    part where the model tiles pictures. `engine` overrides the model's own runtime and precision.
+    `rpm` is the speed of the shaft in recordings, where it is not that at fit, `acceptance` holds
+    rules in place of the model's own. One inspector may be used from several threads.
 
     Raises `ModelFileError` for a model that cannot be trusted, `MissingRuntimeError` for one whose
     runtime is not installed, `ConfigurationError` for fewer than 1 worker.
@@ -110,6 +128,7 @@ class Inspector:
         workers: int = 1,
         engine: EngineChoice | None = None,
         rpm: float | None = None,
+        acceptance: Acceptance | None = None,
     ) -> None:
         if rpm is not None and not 0 < rpm < math.inf:
             raise ConfigurationError(
@@ -125,6 +144,11 @@ class Inspector:
         maps = self.manifest.calibration.map_calibration()
         self.threshold = self.calibration.threshold
         self.map_threshold = self.threshold if maps is None else maps.threshold
+        if acceptance is not None and self.manifest.signal is not None:
+            raise ConfigurationError("Rules on regions are for pictures; leave them out.")
+        self.zones = self.model.zones()
+        self.acceptance = acceptance or self.manifest.acceptance or Acceptance()
+        self.acceptance.check([] if self.zones is None else self.zones.record.names)
         opened = self._open(engine, workers)
         self._batch_size = opened.batch_size
         self.scorer = Scorer(
@@ -132,6 +156,7 @@ class Inspector:
             self.manifest.preprocessing,
             self.manifest.aggregation,
             tiling=self.manifest.tiling,
+            zones=self.zones,
             workers=workers,
         )
         self._good_spectra = (
@@ -164,9 +189,12 @@ class Inspector:
             return self.inspect_recording(Path(part), name=label)
         try:
             picture = read_picture(Path(part)) if isinstance(part, Path | str) else _checked(part)
+            if self.manifest.zones is not None:
+                self.manifest.zones.check_size(label, (picture.shape[0], picture.shape[1]))
+            scored = self.scorer(picture)
         except InputError as error:
             return _unreadable(label, started, str(error))
-        return self._judge(label, picture, self.scorer(picture), started)
+        return self._judge(label, picture, scored, started)
 
     def inspect_recording(
         self,
@@ -237,8 +265,8 @@ class Inspector:
 
         An error in one part costs that part alone: it is ``unreadable``.
         """
-        tiled = self.manifest.tiling is not None
-        if self._batch_size > 1 and self.manifest.signal is None and not tiled:
+        alone = self.manifest.tiling is not None or self.manifest.zones is not None
+        if self._batch_size > 1 and self.manifest.signal is None and not alone:
             yield from self._inspect_batches(parts, self._batch_size)
             return
         if self.concurrency == 1:
@@ -282,7 +310,7 @@ class Inspector:
         *,
         outlined: bool = True,
     ) -> Inspection:
-        score, anomaly_map, reconstruction, probabilities = scored
+        score, anomaly_map, reconstruction, probabilities, looked = scored
         if not math.isfinite(score):
             reason = (
                 f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
@@ -291,10 +319,12 @@ class Inspector:
         regions: tuple[Region, ...] = ()
         if anomaly_map is not None and outlined:
             height, width = picture.shape[:2]
-            regions = tuple(find_regions(anomaly_map, height, width, self.map_threshold))
+            found = find_zone_regions(anomaly_map, height, width, self.map_threshold, self.zones)
+            regions = self.acceptance.measure(found)
+        calibrated, broken = self.calibration.verdict(score), self.acceptance.broken(regions)
         return Inspection(
             input=label,
-            verdict=self.calibration.verdict(score),
+            verdict=self.acceptance.verdict(calibrated, broken),
             score=score,
             p_value=self.calibration.p_value(score),
             threshold=self.threshold,
@@ -306,6 +336,9 @@ class Inspector:
             probabilities={}
             if probabilities is None
             else dict(zip(self.manifest.classes, map(float, probabilities), strict=True)),
+            zones=() if looked is None else find_zones(looked, self.zones, self.calibration),
+            calibrated_verdict=calibrated if self.acceptance.rules else None,
+            broken_rules=broken,
         )
 
     def _inspect_batches(self, parts: Iterable[Path | str], size: int) -> Iterator[Inspection]:

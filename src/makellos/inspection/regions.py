@@ -7,7 +7,8 @@ map of the picture's own size is ever held.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,8 @@ _STRIPE = 1 << 22  # pixels of a stripe of a larger one
 class Region:
     """Place one region of damage: its box and area in pixels of the original picture, its peak.
 
-    `peak` is the highest value of the map in it, above the threshold it was found with.
+    `peak` is the highest value of the map in it, above the threshold it was found with. `zone` and
+    `area_mm2` are None where the model has no zones and knows no size of a pixel.
     """
 
     x: int
@@ -32,6 +34,12 @@ class Region:
     height: int
     area: int
     peak: float
+    zone: str | None = None
+    area_mm2: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the region as plain data, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def resize_map(anomaly_map: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

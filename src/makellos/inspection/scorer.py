@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture
 from makellos.data.tiles import cut_tile
-from makellos.errors import ModelFileError
+from makellos.errors import ConfigurationError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.tiling import Mosaic, Tiling
+from makellos.inspection.zones import Looked, Zones
 
 __all__ = ["Scored", "Scorer"]
 
@@ -24,13 +25,15 @@ __all__ = ["Scored", "Scorer"]
 class Scored(NamedTuple):
     """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
 
-    `probabilities` (K,) are those of the classes.
+    `probabilities` (K,) are those of the classes. `zones` is what each zone says: score and map are
+    then in units of the zones' thresholds.
     """
 
     score: float
     anomaly_map: NDArray[np.float32] | None
     reconstruction: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float32] | None = None
+    zones: Looked | None = None
 
 
 class Scorer:
@@ -47,12 +50,14 @@ class Scorer:
         aggregation: Aggregation,
         *,
         tiling: Tiling | None = None,
+        zones: Zones | None = None,
         workers: int = 1,
     ) -> None:
         self.engine = engine
         self.preprocessing = preprocessing
         self.aggregation = aggregation
         self.tiling = tiling
+        self.zones = zones
         self.workers = workers
 
     def __call__(self, picture: Picture) -> Scored:
@@ -65,7 +70,13 @@ class Scorer:
     def many(self, pictures: Sequence[Picture]) -> list[Scored]:
         """Return the same for several pictures, which the engine takes at once."""
         if self.tiling is not None:
-            return [self._in_tiles(picture, self.tiling) for picture in pictures]
+            found = [self._in_tiles(picture, self.tiling) for picture in pictures]
+        else:
+            found = self._at_once(pictures)
+        zones = self.zones
+        return found if zones is None else [self._by_zone(each, zones) for each in found]
+
+    def _at_once(self, pictures: Sequence[Picture]) -> list[Scored]:
         outputs = self._run(pictures)
         maps, scores = outputs.get("anomaly_map"), outputs.get("score")
         made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
@@ -129,3 +140,13 @@ class Scorer:
         if scores is not None:
             return float(scores.reshape(-1)[i])
         return self.aggregation(maps[i]) if maps is not None else math.nan
+
+    def _by_zone(self, scored: Scored, zones: Zones) -> Scored:
+        """Return what zones make of a part: its score and its map are theirs."""
+        if scored.anomaly_map is None:
+            raise ConfigurationError(
+                "Zones lie on an anomaly map, and this detector gives none. Leave zones out, or "
+                "take a detector with maps."
+            )
+        looked = zones.look(scored.anomaly_map, self.aggregation)
+        return scored._replace(score=looked.score, anomaly_map=looked.anomaly_map, zones=looked)

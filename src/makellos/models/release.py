@@ -90,7 +90,12 @@ def open_scorer(graph: Graph, choice: EngineChoice, *, workers: int = 1) -> Scor
             search.detector, search.parameters, search.weights, shape, choice
         )
     return Scorer(
-        engine, graph.preprocessing, graph.aggregation, tiling=graph.tiling, workers=workers
+        engine,
+        graph.preprocessing,
+        graph.aggregation,
+        tiling=graph.tiling,
+        zones=graph.zones,
+        workers=workers,
     )
 
 

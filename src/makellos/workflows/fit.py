@@ -32,6 +32,7 @@ from makellos.inspection.manifest import (
     Manifest,
     TrainingRecord,
 )
+from makellos.inspection.zones import ZONES, encode_zones
 from makellos.models import check_target, encode_pictures, pack_members, write_model
 from makellos.models.writing import encode_golden
 from makellos.training import Training, is_first_process
@@ -110,7 +111,7 @@ def fit(
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
     there goes on. `signal` says how recordings are seen, where `data` holds such, and `coverage`
-    whether pictures are cut into tiles.
+    in which tiles and zones pictures are, and by which rules they are accepted.
     """
     started = time.perf_counter()
     report = progress or no_progress
@@ -121,20 +122,23 @@ def fit(
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
-    around = surroundings_of(coverage or Coverage(), white_level, fitted, parts)
+    around = surroundings_of(coverage or Coverage(), false_alarms, white_level, fitted, parts)
     see = see_signals if parts.kind == "signals" else see_pictures
-    seen = see(parts, signal, fitted, false_alarms, seed, skip_unreadable, progress=report)
+    asked = around.smallest_budget
+    seen = see(parts, signal, fitted, asked, seed, skip_unreadable, progress=report)
     fitted, split = _at_size_of(fitted, seen), seen.split
     with _filling_their_depth(split, white_level) as learned:
         folds = _fit(fitted, learned, seed, around, where, report)
     if not is_first_process():
         raise SystemExit(0)  # a process that only helped to train ends here
     graph = around.around(fitted.graph())
-    released = release(graph, folds, split, false_alarms, report)
+    released = release(graph, folds, split, around.false_alarms, report)
     record = _record(fitted, parts, data, seen, seed=seed, since=started)
     examples = _examples(graph, split)
     manifest = _manifest(fitted, graph, seen, released, record, list(examples))
+    manifest = manifest.model_copy(update={"acceptance": around.acceptance})
     members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
+    members |= {} if graph.zones is None else {ZONES: encode_zones(graph.zones.raster)}
     members |= {GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {}
     report("writing the model", 0, 1)
     write_model(target, manifest, members)
@@ -166,17 +170,24 @@ def _manifest(
             groups=groups_of(seen.split.calibrate, neutral=seen.record is not None),
             asked=calibration.asked,
             tolerance=calibration.tolerance,
+            zones=released.zones,
             method=seen.split.method,
         ),
         training=training,
         golden=[
-            GoldenRecord(file=name, score=score, verdict=calibration.verdict(score))
+            GoldenRecord(
+                file=name,
+                score=score,
+                verdict=calibration.verdict(score),
+                zone_scores=released.golden_zones.get(name, []),
+            )
             for name, score in zip(released.golden, parity.scores[choice], strict=True)
         ],
         examples=examples,
         classes=list(graph.classes),
         signal=seen.record,
         tiling=graph.tiling,
+        zones=None if graph.zones is None else graph.zones.record,
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
             for engine, scores in parity.scores.items()
@@ -255,7 +266,7 @@ def budget_notes(calibration: Calibration, counted: str) -> list[str]:
         return []
     unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
     return [
-        f"A false-alarm budget of {calibration.asked:g} takes {parts_needed(calibration.asked)} "
+        f"A false-alarm budget of {calibration.asked:g} takes {calibration.n_needed} "
         f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
         f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
         f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "
