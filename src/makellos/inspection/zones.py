@@ -19,7 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 
-__all__ = ["IGNORED", "ZONES", "Looked", "ZoneRecord", "Zones", "ZonesRecord"]
+__all__ = [
+    "IGNORED",
+    "ZONES",
+    "Looked",
+    "ZoneRecord",
+    "Zones",
+    "ZonesRecord",
+    "decode_zones",
+    "encode_zones",
+]
 
 ZONES = "zones.png"  # the member of a model file that holds the zones' numbers
 IGNORED = 0
@@ -114,16 +123,6 @@ class Zones:
             kept.shape, kept.labels = shape, _on_cells(self.raster, *shape)
         labels: Labels = kept.labels
         return labels
-
-    def require_cells(self, shape: tuple[int, int]) -> None:
-        """Raise `InputError` where a zone has no cell on a map h×w."""
-        present = set(np.unique(self.labels(shape)).tolist())
-        for number, name in enumerate(self.record.names, start=1):
-            if number not in present:
-                raise InputError(
-                    f"Zone {name!r} covers no whole cell of the map, which has {shape[1]} x "
-                    f"{shape[0]} cells. Draw it larger, leave it out, or take a larger image_size."
-                )
 
     def look(self, anomaly_map: NDArray[np.float32], aggregation: Aggregation) -> Looked:
         """Return score and map of a part, and what each zone says."""

@@ -23,6 +23,7 @@ from makellos.data.progress import Progress, no_progress
 from makellos.data.signals import SignalSettings
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError
+from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.inspection.manifest import (
     CalibrationRecord,
@@ -32,7 +33,6 @@ from makellos.inspection.manifest import (
     Manifest,
     TrainingRecord,
 )
-from makellos.inspection.zones import ZONES, encode_zones
 from makellos.models import check_target, encode_pictures, pack_members, write_model
 from makellos.models.writing import encode_golden
 from makellos.training import Training, is_first_process
@@ -135,10 +135,8 @@ def fit(
     released = release(graph, folds, split, around.false_alarms, report)
     record = _record(fitted, parts, data, seen, seed=seed, since=started)
     examples = _examples(graph, split)
-    manifest = _manifest(fitted, graph, seen, released, record, list(examples))
-    manifest = manifest.model_copy(update={"acceptance": around.acceptance})
+    manifest = _manifest(fitted, graph, seen, released, record, list(examples), around.acceptance)
     members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
-    members |= {} if graph.zones is None else {ZONES: encode_zones(graph.zones.raster)}
     members |= {GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {}
     report("writing the model", 0, 1)
     write_model(target, manifest, members)
@@ -153,6 +151,7 @@ def _manifest(
     released: Release,
     training: TrainingRecord,
     examples: list[str],
+    acceptance: Acceptance | None,
 ) -> Manifest:
     choice, parity, calibration = released.choice, released.parity, released.calibration
     reference = np.array(parity.scores[choice])
@@ -187,6 +186,7 @@ def _manifest(
         classes=list(graph.classes),
         signal=seen.record,
         tiling=graph.tiling,
+        acceptance=acceptance,
         zones=None if graph.zones is None else graph.zones.record,
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}

@@ -28,7 +28,7 @@ from makellos.inspection.recordings import region_on_axes
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 from makellos.workflows.zone_files import read_acceptance
 
-__all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
+__all__ = ["COLUMNS", "HeldTo", "InspectSummary", "Outputs", "inspect"]
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
@@ -56,6 +56,14 @@ class Outputs:
     overlays: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldTo:
+    """Name a file of rules in place of the model's own, and another size of a pixel in mm."""
+
+    rules: Path | None = None
+    mm_per_pixel: float | None = None
+
+
 @dataclass
 class InspectSummary:
     """Hold the counts of an inspection run, and the trend of recordings where it was asked for."""
@@ -74,45 +82,32 @@ def inspect(
     outputs: Outputs | None = None,
     engine: EngineChoice | None = None,
     rpm: float | None = None,
-    rules: Path | None = None,
-    mm_per_pixel: float | None = None,
+    held_to: HeldTo | None = None,
     on_row: Callable[[Inspection, int, int], None] | None = None,
 ) -> InspectSummary:
     """Inspect files and folders with a model; every file gets one row, whatever happens to it.
 
     Rows are written as they come, so an interrupted run keeps those it had. `rpm` is the speed of
-    the shaft in recordings, where it is not that at fit. `rules` is a file of rules in place of the
-    model's own, `mm_per_pixel` another size of a pixel. `on_row` is called with each inspection,
-    its number and the number of all. Raises `InputError` when there is nothing to inspect,
-    `ModelFileError` for a model that cannot be trusted, `ConfigurationError` for rules that do not
-    fit the model, `StorageError` when nothing can be written or a file of another kind would be
-    replaced.
+    the shaft in recordings, where it is not that at fit, `held_to` other rules than the model's.
+    `on_row` is called with each inspection, its number and the number of all. Raises `InputError`
+    when there is nothing to inspect, `ModelFileError` for a model that cannot be trusted,
+    `ConfigurationError` for rules that do not fit the model, `StorageError` when nothing can be
+    written or a file of another kind would be replaced.
     """
     wanted = outputs or Outputs()
     _check_outputs(wanted)
-    manifest = read_model(Path(model)).manifest
-    signals = manifest.signal is not None
+    signals = read_model(Path(model)).manifest.signal is not None
     if (wanted.windows or wanted.trend) and not signals:
         raise ConfigurationError(
             f"--windows and --trend are for models of recordings; {model} is of pictures."
         )
     suffixes = SIGNAL_SUFFIXES if signals else PICTURE_SUFFIXES
     listed = list_inputs([Path(item) for item in inputs], suffixes)
-    n_at_once = len(listed) if manifest.tiling is None else default_workers()
-    inspector = Inspector(
-        model,
-        workers=min(default_workers(), n_at_once),
-        engine=engine,
-        rpm=rpm,
-        acceptance=read_acceptance(rules, mm_per_pixel, manifest.acceptance),
-    )
+    inspector = _open(model, len(listed), engine, rpm, held_to or HeldTo())
     summary = InspectSummary()
     kept: list[Inspection] = []
     with ExitStack() as stack:
-        columns = (*COLUMNS, *([PROBABILITIES] if inspector.manifest.classes else []))
-        columns += RECORDING if signals else ()
-        columns += () if inspector.zones is None else (ZONE_COLUMN,)
-        columns += RULE_COLUMNS if inspector.acceptance.rules else ()
+        columns = _columns(inspector)
         writers = [stack.enter_context(writer) for writer in _writers(wanted, columns)]
         if wanted.windows is not None:
             write_windows = stack.enter_context(_csv_writer(wanted.windows, WINDOW))
@@ -137,6 +132,36 @@ def inspect(
     if wanted.trend is not None:
         summary.trend = write_trend_of(kept, inspector, wanted.trend)
     return summary
+
+
+def _open(
+    model: Path | str,
+    n_parts: int,
+    engine: EngineChoice | None,
+    rpm: float | None,
+    held_to: HeldTo,
+) -> Inspector:
+    manifest = read_model(Path(model)).manifest
+    # The tiles of one part are enough for all workers.
+    n_at_once = n_parts if manifest.tiling is None else default_workers()
+    return Inspector(
+        model,
+        workers=min(default_workers(), n_at_once),
+        engine=engine,
+        rpm=rpm,
+        acceptance=read_acceptance(held_to.rules, held_to.mm_per_pixel, manifest.acceptance),
+    )
+
+
+def _columns(inspector: Inspector) -> tuple[str, ...]:
+    """Return the columns of rows, as the model has them."""
+    return (
+        *COLUMNS,
+        *([PROBABILITIES] if inspector.manifest.classes else []),
+        *(RECORDING if inspector.manifest.signal is not None else ()),
+        *(() if inspector.zones is None else (ZONE_COLUMN,)),
+        *(RULE_COLUMNS if inspector.acceptance.rules else ()),
+    )
 
 
 def _without_windows(inspection: Inspection) -> Inspection:
