@@ -15,6 +15,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,8 @@ from makellos.evaluation import PixelFigures, PixelMetrics, image_intervals
 
 Maps = list[NDArray[np.float32]]
 Masks = list[NDArray[np.uint8] | None]
+
+THRESHOLD = 0.75  # of SegF1: some of the damage is above it, and little else
 
 
 def main() -> None:
@@ -78,7 +81,7 @@ def render(n_maps: int, size: int, rng: np.random.Generator) -> tuple[Maps, Mask
 def measure(maps: Maps, masks: Masks, rng: np.random.Generator) -> dict[str, float]:
     """Return seconds and peak memory of the pixel metrics and of the intervals."""
     before = peak_resident_mb()
-    metrics = PixelMetrics()
+    metrics = PixelMetrics(threshold=THRESHOLD)
     update_s = seconds(lambda: feed(metrics, maps, masks))
     compute_s = seconds(metrics.compute)
     after = peak_resident_mb()
@@ -108,10 +111,10 @@ def distance_from_sort(maps: Maps, masks: Masks) -> dict[str, float]:
     """Return the differences from metrics that sort all pixels, on some of the pictures."""
     if not any(mask is not None for mask in masks):
         return {}
-    fast = feed(PixelMetrics(), maps, masks).compute()
+    fast = feed(PixelMetrics(threshold=THRESHOLD), maps, masks).compute()
     start = time.perf_counter()
     exact = exact_figures(maps, masks)
-    names = ("pixel_auroc", "pixel_ap", "aupro")
+    names = [field.name for field in fields(PixelFigures)]
     differences = {f"{n}_difference": abs(getattr(fast, n) - getattr(exact, n)) for n in names}
     return {"exact_sort_s": time.perf_counter() - start, **differences}
 
@@ -136,14 +139,25 @@ def exact_figures(maps: Maps, masks: Masks, fpr_limit: float = 0.3) -> PixelFigu
     rate = np.concatenate(([0.0], alarms / alarms[-1]))
     recall = np.concatenate(([0.0], hits / hits[-1]))
     overlap = np.concatenate(([0.0], np.cumsum(shares)[last]))
-    below = rate < fpr_limit
-    limited_rate = np.append(rate[below], fpr_limit)
-    limited_overlap = np.append(overlap[below], np.interp(fpr_limit, rate, overlap))
+    f1 = 2 * hits / (hits + alarms + hits[-1])
+    marked = ordered > THRESHOLD
+    found = np.sum(marked & (region > 0))
     return PixelFigures(
         pixel_auroc=trapezoid(recall, rate),
         pixel_ap=float(np.sum(np.diff(recall) * hits / (hits + alarms))),
-        aupro=trapezoid(limited_overlap, limited_rate) / fpr_limit,
+        aupro=area_to(fpr_limit, rate, overlap),
+        aupro_5=area_to(0.05, rate, overlap),
+        pixel_f1_max=float(f1.max()),
+        seg_f1=float(2 * found / (marked.sum() + hits[-1])),
     )
+
+
+def area_to(limit: float, rate: NDArray[np.float64], overlap: NDArray[np.float64]) -> float:
+    """Return the area under the overlap up to a false positive rate, divided by it."""
+    below = rate < limit
+    limited_rate = np.append(rate[below], limit)
+    limited_overlap = np.append(overlap[below], np.interp(limit, rate, overlap))
+    return trapezoid(limited_overlap, limited_rate) / limit
 
 
 def trapezoid(y: NDArray[np.float64], x: NDArray[np.float64]) -> float:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from makellos.inspection.panels import draw_panel
     from makellos.training import Training
     from makellos.workflows.calibrate import calibrate
+    from makellos.workflows.compare import compare
     from makellos.workflows.evaluate import evaluate
     from makellos.workflows.explain import explain
     from makellos.workflows.fit import fit
@@ -47,6 +48,7 @@ _PLACES = {
     "Training": "makellos.training",
     "VAE": "makellos.detectors.vae",
     "calibrate": "makellos.workflows.calibrate",
+    "compare": "makellos.workflows.compare",
     "draw_overlay": "makellos.inspection",
     "draw_panel": "makellos.inspection.panels",
     "evaluate": "makellos.workflows.evaluate",
@@ -74,6 +76,7 @@ __all__ = [
     "Training",
     "__version__",
     "calibrate",
+    "compare",
     "draw_overlay",
     "draw_panel",
     "evaluate",

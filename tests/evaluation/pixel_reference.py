@@ -58,3 +58,15 @@ def interpolate(at, x, y):
         return y[-1]
     span = x[after] - x[after - 1]
     return y[after - 1] + (y[after] - y[after - 1]) * (at - x[after - 1]) / span
+
+
+def exact_f1_max(scores, damaged):
+    """Return the best F1 by trying every score as the threshold."""
+    return max(exact_f1(scores, damaged, cut, inclusive=True) for cut in np.unique(scores))
+
+
+def exact_f1(scores, damaged, threshold, *, inclusive=False):
+    """Return the F1 of the pixels above a threshold, or at it as well."""
+    marked = scores >= threshold if inclusive else scores > threshold
+    hits = int(np.sum(marked & damaged))
+    return 2 * hits / (int(marked.sum()) + int(damaged.sum()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pixel_reference import aupro_of_regions, exact_aupro
+from pixel_reference import aupro_of_regions, exact_aupro, exact_f1, exact_f1_max
 from sklearn import metrics as oracle
 
 from makellos.errors import ConfigurationError, InputError
@@ -53,6 +54,27 @@ def test_small_pictures_equal_the_oracles(given_pictures):
     assert figures.pixel_auroc == pytest.approx(oracle.roc_auc_score(damaged, scores))
     assert figures.pixel_ap == pytest.approx(oracle.average_precision_score(damaged, scores))
     assert figures.aupro == pytest.approx(exact_aupro(maps, masks))
+    assert figures.aupro_5 == pytest.approx(exact_aupro(maps, masks, 0.05))
+    assert figures.pixel_f1_max == pytest.approx(exact_f1_max(scores, damaged))
+    assert figures.seg_f1 is None
+
+
+@settings(deadline=None)
+@given(pictures(), st.sampled_from(["a score", "below all", "above all", "between"]))
+def test_seg_f1_is_that_of_the_pixels_above_the_threshold(given_pictures, where):
+    maps, masks = given_pictures
+    scores, damaged = ravel(maps, masks)
+    middle = float(np.sort(scores)[scores.size // 2])
+    threshold = {
+        "a score": middle,
+        "below all": float(scores.min()) - 1,
+        "above all": float("inf"),
+        "between": np.nextafter(middle, np.inf),  # float64: no float32 lies between
+    }[where]
+    found = pixel_figures(maps, masks, threshold=threshold).seg_f1
+    exact = oracle.f1_score(damaged, scores.astype(np.float64) > threshold, zero_division=0.0)
+    assert found == pytest.approx(exact)
+    assert found == pytest.approx(exact_f1(scores.astype(np.float64), damaged, threshold))
 
 
 @settings(deadline=None)
@@ -74,7 +96,7 @@ def test_order_of_pictures_and_monotone_maps_change_nothing(given_pictures, rand
     levels = np.unique(np.concatenate([m.ravel() for m in maps]))
     rescaled = pixel_figures([np.searchsorted(levels, m) ** 2 - 9 for m in maps], masks)
     for other in (shuffled, rescaled):
-        for name in ("pixel_auroc", "pixel_ap", "aupro"):
+        for name in ("pixel_auroc", "pixel_ap", "aupro", "aupro_5", "pixel_f1_max"):
             assert getattr(other, name) == pytest.approx(getattr(expected, name), abs=1e-9)
 
 
@@ -152,9 +174,16 @@ def large_pictures(make, shift, rng):
 def test_large_maps_stay_near_a_full_sort_for_any_distribution(name, shift, merge_often):
     rng = np.random.default_rng(len(name))
     maps, masks, good, regions = large_pictures(DISTRIBUTIONS[name], shift, rng)
-    figures = pixel_figures(maps, masks)
+    cut = float(np.quantile(good, 0.99))
+    figures = pixel_figures(maps, masks, threshold=cut)
     scores, damaged = ravel(maps, masks)
     assert figures.aupro == pytest.approx(aupro_of_regions(good, regions), abs=TOLERANCE)
+    low = aupro_of_regions(good, regions, 0.05)
+    assert figures.aupro_5 == pytest.approx(low, abs=TOLERANCE)
+    precision, recall, _ = oracle.precision_recall_curve(damaged, scores)
+    best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    assert figures.pixel_f1_max == pytest.approx(best, abs=TOLERANCE)
+    assert figures.seg_f1 == pytest.approx(exact_f1(scores, damaged, cut), abs=1e-12)
     expected = oracle.roc_auc_score(damaged, scores)
     assert figures.pixel_auroc == pytest.approx(expected, abs=TOLERANCE)
     expected = oracle.average_precision_score(damaged, scores)
@@ -176,7 +205,11 @@ def test_damage_that_enters_at_one_rank_is_placed_to_the_cell(rank, merge_often)
     figures = pixel_figures(maps, [mask, None])
     exact = aupro_of_regions(good, [maps[0][mask]])
     assert figures.aupro == pytest.approx(exact, abs=TOLERANCE)
+    low = aupro_of_regions(good, [maps[0][mask]], 0.05)
+    assert figures.aupro_5 == pytest.approx(low, abs=TOLERANCE)
     scores, damaged = ravel(maps, [mask, None])
+    best = exact_f1(scores, damaged, maps[0][mask][0], inclusive=True)
+    assert figures.pixel_f1_max == pytest.approx(best, abs=TOLERANCE)
     expected = oracle.average_precision_score(damaged, scores)
     assert figures.pixel_ap == pytest.approx(expected, abs=TOLERANCE)
 
@@ -203,7 +236,7 @@ def test_memory_does_not_grow_with_the_maps():
     assert metrics.n_parts == 8
 
 
-NONE = PixelFigures(None, None, None)
+NONE = PixelFigures(None, None, None, None, None, None)
 
 
 def test_what_cannot_be_computed_is_none():
@@ -215,7 +248,7 @@ def test_what_cannot_be_computed_is_none():
     assert pixel_figures([np.eye(3)], [~everything]) == NONE
     assert pixel_figures([np.eye(3)], [everything]) == NONE
     intervals = PixelMetrics().intervals(rng=rng)
-    assert (intervals.pixel_auroc, intervals.aupro) == (None, None)
+    assert set(dataclasses.astuple(intervals)) == {None}
     assert pixel_figures([np.eye(3), np.eye(3)], [everything, None]).aupro is not None
 
 
@@ -242,7 +275,7 @@ def test_wrong_maps_are_explained_and_leave_the_figures_alone(anomaly_map, mask,
     with pytest.raises(InputError, match=message):
         metrics.update(anomaly_map, mask)
     assert metrics.n_parts == 1
-    assert metrics.compute() == PixelFigures(1.0, 1.0, 1.0)
+    assert metrics.compute() == PixelFigures(1.0, 1.0, 1.0, 1.0, 1.0, None)
 
 
 def test_the_map_and_the_mask_are_not_changed():
@@ -278,12 +311,12 @@ def test_lists_of_different_length_are_explained():
 @given(pictures(), st.integers(0, 1000))
 def test_intervals_hold_the_figures_and_follow_the_seed(given_pictures, seed):
     maps, masks = given_pictures
-    metrics = PixelMetrics()
+    metrics = PixelMetrics(threshold=0.5)
     for anomaly_map, mask in zip(maps, masks, strict=True):
         metrics.update(anomaly_map, mask)
     first = metrics.intervals(rng=np.random.default_rng(seed), n_resamples=50)
     assert first == metrics.intervals(rng=np.random.default_rng(seed), n_resamples=50)
-    for low, high in (first.pixel_auroc, first.aupro):
+    for low, high in dataclasses.astuple(first):
         assert 0.0 <= low <= high <= 1.0
 
 
@@ -298,22 +331,23 @@ def test_intervals_equal_those_of_resampled_pictures(ties):
         anomaly_map = rng.normal(size=(24, 24)) + mask * rng.uniform(0.2, 2.5)
         maps.append(np.floor(anomaly_map / 2) if ties else anomaly_map)
         masks.append(mask)
-    metrics = PixelMetrics()
+    metrics = PixelMetrics(threshold=1.0)
     for anomaly_map, mask in zip(maps, masks, strict=True):
         metrics.update(anomaly_map, mask)
     resampled = []
     for _ in range(400):
         drawn = np.append(rng.integers(0, 4, size=4), rng.integers(4, 12, size=8))
-        figures = pixel_figures([maps[i] for i in drawn], [masks[i] for i in drawn])
-        resampled.append((figures.pixel_auroc, figures.aupro))
+        chosen = [maps[i] for i in drawn], [masks[i] for i in drawn]
+        resampled.append(dataclasses.astuple(pixel_figures(*chosen, threshold=1.0)))
     expected = np.quantile(resampled, [0.025, 0.975], axis=0)
     intervals = metrics.intervals(rng=np.random.default_rng(0))
-    np.testing.assert_allclose(intervals.pixel_auroc, expected[:, 0], atol=0.02)
-    np.testing.assert_allclose(intervals.aupro, expected[:, 1], atol=0.03)
+    found = np.array(dataclasses.astuple(intervals)).T
+    np.testing.assert_allclose(found, expected, atol=0.03)
     whole = metrics.intervals(rng=np.random.default_rng(0), groups=["a"] * 4 + ["b"] * 8)
     figures = metrics.compute()
-    assert whole.aupro == pytest.approx((figures.aupro, figures.aupro))
-    assert whole.pixel_auroc == pytest.approx((figures.pixel_auroc, figures.pixel_auroc))
+    for field in dataclasses.fields(whole):
+        value = getattr(figures, field.name)
+        assert getattr(whole, field.name) == pytest.approx((value, value)), field.name
 
 
 def test_interval_of_perfect_maps_is_one_at_any_resolution():

@@ -16,7 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 import makellos
 from makellos.data.pictures import read_picture
@@ -33,7 +38,11 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "image_ap": float,
     "f1_max": float,
     "pixel_auroc": float,
+    "pixel_ap": float,
     "aupro": float,
+    "aupro_5": float,
+    "pixel_f1_max": float,
+    "seg_f1": float,
     "threshold": float,
     "false_alarm_rate": float,
     "miss_rate": float,
@@ -45,6 +54,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "inspect_ms_per_part": float,
 }
 SHARES = ("image_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro", "false_alarm_rate")
+PIXELS = ("pixel_ap", "aupro_5", "pixel_f1_max", "seg_f1")
 
 
 def evaluated(cli: Callable[..., Any], *arguments: object) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def test_json_has_the_promised_keys(case: tuple[Path, Path], cli: Callable[..., 
     figures = evaluated(cli, *case)
     for key, kind in KEYS.items():
         assert isinstance(figures[key], kind), key
-    assert all(0 <= figures[key] <= 1 for key in (*SHARES, "miss_rate", "accuracy"))
+    assert all(0 <= figures[key] <= 1 for key in (*SHARES, *PIXELS, "miss_rate", "accuracy"))
     for name, found in figures["by_defect"].items():
         assert {"n", "image_auroc", "miss_rate"} <= set(found), name
     assert figures["intervals"].pop("optimistic_accuracy") is None
@@ -111,7 +121,7 @@ def test_figures_are_those_of_the_rows(case: tuple[Path, Path], cli: Callable[..
         assert found["image_auroc"] == pytest.approx(roc_auc_score(of_kind[both], scores[both]))
 
 
-def test_pixel_auroc_is_that_of_the_maps(toy_model: Path, toy_parts: Path) -> None:
+def test_pixel_figures_are_those_of_the_maps(toy_model: Path, toy_parts: Path) -> None:
     figures = makellos.evaluate(toy_model, toy_parts)
     inspector = makellos.Inspector(toy_model)
     values, marked = [], []
@@ -124,8 +134,15 @@ def test_pixel_auroc_is_that_of_the_maps(toy_model: Path, toy_parts: Path) -> No
         marked.append(
             np.zeros(found.size, bool).ravel() if picture is None else picture.ravel() > 0
         )
-    exact = roc_auc_score(np.concatenate(marked), np.concatenate(values))
+    scores, damaged = np.concatenate(values), np.concatenate(marked)
+    exact = roc_auc_score(damaged, scores)
     assert figures["pixel_auroc"] == pytest.approx(exact, abs=1e-3)
+    precision, recall, _ = precision_recall_curve(damaged, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    assert figures["pixel_f1_max"] == pytest.approx(f1.max(), abs=1e-4)
+    outlined = scores > inspector.map_threshold
+    assert 0 < figures["seg_f1"] == pytest.approx(f1_score(damaged, outlined), abs=1e-4)
+    assert figures["map_threshold"] == inspector.map_threshold
 
 
 def test_figures_are_null_without_masks(
@@ -135,6 +152,7 @@ def test_figures_are_null_without_masks(
     shutil.copytree(toy_parts / "test" / "spotted", tmp_path / "flat" / "defective")
     figures = evaluated(cli, toy_model, tmp_path / "flat")
     assert figures["pixel_auroc"] is figures["aupro"] is None
+    assert all(figures[key] is None for key in PIXELS)
     assert list(figures["by_defect"]) == ["defective"]
     same = evaluated(cli, toy_model, toy_parts)
     assert figures["image_auroc"] == same["image_auroc"]
@@ -270,6 +288,23 @@ def test_same_seed_gives_the_same_intervals(toy_model: Path, toy_parts: Path) ->
     )
     assert first == second
     assert first != other
+
+
+def test_intervals_of_pixels_draw_whole_groups(toy_model: Path, toy_parts: Path) -> None:
+    rows = ["path,label,split,mask,group"]
+    for path in sorted((toy_parts / "test").rglob("*.png")):
+        name, label = path.relative_to(toy_parts).as_posix(), path.parent.name
+        mask = "" if label == "good" else f"ground_truth/{label}/{path.stem}_mask.png"
+        rows.append(f"{name},{label},test,{mask},all of {label}")
+    table = toy_parts / "grouped.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    try:
+        figures = makellos.evaluate(toy_model, table)
+    finally:
+        table.unlink()
+    for name in (*PIXELS, "pixel_auroc", "aupro"):
+        # One group of each kind: every resample is the test set itself.
+        assert figures["intervals"][name] == pytest.approx((figures[name], figures[name])), name
 
 
 def test_look_again_threshold_is_a_number_or_null(toy_model: Path, toy_parts: Path) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from makellos.cli import (
     EXIT_INTERRUPTED,
+    comparing,
     data,
     explaining,
     generating,
@@ -55,6 +56,9 @@ app.command("fit", short_help="Learn good parts and write a calibrated model fil
 app.command("inspect", short_help="Give verdict, score and outlined damage.")(inspecting.inspect)
 app.command("evaluate", short_help="Measure a model on labelled parts; HTML report.")(
     inspecting.evaluate
+)
+app.command("compare", short_help="Set detectors side by side on the same parts.")(
+    comparing.compare
 )
 app.command("explain", short_help="Show where a classifier looked.")(explaining.explain)
 app.command("generate", short_help="Draw pictures that a generative model makes.")(

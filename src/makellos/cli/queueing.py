@@ -59,7 +59,7 @@ def queue(
     from makellos.workflows.queue import queue as run
     from makellos.workflows.queue_plan import PAGE
 
-    with _ending_as_interrupted():
+    with ending_as_interrupted():
         try:
             results = run(runs, keep_going=keep_going, tell=lambda text: say(text, quietly=quietly))
         except KeyboardInterrupt:
@@ -102,7 +102,7 @@ def _planned(step: Step) -> dict[str, Any]:
 
 
 @contextmanager
-def _ending_as_interrupted() -> Iterator[None]:
+def ending_as_interrupted() -> Iterator[None]:
     """Take a request to end, or a terminal that closes, for Ctrl-C: the run is stopped as well."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -120,7 +120,11 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
     names = {
         "image_auroc": "Image AUROC: a defective part scores above a good one",
         "pixel_auroc": "Pixel AUROC: a damaged pixel is marked above a good one",
+        "pixel_ap": "Pixel average precision: what is marked is damaged, over every cut",
         "aupro": "AUPRO: damaged regions are covered, up to 30 % false positives",
+        "aupro_5": "AUPRO up to 5 % false positives",
+        "seg_f1": "SegF1: F1 of pixels at the calibrated threshold of maps",
+        "pixel_f1_max": "F1 of pixels at the best threshold (optimistic)",
         "f1_max": "F1 at the best threshold (optimistic)",
         "accuracy": "Accuracy at the calibrated threshold",
         "optimistic_accuracy": "Accuracy with the best threshold on the test set (optimistic; "

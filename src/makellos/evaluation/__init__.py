@@ -1,7 +1,8 @@
 """Metrics: arrays in, figures out.
 
 `ranking` judges scores of whole parts, `pixels` anomaly maps against masks, `rates` verdicts,
-`classes` the classes that a classifier names, and `intervals` says how sure the figures are.
+`classes` the classes that a classifier names, `intervals` says how sure the figures are, and
+`paired` whether two detectors differ by more than chance.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from makellos.evaluation.localisation import (
     localisation_by_defect,
     locate,
 )
+from makellos.evaluation.paired import Difference, PairedDifferences, paired_differences
 from makellos.evaluation.pixel_intervals import PixelIntervals
 from makellos.evaluation.pixels import PixelFigures, PixelMetrics, pixel_figures
 from makellos.evaluation.ranking import (
@@ -47,12 +49,14 @@ __all__ = [
     "ClassFigures",
     "ClassIntervals",
     "DefectFigures",
+    "Difference",
     "F1Max",
     "ImageIntervals",
     "Interval",
     "LocalisationFigures",
     "Located",
     "OneClass",
+    "PairedDifferences",
     "PixelFigures",
     "PixelIntervals",
     "PixelMetrics",
@@ -75,6 +79,7 @@ __all__ = [
     "localisation_by_defect",
     "locate",
     "misses_by_size",
+    "paired_differences",
     "pixel_figures",
     "precision_recall_curve",
     "rates_at_threshold",

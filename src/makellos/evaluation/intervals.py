@@ -72,7 +72,7 @@ def image_intervals(
     )
     metrics = [_block_metrics(weights, ranked, is_defective, is_rejected) for weights in blocks]
     columns = np.concatenate(metrics, axis=1)
-    units = _unit_of_part(values.size, groups)
+    units = unit_of_part(values.size, groups)
     wrong = is_rejected != is_defective
     return ImageIntervals(
         image_auroc=percentile_interval(columns[0]),
@@ -114,7 +114,7 @@ def resample_weights(
         raise ConfigurationError(
             f"`n_resamples` is {n_resamples}; at least 1 is needed, and 1000 is usual."
         )
-    units = _unit_of_part(defective.size, groups)
+    units = unit_of_part(defective.size, groups)
     n_units = int(units.max(initial=-1)) + 1
     has_defective = np.zeros(n_units, dtype=np.bool_)
     has_defective[units[defective]] = True
@@ -139,7 +139,7 @@ def _draw_counts(n_units: int, n_rows: int, rng: np.random.Generator) -> NDArray
     return np.bincount(drawn.ravel(), minlength=n_rows * n_units).reshape(n_rows, n_units)
 
 
-def _unit_of_part(n_parts: int, groups: Sequence[object] | None) -> NDArray[np.intp]:
+def unit_of_part(n_parts: int, groups: Sequence[object] | None) -> NDArray[np.intp]:
     """Return the index of the unit that each part is drawn with."""
     if groups is None:
         return np.arange(n_parts)

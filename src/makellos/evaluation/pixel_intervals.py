@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from makellos.evaluation.intervals import Interval, percentile_interval, resample_weights
 from makellos.evaluation.sketches import Keys, Resolution, Sketch, concatenate
 
-__all__ = ["COARSE", "COARSE_DAMAGED", "CoarsePart", "PixelIntervals"]
+__all__ = ["COARSE", "COARSE_DAMAGED", "LOW_LIMIT", "CoarsePart", "Marked", "PixelIntervals"]
 
 Floats = NDArray[np.float64]
 
+LOW_LIMIT = 0.05  # false positive rate to which MVTec AD 2 integrates AUPRO
 # What is kept of one picture, at most about 1,300 and 1,000 samples, and the common cells that all
 # pictures are sorted into, at most about 1,500.
 COARSE = Resolution(absolute=2.0**-10, relative=2.0**-5)
@@ -28,7 +29,15 @@ class _Figures(Protocol):
     @property
     def pixel_auroc(self) -> float | None: ...
     @property
+    def pixel_ap(self) -> float | None: ...
+    @property
     def aupro(self) -> float | None: ...
+    @property
+    def aupro_5(self) -> float | None: ...
+    @property
+    def pixel_f1_max(self) -> float | None: ...
+    @property
+    def seg_f1(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,19 @@ class PixelIntervals:
     """Hold 95 % intervals (low, high) in [0, 1]; None where the metric is None."""
 
     pixel_auroc: Interval | None
+    pixel_ap: Interval | None
     aupro: Interval | None
+    aupro_5: Interval | None
+    pixel_f1_max: Interval | None
+    seg_f1: Interval | None
+
+
+class Marked(NamedTuple):
+    """Hold how many good and damaged pixels of a picture are above the threshold."""
+
+    good: int
+    damaged: int
+    n_damaged: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,7 @@ class CoarsePart:
     good: Sketch | None
     damaged: Sketch | None
     n_regions: int
+    marked: Marked
 
 
 @dataclass(frozen=True)
@@ -56,23 +78,46 @@ class Histograms:
     damaged: NDArray[np.float32]
     shares: NDArray[np.float32]
 
-    def metrics(self, weights: Floats, fpr_limit: float) -> tuple[Floats, Floats]:
-        """Return pixel AUROC and AUPRO, (r,) each, for picture weights (r, n pictures)."""
+    def metrics(self, weights: Floats, fpr_limit: float) -> Floats:
+        """Return the first five metrics of `PixelIntervals`, (5, r), for weights (r, n pictures).
+
+        A resample without good or without damaged pixels has no figure: NaN, left out.
+        """
         single = weights.astype(np.float32)
         good, damaged, shares = (
             (single @ masses).astype(np.float64)
             for masses in (self.good, self.damaged, self.shares)
         )
-        to_rate = np.cumsum(good, axis=-1)
+        alarms, hits = np.cumsum(good, axis=-1), np.cumsum(damaged, axis=-1)
+        n_damaged = hits[:, -1:]
         with np.errstate(invalid="ignore", divide="ignore"):
-            # A resample without good or without damaged pixels has no figure: NaN, left out.
-            good /= to_rate[:, -1:]
-            to_rate /= to_rate[:, -1:]
-            damaged /= damaged.sum(axis=-1, keepdims=True)
+            good /= alarms[:, -1:]
+            to_rate = alarms / alarms[:, -1:]
+            damaged /= n_damaged
             shares /= shares.sum(axis=-1, keepdims=True)
+            # Cells before the first marked pixel are empty: any precision will do.
+            precision = hits / np.maximum(hits + alarms, np.finfo(np.float64).tiny)
+            f1 = f1_of_pixels(hits=hits, alarms=alarms, n_damaged=n_damaged).max(axis=-1)
         ranked_above = 1.0 - (to_rate - good / 2)
-        covered = covered_share(to_rate - good, to_rate, fpr_limit)
-        return np.sum(damaged * ranked_above, axis=-1), np.sum(shares * covered, axis=-1)
+        covered, covered_low = (
+            covered_share(to_rate - good, to_rate, limit) for limit in (fpr_limit, LOW_LIMIT)
+        )
+        sums = [
+            np.sum(mass * value, axis=-1)
+            for mass, value in (
+                (damaged, ranked_above),
+                (damaged, precision),
+                (shares, covered),
+                (shares, covered_low),
+            )
+        ]
+        undefined = np.isnan(sums[0])
+        return np.stack([*sums, np.where(undefined, np.nan, f1)])
+
+
+def f1_of_pixels(*, hits: Floats, alarms: Floats, n_damaged: Floats) -> Floats:
+    """Return the F1 of marking `hits` of `n_damaged` damaged pixels and `alarms` good ones."""
+    return np.asarray(2.0 * hits / (hits + alarms + n_damaged))
 
 
 def covered_share(from_rate: Floats, to_rate: Floats, fpr_limit: float) -> Floats:
@@ -101,20 +146,27 @@ def bootstrap_pixels(
     blocks = resample_weights(
         has_damage, rng=rng, n_resamples=n_resamples, groups=groups, row_size=4096
     )
-    if figures.pixel_auroc is None or figures.aupro is None:
-        return PixelIntervals(None, None)
+    exact = [getattr(figures, field.name) for field in fields(PixelIntervals)]
+    if exact[0] is None:
+        return PixelIntervals(*([None] * len(exact)))
+    drawn = list(blocks)
     histograms = _histograms(parts)
-    resampled = [histograms.metrics(weights, fpr_limit) for weights in blocks]
+    resampled = np.concatenate([histograms.metrics(w, fpr_limit) for w in drawn], axis=1)
     unresampled = histograms.metrics(np.ones((1, len(parts))), fpr_limit)
-    exact = (figures.pixel_auroc, figures.aupro)
-    auroc, aupro = (
-        # The cells' own error is the same in every resample: take it off.
-        percentile_interval(
-            np.concatenate([block[i] for block in resampled]) - unresampled[i][0] + exact[i]
-        )
-        for i in range(2)
-    )
-    return PixelIntervals(auroc, aupro)
+    # The cells' own error is the same in every resample: take it off.
+    shifted = resampled - unresampled + np.array(exact[:-1])[:, np.newaxis]
+    marked = np.array([part.marked for part in parts], dtype=np.float64)
+    seg_f1 = None if exact[-1] is None else _seg_f1_interval(marked, drawn, undefined=shifted[0])
+    return PixelIntervals(*[*(percentile_interval(row) for row in shifted), seg_f1])
+
+
+def _seg_f1_interval(
+    marked: Floats, drawn: Sequence[Floats], *, undefined: Floats
+) -> Interval | None:
+    counts = np.concatenate([weights @ marked for weights in drawn])
+    with np.errstate(invalid="ignore"):
+        f1 = f1_of_pixels(hits=counts[:, 1], alarms=counts[:, 0], n_damaged=counts[:, 2])
+    return percentile_interval(np.where(np.isnan(undefined), np.nan, f1))
 
 
 def _histograms(parts: Sequence[CoarsePart]) -> Histograms:

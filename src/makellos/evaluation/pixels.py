@@ -5,7 +5,13 @@ Anomaly Detection Dataset", IJCV 129, 2021, section 5) averages the covered shar
 region, a connected component of the mask (8-connectivity), over the false positive rates from 0 to
 a limit, where the false positive rate counts the good pixels of all pictures, good ones included.
 
-All three are sums over damaged pixels. For a damaged pixel let a be the share of good pixels that
+F1 of pixels counts a pixel as marked where the map is above a threshold, pooled over all pictures:
+`pixel_f1_max` with the best threshold, `seg_f1` with one that was fixed before, the SegF1 of
+Heckler-Kram et al., "The MVTec AD 2 Dataset", arXiv 2503.21622, 2025, section 4. That paper also
+integrates AUPRO to 5 % (`aupro_5`). Its threshold is the mean of good validation maps and three
+standard deviations; here it is whatever the caller fixed.
+
+The areas are sums over damaged pixels. For a damaged pixel let a be the share of good pixels that
 are more anomalous and b the share that are at least as anomalous; with the pixel itself as the
 threshold, the false positive rate runs from a to b. So no curve over all thresholds is built.
 """
@@ -24,10 +30,13 @@ from makellos.evaluation._checks import check_share
 from makellos.evaluation.pixel_intervals import (
     COARSE,
     COARSE_DAMAGED,
+    LOW_LIMIT,
     CoarsePart,
+    Marked,
     PixelIntervals,
     bootstrap_pixels,
     covered_share,
+    f1_of_pixels,
 )
 from makellos.evaluation.sketches import (
     Keys,
@@ -53,11 +62,17 @@ POOLED_DAMAGED = Resolution(absolute=2.0**-18)
 
 @dataclass(frozen=True)
 class PixelFigures:
-    """Hold pixel metrics in [0, 1]; None where good pixels or damaged pixels are missing."""
+    """Hold pixel metrics in [0, 1]; None where good pixels or damaged pixels are missing.
+
+    `seg_f1` is None without a threshold as well.
+    """
 
     pixel_auroc: float | None
     pixel_ap: float | None
     aupro: float | None
+    aupro_5: float | None
+    pixel_f1_max: float | None
+    seg_f1: float | None
 
 
 class PixelMetrics:
@@ -73,11 +88,13 @@ class PixelMetrics:
     every picture is damaged), whatever the number and size of the maps.
 
     `fpr_limit` is the false positive rate, above 0 and up to 1, to which AUPRO is integrated;
-    AUPRO is divided by it. Raises ConfigurationError for another value.
+    AUPRO is divided by it. Pixels above `threshold` are marked for SegF1, which is exact. Raises
+    ConfigurationError for a limit that is not accepted.
     """
 
-    def __init__(self, *, fpr_limit: float = 0.30) -> None:
+    def __init__(self, *, fpr_limit: float = 0.30, threshold: float | None = None) -> None:
         self._fpr_limit = check_share("fpr_limit", fpr_limit)
+        self._threshold = None if threshold is None else _float32_below(threshold)
         self._good = SketchPool(resolution=POOLED_GOOD)
         self._damaged = SketchPool(resolution=POOLED_DAMAGED)
         self._parts: list[CoarsePart] = []
@@ -110,11 +127,11 @@ class PixelMetrics:
         self._add(good_keys, damage)
 
     def compute(self) -> PixelFigures:
-        """Return pixel AUROC, pixel AP and AUPRO of everything taken in so far."""
+        """Return the pixel metrics of everything taken in so far."""
         good, damaged = self._good.combined(), self._damaged.combined()
         if good is None or damaged is None:
-            return PixelFigures(None, None, None)
-        return _figures(good, damaged, self._fpr_limit)
+            return PixelFigures(None, None, None, None, None, None)
+        return _figures(good, damaged, self._fpr_limit, self._seg_f1())
 
     def intervals(
         self,
@@ -123,7 +140,7 @@ class PixelMetrics:
         n_resamples: int = 1000,
         groups: Sequence[object] | None = None,
     ) -> PixelIntervals:
-        """Return 95 % bootstrap intervals of pixel AUROC and AUPRO by resampling pictures.
+        """Return 95 % bootstrap intervals of the pixel metrics by resampling pictures.
 
         Pictures with and without damage are drawn separately. `groups` names the group of each
         picture in the order of the updates; whole groups are then drawn. Each picture is
@@ -143,16 +160,30 @@ class PixelMetrics:
 
     def _add(self, good_keys: Keys, damage: Sketch | None) -> None:
         coarse_good = coarse_damaged = None
-        n_regions = 0
+        n_regions = n_damaged = marked_damaged = 0
         if good_keys.size:
             self._good.add(sketch_pixels(good_keys, GOOD))
             coarse_good = sketch_pixels(good_keys, COARSE)
         if damage is not None:
-            n_regions = round(float(damage.weights[1].sum()))
+            n_regions, n_damaged = round(float(damage.weights[1].sum())), damage.keys.size
+            marked_damaged = self._n_marked(np.sort(damage.keys))
             damaged = sketch_weighted(damage.keys, damage.weights, DAMAGED)
             coarse_damaged = sketch_weighted(damaged.keys, damaged.weights, COARSE_DAMAGED)
             self._damaged.add(damaged)
-        self._parts.append(CoarsePart(coarse_good, coarse_damaged, n_regions))
+        marked = Marked(self._n_marked(good_keys), marked_damaged, n_damaged)
+        self._parts.append(CoarsePart(coarse_good, coarse_damaged, n_regions, marked))
+
+    def _n_marked(self, keys: Keys) -> int:
+        if self._threshold is None:
+            return 0
+        return int(np.searchsorted(keys, -self._threshold, side="left"))
+
+    def _seg_f1(self) -> float | None:
+        if self._threshold is None:
+            return None
+        counts = np.array([part.marked for part in self._parts], dtype=np.float64).sum(axis=0)
+        f1 = f1_of_pixels(hits=counts[1], alarms=counts[0], n_damaged=counts[2])
+        return _bounded(float(f1))
 
 
 def pixel_figures(
@@ -160,6 +191,7 @@ def pixel_figures(
     masks: Sequence[ArrayLike | None],
     *,
     fpr_limit: float = 0.30,
+    threshold: float | None = None,
 ) -> PixelFigures:
     """Return the pixel metrics of maps that are at hand all at once; see `PixelMetrics`.
 
@@ -171,34 +203,43 @@ def pixel_figures(
             f"Received {len(anomaly_maps)} anomaly maps and {len(masks)} masks. Pass one mask per "
             "map, None for good parts."
         )
-    metrics = PixelMetrics(fpr_limit=fpr_limit)
+    metrics = PixelMetrics(fpr_limit=fpr_limit, threshold=threshold)
     for anomaly_map, mask in zip(anomaly_maps, masks, strict=True):
         metrics.update(anomaly_map, mask)
     return metrics.compute()
 
 
-def _figures(good: Sketch, damaged: Sketch, fpr_limit: float) -> PixelFigures:
+def _figures(good: Sketch, damaged: Sketch, fpr_limit: float, seg_f1: float | None) -> PixelFigures:
     counts, shares = damaged.weights
     good_mass = np.concatenate(([0.0], np.cumsum(good.weights[0])))
     more_anomalous = good_mass[np.searchsorted(good.keys, damaged.keys, side="left")]
     as_anomalous = good_mass[np.searchsorted(good.keys, damaged.keys, side="right")]
     from_rate, to_rate = more_anomalous / good_mass[-1], as_anomalous / good_mass[-1]
     ranked_above = 1.0 - (from_rate + to_rate) / 2
-    covered = covered_share(from_rate, to_rate, fpr_limit)
+    aupro, aupro_5 = (
+        _bounded(np.sum(shares * covered_share(from_rate, to_rate, limit)) / shares.sum())
+        for limit in (fpr_limit, LOW_LIMIT)
+    )
+    # No best threshold lies between two damaged pixels: it would only add good ones.
+    run_starts = np.flatnonzero(np.concatenate(([True], damaged.keys[1:] != damaged.keys[:-1])))
+    steps, alarms = np.add.reduceat(counts, run_starts), as_anomalous[run_starts]
+    hits = np.cumsum(steps)
+    f1 = f1_of_pixels(hits=hits, alarms=alarms, n_damaged=hits[-1])
     return PixelFigures(
         pixel_auroc=_bounded(np.sum(counts * ranked_above) / counts.sum()),
-        pixel_ap=_bounded(_average_precision(damaged.keys, counts, as_anomalous)),
-        aupro=_bounded(np.sum(shares * covered) / shares.sum()),
+        pixel_ap=_bounded(np.sum(steps * hits / (hits + alarms)) / hits[-1]),
+        aupro=aupro,
+        aupro_5=aupro_5,
+        pixel_f1_max=_bounded(f1.max()),
+        seg_f1=seg_f1,
     )
 
 
-def _average_precision(
-    keys: Keys, counts: NDArray[np.float64], alarms: NDArray[np.float64]
-) -> float:
-    run_starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    steps = np.add.reduceat(counts, run_starts)
-    hits = np.cumsum(steps)
-    return float(np.sum(steps * hits / (hits + alarms[run_starts])) / hits[-1])
+def _float32_below(threshold: float) -> np.float32:
+    """Return the highest float32 up to a threshold: as many float32 scores are above both."""
+    with np.errstate(over="ignore"):
+        near = np.float32(threshold)
+    return np.nextafter(near, np.float32(-np.inf)) if float(near) > threshold else near
 
 
 def _bounded(value: float) -> float:

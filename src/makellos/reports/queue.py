@@ -23,9 +23,20 @@ from makellos.reports.formats import (
     percent,
 )
 
-__all__ = ["ComparedRun", "QueueReport", "render_queue", "write_queue"]
+__all__ = [
+    "WIDTHS",
+    "ComparedRun",
+    "QueueReport",
+    "auroc_text",
+    "page_environment",
+    "ranked_axis",
+    "ranked_group",
+    "render_queue",
+    "write_page",
+    "write_queue",
+]
 
-WIDE, NARROW = 1080.0, 350.0
+WIDTHS = {"wide": 1080.0, "narrow": 350.0}
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -97,14 +108,14 @@ class Group:
 def render_queue(report: QueueReport) -> str:
     """Return the page with style, script and charts inside."""
     done = [run for run in report.runs if run.state == "done"]
-    axis = _axis(done)
+    axis = ranked_axis(done)
     longest = max((finite(run.fit_seconds) or 0.0 for run in done), default=0.0)
     columns = [column for column in _COLUMNS if any(column[1](run) for run in report.runs)]
-    template = _environment().get_template("queue.html.j2")
+    template = page_environment().get_template("queue.html.j2")
     return template.render(
         report=report,
         counts={state: sum(run.state == state for run in report.runs) for state in _STATES},
-        groups=[_group(data, runs, axis, longest) for data, runs in _by_data(done)],
+        groups=[ranked_group(data, runs, axis, longest) for data, runs in _by_data(done)],
         axis=axis,
         several=len({run.data for run in report.runs if run.data}) > 1,
         columns=[name for name, *_ in columns],
@@ -114,8 +125,7 @@ def render_queue(report: QueueReport) -> str:
         ],
         failed=[run for run in report.runs if run.state == "failed"],
         noted=[(run, run.figures.get("notes") or []) for run in done if run.figures.get("notes")],
-        wide=WIDE,
-        narrow=NARROW,
+        **WIDTHS,
     )
 
 
@@ -124,7 +134,12 @@ def write_queue(report: QueueReport, path: Path) -> None:
 
     Raises `StorageError` where the file cannot be written.
     """
-    page = render_queue(report).encode("utf-8", errors="replace")
+    write_page(render_queue(report), path)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page to `path` as a whole or not at all; raises as `write_queue` does."""
+    page = text.encode("utf-8", errors="replace")
     partial = path.parent / f".{secrets.token_hex(8)}.makellos.tmp"
     try:
         with partial.open("xb") as file:
@@ -139,7 +154,7 @@ def write_queue(report: QueueReport, path: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("makellos.reports", "templates"),
         autoescape=True,
@@ -148,7 +163,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        auroc=_auroc, duration=duration, number=count, link=quote, short=_short
+        auroc=auroc_text, duration=duration, number=count, link=quote, short=_short
     )
     return environment
 
@@ -164,10 +179,10 @@ def _number(run: ComparedRun, name: str) -> float | None:
     return finite(run.figures.get(name))
 
 
-def _auroc(value: Any) -> str:
+def auroc_text(value: Any) -> str:
     """Return an AUROC that never rounds to 1 falsely.
 
-    >>> _auroc(0.98765), _auroc(0.99999), _auroc(1.0)
+    >>> auroc_text(0.98765), auroc_text(0.99999), auroc_text(1.0)
     ('0.988', '0.9999', '1.000')
     """
     number = finite(value)
@@ -187,7 +202,7 @@ def _spread(run: ComparedRun, name: str) -> tuple[float, float] | None:
 
 def _spread_text(run: ComparedRun) -> str:
     spread = _spread(run, "image_auroc")
-    return "" if spread is None else f"{_auroc(spread[0])} to {_auroc(spread[1])}"
+    return "" if spread is None else f"{auroc_text(spread[0])} to {auroc_text(spread[1])}"
 
 
 def _share(run: ComparedRun, name: str) -> str:
@@ -212,12 +227,12 @@ def _nothing(run: ComparedRun) -> str:
 
 # Name, text of a run's cell, and what stands small below it.
 _COLUMNS = (
-    ("AUROC", lambda run: _auroc(run.figures.get("image_auroc")), _spread_text),
+    ("AUROC", lambda run: auroc_text(run.figures.get("image_auroc")), _spread_text),
     ("Missed", lambda run: _share(run, "miss_rate"), _nothing),
     ("False alarms", lambda run: _share(run, "false_alarm_rate"), _nothing),
     ("Accuracy", lambda run: _share(run, "accuracy"), _nothing),
     ("Balanced", lambda run: _share(run, "balanced_accuracy"), _nothing),
-    ("Macro F1", lambda run: _auroc(run.figures.get("macro_f1")), _nothing),
+    ("Macro F1", lambda run: auroc_text(run.figures.get("macro_f1")), _nothing),
     ("Fit, s", _seconds, _nothing),
     ("Inspect, ms", _inspect, _nothing),
 )
@@ -241,7 +256,8 @@ def _by_data(runs: Sequence[ComparedRun]) -> list[tuple[str, list[ComparedRun]]]
     return list(found.items())
 
 
-def _axis(runs: Sequence[ComparedRun]) -> Axis:
+def ranked_axis(runs: Sequence[ComparedRun]) -> Axis:
+    """Return the axis that the AUROC of all runs fits on."""
     values = [value for run in runs if (value := _number(run, "image_auroc")) is not None]
     values += [spread[0] for run in runs if (spread := _spread(run, "image_auroc"))]
     lowest = min([0.9, *values])
@@ -251,7 +267,8 @@ def _axis(runs: Sequence[ComparedRun]) -> Axis:
     return Axis(ticks[0], ticks)
 
 
-def _group(data: str, runs: Sequence[ComparedRun], axis: Axis, longest: float) -> Group:
+def ranked_group(data: str, runs: Sequence[ComparedRun], axis: Axis, longest: float) -> Group:
+    """Return runs on one set of data as a chart; `longest` is the longest fit in seconds."""
     ranked = _ranked(runs)
     rows = tuple(_row(run, axis, longest) for run in ranked)
     measured = [run for run in ranked if _number(run, "image_auroc") is not None]
@@ -263,7 +280,7 @@ def _row(run: ComparedRun, axis: Axis, longest: float) -> ChartRow:
     seconds = finite(run.fit_seconds)
     return ChartRow(
         run=run,
-        value="not evaluated" if value is None else _auroc(value),
+        value="not evaluated" if value is None else auroc_text(value),
         at=None if value is None else axis.share(value),
         low=None if spread is None else axis.share(spread[0]),
         high=None if spread is None else axis.share(spread[1]),

@@ -43,21 +43,25 @@ from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
 from makellos.workflows.fit import check_seed, fingerprint
 from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
 
-__all__ = ["evaluate"]
+__all__ = ["TestedPart", "evaluate", "evaluate_parts"]
 
 REPORT, FIGURES = "report.html", "figures.json"
 _THUMBNAIL = 320
 
 
 @dataclass(frozen=True, eq=False)
-class _Tested:
-    """Hold one labelled part with its inspection, the area of its damage and its gallery entry."""
+class TestedPart:
+    """Hold one labelled part with its inspection, the area of its damage and its gallery entry.
+
+    `measured` says that the figures of pixels count it.
+    """
 
     part: Part
     inspection: Inspection
     damaged_area: int | None
     located: Located | None
     item: GalleryItem
+    measured: bool
 
 
 def evaluate(
@@ -75,6 +79,18 @@ def evaluate(
     is no labelled test part or a mask cannot be used, and as `Inspector` does. A part that cannot
     be read is named under ``unreadable`` and counts nowhere else.
     """
+    return evaluate_parts(model, data, output=output, seed=seed, progress=progress)[0]
+
+
+def evaluate_parts(
+    model: Path | str,
+    data: Path | str,
+    *,
+    output: Path | str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], list[TestedPart]]:
+    """Do what `evaluate` does, and return every tested part beside the figures."""
     check_seed(seed)
     report = progress or no_progress
     found = find_parts(Path(data))
@@ -85,9 +101,9 @@ def evaluate(
             "test/<defect>, or give rows of a manifest the split 'test'."
         )
     inspector = open_inspector(model, found, len(parts))
-    pixels = PixelMetrics()
+    pixels = PixelMetrics(threshold=inspector.map_threshold)
     recordings = Recordings(draws=output is not None)
-    tested: list[_Tested] = []
+    tested: list[TestedPart] = []
     for part, inspection in _inspected(inspector, parts, recordings, report):
         tested.append(_test(inspector, part, inspection, pixels, thumbnails=output is not None))
     read = [test for test in tested if test.inspection.score is not None]
@@ -109,7 +125,7 @@ def evaluate(
     report("computing intervals", 1, 1)
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, figures, recordings.panels)
-    return figures
+    return figures, tested
 
 
 def _inspected(
@@ -148,13 +164,14 @@ def _test(
     pixels: PixelMetrics,
     *,
     thumbnails: bool,
-) -> _Tested:
-    area, located = None, None
+) -> TestedPart:
+    area, located, measured = None, None, False
     if inspection.size is not None and inspection.anomaly_map is not None:
         mask = _read_mask(part, inspection.size)
         if part.is_good or mask is not None:
             full = resize_map(inspection.anomaly_map, *inspection.size)
             pixels.update(full, mask)
+            measured = True
             if mask is not None:
                 area = int(mask.sum())
                 if inspection.verdict == "reject":
@@ -175,7 +192,7 @@ def _test(
         error=inspection.error,
         reconstruction=pictures.get(NEAREST, b""),
     )
-    return _Tested(part, inspection, area, located, item)
+    return TestedPart(part, inspection, area, located, item, measured)
 
 
 def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -216,7 +233,10 @@ def _encode(image: NDArray[np.uint8]) -> bytes:
 
 
 def _figures(
-    inspector: Inspector, tested: Sequence[_Tested], pixels: PixelMetrics, rng: np.random.Generator
+    inspector: Inspector,
+    tested: Sequence[TestedPart],
+    pixels: PixelMetrics,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
     scores = np.array([test.inspection.score for test in tested], dtype=np.float64)
     labels = [test.part.label for test in tested]
@@ -229,7 +249,8 @@ def _figures(
     pixel = pixels.compute()
     defects = by_defect(scores, verdicts, labels)
     intervals = asdict(image_intervals(scores, defective, rejected, rng=rng, groups=groups))
-    intervals.update(asdict(pixels.intervals(rng=rng)))
+    mapped = [test.part.group for test in tested if test.measured]
+    intervals.update(asdict(pixels.intervals(rng=rng, groups=mapped)))
     intervals["optimistic_accuracy"] = None  # new parts would not reach it, whatever the interval
     classes = _class_figures(inspector, tested, rejected, groups, rng)
     intervals.update(classes.pop("intervals", {}))
@@ -245,6 +266,10 @@ def _figures(
         "pixel_auroc": pixel.pixel_auroc,
         "pixel_ap": pixel.pixel_ap,
         "aupro": pixel.aupro,
+        "aupro_5": pixel.aupro_5,
+        "pixel_f1_max": pixel.pixel_f1_max,
+        "seg_f1": pixel.seg_f1,
+        "map_threshold": _finite(inspector.map_threshold),
         "threshold": inspector.threshold,
         "look_again_threshold": _finite(calibration.look_again_threshold),
         "false_alarm_rate": rates.false_alarm_rate,
@@ -268,7 +293,7 @@ def _figures(
     }
 
 
-def _localisation(tested: Sequence[_Tested]) -> dict[str, Any] | None:
+def _localisation(tested: Sequence[TestedPart]) -> dict[str, Any] | None:
     """Return how the maps of rejected defective parts lie on their masks; None without masks."""
     found = [test.located for test in tested if test.located is not None]
     together = localisation(found)
@@ -280,7 +305,7 @@ def _localisation(tested: Sequence[_Tested]) -> dict[str, Any] | None:
 
 def _class_figures(
     inspector: Inspector,
-    tested: Sequence[_Tested],
+    tested: Sequence[TestedPart],
     rejected: NDArray[np.bool_],
     groups: Sequence[str | None],
     rng: np.random.Generator,
@@ -298,7 +323,7 @@ def _class_figures(
     return {**asdict(found), "intervals": asdict(intervals), "class_notes": notes}
 
 
-def _by_size(tested: Sequence[_Tested], verdicts: Sequence[str]) -> list[dict[str, Any]]:
+def _by_size(tested: Sequence[TestedPart], verdicts: Sequence[str]) -> list[dict[str, Any]]:
     sizes = [test.inspection.size or (0, 0) for test in tested]
     found = misses_by_size(
         verdicts,
@@ -327,7 +352,7 @@ def _write_report(
     folder: Path,
     data: Path,
     inspector: Inspector,
-    tested: Sequence[_Tested],
+    tested: Sequence[TestedPart],
     figures: Mapping[str, Any],
     panels: Sequence[tuple[str, bytes]],
 ) -> None:

@@ -22,6 +22,7 @@ LOG, FITTED = "log.txt", "fit.json"
 _CHECKPOINT = "last.safetensors"
 _FIGURES = (
     *("n_good", "n_defective", "image_auroc", "image_ap", "f1_max", "pixel_auroc", "aupro"),
+    *("aupro_5", "seg_f1"),
     *("miss_rate", "false_alarm_rate", "look_again_rate", "accuracy", "balanced_accuracy"),
     *("macro_f1", "threshold", "false_alarms", "false_alarms_asked", "inspect_ms_per_part"),
     *("intervals", "notes"),

@@ -26,22 +26,23 @@ _TOLD = ("Error: ", "Unexpected error: ")
 
 
 class ProcessRunner:
-    """Run `makellos` with arguments as a process of its own, its output added to a log.
+    """Run `makellos`, or another module, as a process of its own, its output added to a log.
 
     Call it with arguments and log file; it returns the exit code, below 0 for the signal that
     killed the process. When the caller is interrupted the process is stopped first. `inherited`
     is a file that the process keeps open, and locked, as long as it lives.
     """
 
-    def __init__(self, inherited: BinaryIO | None = None) -> None:
+    def __init__(self, inherited: BinaryIO | None = None, *, module: str = "makellos") -> None:
         self._inherited = inherited
+        self._module = module
 
     def __call__(self, arguments: Sequence[str], log: Path) -> int:
         """Run the process to its end and return its exit code."""
         environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
         with log.open("ab") as stream:
             process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "makellos", *arguments],
+                [sys.executable, "-m", self._module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,

@@ -1,0 +1,182 @@
+"""The verb that sets detectors side by side: compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from makellos.cli.console import Json, say, table, write_json
+from makellos.cli.learning import Budget, Data, Preset, Seed
+from makellos.cli.queueing import ending_as_interrupted
+
+if TYPE_CHECKING:
+    from makellos.workflows.compare_results import Compared, CompareResults
+
+EXIT_FAILED = 1
+
+
+Detectors = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B,…",
+        help="Detectors to fit, each NAME or NAME:PRESET; model files are taken as they are.",
+    ),
+]
+Models = Annotated[str, typer.Option(metavar="FILE,…", help="Model files to compare beside them.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="DETECTOR.KEY=VALUE",
+        help="A parameter of one detector, such as patchcore.image_size=512; repeatable.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="Folder for compare.html, compare.csv, compare.json, models and reports.",
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The one that differences are taken from; the highest image AUROC unless given.",
+    ),
+]
+
+
+def compare(
+    data: Data,
+    detectors: Detectors = "",
+    models: Models = "",
+    preset: Preset = "balanced",
+    settings: Settings = None,
+    output: Output = None,
+    false_alarms: Budget = 0.01,
+    seed: Seed = 0,
+    against: Against = None,
+    json: Json = None,
+) -> None:
+    """Set detectors side by side: fitted on the same parts, tested on the same parts.
+
+    Every fit and every inspection is a process of its own. A detector that fails costs itself
+    alone and is named. Exits with 0 when all were compared, 1 when some failed, 2 for wrong usage.
+
+    Example: makellos compare screws --detectors patchcore,padim -o comparison
+    """
+    from makellos.workflows.compare import compare as run
+    from makellos.workflows.compare_files import PAGE
+
+    quietly = str(json) == "-"
+    with ending_as_interrupted():
+        results = run(
+            data,
+            _names(detectors),
+            models=_names(models),
+            preset=preset,
+            parameters=_parameters(settings or []),
+            false_alarms=false_alarms,
+            seed=seed,
+            against=against,
+            output=output,
+            tell=lambda text: say(text, quietly=quietly),
+        )
+    say("\n" + _results_text(results), quietly=quietly)
+    if output is not None:
+        say(f"\nPage: {output / PAGE}", quietly=quietly)
+    if json is not None:
+        write_json(json, results.model_dump(mode="json"))
+    if results.count("failed"):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _parameters(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the parameters that ``--set DETECTOR.KEY=VALUE`` options name, by detector."""
+    from makellos.errors import ConfigurationError
+
+    found: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        left, equals, value = setting.partition("=")
+        detector, dot, key = left.strip().rpartition(".")
+        if not (equals and dot and detector and key):
+            raise ConfigurationError(
+                "--set takes DETECTOR.KEY=VALUE, such as --set patchcore.image_size=512; received "
+                f"{setting!r}."
+            )
+        found.setdefault(detector, {})[key] = value.strip()
+    return found
+
+
+_FIGURES = (
+    ("image AUROC (95 %)", "image_auroc"),
+    ("AP", "image_ap"),
+    ("pixel AUROC", "pixel_auroc"),
+    ("AUPRO", "aupro"),
+    ("AUPRO 5 %", "aupro_5"),
+    ("SegF1", "seg_f1"),
+)
+
+
+def _results_text(results: CompareResults) -> str:
+    """Return two tables, figures and cost, then what chance explains and what failed."""
+    done = [entry for entry in results.entries if entry.state == "done"]
+    lines = []
+    if done:
+        heads = ["detector", *(head for head, _ in _FIGURES), "missed", "false alarms"]
+        lines += [_shown(heads, [_figures_row(entry) for entry in done]), ""]
+        heads = ["detector", "fit s", "fit MB", "ms per part", "inspect MB", "first s", "file MB"]
+        lines += [_shown(heads, [_cost_row(entry) for entry in done])]
+    lines += ["", *(each.sentence for each in results.differences)] if results.differences else []
+    lines += [f"Note: {note}" for note in results.notes]
+    failed = [entry for entry in results.entries if entry.state == "failed"]
+    lines += ["", "Failed:"] if failed else []
+    lines += ["  " + f"{e.name}: {e.reason}".replace("\n", "\n    ") for e in failed]
+    return "\n".join(lines).lstrip("\n")
+
+
+def _shown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table without the columns that nobody has."""
+    kept = [i for i in range(len(heads)) if any(row[i] != "-" for row in rows)]
+    return table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def _figures_row(entry: Compared) -> list[str]:
+    row = [entry.name]
+    for _, key in _FIGURES:
+        value, span = entry.figure(key), (entry.figure("intervals") or {}).get(key)
+        text = "-" if value is None else f"{value:.3f}"
+        if key == "image_auroc" and value is not None and span:
+            text += f" ({span[0]:.3f} to {span[1]:.3f})"
+        row.append(text)
+    for rate, among in (("miss_rate", "n_defective"), ("false_alarm_rate", "n_good")):
+        value, n = entry.figure(rate), entry.figure(among)
+        row.append("-" if value is None else f"{round(value * n)} of {n}")
+    return row
+
+
+def _cost_row(entry: Compared) -> list[str]:
+    fitted, inspected = entry.fit or {}, entry.inspection or {}
+    return [
+        entry.name,
+        _number(entry.figure("fit_seconds"), 1),
+        _number(fitted.get("peak_mb"), 0),
+        _number(entry.figure("inspect_ms_per_part"), 1),
+        _number(inspected.get("peak_mb"), 0),
+        _number(inspected.get("first_verdict_seconds"), 2),
+        _number(entry.model_mb, 2),
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

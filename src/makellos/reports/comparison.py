@@ -1,0 +1,368 @@
+"""The page that sets detectors side by side: figures, paired differences, cost, disputed parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from makellos.evaluation import Difference, PairedDifferences
+from makellos.reports.formats import MISSING, duration, finite, percent, whole
+from makellos.reports.gallery import data_uri
+from makellos.reports.queue import (
+    WIDTHS,
+    ComparedRun,
+    auroc_text,
+    page_environment,
+    ranked_axis,
+    ranked_group,
+)
+from makellos.reports.statements import n_of_rate
+
+__all__ = [
+    "ComparedDetector",
+    "ComparisonReport",
+    "Disputed",
+    "Judged",
+    "difference_sentence",
+    "render_comparison",
+]
+
+MINUS = "\u2212"
+_VERDICTS = {"reject": "right", "look_again": "again", "ok": "wrong", "unreadable": "unreadable"}
+
+
+@dataclass(frozen=True)
+class ComparedDetector:
+    """Hold one detector: its run, and what it costs; None where that was not measured."""
+
+    run: ComparedRun
+    fit_peak_mb: float | None
+    inspect_peak_mb: float | None
+    first_verdict_seconds: float | None
+    loads_torch: bool | None
+    model_mb: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Hold how one detector judged a part; `overlay` is an encoded thumbnail."""
+
+    name: str
+    verdict: str
+    score: float | None
+    overlay: bytes
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """Hold a defective part that some detectors reject and others do not, of `n_all` such."""
+
+    input: str
+    label: str
+    picture: bytes
+    judged: Sequence[Judged]
+    n_all: int
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Hold all that the page shows; `differences` are entries of `compare --json`."""
+
+    title: str
+    created: str
+    against: str | None
+    detectors: Sequence[ComparedDetector]
+    differences: Sequence[Mapping[str, Any]]
+    disputed: Sequence[Disputed]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Hold a difference along its axis, in [0, 1], and its text."""
+
+    at: float
+    low: float
+    high: float
+    text: str
+    beyond: bool
+
+
+@dataclass(frozen=True)
+class ZeroAxis:
+    """Hold an axis of differences around 0 and its ticks with their texts."""
+
+    name: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+
+    def share(self, value: float) -> float:
+        """Return where a value lies along the axis, in [0, 1] inside it."""
+        return (value - self.low) / (self.high - self.low)
+
+
+def render_comparison(report: ComparisonReport) -> str:
+    """Return the page with style, script, charts and pictures inside."""
+    runs = [each.run for each in report.detectors]
+    done = [each for each in report.detectors if each.run.state == "done"]
+    longest = max((finite(each.run.fit_seconds) or 0.0 for each in done), default=0.0)
+    axis = ranked_axis([each.run for each in done])
+    group = ranked_group(report.title, [each.run for each in done], axis, longest)
+    ranked = [next(each for each in done if each.run is row.run) for row in group.rows]
+    environment = page_environment()
+    environment.filters.update(picture=data_uri, percent=percent)
+    return environment.get_template("comparison.html.j2").render(
+        report=report,
+        group=group,
+        axis=axis,
+        failed=[run for run in runs if run.state == "failed"],
+        waiting=sum(run.state == "waiting" for run in runs),
+        least_missed=_least_missed(ranked),
+        tested=_tested(ranked),
+        figures=_table(_FIGURES, ranked),
+        cost=_table(_COST, ranked),
+        forest=_forest(report.differences),
+        lead=_lead(report, group.best),
+        verdict_class=_VERDICTS,
+        **WIDTHS,
+    )
+
+
+def difference_sentence(
+    name: str, against: str, paired: PairedDifferences, n_defective: int
+) -> str:
+    """Say in words how one differs from another, and whether chance explains it."""
+    said = [_auroc_sentence(against, paired.image_auroc)]
+    if paired.miss_rate is not None:
+        said.append(_miss_sentence(against, paired, paired.miss_rate, n_defective))
+    told = " ".join(filter(None, said))
+    return f"{name}: {told}" if told else f"{name}: too few kinds of parts to compare."
+
+
+def _auroc_sentence(against: str, found: Difference | None) -> str:
+    if found is None:
+        return ""
+    span = f"95\u202f% interval {_signed(found.interval[0])} to {_signed(found.interval[1])}"
+    if found.value == 0:
+        return f"image AUROC is that of {against} ({span})."
+    way = "higher" if found.value > 0 else "lower"
+    text = f"image AUROC is {abs(found.value):.3f} {way} than that of {against}"
+    return f"{text}; the difference is {_chance(found)} ({span})."
+
+
+def _miss_sentence(
+    against: str, paired: PairedDifferences, found: Difference, n_defective: int
+) -> str:
+    alone, missed = paired.n_found_alone, paired.n_missed_alone
+    if not alone and not missed:
+        return f"It finds and misses the same of {n_defective} defective parts."
+    text = f"It finds {alone} of {n_defective} defective parts that {against} misses"
+    return f"{text}, and misses {missed} that {against} finds: {_chance(found)}."
+
+
+def _chance(found: Difference) -> str:
+    return "within what chance does" if found.within_chance else "more than chance explains"
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return f"{MINUS if value < 0 else '+'}{text}"
+
+
+def _number(each: ComparedDetector, name: str) -> float | None:
+    return finite(each.run.figures.get(name))
+
+
+def _span_below(each: ComparedDetector, name: str, read: Callable[[Any], str]) -> str:
+    found = (each.run.figures.get("intervals") or {}).get(name)
+    if found is None or any(finite(end) is None for end in found):
+        return ""
+    return f"{read(found[0])} to {read(found[1])}"
+
+
+def _count_of(each: ComparedDetector, rate: str, among: str) -> str:
+    n = whole(each.run.figures.get(among)) or 0
+    hits = n_of_rate(each.run.figures.get(rate), n)
+    return "" if hits is None else f"{hits} of {n}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """Hold a column: its head, the value it ranks by, its text and the small text below."""
+
+    name: str
+    value: Callable[[ComparedDetector], float | None]
+    text: Callable[[float], str]
+    below: Callable[[ComparedDetector], str]
+    higher_is_better: bool
+
+
+def _ratio(name: str, key: str) -> Column:
+    return Column(
+        name,
+        lambda each: _number(each, key),
+        auroc_text,
+        lambda each: _span_below(each, key, auroc_text),
+        higher_is_better=True,
+    )
+
+
+def _rate(name: str, key: str, among: str) -> Column:
+    return Column(
+        name,
+        lambda each: _number(each, key),
+        percent,
+        lambda each: _count_of(each, key, among),
+        higher_is_better=False,
+    )
+
+
+def _nothing(each: ComparedDetector) -> str:
+    del each
+    return ""
+
+
+def _measured(
+    name: str, value: Callable[[ComparedDetector], float | None], text: Callable[[float], str]
+) -> Column:
+    return Column(name, value, text, _nothing, higher_is_better=False)
+
+
+_FIGURES = (
+    _ratio("Image AUROC", "image_auroc"),
+    _ratio("Image AP", "image_ap"),
+    _ratio("Pixel AUROC", "pixel_auroc"),
+    _ratio("AUPRO", "aupro"),
+    _ratio("AUPRO 5\u202f%", "aupro_5"),
+    _ratio("SegF1", "seg_f1"),
+    _rate("Missed", "miss_rate", "n_defective"),
+    _rate("False alarms", "false_alarm_rate", "n_good"),
+)
+_COST = (
+    _measured("Fit", lambda each: finite(each.run.fit_seconds), duration),
+    _measured("Memory of fit", lambda each: each.fit_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"),
+    _measured(
+        "Inspect a part",
+        lambda each: _number(each, "inspect_ms_per_part"),
+        lambda ms: f"{ms:.3g}\u202fms",
+    ),
+    _measured(
+        "Memory of inspection", lambda each: each.inspect_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"
+    ),
+    _measured("First verdict", lambda each: each.first_verdict_seconds, duration),
+    _measured("Model file", lambda each: each.model_mb, lambda mb: f"{mb:.3g}\u202fMB"),
+)
+
+
+def _table(columns: Sequence[Column], ranked: Sequence[ComparedDetector]) -> Mapping[str, Any]:
+    """Return heads and rows of cells (text, below, is best); columns that nobody has are left out.
+
+    What is printed alike is best alike.
+    """
+    kept, cells = [], []
+    for column in columns:
+        values = [column.value(each) for each in ranked]
+        known = [value for value in values if value is not None]
+        if not known:
+            continue
+        best = column.text(max(known) if column.higher_is_better else min(known))
+        texts = [MISSING if value is None else column.text(value) for value in values]
+        kept.append(column.name)
+        cells.append(
+            [
+                (text, column.below(each), len(set(texts)) > 1 and text == best)
+                for text, each in zip(texts, ranked, strict=True)
+            ]
+        )
+    rows = [(each, [column[i] for column in cells]) for i, each in enumerate(ranked)]
+    return {"heads": kept, "rows": rows}
+
+
+def _missed(each: ComparedDetector) -> int | None:
+    n = whole(each.run.figures.get("n_defective")) or 0
+    return n_of_rate(each.run.figures.get("miss_rate"), n) if n else None
+
+
+def _least_missed(ranked: Sequence[ComparedDetector]) -> Mapping[str, Any] | None:
+    counts = [(missed, each) for each in ranked if (missed := _missed(each)) is not None]
+    if not counts:
+        return None
+    n = min(missed for missed, _ in counts)
+    names = [each.run.name for missed, each in counts if missed == n]
+    others = [f"{each.run.name} {missed}" for missed, each in counts if missed != n]
+    among = whole(counts[0][1].run.figures.get("n_defective")) or 0
+    return {"n": n, "by": _listed(names), "among": among, "others": _listed(others)}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names as a list in words.
+
+    >>> _listed(["a", "b", "c"]), _listed(["a"])
+    ('a, b and c', 'a')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _tested(ranked: Sequence[ComparedDetector]) -> str:
+    if not ranked:
+        return ""
+    n_good, n_bad = (whole(ranked[0].run.figures.get(n)) or 0 for n in ("n_good", "n_defective"))
+    return f"{n_good} good and {n_bad} defective test parts"
+
+
+def _lead(report: ComparisonReport, best: ComparedRun | None) -> str:
+    """Say whether the best is ahead by more than chance explains."""
+    if best is None or report.against != best.name:
+        return ""
+    found = [(d["name"], d["image_auroc"]) for d in report.differences if d["image_auroc"]]
+    close = [name for name, each in found if each["within_chance"]]
+    if not found:
+        return ""
+    clear = [name for name, _ in found if name not in close]
+    said = [f"Ahead of {_listed(clear)} by more than chance explains."] if clear else []
+    said += [f"Ahead of {_listed(close)} by no more than what chance does."] if close else []
+    return " ".join(said)
+
+
+def _forest(differences: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the chart of differences: an axis and a span per row for AUROC and for misses."""
+    panels = []
+    for key, name, scale, digits in (
+        ("image_auroc", "Image AUROC, difference", 1.0, 3),
+        ("miss_rate", "Missed, difference in percent points", 100.0, 1),
+    ):
+        known = [each[key] for each in differences if each[key] is not None]
+        if not known:
+            continue
+        axis = _zero_axis(name, [end * scale for each in known for end in each["interval"]])
+        panels.append((axis, [_span(each[key], axis, scale, digits) for each in differences]))
+    return {"names": [each["name"] for each in differences], "panels": panels} if panels else None
+
+
+def _span(
+    found: Mapping[str, Any] | None, axis: ZeroAxis, scale: float, digits: int
+) -> Span | None:
+    if found is None:
+        return None
+    low, high = (axis.share(end * scale) for end in found["interval"])
+    text = _signed(found["value"] * scale, digits)
+    return Span(axis.share(found["value"] * scale), low, high, text, not found["within_chance"])
+
+
+def _zero_axis(name: str, ends: Sequence[float]) -> ZeroAxis:
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    rough = max(high - low, 1e-9) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    if first == last:
+        first, last = first - 1, last + 1
+    values = [i * step for i in range(first, last + 1)]
+    digits = max(0, -math.floor(math.log10(step)))
+    ticks = tuple((value, _signed(value, digits)) for value in values)
+    return ZeroAxis(name, values[0], values[-1], ticks)

@@ -1,0 +1,113 @@
+"""The steps of a comparison, each a process of its own so that memory and imports are its own.
+
+A process is started with the name of a JSON file that says what to do and where to write the
+result. It ends with the exit code of the verbs, and says in their words what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from makellos.data.parts import find_parts
+from makellos.errors import InputError, MakellosError
+
+__all__ = ["PICTURES", "main"]
+
+PICTURES = "pictures.npz"
+_N_INSPECTED = 24  # parts: memory no longer grows, and decoding and inference have both peaked
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out the step that a file names, and return its exit code."""
+    task = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    try:
+        result = _STEPS[task["step"]](task)
+    except MakellosError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        return error.exit_code
+    measured = {"peak_mb": _peak_mb(), "loads_torch": "torch" in sys.modules}
+    text = json.dumps({**result, **measured}, allow_nan=False)
+    Path(task["result"]).write_text(text, encoding="utf-8")
+    return 0
+
+
+def _fit(task: Mapping[str, Any]) -> dict[str, Any]:
+    from makellos.workflows.fit import fit
+
+    names = ("data", "model", "detector", "preset", "parameters", "false_alarms", "seed")
+    return asdict(fit(**{name: task[name] for name in names}))
+
+
+def _evaluate(task: Mapping[str, Any]) -> dict[str, Any]:
+    from makellos.workflows.evaluate import evaluate_parts
+
+    figures, tested = evaluate_parts(
+        task["model"], task["data"], output=task["output"], seed=task["seed"]
+    )
+    rows = [
+        {
+            "input": test.item.input,
+            "label": test.item.label,
+            "group": test.part.group,
+            "score": test.item.score,
+            "verdict": test.item.verdict,
+            "damage_area": test.item.damage_area,
+        }
+        for test in tested
+    ]
+    if task["output"] is not None:
+        pictures = {
+            f"{kind}{i}": np.frombuffer(encoded, np.uint8)
+            for i, test in enumerate(tested)
+            for kind, encoded in (("part", test.item.picture), ("overlay", test.item.overlay))
+        }
+        np.savez(Path(task["result"]).with_name(PICTURES), **pictures)  # type: ignore[arg-type]
+    return {"figures": figures, "parts": rows}
+
+
+def _inspect(task: Mapping[str, Any]) -> dict[str, Any]:
+    from makellos.inspection import Inspector
+
+    parts = find_parts(Path(task["data"])).test()[:_N_INSPECTED]
+    if not parts:
+        raise InputError(f"{task['data']} has no test parts. Put them into test/good.")
+    inspector = Inspector(task["model"])
+    first_verdict = None
+    for _ in inspector.inspect_many([part.path for part in parts]):
+        if first_verdict is None:
+            first_verdict = time.time() - task["started"]
+    return {"first_verdict_seconds": first_verdict, "n_inspected": len(parts)}
+
+
+_STEPS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "fit": _fit,
+    "evaluate": _evaluate,
+    "inspect": _inspect,
+}
+
+
+def _peak_mb() -> float | None:
+    """Return the largest resident size of this process so far in MB; None where unknown."""
+    if sys.platform == "win32":
+        return None
+    try:
+        # Not ru_maxrss: Linux lets a process inherit it from the one that started it.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1.024e-3
+    except (OSError, StopIteration, ValueError):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
