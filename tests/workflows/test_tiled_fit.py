@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -23,22 +22,6 @@ SIZE = (200, 328)  # of pictures: whole cells, but not whole tiles
 
 
 @pytest.fixture(scope="module")
-def level() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "level_detector", Path(__file__).with_name("level_detector.py")
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def detector(level: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
-    return level.install(monkeypatch)
-
-
-@pytest.fixture(scope="module")
 def good(level: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = level.write_pictures(tmp_path_factory.mktemp("good") / "good", 20, SIZE)
     return folder
@@ -54,11 +37,11 @@ def model(level: ModuleType, good: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_tiles_are_learned_from_and_those_of_a_part_stay_together(
-    detector: Any, good: Path, tmp_path: Path
+    level_detector: Any, good: Path, tmp_path: Path
 ) -> None:
     coverage = Coverage(tile=64, tile_overlap=16)
     summary = fit(good, tmp_path / "m.makellos", false_alarms=0.1, coverage=coverage)
-    *folds, whole = detector.seen
+    *folds, whole = level_detector.seen
     assert {shape for _, shape, _ in whole} == {(64, 64)}
     assert len(whole) == 20 * 6 * 10
     assert len(Counter(group for *_, group in whole)) == 20
@@ -68,7 +51,7 @@ def test_tiles_are_learned_from_and_those_of_a_part_stay_together(
 
 
 def test_calibration_holds_the_score_of_each_whole_picture(
-    detector: Any, good: Path, model: Path, tmp_path: Path
+    level_detector: Any, good: Path, model: Path, tmp_path: Path
 ) -> None:
     fit(good, tmp_path / "whole.makellos", false_alarms=0.1)
     tiled, whole = (
@@ -141,7 +124,7 @@ def test_evaluation_takes_tiled_models(level: ModuleType, model: Path, tmp_path:
 
 
 def test_command_line_cuts_and_says_so(
-    detector: Any, cli: Callable[..., Any], good: Path, tmp_path: Path
+    level_detector: Any, cli: Callable[..., Any], good: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "m.makellos"
     told = cli("fit", good, "-o", path, "--tile", 96, "--false-alarms", 0.1)
@@ -161,11 +144,11 @@ def test_command_line_cuts_and_says_so(
     ],
 )
 def test_wrong_tilings_are_refused_before_the_fit(
-    detector: Any, good: Path, tmp_path: Path, options: dict[str, int], message: str
+    level_detector: Any, good: Path, tmp_path: Path, options: dict[str, int], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
         fit(good, tmp_path / "m.makellos", coverage=Coverage(**options))
-    assert detector.seen == []
+    assert level_detector.seen == []
 
 
 def test_detectors_of_labels_are_refused(good: Path, tmp_path: Path) -> None:

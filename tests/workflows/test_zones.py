@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,25 +33,9 @@ TWO = {
 
 
 @pytest.fixture(scope="module")
-def level() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "level_detector", Path(__file__).with_name("level_detector.py")
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def good(level: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = level.write_pictures(tmp_path_factory.mktemp("good") / "good", 24, SIZE)
     return folder
-
-
-@pytest.fixture
-def detector(level: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
-    return level.install(monkeypatch)
 
 
 @pytest.fixture(scope="module", params=[None, 64], ids=["whole", "tiles"])
@@ -171,7 +154,7 @@ def test_pictures_of_another_size_are_named(level: ModuleType, two: Path, tmp_pa
 
 
 def test_relative_zones_are_scaled(
-    detector: Any, level: ModuleType, good: Path, tmp_path: Path
+    level_detector: Any, level: ModuleType, good: Path, tmp_path: Path
 ) -> None:
     zones = [{"name": "top", "polygon": [[0, 0], [1, 0], [1, 0.5], [0, 0.5]]}]
     inspector = Inspector(fitted(good, tmp_path, {"zones": zones}))
@@ -184,7 +167,7 @@ def test_relative_zones_are_scaled(
 
 
 def test_mask_picture_is_a_zone(
-    detector: Any, level: ModuleType, good: Path, tmp_path: Path
+    level_detector: Any, level: ModuleType, good: Path, tmp_path: Path
 ) -> None:
     mask = np.zeros(SIZE, np.uint8)
     mask[:, 120:] = 255
@@ -201,7 +184,7 @@ def test_mask_picture_is_a_zone(
         assert (found.verdict == "reject") == rejected
 
 
-def test_only_ignored_zones_leave_the_rest(detector: Any, good: Path, tmp_path: Path) -> None:
+def test_only_ignored_zones_leave_the_rest(level_detector: Any, good: Path, tmp_path: Path) -> None:
     zones = [{"polygon": LABEL, "ignore": True}]
     inspector = Inspector(fitted(good, tmp_path, {"size": [WIDTH, HEIGHT], "zones": zones}))
     assert inspector.zones is not None
@@ -269,7 +252,7 @@ def test_rules_decide_in_place_of_the_calibration(
 
 
 def test_rules_that_tighten_keep_the_verdict_of_the_calibration(
-    detector: Any, level: ModuleType, good: Path, tmp_path: Path, cli: Callable[..., Any]
+    level_detector: Any, level: ModuleType, good: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     rules = [{"zone": "left", "longer_than_mm": 2.0}]
     data = {**TWO, "mm_per_pixel": 0.1, "combine": "tighten", "rules": rules}
@@ -365,7 +348,7 @@ def test_budgets_of_zones_may_not_pass_that_of_the_part(
 
 
 def test_budgets_that_zones_state_are_all_that_is_promised(
-    detector: Any, good: Path, tmp_path: Path
+    level_detector: Any, good: Path, tmp_path: Path
 ) -> None:
     data: Any = {**TWO, "zones": [{**zone} for zone in TWO["zones"]]}
     data["zones"][1]["false_alarms"] = 0.05
@@ -375,7 +358,7 @@ def test_budgets_that_zones_state_are_all_that_is_promised(
 
 
 def test_parts_of_another_size_than_the_zones_are_refused_at_fit(
-    detector: Any, good: Path, tmp_path: Path
+    level_detector: Any, good: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="zones were drawn on pictures of 480 x 320"):
         fitted(good, tmp_path, {**TWO, "size": [480, 320]})
