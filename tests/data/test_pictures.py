@@ -480,3 +480,27 @@ def test_white_is_told_by_bit_depth_or_by_the_user() -> None:
     for level in (0, -1, 65536):
         with pytest.raises(ConfigurationError, match=f"white level is {level}; accepted are 1"):
             full_scale(wide(GRAY), level)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tiff", ".webp"])
+@pytest.mark.parametrize("opens", [True, False], ids=["by its name", "by its bytes"])
+@pytest.mark.parametrize("stored", [GRAY, RGB], ids=["gray", "rgb"])
+def test_a_large_file_is_decoded_as_a_small_one_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    opens: bool,
+    stored: NDArray[np.uint8],
+) -> None:
+    path = tmp_path / f"part{suffix}"
+    assert cv2.imwrite(str(path), stored)
+    small = read_picture(path)
+    monkeypatch.setattr(pictures, "_LARGE_FILE", 0)
+    if not opens:
+        monkeypatch.setattr(cv2, "imread", lambda *_: None)
+    large = read_picture(path)
+    assert large.dtype == small.dtype
+    assert np.array_equal(large, small)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        read_picture(path)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture, read_picture
 from makellos.errors import StorageError
-from makellos.inspection import Inspection, draw_overlay, find_regions, write_picture
+from makellos.inspection import Inspection, Region, draw_overlay, find_regions, write_picture
 
 THRESHOLD = 1.0
 
@@ -204,3 +204,17 @@ def test_outline_follows_the_damage() -> None:
     assert (x + width / 2, y + height / 2) == pytest.approx((550, 250), abs=3)
     assert 90 <= width <= 110
     assert 90 <= height <= 110
+
+
+def test_overlay_of_a_large_picture_is_shrunk_with_its_boxes() -> None:
+    picture = np.full((300, 6000), 120, np.uint8)
+    anomaly_map = np.zeros((30, 600), np.float32)
+    anomaly_map[:, 300:] = 1.0
+    box = Region(x=3000, y=0, width=3000, height=300, area=900_000, peak=1.0)
+    found = Inspection("a", "reject", regions=(box,), anomaly_map=anomaly_map)
+    drawn = draw_overlay(picture, found, map_threshold=0.5, caption=False)
+    assert drawn.shape == (205, 4096, 3)
+    changed = np.flatnonzero((drawn != drawn[0, 0]).any(axis=(0, 2)))
+    assert abs(changed.min() - 2048) < 50
+    (plain,) = np.unique(drawn[:, :1900].reshape(-1, 3), axis=0).tolist()
+    assert plain == [120, 120, 120]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from makellos.inspection import Region, find_regions
+from makellos.inspection import Region, find_regions, regions
 from makellos.inspection.regions import damage_mask, resize_map
 
 sides = st.integers(1, 12)
@@ -188,3 +188,48 @@ def test_resized_map_keeps_size_and_constants() -> None:
 @pytest.mark.parametrize("threshold", [math.inf, 1e300])
 def test_thresholds_beyond_float32_mark_nothing(threshold: float) -> None:
     assert find_regions(np.ones((3, 3), np.float32), 30, 30, threshold) == []
+
+
+@given(
+    st.tuples(st.integers(1, 25), st.integers(1, 12)),
+    st.tuples(st.floats(1, 6), st.integers(1, 60)),
+    st.integers(0, 10_000),
+    st.floats(0.05, 0.95),
+    st.integers(1, 2000),
+)
+def test_stripes_of_a_large_picture_have_the_regions_of_the_whole(
+    shape: tuple[int, int],
+    size: tuple[float, int],
+    seed: int,
+    threshold: float,
+    stripe: int,
+) -> None:
+    anomaly_map = np.random.default_rng(seed).random(shape, np.float32)
+    height, width = math.ceil(shape[0] * size[0]), size[1]
+    whole = find_regions(anomaly_map, height, width, threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regions, "_WHOLE", 0)
+        patch.setattr(regions, "_STRIPE", stripe)
+        striped = find_regions(anomaly_map, height, width, threshold)
+    assert len(striped) == len(whole)
+
+    def place(region: Region) -> tuple[int, ...]:
+        return (region.y, region.x, region.height, region.width, region.area)
+
+    for ours, theirs in zip(sorted(striped, key=place), sorted(whole, key=place), strict=True):
+        assert place(ours) == place(theirs)
+        assert ours.peak == pytest.approx(theirs.peak, rel=1e-5)
+
+
+def test_a_region_in_the_shape_of_a_ring_is_joined_across_stripes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anomaly_map = np.zeros((30, 30), np.float32)
+    anomaly_map[3:28, 3:28] = 2.0
+    anomaly_map[6:25, 6:25] = 0.0
+    anomaly_map[15, 15] = 3.0
+    monkeypatch.setattr(regions, "_WHOLE", 0)
+    monkeypatch.setattr(regions, "_STRIPE", 4 * 300 * 10)
+    inner, ring = find_regions(anomaly_map, 300, 300, 1.5)
+    assert (inner.peak, ring.peak) == (3.0, 2.0)
+    assert min(ring.width, ring.height) > 240

@@ -98,6 +98,11 @@ class Calibration:
         return self.smallest_budget <= _rounded_up(self.asked)
 
     @property
+    def n_needed(self) -> int:
+        """Return how many good parts or groups it takes to promise the budget asked for."""
+        return parts_needed(self.asked)
+
+    @property
     def threshold(self) -> float:
         """Return the score above which a part is rejected."""
         return self.quantile(self.false_alarms)

@@ -15,7 +15,17 @@ import typer
 from makellos.errors import ConfigurationError, StorageError
 from makellos.training import is_first_process
 
-__all__ = ["Bars", "Json", "bars", "parse_settings", "say", "table", "write_json"]
+__all__ = [
+    "Bars",
+    "Json",
+    "MmPerPixel",
+    "Rules",
+    "bars",
+    "parse_settings",
+    "say",
+    "table",
+    "write_json",
+]
 
 _PATIENCE = 1.0  # seconds of work before a bar appears
 
@@ -136,6 +146,13 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
+Rules = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="JSON of rules that regions of damage are held to."),
+]
+MmPerPixel = Annotated[
+    float | None, typer.Option(metavar="MM", help="Size of a pixel, for areas in mm2.")
+]
 Json = Annotated[
     Path | None,
     typer.Option(

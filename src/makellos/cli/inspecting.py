@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, bars, say, table, write_json
+from makellos.cli.console import Json, MmPerPixel, Rules, bars, say, table, write_json
 
 if TYPE_CHECKING:
     from makellos.inspection.engines import EngineChoice
@@ -86,6 +86,8 @@ def inspect(
     fail_on_reject: FailOnReject = False,
     engine: EngineName = None,
     rpm: Rpm = None,
+    rules: Rules = None,
+    mm_per_pixel: MmPerPixel = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture or recording.
@@ -99,7 +101,7 @@ def inspect(
 
     from makellos.cli.summaries import inspect_text, row_text
     from makellos.inspection.inspector import Inspection
-    from makellos.workflows.inspect import Outputs
+    from makellos.workflows.inspect import HeldTo, Outputs
     from makellos.workflows.inspect import inspect as run
 
     outputs = Outputs(
@@ -119,8 +121,10 @@ def inspect(
             if listed or inspection.error is not None:
                 say(row_text(inspection), quietly=not listed)
 
+        held_to = HeldTo(rules=rules, mm_per_pixel=mm_per_pixel)
+        chosen = _engine(engine)
         summary = run(
-            model, inputs, outputs=outputs, engine=_engine(engine), rpm=rpm, on_row=on_row
+            model, inputs, outputs=outputs, engine=chosen, rpm=rpm, held_to=held_to, on_row=on_row
         )
     say(inspect_text(summary, outputs), quietly=streams)
     if json is not None:

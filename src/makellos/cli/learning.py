@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, bars, parse_settings, say, write_json
+from makellos.cli.console import Json, MmPerPixel, Rules, bars, parse_settings, say, write_json
+
+if TYPE_CHECKING:
+    from makellos.data.signals import SignalSettings
+    from makellos.training import Training
+    from makellos.workflows.covering import Coverage
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")]
 Data = Annotated[
@@ -87,6 +92,21 @@ BearingOption = Annotated[
 Rpm = Annotated[
     float | None, typer.Option(metavar="N", help="Turns per minute of the bearing's inner ring.")
 ]
+Tile = Annotated[
+    int | None,
+    typer.Option(metavar="SIZE", help="Cut pictures into overlapping tiles of SIZE pixels."),
+]
+TileOverlap = Annotated[
+    int | None,
+    typer.Option(metavar="PIXELS", help="What neighbouring tiles share; a quarter unless given."),
+]
+ZonesFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Places to inspect or to ignore: a mask picture (white is inspected), or JSON.",
+    ),
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
 ]
@@ -140,6 +160,11 @@ def fit(
     view: ViewOption = "",
     bearing: BearingOption = "",
     rpm: Rpm = None,
+    tile: Tile = None,
+    tile_overlap: TileOverlap = None,
+    zones: ZonesFile = None,
+    rules: Rules = None,
+    mm_per_pixel: MmPerPixel = None,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.
@@ -147,17 +172,9 @@ def fit(
     Example: makellos fit screws -o screws.makellos --false-alarms 0.01
     """
     from makellos.cli.summaries import fit_text
-    from makellos.data.signals import SignalSettings
-    from makellos.training import Training
     from makellos.workflows.fit import fit as run
 
     parameters = {**_read_config(config), **parse_settings(settings or [])}
-    where = Training(
-        resume=resume, device=device, n_devices=devices, n_nodes=nodes, precision=precision
-    )
-    signal = SignalSettings(
-        rate=rate, channel=channel, window=window, hop=hop, view=view, bearing=bearing, rpm=rpm
-    )
     with bars() as progress, _resumable(output):
         summary = run(
             data,
@@ -169,8 +186,9 @@ def fit(
             seed=seed,
             skip_unreadable=skip_unreadable,
             white_level=white_level,
-            training=where,
-            signal=signal,
+            training=_training(resume, device, devices, nodes, precision),
+            signal=_signal(rate, channel, window, hop, view, bearing, rpm),
+            coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel),
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")
@@ -211,6 +229,44 @@ def calibrate(
     say(calibration_text(summary), quietly=str(json) == "-")
     if json is not None:
         write_json(json, asdict(summary))
+
+
+def _training(resume: bool, device: str, devices: int, nodes: int, precision: str) -> Training:
+    from makellos.training import Training
+
+    return Training(
+        resume=resume, device=device, n_devices=devices, n_nodes=nodes, precision=precision
+    )
+
+
+def _signal(
+    rate: float | None,
+    channel: str,
+    window: int,
+    hop: int,
+    view: str,
+    bearing: str,
+    rpm: float | None,
+) -> SignalSettings:
+    from makellos.data.signals import SignalSettings
+
+    return SignalSettings(
+        rate=rate, channel=channel, window=window, hop=hop, view=view, bearing=bearing, rpm=rpm
+    )
+
+
+def _coverage(
+    tile: int | None,
+    tile_overlap: int | None,
+    zones: Path | None,
+    rules: Path | None,
+    mm_per_pixel: float | None,
+) -> Coverage:
+    from makellos.workflows.covering import Coverage
+
+    return Coverage(
+        tile=tile, tile_overlap=tile_overlap, zones=zones, rules=rules, mm_per_pixel=mm_per_pixel
+    )
 
 
 def _read_config(path: Path | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -32,6 +33,8 @@ Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_BYTES = 2**31 - 1  # what OpenCV can count
+_LARGE_FILE = 32 << 20  # bytes
+_BAND = 256  # rows whose colours are put into order at once
 
 
 def read_picture(path: Path) -> Picture:
@@ -46,7 +49,15 @@ def read_picture(path: Path) -> Picture:
     not decoded faithfully, or larger than `MAX_PIXELS` by its header (checked before anything is
     decoded). Threads may call it side by side; decoding releases the GIL.
     """
-    return decode_picture(read_encoded(path), str(path))
+    encoded = read_encoded(path)
+    if len(encoded) <= _LARGE_FILE:
+        return decode_picture(encoded, str(path))
+    header = _header_of(encoded, str(path))
+    if header.encoded is encoded:
+        # The decoder reads the file itself, so that its bytes do not lie beside its pixels.
+        header = replace(header, encoded=b"")
+        del encoded
+    return _decode_whole(header, str(path), path)
 
 
 def read_encoded(path: Path) -> bytes:
@@ -81,12 +92,20 @@ def decode_picture(encoded: bytes, name: str) -> Picture:
 
     Returns and raises what `read_picture` does.
     """
+    return _decode_whole(_header_of(encoded, name), name)
+
+
+def _header_of(encoded: bytes, name: str) -> Header:
     try:
-        header = read_header(encoded)
+        return read_header(encoded)
     except UnsuitableError as error:
         raise InputError(f"{name} {error}") from None
+
+
+def _decode_whole(header: Header, name: str, path: Path | None = None) -> Picture:
+    """Decode what a header announces; raise `InputError` where that does not succeed."""
     try:
-        picture = _decode(header)
+        picture = _decode(header, path)
     except (cv2.error, MemoryError) as error:
         if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
             raise InputError(
@@ -120,10 +139,15 @@ def full_scale(picture: Picture, white_level: int | None = None) -> float:
     return float(white_level or 65535)
 
 
-def _decode(header: Header) -> Picture | None:
-    data = np.frombuffer(header.encoded, np.uint8)
+def _decode(header: Header, path: Path | None) -> Picture | None:
+    """Decode the header's bytes, or the file at `path` where they are left out."""
+    flags, decoded = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR, None
     with _quiet:
-        decoded = cv2.imdecode(data, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+        if path is not None and not header.encoded:
+            decoded = cv2.imread(str(path), flags)
+        if decoded is None:  # some systems open no name with letters of other languages
+            raw = header.encoded or (read_encoded(path) if path is not None else b"")
+            decoded = cv2.imdecode(np.frombuffer(raw, np.uint8), flags)
     # Headers that announce other values are refused before; this is what they might not know.
     if decoded is None or decoded.dtype not in (np.uint8, np.uint16):
         return None
@@ -133,7 +157,10 @@ def _decode(header: Header) -> Picture | None:
     elif decoded.ndim == 3 and header.gray:
         picture = cv2.extractChannel(decoded, 0)
     elif decoded.ndim == 3:
-        picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        # Band by band and in place: a second copy of a large picture may be too much.
+        for top in range(0, len(decoded), _BAND):
+            band = decoded[top : top + _BAND]
+            band[:] = cv2.cvtColor(band, cv2.COLOR_BGR2RGB)
     return picture
 
 

@@ -22,6 +22,8 @@ from makellos.errors import ConfigurationError, InputError, NotFittedError, sugg
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
 from makellos.inspection.preprocessing import Preprocessing, Vectors
+from makellos.inspection.tiling import Tiling
+from makellos.inspection.zones import Zones
 from makellos.training.settings import Training
 
 __all__ = [
@@ -111,6 +113,8 @@ class Graph:
     place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
     graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
     takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
+    `tiling` and `zones` are set by what fits, never by a detector: how pictures are cut before the
+    graph, and which cells of the map decide after it.
     """
 
     onnx: bytes
@@ -121,6 +125,8 @@ class Graph:
     classes: tuple[str, ...] = ()
     weights: Mapping[str, NDArray[np.float32]] | None = None
     exact: bool = False
+    tiling: Tiling | None = None
+    zones: Zones | None = None
 
 
 class Detector(ABC):

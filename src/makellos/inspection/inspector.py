@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,17 @@ from makellos.calibration import Calibration
 from makellos.data.pictures import Picture, read_picture
 from makellos.data.signals import at_speed, read_windows
 from makellos.data.windows import Piece
-from makellos.errors import ConfigurationError, InputError, ModelFileError
-from makellos.inspection.aggregation import Aggregation
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.acceptance import (
+    Acceptance,
+    ZoneFinding,
+    find_zone_regions,
+    find_zones,
+)
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
 from makellos.inspection.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
-from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.recordings import (
     RecordingFinding,
     fault_of,
@@ -34,6 +38,7 @@ from makellos.inspection.recordings import (
     seen_in_batches,
 )
 from makellos.inspection.regions import Region, find_regions
+from makellos.inspection.scorer import Scored, Scorer
 from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 
 __all__ = ["UNREADABLE", "Inspection", "Inspector", "Scored", "Scorer"]
@@ -53,6 +58,9 @@ class Inspection:
     the height and width of the picture, `regions` are in its pixels. `probabilities` are those of
     a classifier's classes by name, good first. A recording's verdict joins those of its windows,
     which `recording` holds; theirs have no regions, which `window_regions` finds in their maps.
+    `zones` are what each zone says, where the model has such: score and map are then in units of
+    the zones' thresholds. `broken_rules` are those of the model's rules that regions break, and
+    `calibrated_verdict` is the verdict without rules; None where there are none.
     """
 
     input: str
@@ -68,12 +76,16 @@ class Inspection:
     reconstruction: NDArray[np.float32] | None = field(default=None, repr=False)
     probabilities: dict[str, float] = field(default_factory=dict)
     recording: RecordingFinding | None = field(default=None, repr=False)
+    zones: tuple[ZoneFinding, ...] = ()
+    calibrated_verdict: str | None = None
+    broken_rules: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.
 
         It has ``probabilities`` where the model is a classifier; a recording's has ``n_windows``,
-        ``share_rejected``, ``fault``, ``finding`` and ``notes``.
+        ``share_rejected``, ``fault``, ``finding`` and ``notes``. With zones it has ``zones``, with
+        rules ``calibrated_verdict`` and ``broken_rules``.
         """
         row: dict[str, Any] = {
             "input": self.input,
@@ -81,7 +93,7 @@ class Inspection:
             "score": self.score,
             "p_value": self.p_value,
             "threshold": self.threshold,
-            "regions": [asdict(region) for region in self.regions],
+            "regions": [region.row() for region in self.regions],
             "milliseconds": round(self.milliseconds, 3),
             "error": self.error,
         }
@@ -89,78 +101,21 @@ class Inspection:
             row["probabilities"] = {k: round(v, 6) for k, v in self.probabilities.items()}
         if self.recording is not None:
             row.update(self.recording.row())
+        if self.zones:
+            row["zones"] = [zone.row() for zone in self.zones]
+        if self.calibrated_verdict is not None:
+            row["calibrated_verdict"] = self.calibrated_verdict
+            row["broken_rules"] = list(self.broken_rules)
         return row
-
-
-class Scored(NamedTuple):
-    """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
-
-    `probabilities` (K,) are those of the classes.
-    """
-
-    score: float
-    anomaly_map: NDArray[np.float32] | None
-    reconstruction: NDArray[np.float32] | None = None
-    probabilities: NDArray[np.float32] | None = None
-
-
-class Scorer:
-    """Turn pictures into scores and anomaly maps: pre-processing, graph, aggregation."""
-
-    def __init__(
-        self, engine: Engine, preprocessing: Preprocessing | Vectors, aggregation: Aggregation
-    ) -> None:
-        self.engine = engine
-        self.preprocessing = preprocessing
-        self.aggregation = aggregation
-
-    def __call__(self, picture: Picture) -> Scored:
-        """Return what the detector finds on a picture.
-
-        Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
-        """
-        return self.many([picture])[0]
-
-    def many(self, pictures: Sequence[Picture]) -> list[Scored]:
-        """Return the same for several pictures, which the engine takes at once."""
-        batch = np.concatenate([self.preprocessing(picture) for picture in pictures])
-        outputs = self.engine.run(batch)
-        maps, scores = outputs.get("anomaly_map"), outputs.get("score")
-        made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
-        n = len(pictures)
-        usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
-            scores.size == n if scores is not None else maps is not None
-        )
-        if not usable or (made is not None and made.shape != batch.shape):
-            shapes = {name: values.shape for name, values in outputs.items()}
-            raise ModelFileError(
-                f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; needed is "
-                f"anomaly_map ({n}, h, w), or one score each. Fit the model again."
-            )
-        return [
-            Scored(
-                self._score(i, maps, scores),
-                None if maps is None else maps[i],
-                None if made is None else made[i],
-                None if classes is None else classes[i],
-            )
-            for i in range(n)
-        ]
-
-    def _score(
-        self, i: int, maps: NDArray[np.float32] | None, scores: NDArray[np.float32] | None
-    ) -> float:
-        if scores is not None:
-            return float(scores.reshape(-1)[i])
-        return self.aggregation(maps[i]) if maps is not None else math.nan
 
 
 class Inspector:
     """Inspect parts with one model, without PyTorch unless the model's manifest names it.
 
-    `workers` parts are worked on at once (1: all cores serve one part). `engine` overrides the
-    model's own runtime and precision. `rpm` is the speed of the shaft in recordings, where it is
-    not that at fit. One inspector may be used from several threads.
+    `workers` parts are worked on at once (1: all cores serve one part), or as many tiles of one
+    part where the model tiles pictures. `engine` overrides the model's own runtime and precision.
+    `rpm` is the speed of the shaft in recordings, where it is not that at fit, `acceptance` holds
+    rules in place of the model's own. One inspector may be used from several threads.
 
     Raises `ModelFileError` for a model that cannot be trusted, `MissingRuntimeError` for one whose
     runtime is not installed, `ConfigurationError` for fewer than 1 worker.
@@ -173,6 +128,7 @@ class Inspector:
         workers: int = 1,
         engine: EngineChoice | None = None,
         rpm: float | None = None,
+        acceptance: Acceptance | None = None,
     ) -> None:
         if rpm is not None and not 0 < rpm < math.inf:
             raise ConfigurationError(
@@ -188,9 +144,21 @@ class Inspector:
         maps = self.manifest.calibration.map_calibration()
         self.threshold = self.calibration.threshold
         self.map_threshold = self.threshold if maps is None else maps.threshold
+        if acceptance is not None and self.manifest.signal is not None:
+            raise ConfigurationError("Rules on regions are for pictures; leave them out.")
+        self.zones = self.model.zones()
+        self.acceptance = acceptance or self.manifest.acceptance or Acceptance()
+        self.acceptance.check([] if self.zones is None else self.zones.record.names)
         opened = self._open(engine, workers)
         self._batch_size = opened.batch_size
-        self.scorer = Scorer(opened, self.manifest.preprocessing, self.manifest.aggregation)
+        self.scorer = Scorer(
+            opened,
+            self.manifest.preprocessing,
+            self.manifest.aggregation,
+            tiling=self.manifest.tiling,
+            zones=self.zones,
+            workers=workers,
+        )
         self._good_spectra = (
             unpack_spectra(self.model.read(GOOD_SPECTRA))
             if GOOD_SPECTRA in self.manifest.members
@@ -205,7 +173,8 @@ class Inspector:
     @property
     def concurrency(self) -> int:
         """Return how many parts are in work at once in `inspect_many`."""
-        return 1 if self.workers == 1 else self.workers + 1
+        one_by_one = self.workers == 1 or self.manifest.tiling is not None
+        return 1 if one_by_one else self.workers + 1
 
     def inspect(self, part: Path | str | Picture, *, name: str | None = None) -> Inspection:
         """Inspect one picture file or decoded picture (H×W or H×W×3 RGB, uint8 or uint16).
@@ -220,9 +189,12 @@ class Inspector:
             return self.inspect_recording(Path(part), name=label)
         try:
             picture = read_picture(Path(part)) if isinstance(part, Path | str) else _checked(part)
+            if self.manifest.zones is not None:
+                self.manifest.zones.check_size(label, (picture.shape[0], picture.shape[1]))
+            scored = self.scorer(picture)
         except InputError as error:
             return _unreadable(label, started, str(error))
-        return self._judge(label, picture, self.scorer(picture), started)
+        return self._judge(label, picture, scored, started)
 
     def inspect_recording(
         self,
@@ -293,10 +265,11 @@ class Inspector:
 
         An error in one part costs that part alone: it is ``unreadable``.
         """
-        if self._batch_size > 1 and self.manifest.signal is None:
+        alone = self.manifest.tiling is not None or self.manifest.zones is not None
+        if self._batch_size > 1 and self.manifest.signal is None and not alone:
             yield from self._inspect_batches(parts, self._batch_size)
             return
-        if self.workers == 1:
+        if self.concurrency == 1:
             yield from (self._guarded(part) for part in parts)
             return
         # One thread more than engine streams keeps the engine busy while a file is decoded.
@@ -337,7 +310,7 @@ class Inspector:
         *,
         outlined: bool = True,
     ) -> Inspection:
-        score, anomaly_map, reconstruction, probabilities = scored
+        score, anomaly_map, reconstruction, probabilities, looked = scored
         if not math.isfinite(score):
             reason = (
                 f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
@@ -346,10 +319,12 @@ class Inspector:
         regions: tuple[Region, ...] = ()
         if anomaly_map is not None and outlined:
             height, width = picture.shape[:2]
-            regions = tuple(find_regions(anomaly_map, height, width, self.map_threshold))
+            found = find_zone_regions(anomaly_map, height, width, self.map_threshold, self.zones)
+            regions = self.acceptance.measure(found)
+        calibrated, broken = self.calibration.verdict(score), self.acceptance.broken(regions)
         return Inspection(
             input=label,
-            verdict=self.calibration.verdict(score),
+            verdict=self.acceptance.verdict(calibrated, broken),
             score=score,
             p_value=self.calibration.p_value(score),
             threshold=self.threshold,
@@ -361,6 +336,9 @@ class Inspector:
             probabilities={}
             if probabilities is None
             else dict(zip(self.manifest.classes, map(float, probabilities), strict=True)),
+            zones=() if looked is None else find_zones(looked, self.zones, self.calibration),
+            calibrated_verdict=calibrated if self.acceptance.rules else None,
+            broken_rules=broken,
         )
 
     def _inspect_batches(self, parts: Iterable[Path | str], size: int) -> Iterator[Inspection]:

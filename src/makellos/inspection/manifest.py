@@ -6,11 +6,14 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from makellos.calibration import Calibration, Verdict
+from makellos.calibration import Calibration, Verdict, ZonedCalibration, calibrate_zones
+from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.recordings import SignalRecord
+from makellos.inspection.tiling import Tiling
+from makellos.inspection.zones import ZonesRecord
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
@@ -40,14 +43,27 @@ class EngineRecord(_Record):
         return EngineChoice(self.runtime, self.precision)
 
 
+class ZoneScoresRecord(_Record):
+    """Hold the scores and map maxima of good calibration parts in one zone, and its budget."""
+
+    share: float = Field(gt=0, le=1)
+    scores: list[float] = Field(min_length=1)
+    map_maxima: list[float] = Field(min_length=1)
+
+
 class CalibrationRecord(_Record):
-    """Hold the scores of good calibration parts, and how they came to be."""
+    """Hold the scores of good calibration parts, and how they came to be.
+
+    With `zones` each has its own; those of parts, the highest in units of the zones' thresholds,
+    follow from them, and `tolerance` is in these units.
+    """
 
     scores: list[float] = Field(min_length=1)
     map_maxima: list[float] | None = None
     groups: list[str] | None = None
     asked: float = Field(gt=0, le=0.5)
     tolerance: float = Field(default=0.0, ge=0)
+    zones: list[ZoneScoresRecord] = []
     method: Literal["held out", "cross-fitted", "split val", "new good parts"]
 
     @model_validator(mode="after")
@@ -55,15 +71,34 @@ class CalibrationRecord(_Record):
         for name, values in {"map_maxima": self.map_maxima, "groups": self.groups}.items():
             if values is not None and len(values) != len(self.scores):
                 raise ValueError(f"{len(self.scores)} scores have {len(values)} {name}")
+        if any(
+            not len(zone.scores) == len(zone.map_maxima) == len(self.scores) for zone in self.zones
+        ):
+            raise ValueError(f"a zone has not the scores of {len(self.scores)} parts")
         return self
 
     def calibration(self) -> Calibration:
         """Return the calibration of scores."""
-        return self._of(self.scores)
+        return self.zoned() or self._of(self.scores)
 
     def map_calibration(self) -> Calibration | None:
         """Return the calibration of per-part map maxima; None where there are no maps."""
+        if self.zones:
+            return self._zoned([zone.map_maxima for zone in self.zones])
         return None if self.map_maxima is None else self._of(self.map_maxima)
+
+    def zoned(self) -> ZonedCalibration | None:
+        """Return the calibration of the zones' scores; None without zones."""
+        return self._zoned([zone.scores for zone in self.zones]) if self.zones else None
+
+    def scales(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return the zones' thresholds of scores and of map maxima, in which they are counted."""
+        maxima = self._zoned([zone.map_maxima for zone in self.zones])
+        return self._zoned([zone.scores for zone in self.zones]).scales, maxima.scales
+
+    def _zoned(self, rows: list[list[float]]) -> ZonedCalibration:
+        budgets = [zone.share * self.asked for zone in self.zones]
+        return calibrate_zones(rows, budgets, self.groups, self.tolerance)
 
     def _of(self, values: list[float]) -> Calibration:
         return Calibration(values, self.asked, self.groups, self.tolerance)  # type: ignore[arg-type]
@@ -85,11 +120,15 @@ class TrainingRecord(_Record):
 
 
 class GoldenRecord(_Record):
-    """Hold one golden part's file in the model and the score and verdict it had at release."""
+    """Hold one golden part's file in the model and the score and verdict it had at release.
+
+    `zone_scores` are the detector's own in each zone; None in one that the part does not show.
+    """
 
     file: str
     score: float
     verdict: Verdict
+    zone_scores: list[float | None] = []
 
 
 class MemberRecord(_Record):
@@ -102,7 +141,9 @@ class MemberRecord(_Record):
 class Manifest(_Record):
     """Describe a model file of `format_version` 1; `classes` are a classifier's, good first.
 
-    `signal` says how a model of recordings sees them; None in one of pictures.
+    `signal` says how a model of recordings sees them; None in one of pictures. `tiling` says how
+    pictures are cut; None where they are seen whole. `zones` and `acceptance` say which places
+    decide, and which rules regions are held to.
     """
 
     format: Literal["makellos"] = "makellos"
@@ -118,6 +159,16 @@ class Manifest(_Record):
     examples: list[str] = []
     classes: list[str] = []
     signal: SignalRecord | None = None
+    tiling: Tiling | None = None
+    zones: ZonesRecord | None = None
+    acceptance: Acceptance | None = None
     parity: dict[str, dict[str, float]] = {}
     versions: dict[str, str]
     members: dict[str, MemberRecord]
+
+    @model_validator(mode="after")
+    def _zones_are_calibrated(self) -> Self:
+        n_zones = 0 if self.zones is None else len(self.zones.zones)
+        if n_zones != len(self.calibration.zones):
+            raise ValueError(f"{n_zones} zones have {len(self.calibration.zones)} calibrations")
+        return self

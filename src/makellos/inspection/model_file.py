@@ -20,13 +20,15 @@ from pydantic import ValidationError
 from makellos.data.pictures import Picture, decode_picture
 from makellos.errors import InputError, ModelFileError, StorageError
 from makellos.inspection.manifest import FORMAT_VERSION, Manifest
+from makellos.inspection.zones import ZONES, Zones, decode_zones
 
 __all__ = ["GENERATOR", "GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model"]
 
 MANIFEST, GRAPH, WEIGHTS = "manifest.json", "graph.onnx", "weights.safetensors"
 GENERATOR = "generator.onnx"
 _KNOWN = re.compile(
-    r"manifest\.json|(graph|generator)\.onnx|(weights|good_spectra)\.safetensors|(golden|examples)/[0-9]{2}\.png|"
+    r"manifest\.json|zones\.png|(graph|generator)\.onnx|(weights|good_spectra)\.safetensors|"
+    r"(golden|examples)/[0-9]{2}\.png|"
     r"golden/[0-9]{2}\.npy"
 )
 _MAX_BYTES = {MANIFEST: 64 << 20, GRAPH: 256 << 20, GENERATOR: 256 << 20, WEIGHTS: 8 << 30}
@@ -79,6 +81,13 @@ class ModelFile:
         Raises `ModelFileError` when it is missing or does not have the hash of the manifest.
         """
         return b"".join(_checked_chunks(self, member))
+
+    def zones(self) -> Zones | None:
+        """Return the zones of the model, with their thresholds; None where it has none."""
+        record = self.manifest.zones
+        if record is None:
+            return None
+        return decode_zones(self.read(ZONES), record).scaled(*self.manifest.calibration.scales())
 
     def golden_picture(self, file: str) -> Picture:
         """Return a golden part's or an example's picture at the graph's size, or its features.
@@ -148,7 +157,7 @@ def _check_names(names: Sequence[str], manifest: Manifest, path: Path) -> None:
                 f"{path} holds {name[:80]!r}, which no model has. Do not use it; fit again."
             )
     needed = {MANIFEST, *manifest.members, *manifest.examples}
-    needed |= {part.file for part in manifest.golden}
+    needed |= {part.file for part in manifest.golden} | ({ZONES} if manifest.zones else set())
     if manifest.detector.runtime == "graph":
         needed |= {GRAPH, WEIGHTS}
     listed = {MANIFEST, *manifest.members}

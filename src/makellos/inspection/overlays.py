@@ -20,6 +20,7 @@ TITLES = {"ok": "ok", "look_again": "look again", "reject": "reject"}
 _OPACITY = 0.6
 _BAND = 256  # rows blended at once, to bound the memory that large pictures take
 _DISPLAY_SIDE = 480  # small pictures are enlarged to this, so that outline and text stay readable
+_LARGEST_SIDE = 4096  # large ones are shrunk to this, which is more than screens show
 
 
 def draw_overlay(
@@ -32,12 +33,15 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """Draw heat map, outlines, boxes and (with `caption`) verdict and score on a part.
 
-    Returns H×W×3 uint8 RGB; a picture smaller than 480 pixels is enlarged by a whole factor. The
-    heat begins at half of `map_threshold` and is full at one and a half of it, so that colours
-    mean the same on every part.
+    Returns H×W×3 uint8 RGB; a picture smaller than 480 pixels is enlarged by a whole factor, one
+    larger than 4096 is shrunk to that. The heat begins at half of `map_threshold` and is full at
+    one and a half of it, so that colours mean the same on every part.
     """
+    side = max(picture.shape[:2])
+    factor = min(max(1, -(-_DISPLAY_SIDE // side)), _LARGEST_SIDE / side)
+    if factor < 1:
+        picture = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     canvas = as_rgb(picture, white_level)
-    factor = max(1, -(-_DISPLAY_SIDE // max(canvas.shape[:2])))
     if factor > 1:
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     height, width = canvas.shape[:2]
@@ -97,11 +101,11 @@ def _blend(
     return blended
 
 
-def _draw_box(canvas: NDArray[np.uint8], region: Region, factor: int, line: int) -> None:
+def _draw_box(canvas: NDArray[np.uint8], region: Region, factor: float, line: int) -> None:
     pad = 3 * line
-    start = (max(0, region.x * factor - pad), max(0, region.y * factor - pad))
+    start = (max(0, round(region.x * factor) - pad), max(0, round(region.y * factor) - pad))
     right, bottom = region.x + region.width, region.y + region.height
-    end = (right * factor + pad, bottom * factor + pad)
+    end = (round(right * factor) + pad, round(bottom * factor) + pad)
     cv2.rectangle(canvas, start, end, (255, 255, 255), line, cv2.LINE_AA)
 
 

@@ -89,7 +89,14 @@ def open_scorer(graph: Graph, choice: EngineChoice, *, workers: int = 1) -> Scor
         engine = open_torch_engine(
             search.detector, search.parameters, search.weights, shape, choice
         )
-    return Scorer(engine, graph.preprocessing, graph.aggregation)
+    return Scorer(
+        engine,
+        graph.preprocessing,
+        graph.aggregation,
+        tiling=graph.tiling,
+        zones=graph.zones,
+        workers=workers,
+    )
 
 
 def compare_engines(graph: Graph, pictures: Sequence[Picture]) -> Parity:

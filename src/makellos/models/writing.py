@@ -24,6 +24,7 @@ from makellos.errors import ConfigurationError, StorageError
 from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.manifest import Manifest, MemberRecord
 from makellos.inspection.model_file import GENERATOR, GRAPH, MANIFEST, WEIGHTS, ModelFile
+from makellos.inspection.zones import ZONES, encode_zones
 
 __all__ = [
     "assemble",
@@ -84,7 +85,7 @@ def pack_graph(onnx_graph: bytes) -> PackedGraph:
 
 
 def pack_members(graph: Graph) -> dict[str, bytes]:
-    """Return the members that hold a detector: its graph, its generator, their weights.
+    """Return the members that hold a detector: its graph, its generator, their weights, its zones.
 
     Constants that both graphs have are stored once; weights that torch scores with lie beside.
     """
@@ -93,7 +94,8 @@ def pack_members(graph: Graph) -> dict[str, bytes]:
         sources[GENERATOR] = graph.generator
     arrays = graph.weights or ({} if graph.torch is None else graph.torch.weights)
     graphs, weights = _pack(sources, {TORCH_PREFIX + name: a for name, a in arrays.items()})
-    return {**graphs, WEIGHTS: weights}
+    zones = {} if graph.zones is None else {ZONES: encode_zones(graph.zones.raster)}
+    return {**graphs, WEIGHTS: weights, **zones}
 
 
 def _pack(

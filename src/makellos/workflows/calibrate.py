@@ -10,9 +10,15 @@ from makellos.data.parts import Part, PartSet, find_parts
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
 from makellos.inspection import Inspection
-from makellos.inspection.manifest import CalibrationRecord, GoldenRecord, Manifest
+from makellos.inspection.manifest import (
+    CalibrationRecord,
+    GoldenRecord,
+    Manifest,
+    ZoneScoresRecord,
+)
 from makellos.inspection.model_file import read_model
 from makellos.inspection.recordings import SignalRecord
+from makellos.inspection.zones import Zones
 from makellos.models.writing import check_target, rewrite_manifest
 from makellos.workflows.fit import budget_notes, counted_in, fingerprint
 from makellos.workflows.releasing import groups_of
@@ -79,10 +85,7 @@ def calibrate(
             record, signal = _measure(Path(model), found, record, report)
     record = record.model_copy(update={"asked": asked})
     calibration = record.calibration()
-    golden = [
-        GoldenRecord(file=part.file, score=part.score, verdict=calibration.verdict(part.score))
-        for part in read.manifest.golden
-    ]
+    golden = [_judged_again(part, record) for part in read.manifest.golden]
     manifest = read.manifest.model_copy(
         update={"calibration": record, "golden": golden, "signal": signal}
     )
@@ -96,6 +99,15 @@ def calibrate(
         false_alarms_asked=asked,
         notes=[*notes, *budget_notes(calibration, counted_in(manifest))],
     )
+
+
+def _judged_again(part: GoldenRecord, record: CalibrationRecord) -> GoldenRecord:
+    """Return a golden part with its verdict, and with zones its score in their new units."""
+    score = part.score
+    if record.zones:
+        score = Zones.score(part.zone_scores, record.scales()[0])
+    verdict = record.calibration().verdict(score)
+    return part.model_copy(update={"score": score, "verdict": verdict})
 
 
 def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
@@ -158,8 +170,14 @@ def _measure(
             + "\nMend or remove them."
         )
     maps = [each.anomaly_map for each in inspections if each.anomaly_map is not None]
+    zones = []
+    for i, zone in enumerate(record.zones):
+        pairs_of = [_of_zone(each, i) for each in inspections]
+        scores, maxima = ([pair[place] for pair in pairs_of] for place in (0, 1))
+        zones.append(ZoneScoresRecord(share=zone.share, scores=scores, map_maxima=maxima))
     measured = record.model_copy(
         update={
+            "zones": zones,
             "scores": [each.score for each in inspections],
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
             "groups": groups_of(parts, neutral=signal is not None),
@@ -167,3 +185,13 @@ def _measure(
         }
     )
     return measured, signal
+
+
+def _of_zone(inspection: Inspection, number: int) -> tuple[float, float]:
+    """Return a part's score and map maximum in a zone; raise `InputError` for one not shown."""
+    found = inspection.zones[number]
+    if found.score is None or found.maximum is None:
+        raise InputError(
+            f"{inspection.input} shows no whole cell of zone {found.name!r}. Leave it out."
+        )
+    return found.score, found.maximum

@@ -23,6 +23,7 @@ from makellos.data.progress import Progress, no_progress
 from makellos.data.signals import SignalSettings
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError
+from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.inspection.manifest import (
     CalibrationRecord,
@@ -35,6 +36,7 @@ from makellos.inspection.manifest import (
 from makellos.models import check_target, encode_pictures, pack_members, write_model
 from makellos.models.writing import encode_golden
 from makellos.training import Training, is_first_process
+from makellos.workflows.covering import Coverage, Surroundings, cut_to_learn, surroundings_of
 from makellos.workflows.learned_parts import Seen, see_pictures
 from makellos.workflows.releasing import Release, Split, groups_of, plain, release
 from makellos.workflows.signals import see_signals
@@ -95,6 +97,7 @@ def fit(
     white_level: int | None = None,
     training: Training | None = None,
     signal: SignalSettings | None = None,
+    coverage: Coverage | None = None,
     progress: Progress | None = None,
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
@@ -107,7 +110,8 @@ def fit(
 
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
-    there goes on. `signal` says how recordings are seen, where `data` holds such.
+    there goes on. `signal` says how recordings are seen, where `data` holds such, and `coverage`
+    in which tiles and zones pictures are, and by which rules they are accepted.
     """
     started = time.perf_counter()
     report = progress or no_progress
@@ -118,18 +122,20 @@ def fit(
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
+    around = surroundings_of(coverage or Coverage(), false_alarms, white_level, fitted, parts)
     see = see_signals if parts.kind == "signals" else see_pictures
-    seen = see(parts, signal, fitted, false_alarms, seed, skip_unreadable, progress=report)
+    asked = around.smallest_budget
+    seen = see(parts, signal, fitted, asked, seed, skip_unreadable, progress=report)
     fitted, split = _at_size_of(fitted, seen), seen.split
     with _filling_their_depth(split, white_level) as learned:
-        folds = _fit(fitted, learned, seed, white_level, where, report)
+        folds = _fit(fitted, learned, seed, around, where, report)
     if not is_first_process():
         raise SystemExit(0)  # a process that only helped to train ends here
-    graph = _with_white_level(fitted.graph(), white_level)
-    released = release(graph, folds, split, false_alarms, report)
+    graph = around.around(fitted.graph())
+    released = release(graph, folds, split, around.false_alarms, report)
     record = _record(fitted, parts, data, seen, seed=seed, since=started)
     examples = _examples(graph, split)
-    manifest = _manifest(fitted, graph, seen, released, record, list(examples))
+    manifest = _manifest(fitted, graph, seen, released, record, list(examples), around.acceptance)
     members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
     members |= {GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {}
     report("writing the model", 0, 1)
@@ -145,6 +151,7 @@ def _manifest(
     released: Release,
     training: TrainingRecord,
     examples: list[str],
+    acceptance: Acceptance | None,
 ) -> Manifest:
     choice, parity, calibration = released.choice, released.parity, released.calibration
     reference = np.array(parity.scores[choice])
@@ -162,16 +169,25 @@ def _manifest(
             groups=groups_of(seen.split.calibrate, neutral=seen.record is not None),
             asked=calibration.asked,
             tolerance=calibration.tolerance,
+            zones=released.zones,
             method=seen.split.method,
         ),
         training=training,
         golden=[
-            GoldenRecord(file=name, score=score, verdict=calibration.verdict(score))
+            GoldenRecord(
+                file=name,
+                score=score,
+                verdict=calibration.verdict(score),
+                zone_scores=released.golden_zones.get(name, []),
+            )
             for name, score in zip(released.golden, parity.scores[choice], strict=True)
         ],
         examples=examples,
         classes=list(graph.classes),
         signal=seen.record,
+        tiling=graph.tiling,
+        acceptance=acceptance,
+        zones=None if graph.zones is None else graph.zones.record,
         parity={
             str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
             for engine, scores in parity.scores.items()
@@ -250,7 +266,7 @@ def budget_notes(calibration: Calibration, counted: str) -> list[str]:
         return []
     unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
     return [
-        f"A false-alarm budget of {calibration.asked:g} takes {parts_needed(calibration.asked)} "
+        f"A false-alarm budget of {calibration.asked:g} takes {calibration.n_needed} "
         f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
         f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
         f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "
@@ -320,31 +336,27 @@ def _fit(
     detector: Detector,
     split: Split,
     seed: int,
-    white_level: int | None,
+    around: Surroundings,
     training: Training,
     progress: Progress,
 ) -> list[tuple[Graph, list[int]]]:
     """Fit, and return per fold of a cross-fit its graph and which parts it has not seen."""
+    seen, owners = cut_to_learn(split.learn, around.tiling)
     if split.method != "cross-fitted":
         if detector.trains:
-            detector.fit(split.learn, progress=progress, training=training)
+            detector.fit(seen, progress=progress, training=training)
         else:
-            detector.fit(split.learn, progress=progress)
+            detector.fit(seen, progress=progress)
         return []
     names = group_names(split.learn)
     groups = np.random.default_rng([seed, 2]).permutation(sorted(set(names)))
     fold_of = {str(group): i % _FOLDS for i, group in enumerate(groups)}
     folds = [fold_of[name] for name in names]
-    graphs = detector.cross_fit(split.learn, folds, progress=progress)
+    graphs = detector.cross_fit(seen, [folds[owner] for owner in owners], progress=progress)
     return [
-        (_with_white_level(graph, white_level), [i for i, f in enumerate(folds) if f == fold])
+        (around.around(graph), [i for i, f in enumerate(folds) if f == fold])
         for fold, graph in enumerate(graphs)
     ]
-
-
-def _with_white_level(graph: Graph, white_level: int | None) -> Graph:
-    changed = graph.preprocessing.model_copy(update={"white_level": white_level})
-    return replace(graph, preprocessing=changed)
 
 
 def _where(detector: Detector, training: Training, target: Path) -> Training:
@@ -365,9 +377,9 @@ def _examples(graph: Graph, split: Split) -> dict[str, Picture]:
     """Return good parts to show beside those that a generator makes, none without generator."""
     if graph.generator is None:
         return {}
-    n = len(split.learn)
-    chosen = sorted({i * n // _N_EXAMPLES for i in range(_N_EXAMPLES)})
+    seen, _ = cut_to_learn(split.learn, graph.tiling)
+    chosen = sorted({i * len(seen) // _N_EXAMPLES for i in range(_N_EXAMPLES)})
     return {
-        f"examples/{place:02d}.png": graph.preprocessing.resize(split.learn[i].read())
+        f"examples/{place:02d}.png": graph.preprocessing.resize(seen[i].read())
         for place, i in enumerate(chosen)
     }

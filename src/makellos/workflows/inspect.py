@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,11 +26,13 @@ from makellos.inspection.panels import draw_panel
 from makellos.inspection.recording_panels import draw_recording
 from makellos.inspection.recordings import region_on_axes
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
+from makellos.workflows.zone_files import read_acceptance
 
-__all__ = ["COLUMNS", "InspectSummary", "Outputs", "inspect"]
+__all__ = ["COLUMNS", "HeldTo", "InspectSummary", "Outputs", "inspect"]
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
+ZONE_COLUMN, RULE_COLUMNS = "zones", ("calibrated_verdict", "broken_rules")
 RECORDING = ("n_windows", "share_rejected", "fault", "finding", "notes")  # of a model of signals
 WINDOW = ("input", "start_s", "end_s", "verdict", "score", "p_value", "threshold", "regions")
 _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
@@ -54,6 +56,14 @@ class Outputs:
     overlays: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldTo:
+    """Name a file of rules in place of the model's own, and another size of a pixel in mm."""
+
+    rules: Path | None = None
+    mm_per_pixel: float | None = None
+
+
 @dataclass
 class InspectSummary:
     """Hold the counts of an inspection run, and the trend of recordings where it was asked for."""
@@ -72,15 +82,17 @@ def inspect(
     outputs: Outputs | None = None,
     engine: EngineChoice | None = None,
     rpm: float | None = None,
+    held_to: HeldTo | None = None,
     on_row: Callable[[Inspection, int, int], None] | None = None,
 ) -> InspectSummary:
     """Inspect files and folders with a model; every file gets one row, whatever happens to it.
 
     Rows are written as they come, so an interrupted run keeps those it had. `rpm` is the speed of
-    the shaft in recordings, where it is not that at fit. `on_row` is called
-    with each inspection, its number and the number of all. Raises `InputError` when there is
-    nothing to inspect, `ModelFileError` for a model that cannot be trusted, `StorageError` when
-    nothing can be written or a file of another kind would be replaced.
+    the shaft in recordings, where it is not that at fit, `held_to` other rules than the model's.
+    `on_row` is called with each inspection, its number and the number of all. Raises `InputError`
+    when there is nothing to inspect, `ModelFileError` for a model that cannot be trusted,
+    `ConfigurationError` for rules that do not fit the model, `StorageError` when nothing can be
+    written or a file of another kind would be replaced.
     """
     wanted = outputs or Outputs()
     _check_outputs(wanted)
@@ -91,14 +103,11 @@ def inspect(
         )
     suffixes = SIGNAL_SUFFIXES if signals else PICTURE_SUFFIXES
     listed = list_inputs([Path(item) for item in inputs], suffixes)
-    inspector = Inspector(
-        model, workers=min(default_workers(), len(listed)), engine=engine, rpm=rpm
-    )
+    inspector = _open(model, len(listed), engine, rpm, held_to or HeldTo())
     summary = InspectSummary()
     kept: list[Inspection] = []
     with ExitStack() as stack:
-        columns = (*COLUMNS, *([PROBABILITIES] if inspector.manifest.classes else []))
-        columns += RECORDING if signals else ()
+        columns = _columns(inspector)
         writers = [stack.enter_context(writer) for writer in _writers(wanted, columns)]
         if wanted.windows is not None:
             write_windows = stack.enter_context(_csv_writer(wanted.windows, WINDOW))
@@ -125,6 +134,36 @@ def inspect(
     return summary
 
 
+def _open(
+    model: Path | str,
+    n_parts: int,
+    engine: EngineChoice | None,
+    rpm: float | None,
+    held_to: HeldTo,
+) -> Inspector:
+    manifest = read_model(Path(model)).manifest
+    # The tiles of one part are enough for all workers.
+    n_at_once = n_parts if manifest.tiling is None else default_workers()
+    return Inspector(
+        model,
+        workers=min(default_workers(), n_at_once),
+        engine=engine,
+        rpm=rpm,
+        acceptance=read_acceptance(held_to.rules, held_to.mm_per_pixel, manifest.acceptance),
+    )
+
+
+def _columns(inspector: Inspector) -> tuple[str, ...]:
+    """Return the columns of rows, as the model has them."""
+    return (
+        *COLUMNS,
+        *([PROBABILITIES] if inspector.manifest.classes else []),
+        *(RECORDING if inspector.manifest.signal is not None else ()),
+        *(() if inspector.zones is None else (ZONE_COLUMN,)),
+        *(RULE_COLUMNS if inspector.acceptance.rules else ()),
+    )
+
+
 def _without_windows(inspection: Inspection) -> Inspection:
     """Return an inspection that takes little memory, of a machine's thousands."""
     found = inspection.recording
@@ -145,7 +184,7 @@ def window_rows(inspector: Inspector, inspection: Inspection) -> list[dict[str, 
             "start_s": round(start, 6),
             "end_s": round(start + seconds, 6),
             "regions": [
-                {**asdict(region), **region_on_axes(region, signal.view, start)}
+                {**region.row(), **region_on_axes(region, signal.view, start)}
                 for region in inspector.window_regions(window)
             ],
         }
@@ -289,7 +328,8 @@ def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose lists and objects are JSON texts, for tables."""
-    nested = (name for name in ("regions", PROBABILITIES, "notes") if name in row)
+    listed = ("regions", PROBABILITIES, "notes", ZONE_COLUMN, "broken_rules")
+    nested = (name for name in listed if name in row)
     return {**row, **{name: json.dumps(row[name]) for name in nested}}
 
 

@@ -356,7 +356,8 @@ def _parts(read: _Read, view: SignalView, *, by_recording: bool) -> list[Part]:
 
 def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector:
     """Return the inspector; raise `InputError` where a model of one kind meets parts of another."""
-    kind = "pictures" if read_model(Path(model)).manifest.signal is None else "signals"
+    manifest = read_model(Path(model)).manifest
+    kind = "pictures" if manifest.signal is None else "signals"
     if kind != found.kind:
         raise InputError(
             f"{model} was fitted on {kind}, and {found.root} holds {found.kind}. Give data of the "
@@ -364,4 +365,6 @@ def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector
         )
     # Windows are taken many at once, so that recordings follow one another.
     workers = 1 if kind == "signals" else min(default_workers(), n_parts)
+    if manifest.tiling is not None:
+        workers = default_workers()
     return Inspector(model, workers=workers)

@@ -1,0 +1,107 @@
+"""Zones of a part, each with a calibration and a budget of its own, as one calibration.
+
+A zone rejects a part when its score there is above the threshold that the zone's budget sets; the
+part is rejected when any zone rejects it. By the union bound at most the sum of the budgets of
+good parts is rejected, however zones hang together. Scores of zones compare once each is divided
+by its zone's threshold: their highest is the part's score, rejected above 1, and its p-value is
+the sum of the zones' p-values at that height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from makellos.calibration.conformal import Calibration, Verdict, parts_needed
+
+__all__ = ["ZonedCalibration", "calibrate_zones"]
+
+_LEAST = 1e-12  # a zone in which good parts never differ from what was learned has threshold 0
+
+
+@dataclass(frozen=True, eq=False)
+class ZonedCalibration(Calibration):
+    """Turn a part's highest zone score into p-value and verdict, under budgets per zone.
+
+    `zones` are the calibrations of each zone's scores, `scales` their thresholds, in which scores
+    are counted: `scores` and `tolerance` are in units of these.
+    """
+
+    zones: tuple[Calibration, ...] = field(default=(), repr=False)
+    scales: tuple[float, ...] = ()
+
+    @property
+    def smallest_budget(self) -> float:
+        """Return the smallest budget that so many groups can promise over all zones."""
+        return len(self.zones) / (self.n_groups + 1)
+
+    @property
+    def false_alarms(self) -> float:
+        """Return the budget that is promised: the sum of what each zone promises."""
+        return sum(zone.false_alarms for zone in self.zones)
+
+    @property
+    def keeps_budget(self) -> bool:
+        """Tell whether every zone can promise its budget."""
+        return all(zone.keeps_budget for zone in self.zones)
+
+    @property
+    def n_needed(self) -> int:
+        """Return how many good parts or groups it takes to promise every zone's budget."""
+        return max(parts_needed(zone.asked) for zone in self.zones)
+
+    def p_value(self, score: float) -> float:
+        """Return the sum of the zones' p-values at a height, at most 1."""
+        return min(1.0, super().p_value(score))
+
+    def verdict(self, score: float) -> Verdict:
+        """Return `reject`, `look_again` or `ok` for a part's score."""
+        self.p_value(score)  # refuses what is no number
+        if score > self.threshold:
+            return "reject"
+        return "look_again" if score > self.look_again_threshold else "ok"
+
+    def with_budget(self, false_alarms: float) -> ZonedCalibration:
+        """Return the same calibration under another budget, shared among zones as before."""
+        share = false_alarms / self.asked
+        budgets = [zone.asked * share for zone in self.zones]
+        rows = [zone.scores for zone in self.zones]
+        return calibrate_zones(rows, budgets, self.groups, self.tolerance)
+
+    @cached_property
+    def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return where any zone's p-value changes (m,), and their sums (m + 1,) between."""
+        rankings = [
+            Calibration(zone.scores / scale, zone.asked, zone.groups, self.tolerance)._ranking
+            for zone, scale in zip(self.zones, self.scales, strict=True)
+        ]
+        limits = np.sort(np.concatenate([limits for limits, _ in rankings]))
+        heights = np.append(limits, np.inf)
+        sums = sum(
+            p_values[np.searchsorted(own, heights, side="left")] for own, p_values in rankings
+        )
+        return limits, np.asarray(sums, np.float64)
+
+
+def calibrate_zones(
+    scores: ArrayLike,
+    budgets: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    tolerance: float = 0.0,
+) -> ZonedCalibration:
+    """Return the calibration of zone scores (zones, n) under a budget per zone.
+
+    `tolerance` is in units of the zones' thresholds. Raises as `Calibration` does.
+    """
+    rows = np.atleast_2d(np.asarray(scores, np.float64))
+    zones = tuple(
+        Calibration(row, budget, groups) for row, budget in zip(rows, budgets, strict=True)
+    )
+    scales = tuple(max(zone.threshold, _LEAST) for zone in zones)
+    highest = (rows / np.array(scales)[:, np.newaxis]).max(0)
+    asked = min(0.5, sum(budgets))
+    return ZonedCalibration(highest, asked, groups, tolerance, zones=zones, scales=scales)

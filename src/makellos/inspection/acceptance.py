@@ -1,0 +1,175 @@
+"""Acceptance: regions by zone, in square millimetres, and the rules that they are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from makellos.calibration import Calibration, Verdict, ZonedCalibration
+from makellos.errors import ConfigurationError, suggest
+from makellos.inspection.regions import Region, find_regions
+from makellos.inspection.zones import IGNORED, Looked, Zones
+
+__all__ = ["Acceptance", "Rule", "ZoneFinding", "find_zone_regions", "find_zones"]
+
+_MEASURES = ("larger_than_mm2", "longer_than_mm", "more_than")
+
+
+@dataclass(frozen=True)
+class ZoneFinding:
+    """Hold what one zone of a part says: its score, in the detector's own unit, and its p-value.
+
+    `maximum` is the highest value of the map there. All are None in a zone that the map does not
+    show.
+    """
+
+    name: str
+    threshold: float
+    score: float | None
+    p_value: float | None
+    maximum: float | None
+
+    def row(self) -> dict[str, Any]:
+        """Return what a row of `makellos inspect` says of the zone."""
+        return {
+            "name": self.name,
+            "score": self.score,
+            "p_value": self.p_value,
+            "threshold": self.threshold,
+        }
+
+
+class Rule(BaseModel):
+    """Reject for regions of `zone` (None: anywhere) of which one measure passes its limit.
+
+    `larger_than_mm2` is the area of a region, `longer_than_mm` the longer side of its box,
+    `more_than` the number of regions.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    zone: str | None = None
+    larger_than_mm2: float | None = Field(default=None, ge=0)
+    longer_than_mm: float | None = Field(default=None, ge=0)
+    more_than: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if sum(getattr(self, name) is not None for name in _MEASURES) != 1:
+            raise ValueError(f"a rule has one of {', '.join(_MEASURES)}")
+        return self
+
+    @property
+    def needs_scale(self) -> bool:
+        """Tell whether the rule speaks of millimetres."""
+        return self.more_than is None
+
+    def __str__(self) -> str:
+        """Return the rule in words."""
+        where = "" if self.zone is None else f" in zone {self.zone}"
+        if self.larger_than_mm2 is not None:
+            return f"a region larger than {self.larger_than_mm2:g} mm2{where}"
+        if self.longer_than_mm is not None:
+            return f"a region longer than {self.longer_than_mm:g} mm{where}"
+        return f"more than {self.more_than} regions{where}"
+
+    def is_broken(self, regions: Sequence[Region], mm_per_pixel: float | None) -> bool:
+        """Tell whether the regions of a part break the rule."""
+        inside = [each for each in regions if self.zone is None or each.zone == self.zone]
+        if self.more_than is not None:
+            return len(inside) > self.more_than
+        scale = mm_per_pixel or 0.0
+        if self.larger_than_mm2 is not None:
+            return any(each.area * scale**2 > self.larger_than_mm2 for each in inside)
+        longest = max((max(each.width, each.height) for each in inside), default=0)
+        return longest * scale > (self.longer_than_mm or 0.0)
+
+
+class Acceptance(BaseModel):
+    """Say how large a pixel is, and which rules regions are held to.
+
+    With ``replace`` the rules alone decide, with ``tighten`` a part is rejected that calibration or
+    a rule rejects.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mm_per_pixel: float | None = Field(default=None, gt=0)
+    combine: Literal["replace", "tighten"] = "replace"
+    rules: list[Rule] = []
+
+    def check(self, zones: Sequence[str]) -> None:
+        """Raise `ConfigurationError` for a rule of an unknown zone, or of millimetres unknown."""
+        for rule in self.rules:
+            if rule.zone is not None and rule.zone not in zones:
+                hint = suggest(rule.zone, zones) if zones else "The model has no zones."
+                raise ConfigurationError(
+                    f"The rule on {rule} names zone {rule.zone!r}, which the model does not have. "
+                    f"{hint}"
+                )
+            if rule.needs_scale and self.mm_per_pixel is None:
+                raise ConfigurationError(
+                    f"The rule on {rule} needs the size of a pixel. Give it with --mm-per-pixel, "
+                    "such as 0.02."
+                )
+
+    def measure(self, regions: Sequence[Region]) -> tuple[Region, ...]:
+        """Return regions with their areas in mm², where the size of a pixel is known."""
+        if self.mm_per_pixel is None:
+            return tuple(regions)
+        square = self.mm_per_pixel**2
+        return tuple(replace(region, area_mm2=region.area * square) for region in regions)
+
+    def broken(self, regions: Sequence[Region]) -> tuple[str, ...]:
+        """Return the rules that regions break, in words."""
+        return tuple(str(r) for r in self.rules if r.is_broken(regions, self.mm_per_pixel))
+
+    def verdict(self, calibrated: Verdict, broken: Sequence[str]) -> Verdict:
+        """Return the verdict of calibration and rules together."""
+        if not self.rules:
+            return calibrated
+        if broken:
+            return "reject"
+        return "ok" if self.combine == "replace" else calibrated
+
+
+def find_zone_regions(
+    anomaly_map: NDArray[np.float32], height: int, width: int, threshold: float, zones: Zones | None
+) -> list[Region]:
+    """Return the regions above `threshold`, each in one zone, highest peak first."""
+    if zones is None:
+        return find_regions(anomaly_map, height, width, threshold)
+    labels = zones.labels((anomaly_map.shape[0], anomaly_map.shape[1]))
+    lowest = min(float(anomaly_map.min()), threshold)
+    found = []
+    for number, name in enumerate(zones.record.names, start=IGNORED + 1):
+        inside = np.where(labels == number, anomaly_map, np.float32(lowest))
+        regions = find_regions(inside, height, width, threshold)
+        found += [replace(region, zone=name) for region in regions]
+    return sorted(found, key=lambda region: -region.peak)
+
+
+def find_zones(
+    looked: Looked, zones: Zones | None, calibration: Calibration
+) -> tuple[ZoneFinding, ...]:
+    """Return what each zone of a part says, under a calibration of zones."""
+    if zones is None or not isinstance(calibration, ZonedCalibration):
+        return ()
+    found = []
+    for name, zone, scale, score, maximum in zip(
+        zones.record.names,
+        calibration.zones,
+        calibration.scales,
+        looked.scores,
+        looked.maxima,
+        strict=True,
+    ):
+        shift = calibration.tolerance * scale
+        p_value = None if score is None else zone.p_value(score - shift)
+        found.append(ZoneFinding(name, zone.threshold + shift, score, p_value, maximum))
+    return tuple(found)

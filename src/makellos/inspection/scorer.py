@@ -1,0 +1,152 @@
+"""From pictures to scores and anomaly maps: whole pictures, or tiles whose maps are joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.pictures import Picture
+from makellos.data.tiles import cut_tile
+from makellos.errors import ConfigurationError, ModelFileError
+from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import Engine
+from makellos.inspection.preprocessing import Preprocessing, Vectors
+from makellos.inspection.tiling import Mosaic, Tiling
+from makellos.inspection.zones import Looked, Zones
+
+__all__ = ["Scored", "Scorer"]
+
+
+class Scored(NamedTuple):
+    """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
+
+    `probabilities` (K,) are those of the classes. `zones` is what each zone says: score and map are
+    then in units of the zones' thresholds.
+    """
+
+    score: float
+    anomaly_map: NDArray[np.float32] | None
+    reconstruction: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    zones: Looked | None = None
+
+
+class Scorer:
+    """Turn pictures into scores and anomaly maps: pre-processing, graph, aggregation.
+
+    With a `tiling` each picture is cut, and `workers` of its tiles are worked on at once; the score
+    is that of the whole map, or the highest of the tiles' own.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        preprocessing: Preprocessing | Vectors,
+        aggregation: Aggregation,
+        *,
+        tiling: Tiling | None = None,
+        zones: Zones | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.engine = engine
+        self.preprocessing = preprocessing
+        self.aggregation = aggregation
+        self.tiling = tiling
+        self.zones = zones
+        self.workers = workers
+
+    def __call__(self, picture: Picture) -> Scored:
+        """Return what the detector finds on a picture.
+
+        Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
+        """
+        return self.many([picture])[0]
+
+    def many(self, pictures: Sequence[Picture]) -> list[Scored]:
+        """Return the same for several pictures, which the engine takes at once."""
+        if self.tiling is not None:
+            found = [self._in_tiles(picture, self.tiling) for picture in pictures]
+        else:
+            found = self._at_once(pictures)
+        zones = self.zones
+        return found if zones is None else [self._by_zone(each, zones) for each in found]
+
+    def _at_once(self, pictures: Sequence[Picture]) -> list[Scored]:
+        outputs = self._run(pictures)
+        maps, scores = outputs.get("anomaly_map"), outputs.get("score")
+        made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
+        return [
+            Scored(
+                self._score(i, maps, scores),
+                None if maps is None else maps[i],
+                None if made is None else made[i],
+                None if classes is None else classes[i],
+            )
+            for i in range(len(pictures))
+        ]
+
+    def _run(self, pictures: Sequence[Picture]) -> dict[str, NDArray[np.float32]]:
+        """Return the graph's outputs; raise `ModelFileError` where their shapes are unusable."""
+        batch = np.concatenate([self.preprocessing(picture) for picture in pictures])
+        outputs = self.engine.run(batch)
+        maps, scores = outputs.get("anomaly_map"), outputs.get("score")
+        made, n = outputs.get("reconstruction"), len(pictures)
+        usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
+            scores.size == n if scores is not None else maps is not None
+        )
+        if not usable or (made is not None and made.shape != batch.shape):
+            shapes = {name: values.shape for name, values in outputs.items()}
+            raise ModelFileError(
+                f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; needed is "
+                f"anomaly_map ({n}, h, w), or one score each. Fit the model again."
+            )
+        return outputs
+
+    def _in_tiles(self, picture: Picture, tiling: Tiling) -> Scored:
+        """Return the score and the whole map of one picture; what tiles reconstruct is dropped."""
+        height, width = picture.shape[:2]
+        first = self._run([cut_tile(picture, 0, 0, tiling.size)])
+        _, *tile = self.preprocessing.shape
+        cells = first["anomaly_map"].shape[1:] if "anomaly_map" in first else (1, 1)
+        mosaic = Mosaic(tiling, (height, width), (tile[0], tile[1]), (cells[0], cells[1]))
+        corners, together = mosaic.corners, self.engine.batch_size
+
+        def run(start: int) -> dict[str, NDArray[np.float32]]:
+            if start == 0 and together == 1:
+                return first
+            chosen = corners[start : start + together]
+            return self._run([cut_tile(picture, *corner, tiling.size) for corner in chosen])
+
+        scores: list[float] = []
+        starts = range(0, len(corners), together)
+        with ThreadPoolExecutor(self.workers) as pool:
+            # An engine that takes several at once is given one batch at a time.
+            results = pool.map(run, starts) if together == 1 else map(run, starts)
+            for start, outputs in zip(starts, results, strict=True):
+                for i, each in enumerate(outputs.get("anomaly_map", ())):
+                    mosaic.put(start + i, each)
+                scores += outputs["score"].reshape(-1).tolist() if "score" in outputs else []
+        score = float(np.max(scores)) if scores else self.aggregation(mosaic.map)
+        return Scored(score, mosaic.map if "anomaly_map" in first else None)
+
+    def _score(
+        self, i: int, maps: NDArray[np.float32] | None, scores: NDArray[np.float32] | None
+    ) -> float:
+        if scores is not None:
+            return float(scores.reshape(-1)[i])
+        return self.aggregation(maps[i]) if maps is not None else math.nan
+
+    def _by_zone(self, scored: Scored, zones: Zones) -> Scored:
+        """Return what zones make of a part: its score and its map are theirs."""
+        if scored.anomaly_map is None:
+            raise ConfigurationError(
+                "Zones lie on an anomaly map, and this detector gives none. Leave zones out, or "
+                "take a detector with maps."
+            )
+        looked = zones.look(scored.anomaly_map, self.aggregation)
+        return scored._replace(score=looked.score, anomaly_map=looked.anomaly_map, zones=looked)

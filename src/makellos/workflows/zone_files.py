@@ -1,0 +1,243 @@
+"""Zones and rules as a user draws and writes them: a mask picture, or JSON with polygons."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.acceptance import Acceptance, Rule
+from makellos.inspection.zones import IGNORED, ZoneRecord, Zones, ZonesRecord
+
+__all__ = ["Drawn", "read_acceptance", "read_zones"]
+
+ELSEWHERE = "elsewhere"
+_RELATIVE_SIDE = 2048  # of the raster of relative coordinates
+_LARGEST_SIDE = 4096  # of any raster: cells of maps are larger than its pixels
+_SHIFT = 4  # binary digits of a pixel that polygons are drawn with
+_HAIR = 1 / 8  # of a pixel
+
+
+class _Zone(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(default="", max_length=80)
+    polygon: list[tuple[float, float]] | None = Field(default=None, min_length=3)
+    mask: str | None = None
+    ignore: bool = False
+    false_alarms: float | None = Field(default=None, gt=0, le=0.5)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    size: tuple[int, int] | None = None
+    zones: list[_Zone] = []
+    elsewhere: Literal["ignore", "inspect"] | None = None
+    mm_per_pixel: float | None = Field(default=None, gt=0)
+    combine: Literal["replace", "tighten"] = "replace"
+    rules: list[Rule] = []
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Hold zones as they were drawn, the budget that each was given, and the rules beside them."""
+
+    names: list[str]
+    raster: NDArray[np.uint8] | None
+    size: tuple[int, int] | None
+    false_alarms: list[float | None]
+    acceptance: Acceptance | None
+
+    def zones(self, asked: float) -> Zones | None:
+        """Return the zones under a budget for all of them; what is not given is shared equally.
+
+        Raises `ConfigurationError` where the zones' own budgets are more than that.
+        """
+        if self.raster is None:
+            return None
+        given = sum(budget for budget in self.false_alarms if budget is not None)
+        n_free = self.false_alarms.count(None)
+        left = asked - given
+        if left < -1e-12 or (n_free and left < 1e-12):
+            raise ConfigurationError(
+                f"The zones' false_alarms add up to {given:g}, and all zones together may have "
+                f"{asked:g}{' with something left for the others' if n_free else ''}. Raise "
+                "--false-alarms or lower those of zones."
+            )
+        shares = [left / n_free if own is None else own for own in self.false_alarms]
+        records = [
+            ZoneRecord(name=name, share=min(1.0, share / asked))
+            for name, share in zip(self.names, shares, strict=True)
+        ]
+        return Zones(ZonesRecord(zones=records, size=self.size), self.raster)
+
+
+def read_zones(path: Path) -> Drawn:
+    """Read a mask picture (white is inspected, black ignored) or JSON.
+
+    Raises `InputError` for a file that cannot be read, `ConfigurationError` for what it says.
+    """
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        file = _File(zones=[_Zone(name="inspected", mask=path.name)])
+    else:
+        file = _read(path)
+    if not file.zones:
+        return Drawn([], None, None, [], _acceptance(file))
+    _check_names(file.zones, path)
+    masks = {zone.mask: _mask(path.parent / zone.mask) for zone in file.zones if zone.mask}
+    size = _size(file, masks, path)
+    inspected = [zone for zone in file.zones if not zone.ignore]
+    rest = file.elsewhere or ("ignore" if inspected else "inspect")
+    names = [zone.name for zone in inspected] + ([ELSEWHERE] if rest == "inspect" else [])
+    budgets = [zone.false_alarms for zone in inspected] + [None] * (rest == "inspect")
+    if not names:
+        raise ConfigurationError(f"{path} ignores every place. Name a zone to inspect.")
+    raster = _draw(file.zones, names, masks, size, elsewhere=rest == "inspect")
+    for number, name in enumerate(names, start=1):
+        if not (raster == number).any():
+            raise ConfigurationError(
+                f"{path}: nothing is left of zone {name!r}: it lies outside of the picture or "
+                "under other zones. Draw it elsewhere, or leave it out."
+            )
+    return Drawn(names, raster, size, budgets, _acceptance(file))
+
+
+def read_acceptance(
+    rules: Path | None, mm_per_pixel: float | None, own: Acceptance | None
+) -> Acceptance | None:
+    """Return what regions are held to: a file of rules, or the model's `own`, at a scale.
+
+    `mm_per_pixel` goes before the file's, the file's before the model's. Raises as `read_zones`.
+    """
+    if mm_per_pixel is not None and not 0 < mm_per_pixel < float("inf"):
+        raise ConfigurationError(
+            f"A pixel is {mm_per_pixel:g} mm wide; accepted are numbers above 0, such as 0.02."
+        )
+    found = own
+    if rules is not None:
+        file = _read(rules)
+        if file.zones:
+            raise ConfigurationError(
+                f"{rules} draws zones; they are learned with at 'makellos fit --zones'. Leave only "
+                "rules in the file."
+            )
+        found = _acceptance(file) or Acceptance()
+        if found.mm_per_pixel is None and own is not None:
+            found = found.model_copy(update={"mm_per_pixel": own.mm_per_pixel})
+    if mm_per_pixel is not None:
+        found = (found or Acceptance()).model_copy(update={"mm_per_pixel": mm_per_pixel})
+    return found
+
+
+def _acceptance(file: _File) -> Acceptance | None:
+    if not file.rules and file.mm_per_pixel is None:
+        return None
+    return Acceptance(mm_per_pixel=file.mm_per_pixel, combine=file.combine, rules=file.rules)
+
+
+def _read(path: Path) -> _File:
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        return _File.model_validate(data)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(piece) for piece in first["loc"])
+        raise ConfigurationError(
+            f"{path} is not valid at {where or 'its top'}: {first['msg']}. Zones have a name and a "
+            "polygon or a mask, rules one limit; see docs/large-pictures.md."
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is no JSON and no picture: {error}.") from error
+
+
+def _check_names(zones: list[_Zone], path: Path) -> None:
+    names = [zone.name for zone in zones if not zone.ignore]
+    for zone in zones:
+        what = f"{path}: zone {zone.name!r}"
+        if (zone.polygon is None) == (zone.mask is None):
+            raise ConfigurationError(f"{what} takes a polygon or a mask, one of them.")
+        if zone.ignore and zone.false_alarms is not None:
+            raise ConfigurationError(f"{what} is ignored and has no budget. Leave one out.")
+        if not zone.ignore and (not zone.name or zone.name == ELSEWHERE):
+            raise ConfigurationError(
+                f"{what} takes another name: it stands in rows, and {ELSEWHERE!r} is what lies "
+                "outside of all zones."
+            )
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"{path}: two zones share a name ({', '.join(names)}).")
+
+
+def _mask(path: Path) -> NDArray[np.bool_]:
+    marked = read_picture(path) > 0
+    mask: NDArray[np.bool_] = np.asarray(marked if marked.ndim == 2 else marked.any(axis=2))
+    return mask
+
+
+def _size(file: _File, masks: dict[str, NDArray[np.bool_]], path: Path) -> tuple[int, int] | None:
+    sizes = {(mask.shape[1], mask.shape[0]) for mask in masks.values()}
+    sizes |= {file.size} if file.size is not None else set()
+    if len(sizes) > 1:
+        named = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
+        raise ConfigurationError(f"{path}: size and masks differ ({named}). Give one size.")
+    points = [point for zone in file.zones for point in zone.polygon or ()]
+    size = next(iter(sizes), None)
+    far = (1.0, 1.0) if file.size is None else file.size
+    for x, y in points:
+        if not (0 <= x <= far[0] and 0 <= y <= far[1]):
+            raise ConfigurationError(
+                f"{path}: the point {x:g}, {y:g} lies outside of the picture, which reaches to "
+                f"{far[0]:g}, {far[1]:g}. Coordinates are relative, 0 to 1, or pixels where "
+                '"size": [width, height] is given.'
+            )
+    return size
+
+
+def _draw(
+    zones: list[_Zone],
+    names: list[str],
+    masks: dict[str, NDArray[np.bool_]],
+    size: tuple[int, int] | None,
+    *,
+    elsewhere: bool,
+) -> NDArray[np.uint8]:
+    """Return the number of each place's zone; the first of several has it, ignored ones before."""
+    width, height = size or (_RELATIVE_SIDE, _RELATIVE_SIDE)
+    shrink = min(1.0, _LARGEST_SIDE / max(width, height))
+    shape = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    raster = np.full(shape, len(names) if elsewhere else IGNORED, np.uint8)
+    drawn_first = [zone for zone in zones[::-1] if not zone.ignore]
+    for zone in [*drawn_first, *(zone for zone in zones if zone.ignore)]:
+        number = IGNORED if zone.ignore else names.index(zone.name) + 1
+        if zone.polygon is not None:
+            raster[_fill(zone.polygon, shape, size)] = number
+        elif zone.mask is not None:
+            drawn = masks[zone.mask]
+            # What is ignored grows when the mask shrinks, what is inspected does not.
+            shrunk = cv2.resize(drawn.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
+            raster[shrunk > (0.0 if zone.ignore else 1 - 1e-6)] = number
+    return raster
+
+
+def _fill(
+    polygon: list[tuple[float, float]], shape: tuple[int, int], size: tuple[int, int] | None
+) -> NDArray[np.bool_]:
+    """Return the pixels that a polygon covers or touches; corners of pixels are whole numbers."""
+    scale = np.array([shape[1], shape[0]]) / np.array(size or (1, 1))
+    points = np.array(polygon) * scale - 0.5
+    # A side along the border of pixels shall not touch those beyond it.
+    points -= _HAIR * np.sign(points - (points.min(0) + points.max(0)) / 2)
+    canvas = np.zeros(shape, np.uint8)
+    fixed = np.round(points * (1 << _SHIFT)).astype(np.int32)
+    cv2.fillPoly(canvas, [fixed], 1, shift=_SHIFT)
+    return canvas > 0
