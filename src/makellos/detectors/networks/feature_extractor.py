@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from makellos.errors import ConfigurationError
@@ -22,17 +23,22 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
     """Map pictures N×3×H×W in [0, 1] to the feature maps of the stages `layers`.
 
     The network's own mean and standard deviation are applied inside. `state` is a state dict of
-    the whole network; heads and later stages in it are left out.
+    the whole network; heads and later stages in it are left out. The patch tokens of transformers
+    are maps as well; with `norm` they pass the network's last norm.
     """
 
     def __init__(
-        self, network: str, layers: Sequence[int], state: StateDict | None, *, fetch: bool = False
+        self,
+        network: str,
+        layers: Sequence[int],
+        state: StateDict | None,
+        *,
+        fetch: bool = False,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         try:
-            self.body: Any = timm.create_model(
-                network, features_only=True, out_indices=tuple(layers), pretrained=fetch
-            )
+            self.body: Any = _body(network, tuple(layers), fetch=fetch, norm=norm)
         except (IndexError, AssertionError, ValueError) as error:
             raise ConfigurationError(
                 f"{network} has no stages {tuple(layers)} ({error}). Stages count from 0; negative "
@@ -53,11 +59,47 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
+    @property
+    def stride(self) -> int:
+        """Return the pixels, per side, of a cell of the coarsest map; sizes are multiples of it."""
+        return max(int(step) for step in self.body.feature_info.reduction())
+
+    def fit_size(self, height: int, width: int) -> None:
+        """Make a transformer's positions those of pictures of a size, once and for all.
+
+        Done with each picture, it could not be exported. Raises `ConfigurationError` for a size
+        that is no multiple of the patches.
+        """
+        whole: Any = getattr(self.body, "model", None)
+        if not hasattr(whole, "set_input_size") or not hasattr(whole, "num_prefix_tokens"):
+            return  # no transformer of plain tokens
+        sides = whole.patch_embed.patch_size
+        if height % sides[0] or width % sides[1]:
+            raise ConfigurationError(
+                f"{self.network} sees patches of {sides[0]}×{sides[1]} pixels, and the picture is "
+                f"{height}×{width}. Set image_size to a multiple of {sides[0]}."
+            )
+        whole.set_input_size(img_size=(height, width))
+
     def forward(self, picture: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.body((picture - self.mean) / self.std)
         if self.channels_last:
             return [each.permute(0, 3, 1, 2) for each in maps]
         return maps
+
+
+def _body(network: str, layers: tuple[int, ...], *, fetch: bool, norm: bool) -> Any:
+    if not norm:
+        return timm.create_model(network, features_only=True, out_indices=layers, pretrained=fetch)
+    whole = timm.create_model(network, num_classes=0, pretrained=fetch)
+    if not hasattr(whole, "num_prefix_tokens"):
+        raise ConfigurationError(
+            f"{network} has no patch tokens. Take a vision transformer, such as "
+            "vit_small_patch14_reg4_dinov2."
+        )
+    body = FeatureGetterNet(whole, layers, norm=True)
+    body.pretrained_cfg = whole.pretrained_cfg
+    return body
 
 
 def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:

@@ -1,0 +1,230 @@
+"""Reverse distillation: a narrow middle, a decoder of feature maps, and the graph that scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import AdamW
+
+from makellos.training.pictures import Pictures
+from makellos.training.task import Task, Update
+
+__all__ = [
+    "DistillationTask",
+    "Scoring",
+    "Student",
+    "cosine_distance",
+    "enlarge",
+    "pack_maps",
+    "unpack_maps",
+]
+
+Shape = tuple[int, int, int]
+
+_WARM_UP = 0.05  # share of the steps over which the learning rate rises
+_WEIGHT_DECAY = 1e-4
+_SMOOTHING = 3  # cells per side that the map is averaged over
+_FLOOR = 1e-3  # of the mean spread, added to that of each channel
+_SMALLEST = 1e-6  # length and usual distance that are divided by, at least
+
+
+class Student(nn.Module):  # type: ignore[misc]
+    """Give back feature maps N×C×h×w, fine to coarse, from what a narrow middle keeps of them.
+
+    `shapes` are those of the maps, C×h×w each. The middle has `latent_dim` channels on half the
+    coarsest grid. Maps are standardised channel by channel first, by `mean` and `scale`, and given
+    back in that form.
+    """
+
+    def __init__(self, shapes: Sequence[Shape], *, width: int, latent_dim: int) -> None:
+        super().__init__()
+        self.shapes = [tuple(shape) for shape in shapes]
+        grids = [shape[1:] for shape in shapes]
+        for i, (channels, _, _) in enumerate(shapes):
+            self.register_buffer(f"mean_{i}", torch.zeros(1, channels, 1, 1))
+            self.register_buffer(f"scale_{i}", torch.ones(1, channels, 1, 1))
+        widths = [width * 2**i for i in range(len(shapes))]
+        self.narrow = nn.ModuleList(_narrow(shape, grids[-1], widths[0]) for shape in shapes)
+        middle = tuple((side + 1) // 2 for side in grids[-1])
+        self.fuse = nn.Sequential(
+            *_convolution(widths[0] * len(shapes), widths[-1], 1),
+            *_convolution(widths[-1], latent_dim, 3, stride=2),
+        )
+        places, ins = [*grids, middle], [*widths[1:], latent_dim]
+        self.widen = nn.ModuleList(
+            _Widen(ins[i], widths[i], places[i + 1], places[i]) for i in range(len(shapes))
+        )
+        self.heads = nn.ModuleList(
+            nn.Conv2d(widths[i], shape[0], 1) for i, shape in enumerate(shapes)
+        )
+
+    def measure(self, features: Pictures) -> None:
+        """Take mean and spread of each channel from good parts' maps, laid side by side."""
+        for i, shape in enumerate(self.shapes):
+            sums = torch.zeros(2, shape[0], dtype=torch.float64)
+            for number in range(features.n):
+                maps = unpack_maps(features.batch([number]).double(), self.shapes)[i]
+                sums += torch.stack([maps.mean((0, 2, 3)), maps.square().mean((0, 2, 3))])
+            mean, square = sums / features.n
+            spread = (square - mean.square()).clamp_min(0).sqrt()
+            scale = spread + _FLOOR * spread.mean() + 1e-12
+            for name, values in (("mean", mean), ("scale", scale)):
+                getattr(self, f"{name}_{i}").copy_(values.view(1, -1, 1, 1))
+
+    def usual_distances(self, features: Pictures, n_parts: int) -> list[float]:
+        """Return each layer's mean distance over some good parts, evenly drawn."""
+        chosen = range(0, features.n, max(1, features.n // n_parts))
+        sums = torch.zeros(len(self.shapes), dtype=torch.float64)
+        with torch.no_grad():
+            for number in chosen:
+                maps = unpack_maps(features.batch([number]).float(), self.shapes)
+                sums += torch.stack([each.mean().double() for each in self.distances(maps)])
+        return [float(value) for value in sums / len(chosen)]
+
+    def distances(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return how far the maps given back are from maps at each place, per layer N×h×w."""
+        wanted = self.standardise(maps)
+        made = self(wanted)
+        return [cosine_distance(a, b) for a, b in zip(wanted, made, strict=True)]
+
+    def standardise(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Return maps less their usual mean, over their usual spread."""
+        return [
+            (each - getattr(self, f"mean_{i}")) / getattr(self, f"scale_{i}")
+            for i, each in enumerate(maps)
+        ]
+
+    def forward(self, standardised: Sequence[Tensor]) -> list[Tensor]:
+        narrowed = [layer(each) for layer, each in zip(self.narrow, standardised, strict=True)]
+        x = self.fuse(torch.cat(narrowed, 1))
+        made: list[Tensor] = []
+        for widen, head in zip(reversed(self.widen), reversed(self.heads), strict=True):
+            x = widen(x)
+            made.append(head(x))
+        return made[::-1]
+
+
+class DistillationTask(Task):
+    """Bring the student's maps into the direction of the teacher's, place by place.
+
+    A batch is N×K×1×1: the teacher's maps of each part, side by side as `pack_maps` lays them. The
+    learning rate rises, and falls to zero over `n_steps` along half a cosine.
+    """
+
+    def __init__(self, student: Student, *, learning_rate: float, n_steps: int) -> None:
+        self.student = student
+        self.networks = {"student": student}
+        self.optimizer = AdamW(student.parameters(), learning_rate, weight_decay=_WEIGHT_DECAY)
+        self.optimizers = {"student": self.optimizer}
+        self.learning_rate, self.n_steps = learning_rate, n_steps
+
+    def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * _schedule(number / self.n_steps)
+        loss = self._loss(batch)
+        update(loss, "student")
+        return {"loss": loss.detach()}
+
+    def validate(self, batch: Tensor) -> dict[str, Tensor]:
+        return {"loss": self._loss(batch)}
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        maps = unpack_maps(batch.float(), self.student.shapes)
+        return torch.stack([each.mean() for each in self.student.distances(maps)]).sum()
+
+
+class Scoring(nn.Module):  # type: ignore[misc]
+    """Score pictures N×3×H×W in [0, 1]: a map N×h×w on the finest grid of the teacher's maps.
+
+    Each layer's distances are divided by its usual one, enlarged by repetition, and added; the
+    sum is averaged over 3×3 cells.
+    """
+
+    def __init__(self, teacher: nn.Module, student: Student, usual: Sequence[float]) -> None:
+        super().__init__()
+        self.teacher, self.student = teacher, student
+        self.usual = [max(value, _SMALLEST) for value in usual]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        distances = self.student.distances(self.teacher(pictures))
+        size = distances[0].shape[-2:]
+        total = sum(
+            enlarge(each.unsqueeze(1) / usual, size)
+            for each, usual in zip(distances, self.usual, strict=True)
+        )
+        smooth = F.avg_pool2d(total, _SMOOTHING, 1, _SMOOTHING // 2, count_include_pad=False)
+        return smooth.squeeze(1)
+
+
+def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return one minus the cosine of N×C×h×w at each place, as N×h×w, from 0 to 2."""
+    a = a / a.square().sum(1, keepdim=True).clamp_min(_SMALLEST).sqrt()
+    b = b / b.square().sum(1, keepdim=True).clamp_min(_SMALLEST).sqrt()
+    # Half the squared length of the difference: no small number is left of two large ones.
+    return 0.5 * (a - b).square().sum(1)
+
+
+def enlarge(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Enlarge N×C×h×w to a multiple of its sides, by repeating each cell."""
+    height, width = x.shape[-2:]
+    down, right = size[0] // height, size[1] // width
+    if down == right == 1:
+        return x
+    n, channels = x.shape[0], x.shape[1]
+    spread = x.reshape(n, channels, height, 1, width, 1).expand(-1, -1, -1, down, -1, right)
+    return spread.reshape(n, channels, height * down, width * right)
+
+
+def pack_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Return maps N×C×h×w side by side, as N×K×1×1."""
+    return torch.cat([each.flatten(1) for each in maps], 1)[:, :, None, None]
+
+
+def unpack_maps(batch: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Return the maps that `pack_maps` laid side by side."""
+    pieces = batch.flatten(1).split([math.prod(shape) for shape in shapes], 1)
+    maps = [piece.unflatten(1, tuple(shape)) for piece, shape in zip(pieces, shapes, strict=True)]
+    return [each.contiguous(memory_format=torch.channels_last) for each in maps]
+
+
+class _Widen(nn.Module):  # type: ignore[misc]
+    """Bring N×C×h×w to a finer grid by repeating cells, and convolve twice."""
+
+    def __init__(self, ins: int, outs: int, coarse: Sequence[int], fine: Sequence[int]) -> None:
+        super().__init__()
+        self.fine = tuple(fine)
+        self.factor = -(-fine[0] // coarse[0])
+        self.body = nn.Sequential(*_convolution(ins, outs, 3), *_convolution(outs, outs, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor, (height, width) = self.factor, self.fine
+        grown = enlarge(x, [side * factor for side in x.shape[-2:]])
+        made: Tensor = self.body(grown[:, :, :height, :width])
+        return made
+
+
+def _narrow(shape: Shape, grid: Sequence[int], width: int) -> nn.Module:
+    channels, side = shape[0], shape[1]
+    layers = _convolution(channels, width, 1)
+    while side > grid[0]:
+        layers += _convolution(width, width, 3, stride=2)
+        side = (side + 1) // 2
+    return nn.Sequential(*layers)
+
+
+def _convolution(ins: int, outs: int, size: int, *, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(ins, outs, size, stride, size // 2, bias=False),
+        nn.BatchNorm2d(outs),
+        nn.ReLU(),
+    ]
+
+
+def _schedule(done: float) -> float:
+    if done < _WARM_UP:
+        return (done + 1e-3) / (_WARM_UP + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
