@@ -27,22 +27,27 @@ _SIZE_SAMPLE = 32
 Embedding = NDArray[np.float32]
 
 
-def choose_size(parts: Sequence[Part], *, image_size: int, max_image_size: int) -> Preprocessing:
+def choose_size(
+    parts: Sequence[Part], *, image_size: int, max_image_size: int, multiple: int = STRIDE
+) -> Preprocessing:
     """Choose the input size of a network for parts.
 
     `image_size` > 0 is the side of a square. 0 takes the median height and width of the pictures
     (of 32 evenly drawn ones), shrunk where height × width passes `max_image_size` squared, grown
-    where it is below 256 squared, and rounded to multiples of 32.
+    where it is below 256 squared, and rounded to multiples of
+    `multiple`.
     """
     if image_size:
-        side = _rounded(image_size)
+        side = _rounded(image_size, multiple)
         return Preprocessing(height=side, width=side)
     step = max(1, len(parts) // _SIZE_SAMPLE)
     sizes = [part.read().shape[:2] for part in parts[::step]]
     height, width = (float(value) for value in np.median(np.array(sizes), axis=0))
     side = (height * width) ** 0.5
     scale = min(max(side, MIN_SIDE), max_image_size) / side
-    return Preprocessing(height=_rounded(height * scale), width=_rounded(width * scale))
+    return Preprocessing(
+        height=_rounded(height * scale, multiple), width=_rounded(width * scale, multiple)
+    )
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
@@ -80,9 +85,11 @@ class PatchEmbedder:
         weights: str,
         layers: str,
         patch_size: int,
+        norm: bool = False,
     ) -> PatchEmbedder:
         """Export a backbone for a size and add the averaging over patch_size² neighbours.
 
+        `norm` puts the tokens of a transformer through its last norm.
         Raises `ConfigurationError` when a layer's map does not divide the finest one evenly.
         """
         exported = export_backbone(
@@ -91,6 +98,7 @@ class PatchEmbedder:
             layers=parse_layers(layers),
             height=preprocessing.height,
             width=preprocessing.width,
+            **({"norm": True} if norm else {}),
         )
         builder = GraphBuilder(exported)
         maps = [output.name for output in builder.model.graph.output]
@@ -141,5 +149,5 @@ class PatchEmbedder:
                 progress(what, done := done + 1, len(parts))
 
 
-def _rounded(side: float) -> int:
-    return max(STRIDE, round(side / STRIDE) * STRIDE)
+def _rounded(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)

@@ -76,7 +76,7 @@ class ReverseDistillation(Detector):
             meaning="Channels of the narrow middle.",
         ),
         "width": Parameter(
-            default=48,
+            default=64,
             low=4,
             high=512,
             search=(24, 96),
@@ -115,7 +115,7 @@ class ReverseDistillation(Detector):
         image_size: int = 0,
         max_image_size: int = 512,
         latent_dim: int = 64,
-        width: int = 48,
+        width: int = 64,
         n_turns: int = 1,
         mirror: bool = False,
         epochs: int = 0,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from makellos.errors import ConfigurationError
 
-__all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name"]
+__all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name", "transformer_form"]
 
 StateDict = Mapping[str, Tensor]
 
@@ -60,9 +60,9 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     @property
-    def stride(self) -> int:
-        """Return the pixels, per side, of a cell of the coarsest map; sizes are multiples of it."""
-        return max(int(step) for step in self.body.feature_info.reduction())
+    def channels(self) -> int:
+        """Return the channels of the last map."""
+        return int(self.body.feature_info.channels()[-1])
 
     def fit_size(self, height: int, width: int) -> None:
         """Make a transformer's positions those of pictures of a size, once and for all.
@@ -88,15 +88,25 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         return maps
 
 
+def transformer_form(network: str) -> tuple[int, int]:
+    """Return how many blocks a vision transformer has, and the side of its patches in pixels.
+
+    Raises `ConfigurationError` for a network of another kind.
+    """
+    with torch.device("meta"):
+        whole = timm.create_model(network, pretrained=False)
+    if not hasattr(whole, "num_prefix_tokens") or not hasattr(whole, "blocks"):
+        raise ConfigurationError(
+            f"{network} is no plain vision transformer. Take one, such as "
+            "vit_small_patch14_reg4_dinov2."
+        )
+    return len(whole.blocks), int(whole.patch_embed.patch_size[0])
+
+
 def _body(network: str, layers: tuple[int, ...], *, fetch: bool, norm: bool) -> Any:
     if not norm:
         return timm.create_model(network, features_only=True, out_indices=layers, pretrained=fetch)
     whole = timm.create_model(network, num_classes=0, pretrained=fetch)
-    if not hasattr(whole, "num_prefix_tokens"):
-        raise ConfigurationError(
-            f"{network} has no patch tokens. Take a vision transformer, such as "
-            "vit_small_patch14_reg4_dinov2."
-        )
     body = FeatureGetterNet(whole, layers, norm=True)
     body.pretrained_cfg = whole.pretrained_cfg
     return body

@@ -20,6 +20,7 @@ __all__ = [
     "cosine_distance",
     "enlarge",
     "pack_maps",
+    "share_of_rate",
     "unpack_maps",
 ]
 
@@ -124,7 +125,7 @@ class DistillationTask(Task):
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * _schedule(number / self.n_steps)
+            group["lr"] = self.learning_rate * share_of_rate(number / self.n_steps)
         loss = self._loss(batch)
         update(loss, "student")
         return {"loss": loss.detach()}
@@ -191,6 +192,13 @@ def unpack_maps(batch: Tensor, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
     return [each.contiguous(memory_format=torch.channels_last) for each in maps]
 
 
+def share_of_rate(done: float) -> float:
+    """Return the share of the highest learning rate when this share of the steps is done."""
+    if done < _WARM_UP:
+        return (done + 1e-3) / (_WARM_UP + 1e-3)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
 class _Widen(nn.Module):  # type: ignore[misc]
     """Bring N×C×h×w to a finer grid by repeating cells, and convolve twice."""
 
@@ -222,9 +230,3 @@ def _convolution(ins: int, outs: int, size: int, *, stride: int = 1) -> list[nn.
         nn.BatchNorm2d(outs),
         nn.ReLU(),
     ]
-
-
-def _schedule(done: float) -> float:
-    if done < _WARM_UP:
-        return (done + 1e-3) / (_WARM_UP + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
