@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "n_steps": 60,
         "search_learning_rate": 0.02,
     },
+    "anomalydino": {"backbone": TRANSFORMER, "n_turns": 2, "memory_bank_size": 4000},
     "autoencoder": {"epochs": 12, "batch_size": 8, "widths": "16,32,64", "latent_dim": 32},
     "classifier": {
         "backbone": "mobilenetv3_small_100",

@@ -37,8 +37,8 @@ class Dinomaly(Detector):
 
     Deviations. AdamW takes the place of StableAdamW with clipped gradients, with a longer rise of
     the learning rate. The decoder works on the tokens of patches alone. Pictures keep their shape
-    and are not cropped. The map is averaged over 3×3 cells in place of a Gaussian, and the hundredth
-    is one of cells.
+    and are not cropped. The map is averaged over 3×3 cells in place of a Gaussian, and the highest
+    hundredth is one of cells.
 
     It is for those with a GPU, and needs the weights of DINOv2: from the hub, or from a file. Not
     measured by us yet: no such weights were at hand.
