@@ -200,7 +200,9 @@ def test_tokens_of_transformers_are_maps_at_every_size(
 def test_transformer_names_the_sizes_it_takes(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(random_state("test_vit"), path)
-    with pytest.raises(ConfigurationError, match=r"patches of 16×16 .* 64×100.* multiple of 16"):
+    with pytest.raises(
+        ConfigurationError, match=r"patches of 16×16 .* 64×100.* multiple of 16, such as 96"
+    ):
         export_backbone("test_vit", weights=str(path), height=64, width=100)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from makellos.errors import ConfigurationError
 __all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name", "transformer_form"]
 
 StateDict = Mapping[str, Tensor]
+
+_STRIDE = 32  # of which sizes are multiples where no transformer says otherwise
 
 
 class FeatureExtractor(nn.Module):  # type: ignore[misc]
@@ -75,9 +78,11 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
             return  # no transformer of plain tokens
         sides = whole.patch_embed.patch_size
         if height % sides[0] or width % sides[1]:
+            common = math.lcm(_STRIDE, *sides)
+            fits = common * max(1, round((height * width) ** 0.5 / common))
             raise ConfigurationError(
                 f"{self.network} sees patches of {sides[0]}×{sides[1]} pixels, and the picture is "
-                f"{height}×{width}. Set image_size to a multiple of {sides[0]}."
+                f"{height}×{width}. Set image_size to a multiple of {sides[0]}, such as {fits}."
             )
         whole.set_input_size(img_size=(height, width))
 
