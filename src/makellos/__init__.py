@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from makellos.detectors.fanogan import FAnoGAN
     from makellos.detectors.padim import PaDiM
     from makellos.detectors.patchcore import PatchCore
-    from makellos.detectors.reverse_distillation import ReverseDistillation
+    from makellos.detectors.student_teacher import StudentTeacher
     from makellos.detectors.vae import VAE
     from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
     from makellos.inspection.panels import draw_panel
@@ -49,7 +49,7 @@ _PLACES = {
     "Inspector": "makellos.inspection",
     "PaDiM": "makellos.detectors.padim",
     "PatchCore": "makellos.detectors.patchcore",
-    "ReverseDistillation": "makellos.detectors.reverse_distillation",
+    "StudentTeacher": "makellos.detectors.student_teacher",
     "Training": "makellos.training",
     "VAE": "makellos.detectors.vae",
     "calibrate": "makellos.workflows.calibrate",
@@ -79,7 +79,7 @@ __all__ = [
     "Inspector",
     "PaDiM",
     "PatchCore",
-    "ReverseDistillation",
+    "StudentTeacher",
     "Training",
     "__version__",
     "calibrate",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 
-from makellos.detectors.networks.reverse_distillation import cosine_distance, share_of_rate
+from makellos.detectors.networks.student_teacher import cosine_distance, share_of_rate
 from makellos.training.task import Task, Update
 
 __all__ = ["Decoder", "DinomalyTask", "LinearAttention", "Scoring", "mined_loss"]

@@ -1,9 +1,10 @@
-"""Reverse distillation: a narrow middle, a decoder of feature maps, and the graph that scores."""
+"""Student and teacher: the student of feature maps, its training, and the graph that scores."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,44 +25,33 @@ __all__ = [
     "unpack_maps",
 ]
 
-Shape = tuple[int, int, int]
-
 _WARM_UP = 0.05  # share of the steps over which the learning rate rises
 _WEIGHT_DECAY = 1e-4
+_N_CONVOLUTIONS = 2  # of the student's per layer, besides those that halve the sides
 _SMOOTHING = 3  # cells per side that the map is averaged over
 _FLOOR = 1e-3  # of the mean spread, added to that of each channel
 _SMALLEST = 1e-6  # length and usual distance that are divided by, at least
 
 
 class Student(nn.Module):  # type: ignore[misc]
-    """Give back feature maps N×C×h×w, fine to coarse, from what a narrow middle keeps of them.
+    """Give a teacher's coarser maps N×C×h×w by its finest one, as they are on good parts.
 
-    `shapes` are those of the maps, C×h×w each. The middle has `latent_dim` channels on half the
-    coarsest grid. Maps are standardised channel by channel first, by `mean` and `scale`, and given
-    back in that form.
+    `shapes` are those of the maps, fine to coarse, C×h×w each; all but the first are given. Maps
+    are standardised channel by channel first, by mean and scale, and given in that form.
     """
 
-    def __init__(self, shapes: Sequence[Shape], *, width: int, latent_dim: int) -> None:
+    def __init__(self, shapes: Sequence[Sequence[int]], *, width: int) -> None:
         super().__init__()
         self.shapes = [tuple(shape) for shape in shapes]
-        grids = [shape[1:] for shape in shapes]
         for i, (channels, _, _) in enumerate(shapes):
             self.register_buffer(f"mean_{i}", torch.zeros(1, channels, 1, 1))
             self.register_buffer(f"scale_{i}", torch.ones(1, channels, 1, 1))
-        widths = [width * 2**i for i in range(len(shapes))]
-        self.narrow = nn.ModuleList(_narrow(shape, grids[-1], widths[0]) for shape in shapes)
-        middle = tuple((side + 1) // 2 for side in grids[-1])
-        self.fuse = nn.Sequential(
-            *_convolution(widths[0] * len(shapes), widths[-1], 1),
-            *_convolution(widths[-1], latent_dim, 3, stride=2),
-        )
-        places, ins = [*grids, middle], [*widths[1:], latent_dim]
-        self.widen = nn.ModuleList(
-            _Widen(ins[i], widths[i], places[i + 1], places[i]) for i in range(len(shapes))
-        )
-        self.heads = nn.ModuleList(
-            nn.Conv2d(widths[i], shape[0], 1) for i, shape in enumerate(shapes)
-        )
+        self.steps, self.heads = nn.ModuleList(), nn.ModuleList()
+        ins = shapes[0][0]
+        for finer, (channels, height, _) in pairwise(shapes):
+            self.steps.append(_step(ins, width, finer[1], height))
+            self.heads.append(nn.Conv2d(width, channels, 1))
+            ins, width = width, 2 * width
 
     def measure(self, features: Pictures) -> None:
         """Take mean and spread of each channel from good parts' maps, laid side by side."""
@@ -77,9 +67,9 @@ class Student(nn.Module):  # type: ignore[misc]
                 getattr(self, f"{name}_{i}").copy_(values.view(1, -1, 1, 1))
 
     def usual_distances(self, features: Pictures, n_parts: int) -> list[float]:
-        """Return each layer's mean distance over some good parts, evenly drawn."""
+        """Return each given layer's mean distance over some good parts, evenly drawn."""
         chosen = range(0, features.n, max(1, features.n // n_parts))
-        sums = torch.zeros(len(self.shapes), dtype=torch.float64)
+        sums = torch.zeros(len(self.shapes) - 1, dtype=torch.float64)
         with torch.no_grad():
             for number in chosen:
                 maps = unpack_maps(features.batch([number]).float(), self.shapes)
@@ -87,10 +77,10 @@ class Student(nn.Module):  # type: ignore[misc]
         return [float(value) for value in sums / len(chosen)]
 
     def distances(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Return how far the maps given back are from maps at each place, per layer N×h×w."""
+        """Return how far the teacher's coarser maps are from those given, per layer N×h×w."""
         wanted = self.standardise(maps)
-        made = self(wanted)
-        return [cosine_distance(a, b) for a, b in zip(wanted, made, strict=True)]
+        made = self(wanted[0])
+        return [cosine_distance(a, b) for a, b in zip(wanted[1:], made, strict=True)]
 
     def standardise(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return maps less their usual mean, over their usual spread."""
@@ -99,14 +89,12 @@ class Student(nn.Module):  # type: ignore[misc]
             for i, each in enumerate(maps)
         ]
 
-    def forward(self, standardised: Sequence[Tensor]) -> list[Tensor]:
-        narrowed = [layer(each) for layer, each in zip(self.narrow, standardised, strict=True)]
-        x = self.fuse(torch.cat(narrowed, 1))
+    def forward(self, finest: Tensor) -> list[Tensor]:
         made: list[Tensor] = []
-        for widen, head in zip(reversed(self.widen), reversed(self.heads), strict=True):
-            x = widen(x)
-            made.append(head(x))
-        return made[::-1]
+        for step, head in zip(self.steps, self.heads, strict=True):
+            finest = step(finest)
+            made.append(head(finest))
+        return made
 
 
 class DistillationTask(Task):
@@ -139,7 +127,7 @@ class DistillationTask(Task):
 
 
 class Scoring(nn.Module):  # type: ignore[misc]
-    """Score pictures N×3×H×W in [0, 1]: a map N×h×w on the finest grid of the teacher's maps.
+    """Score pictures N×3×H×W in [0, 1]: a map N×h×w on the finest grid that the student gives.
 
     Each layer's distances are divided by its usual one, enlarged by repetition, and added; the
     sum is averaged over 3×3 cells.
@@ -199,28 +187,14 @@ def share_of_rate(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-class _Widen(nn.Module):  # type: ignore[misc]
-    """Bring N×C×h×w to a finer grid by repeating cells, and convolve twice."""
-
-    def __init__(self, ins: int, outs: int, coarse: Sequence[int], fine: Sequence[int]) -> None:
-        super().__init__()
-        self.fine = tuple(fine)
-        self.factor = -(-fine[0] // coarse[0])
-        self.body = nn.Sequential(*_convolution(ins, outs, 3), *_convolution(outs, outs, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        factor, (height, width) = self.factor, self.fine
-        grown = enlarge(x, [side * factor for side in x.shape[-2:]])
-        made: Tensor = self.body(grown[:, :, :height, :width])
-        return made
-
-
-def _narrow(shape: Shape, grid: Sequence[int], width: int) -> nn.Module:
-    channels, side = shape[0], shape[1]
-    layers = _convolution(channels, width, 1)
-    while side > grid[0]:
+def _step(ins: int, width: int, fine: int, coarse: int) -> nn.Module:
+    """Return convolutions that halve the sides, once for every power of two between the grids."""
+    n_halvings = round(math.log2(fine / coarse))
+    layers = _convolution(ins, width, 3, stride=2 if n_halvings else 1)
+    for _ in range(n_halvings - 1):
         layers += _convolution(width, width, 3, stride=2)
-        side = (side + 1) // 2
+    for _ in range(_N_CONVOLUTIONS):
+        layers += _convolution(width, width, 3)
     return nn.Sequential(*layers)
 
 

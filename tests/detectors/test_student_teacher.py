@@ -1,4 +1,4 @@
-"""Reverse distillation: distances, layout and maps by hand, and that a decoder learns."""
+"""Student and teacher: distances, layout and maps by hand, and that the student learns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from makellos.data.parts import Part
-from makellos.detectors.networks.reverse_distillation import (
+from makellos.detectors.networks.student_teacher import (
     DistillationTask,
     Scoring,
     Student,
@@ -23,10 +23,11 @@ from makellos.detectors.networks.reverse_distillation import (
     pack_maps,
     unpack_maps,
 )
-from makellos.detectors.reverse_distillation import ReverseDistillation
+from makellos.detectors.student_teacher import StudentTeacher
+from makellos.errors import ConfigurationError
 from makellos.training.pictures import Pictures
 
-SHAPES = [(3, 8, 6), (5, 4, 3)]
+SHAPES = [(2, 16, 12), (3, 8, 6), (5, 4, 3)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,21 +59,16 @@ class Teacher(nn.Module):
 
 
 class Echo(Student):
-    """Give back what it is shown, but for one cell of a layer, which it turns by a right angle."""
+    """Give the maps that it is told to, standardised by nothing."""
 
-    layer, row, column = 1, 2, 1
+    told: Sequence[Tensor] = ()
 
-    def forward(self, standardised: Sequence[Tensor]) -> list[Tensor]:
-        made = [each.clone() for each in standardised]
-        wrong = made[self.layer][:, :, self.row, self.column]
-        turned_by = torch.zeros_like(wrong)
-        turned_by[:, 0], turned_by[:, 1] = -wrong[:, 1], wrong[:, 0]
-        made[self.layer][:, :, self.row, self.column] = turned_by
-        return made
+    def forward(self, finest: Tensor) -> list[Tensor]:
+        return list(self.told)
 
 
 def test_distance_is_one_minus_the_cosine() -> None:
-    a, b = maps_of(4)[1], maps_of(4, seed=1)[1]
+    a, b = maps_of(4)[2], maps_of(4, seed=1)[2]
     expected = 1 - F.cosine_similarity(a.double(), b.double(), dim=1)
     torch.testing.assert_close(cosine_distance(a, b).double(), expected, rtol=1e-5, atol=1e-6)
     assert float(cosine_distance(a, 7 * a).abs().max()) < 1e-6
@@ -89,7 +85,7 @@ def test_maps_laid_side_by_side_are_found_again() -> None:
 
 @pytest.mark.parametrize("factors", [(1, 1), (2, 2), (3, 1)])
 def test_cells_are_repeated(factors: tuple[int, int]) -> None:
-    x = maps_of(2)[1]
+    x = maps_of(2)[2]
     down, right = factors
     expected = x.numpy().repeat(down, 2).repeat(right, 3)
     assert np.array_equal(enlarge(x, (4 * down, 3 * right)).numpy(), expected)
@@ -102,19 +98,19 @@ def test_cells_are_repeated(factors: tuple[int, int]) -> None:
         [(2, 7, 9), (3, 4, 5)],
         [(2, 12, 20), (4, 6, 10), (6, 3, 5)],
         [(4, 5, 5), (4, 5, 5)],
-        [(4, 1, 1)],
+        [(2, 32, 16), (4, 8, 4)],
     ],
     ids=str,
 )
-def test_student_gives_back_maps_of_every_size(shapes: list[tuple[int, int, int]]) -> None:
-    student = Student(shapes, width=4, latent_dim=3).eval()
-    made = student(student.standardise(maps_of(2, shapes)))
-    assert [tuple(each.shape[1:]) for each in made] == shapes
+def test_student_gives_maps_of_every_size(shapes: list[tuple[int, int, int]]) -> None:
+    student = Student(shapes, width=4).eval()
+    made = student(student.standardise(maps_of(2, shapes))[0])
+    assert [tuple(each.shape[1:]) for each in made] == shapes[1:]
 
 
 def test_channels_are_standardised_on_the_good_parts() -> None:
     maps = maps_of(6)
-    student = Student(SHAPES, width=4, latent_dim=3)
+    student = Student(SHAPES, width=4)
     student.measure(features_of(maps))
     for given, found in zip(maps, student.standardise(maps), strict=True):
         mean = given.double().mean((0, 2, 3), keepdim=True)
@@ -125,7 +121,7 @@ def test_channels_are_standardised_on_the_good_parts() -> None:
 
 def test_usual_distances_are_means_over_good_parts() -> None:
     maps = maps_of(5)
-    student = Student(SHAPES, width=4, latent_dim=3).eval()
+    student = Student(SHAPES, width=4).eval()
     with torch.no_grad():
         each = student.distances(maps)
     expected = [float(layer.mean()) for layer in each]
@@ -134,25 +130,27 @@ def test_usual_distances_are_means_over_good_parts() -> None:
 
 def test_map_is_the_sum_of_layers_over_their_usual_distances() -> None:
     maps = maps_of(2)
-    scoring = Scoring(Teacher(maps), Echo(SHAPES, width=4, latent_dim=3), [0.5, 0.25]).eval()
-    found = scoring(torch.zeros(2, 3, 16, 12)).numpy()
-    # One cell of the coarse layer, two of the fine one per side, is at a right angle.
-    made = maps[1].double()
-    lengths = made.square().sum(1).sqrt()[:, 2, 1]
-    swapped = made[:, :2, 2, 1].square().sum(1).sqrt()
-    exact = np.zeros((2, 8, 6))
+    student = Echo(SHAPES, width=4)
+    student.told = maps_of(2, seed=1)[1:]
+    found = Scoring(Teacher(maps), student, [0.5, 0.25]).eval()(torch.zeros(2, 3, 16, 12)).numpy()
+    fine, coarse = (
+        1 - F.cosine_similarity(a.double(), b.double(), dim=1).numpy()
+        for a, b in zip(maps[1:], student.told, strict=True)
+    )
+    total = fine / 0.5 + coarse.repeat(2, 1).repeat(2, 2) / 0.25
+    assert found.shape == (2, 8, 6)
     for i in range(2):
-        a = made[i, :, 2, 1].numpy()
-        b = np.zeros(5)
-        b[0], b[1] = -a[1], a[0]
-        distance = 1 - a @ b / (float(lengths[i]) * float(swapped[i]))
-        exact[i, 4:6, 2:4] = distance / 0.25
-        expected = local_mean(exact[i : i + 1], 3)[0]
-        np.testing.assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
+        exact = local_mean(total[i : i + 1], 3)[0]
+        np.testing.assert_allclose(found[i], exact, rtol=1e-4, atol=1e-5)
+
+
+def test_one_layer_is_refused(make_parts: MakeParts) -> None:
+    with pytest.raises(ConfigurationError, match=r"layers is '4'; accepted are two or more stages"):
+        small(layers="4").fit(make_parts(2))
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    task = DistillationTask(Student(SHAPES, width=4, latent_dim=3), learning_rate=0.1, n_steps=100)
+    task = DistillationTask(Student(SHAPES, width=4), learning_rate=0.1, n_steps=100)
     batch, rates = pack_maps(maps_of(4)), []
     for number in (0, 2, 5, 50, 100):
         task.step(batch, lambda loss, name: None, number)
@@ -163,9 +161,9 @@ def test_learning_rate_rises_and_falls() -> None:
     assert rates[4] == pytest.approx(0.0, abs=1e-9)
 
 
-def small(**changes: Any) -> ReverseDistillation:
-    values = {"image_size": 64, "layers": "0,1", "width": 4, "latent_dim": 4, "epochs": 2}
-    return ReverseDistillation(**{**values, **changes})
+def small(**changes: Any) -> StudentTeacher:
+    values = {"image_size": 64, "layers": "0,1", "width": 4, "epochs": 2}
+    return StudentTeacher(**{**values, **changes})
 
 
 @pytest.fixture
@@ -194,11 +192,11 @@ def test_teacher_sees_every_view_of_every_part(
             np.testing.assert_allclose(ours[0].numpy(), exact, rtol=2e-3, atol=2e-3)
 
 
-def test_decoder_learns_good_parts(make_parts: MakeParts) -> None:
+def test_student_learns_good_parts(make_parts: MakeParts) -> None:
     """Longer training brings the student nearer to the teacher on the parts it learned from."""
     parts = make_parts(6)
     after = [
-        small(layers="3,4", width=16, latent_dim=16, epochs=epochs).fit(parts).usual_distances_
+        small(layers="2,3,4", width=16, epochs=epochs).fit(parts).usual_distances_
         for epochs in (1, 100)
     ]
     assert all(long < 0.7 * short for short, long in zip(*after, strict=True))

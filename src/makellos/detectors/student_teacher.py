@@ -1,4 +1,4 @@
-"""Reverse distillation: how far a decoder of good parts' features is from those of a part."""
+"""Student and teacher: where a student of good parts' features is far from its teacher."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from makellos.detectors.backbones import load_backbone
 from makellos.detectors.contract import Detector, Graph, Parameter, register
 from makellos.detectors.embeddings import PatchEmbedder, choose_size, parse_layers
 from makellos.detectors.turning import views
+from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
@@ -22,28 +23,28 @@ if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
 _N_STEPS = 1200
-_DEFAULT_LAYERS = "3,4"  # of EfficientNet-Lite0: 112 and 320 channels
+_DEFAULT_LAYERS = "2,3,4"  # of EfficientNet-Lite0: 40, 112 and 320 channels
 _N_MEASURED = 32  # views of parts that give a layer's usual distance
 
 
-@register("reverse_distillation")
-class ReverseDistillation(Detector):
-    """Train a decoder to give back a network's features of good parts, and score what it cannot.
+@register("student_teacher")
+class StudentTeacher(Detector):
+    """Train a student to follow a pretrained network on good parts, and score where it fails.
 
-    Deng and Li, Anomaly Detection via Reverse Distillation from One-Class Embedding, CVPR 2022
-    (arXiv 2201.10703): a pretrained network is the teacher; its feature maps are brought together
-    on the coarsest grid and squeezed through a narrow middle, from which a decoder, the student,
-    gives the maps back. It learns from good parts alone, by the cosine distance at each place.
+    Wang et al., Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC 2021 (arXiv
+    2103.04257): a pretrained network is the teacher, a student learns on good parts alone to give
+    its feature maps, layer by layer, and where the two point in different directions, by one minus
+    the cosine, the part is unlike what was learned.
 
-    Deviations. The teacher is small, and so is the decoder: two plain convolutions per layer. The
-    middle is narrow in channels too (`latent_dim`). Channels are standardised on good parts before
-    they are compared. Each layer's distances are divided by their mean on good parts and added,
-    and the map is averaged over 3×3 cells in place of a Gaussian. Features of the good parts, also
-    of turned and mirrored ones, are computed once, by the engine that inspects, and the decoder is
-    trained on those: an epoch then costs the decoder alone.
+    Deviations. The student does not begin at the picture with a network like the teacher's: it
+    sees the teacher's finest map and gives the coarser ones by a few plain convolutions. So the
+    maps of the good parts, also of turned and mirrored ones, are computed once, by the engine that
+    inspects, and training costs the student alone. Channels are standardised on good parts before
+    they are compared; each layer's distances are divided by their mean on good parts and added,
+    not multiplied; the map is averaged over 3×3 cells.
     """
 
-    summary = "a decoder of pretrained features, trained on good parts (student and teacher)"
+    summary = "a student of a pretrained network, trained on good parts, that fails on others"
     trains = True
     parameters = {
         "backbone": Parameter(
@@ -54,8 +55,9 @@ class ReverseDistillation(Detector):
         ),
         "layers": Parameter(
             default="",
-            search=("", "2,3,4"),
-            meaning="Stages to give back, fine to coarse, such as 3,4; empty: 3,4.",
+            search=("", "1,3,4"),
+            meaning="Stages, fine to coarse: the student sees the first and gives the others; "
+            "empty: 2,3,4.",
         ),
         "image_size": Parameter(
             default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
@@ -67,22 +69,14 @@ class ReverseDistillation(Detector):
             search=(256, 768),
             meaning="Largest input side when image_size is 0.",
         ),
-        "latent_dim": Parameter(
-            default=64,
-            low=1,
-            high=4096,
-            search=(16, 256),
-            logarithmic=True,
-            meaning="Channels of the narrow middle.",
-        ),
         "width": Parameter(
             default=64,
             low=4,
             high=512,
             search=(24, 96),
             logarithmic=True,
-            meaning="Channels of the decoder at the finest layer; each coarser one has twice as "
-            "many.",
+            meaning="Channels of the student at the finest layer it gives; each coarser one has "
+            "twice as many.",
         ),
         "n_turns": Parameter(
             default=1, low=1, high=36, meaning="Even turns of each part that are learned; 1: none."
@@ -114,7 +108,6 @@ class ReverseDistillation(Detector):
         layers: str = "",
         image_size: int = 0,
         max_image_size: int = 512,
-        latent_dim: int = 64,
         width: int = 64,
         n_turns: int = 1,
         mirror: bool = False,
@@ -128,7 +121,6 @@ class ReverseDistillation(Detector):
         self.layers = layers
         self.image_size = image_size
         self.max_image_size = max_image_size
-        self.latent_dim = latent_dim
         self.width = width
         self.n_turns = n_turns
         self.mirror = mirror
@@ -138,7 +130,7 @@ class ReverseDistillation(Detector):
         self.seed = seed
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
-        from makellos.detectors.networks.reverse_distillation import DistillationTask, Student
+        from makellos.detectors.networks.student_teacher import DistillationTask, Student
         from makellos.training.loop import epochs_for, seeded, train
 
         self.embedder_ = PatchEmbedder.load(
@@ -148,11 +140,16 @@ class ReverseDistillation(Detector):
             layers=self.layers or _DEFAULT_LAYERS,
             patch_size=1,
         )
+        if len(self.embedder_.shapes) < 2:
+            raise ConfigurationError(
+                f"{self.name}: layers is {self.layers!r}; accepted are two or more stages, fine to "
+                "coarse, such as '2,3,4': the student sees the first and gives the others."
+            )
         features = self._features(parts, progress)
         n_epochs = self.epochs or epochs_for(_N_STEPS, features.n, self.batch_size)
         n_steps = n_epochs * max(1, features.n // self.batch_size)
         with seeded(self.seed):
-            student = Student(self.embedder_.shapes, width=self.width, latent_dim=self.latent_dim)
+            student = Student(self.embedder_.shapes, width=self.width)
             student.measure(features)
             task = DistillationTask(student, learning_rate=self.learning_rate, n_steps=n_steps)
             outcome = train(
@@ -163,7 +160,7 @@ class ReverseDistillation(Detector):
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,
-                label="training the decoder",
+                label="training the student",
             )
         self.notes_ = outcome.notes
         self.student_ = student
@@ -185,7 +182,7 @@ class ReverseDistillation(Detector):
 
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_graph
-        from makellos.detectors.networks.reverse_distillation import Scoring
+        from makellos.detectors.networks.student_teacher import Scoring
 
         size = self.embedder_.preprocessing
         teacher = load_backbone(
