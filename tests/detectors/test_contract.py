@@ -53,7 +53,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "learning_rate": 0.004,
         "encoder_learning_rate": 0.004,
     },
-    "student_teacher": {"epochs": 60, "batch_size": 4, "width": 16},
+    "student_teacher": {"epochs": 80, "batch_size": 4, "width": 16},
     "vae": {"image_size": 48, "epochs": 30, "latent_dim": 4, "width": 8, "n_samples": 2},
 }
 
