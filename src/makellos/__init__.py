@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from makellos.calibration import Calibration, parts_needed
     from makellos.detectors.anogan import AnoGAN
+    from makellos.detectors.anomalydino import AnomalyDINO
     from makellos.detectors.autoencoder import Autoencoder
     from makellos.detectors.classifier import Classifier
+    from makellos.detectors.dinomaly import Dinomaly
     from makellos.detectors.fanogan import FAnoGAN
     from makellos.detectors.padim import PaDiM
     from makellos.detectors.patchcore import PatchCore
+    from makellos.detectors.student_teacher import StudentTeacher
     from makellos.detectors.vae import VAE
     from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
     from makellos.inspection.panels import draw_panel
@@ -37,14 +40,17 @@ __version__ = "0.1.0"
 # Resolved on first use, so that `import makellos` costs nothing.
 _PLACES = {
     "AnoGAN": "makellos.detectors.anogan",
+    "AnomalyDINO": "makellos.detectors.anomalydino",
     "Autoencoder": "makellos.detectors.autoencoder",
     "Calibration": "makellos.calibration",
     "Classifier": "makellos.detectors.classifier",
+    "Dinomaly": "makellos.detectors.dinomaly",
     "FAnoGAN": "makellos.detectors.fanogan",
     "Inspection": "makellos.inspection",
     "Inspector": "makellos.inspection",
     "PaDiM": "makellos.detectors.padim",
     "PatchCore": "makellos.detectors.patchcore",
+    "StudentTeacher": "makellos.detectors.student_teacher",
     "Training": "makellos.training",
     "VAE": "makellos.detectors.vae",
     "calibrate": "makellos.workflows.calibrate",
@@ -65,14 +71,17 @@ _PLACES = {
 __all__ = [
     "VAE",
     "AnoGAN",
+    "AnomalyDINO",
     "Autoencoder",
     "Calibration",
     "Classifier",
+    "Dinomaly",
     "FAnoGAN",
     "Inspection",
     "Inspector",
     "PaDiM",
     "PatchCore",
+    "StudentTeacher",
     "Training",
     "__version__",
     "calibrate",

@@ -22,7 +22,7 @@ from makellos.detectors.backbones import (
     export_backbone,
     read_weights,
 )
-from makellos.detectors.networks.feature_extractor import FeatureExtractor
+from makellos.detectors.networks.feature_extractor import FeatureExtractor, transformer_form
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
 from makellos.inspection.engines import available_engines, open_engine
 
@@ -156,20 +156,71 @@ def test_export_is_deterministic_and_warns_of_nothing(
     assert again == packaged_export
 
 
-@pytest.mark.parametrize(
-    ("network", "reason"),
-    [
-        ("test_vit3", r"Input height \(64\) doesn't match"),  # was made for 160 pixels
-        ("test_vit", r"is not supported"),  # resizes its positions in a way that ONNX does not know
-    ],
-)
-def test_network_that_cannot_be_exported_says_so(network: str, reason: str, tmp_path: Path) -> None:
+def test_network_that_cannot_be_exported_says_so(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_file(random_state(network), path)
+    save_file(random_state("test_vit4"), path)  # has a norm that ONNX does not know
     with pytest.raises(
-        ConfigurationError, match=rf"{network} cannot .* of 64×96 \(.*{reason}.* Set image_size"
+        ConfigurationError, match=r"test_vit4 cannot .* of 64×96 \(.*not supported.* Set image_size"
     ):
-        export_backbone(network, weights=str(path), height=64, width=96)
+        export_backbone("test_vit4", weights=str(path), height=64, width=96)
+
+
+@pytest.mark.parametrize("network", ["test_vit", "test_vit3"])  # made for 160 pixels
+@pytest.mark.parametrize("norm", [False, True])
+def test_tokens_of_transformers_are_maps_at_every_size(
+    network: str, norm: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    state = random_state(network)
+    # Norms of new networks change little; these are seen.
+    state["norm.weight"].copy_(torch.linspace(0.5, 2, 96 if network == "test_vit3" else 64))
+    save_file(state, path)
+    exported = export_backbone(
+        network, weights=str(path), layers=(1, -1), height=64, width=96, norm=norm
+    )
+    found = outputs(exported, 64, 96)
+    whole = timm.create_model(network, pretrained=False)
+    whole.load_state_dict(state)
+    whole.set_input_size(img_size=(64, 96))
+    x = np.random.default_rng(0).uniform(0, 1, (1, 3, 64, 96)).astype(np.float32)
+    config = whole.pretrained_cfg
+    mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        expected = whole.eval().forward_intermediates(
+            (torch.from_numpy(x) - mean) / std,
+            indices=[1, len(whole.blocks) - 1],
+            norm=norm,
+            intermediates_only=True,
+        )
+    for name, values in zip(("layer_0", "layer_1"), expected, strict=True):
+        assert values.shape[2:] == (4, 6)
+        np.testing.assert_allclose(found[name], values.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_transformer_names_the_sizes_it_takes(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(random_state("test_vit"), path)
+    with pytest.raises(
+        ConfigurationError, match=r"patches of 16×16 .* 64×100.* multiple of 16, such as 96"
+    ):
+        export_backbone("test_vit", weights=str(path), height=64, width=100)
+
+
+def test_forms_of_transformers() -> None:
+    assert transformer_form("vit_small_patch14_reg4_dinov2") == (12, 14)
+    assert transformer_form("vit_small_patch16_dinov3") == (12, 16)
+    with pytest.raises(ConfigurationError, match="resnet18 is no plain vision transformer"):
+        transformer_form("resnet18")
+
+
+def test_dinov3_is_exported_at_every_size(tmp_path: Path) -> None:
+    """Its positions are turns of tokens, not sums; timm calls it by another class."""
+    path = tmp_path / "weights.safetensors"
+    save_file(random_state("vit_tiny_patch16_dinov3_qkvb"), path)
+    exported = export_backbone(
+        "vit_tiny_patch16_dinov3_qkvb", weights=str(path), layers=(-1,), height=32, width=48
+    )
+    assert outputs(exported, 32, 48)["layer_0"].shape == (1, 192, 2, 3)
 
 
 def test_maps_of_networks_with_channels_last_are_turned(tmp_path: Path) -> None:

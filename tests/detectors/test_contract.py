@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from random_transformer import TRANSFORMER, random_transformer
 
-from makellos.detectors import detectors, embeddings
+from makellos.detectors import backbones, detectors, embeddings
 from makellos.testing import CONTRACT_CHECKS, Workbench
 
 # What makes a detector small and fast enough for its checks, where its defaults are not.
@@ -23,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "n_steps": 60,
         "search_learning_rate": 0.02,
     },
+    "anomalydino": {"backbone": TRANSFORMER, "n_turns": 2, "memory_bank_size": 4000},
     "autoencoder": {"epochs": 12, "batch_size": 8, "widths": "16,32,64", "latent_dim": 32},
     "classifier": {
         "backbone": "mobilenetv3_small_100",
@@ -33,6 +35,12 @@ SMALL: dict[str, dict[str, Any]] = {
         "unfreeze": -1,
         "backbone_learning_rate": 0.002,
         "head_epochs": 20,
+    },
+    "dinomaly": {
+        "backbone": TRANSFORMER,
+        "epochs": 25,
+        "batch_size": 4,
+        "learning_rate": 0.002,
     },
     "fanogan": {
         "image_size": 32,
@@ -45,6 +53,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "learning_rate": 0.004,
         "encoder_learning_rate": 0.004,
     },
+    "student_teacher": {"epochs": 80, "batch_size": 4, "width": 16},
     "vae": {"image_size": 48, "epochs": 30, "latent_dim": 4, "width": 8, "n_samples": 2},
 }
 
@@ -54,6 +63,15 @@ def _exports_once() -> Iterator[None]:
     """Export each backbone once: that exports are alike is a test of backbones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embeddings, "export_backbone", functools.cache(embeddings.export_backbone))
+        # A transformer comes with no package: a small one has weights drawn at random.
+        found = backbones.backbone_state
+        patch.setattr(
+            backbones,
+            "backbone_state",
+            lambda card, weights="": (
+                random_transformer() if card.network == TRANSFORMER else found(card, weights)
+            ),
+        )
         yield
 
 

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, suggest
+
+if TYPE_CHECKING:
+    from makellos.detectors.networks.feature_extractor import FeatureExtractor
 
 __all__ = [
     "BACKBONES",
@@ -24,6 +27,7 @@ __all__ = [
     "backbone_state",
     "export_backbone",
     "from_hub",
+    "load_backbone",
 ]
 
 _HUB_SECONDS = 5.0  # to wait for an answer of the hub
@@ -120,24 +124,53 @@ def backbone_card(name: str) -> BackboneCard:
 
 
 def export_backbone(
-    name: str, *, weights: str = "", layers: tuple[int | str, ...] = (), height: int, width: int
+    name: str,
+    *,
+    weights: str = "",
+    layers: tuple[int | str, ...] = (),
+    height: int,
+    width: int,
+    norm: bool = False,
 ) -> bytes:
     """Return a pretrained backbone as ONNX: ``picture`` N×3×H×W to ``layer_0``, ``layer_1``, …
 
-    `weights` is a local .safetensors file or state dict; empty takes the card's own source.
+    `weights` is a local .safetensors file or state dict; empty takes the card's own source. The
+    tokens of transformers become maps as well; `norm` puts them through the network's last norm.
     Raises `MissingRuntimeError` without the training extra or without a source of weights.
+    """
+    network = load_backbone(name, weights=weights, layers=layers, size=(height, width), norm=norm)
+    from makellos.detectors.networks.feature_extractor import export_onnx
+
+    return export_onnx(network, height, width)
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: str = "",
+    layers: tuple[int | str, ...] = (),
+    size: tuple[int, int],
+    norm: bool = False,
+) -> FeatureExtractor:
+    """Return a pretrained backbone for pictures of a size (height, width), in evaluation mode.
+
+    `norm` puts every layer of a transformer through the network's last norm. Raises as
+    `export_backbone` does.
     """
     card = backbone_card(name)
     require_packages("torch", "timm", "onnx")
-    from makellos.detectors.networks.feature_extractor import FeatureExtractor, export_onnx
+    from makellos.detectors.networks.feature_extractor import FeatureExtractor
 
     chosen = layers or card.layers
     state = backbone_state(card, weights)
     if state is not None:
-        return export_onnx(FeatureExtractor(card.network, chosen, state), height, width)
-    with from_hub(card):
-        network = FeatureExtractor(card.network, chosen, None, fetch=True)
-    return export_onnx(network, height, width)
+        network = FeatureExtractor(card.network, chosen, state, norm=norm)
+    else:
+        with from_hub(card):
+            network = FeatureExtractor(card.network, chosen, None, fetch=True, norm=norm)
+    network.fit_size(*size)
+    network.eval()
+    return network
 
 
 def backbone_state(card: BackboneCard, weights: str = "") -> Mapping[str, Any] | None:

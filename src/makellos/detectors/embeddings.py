@@ -6,13 +6,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.pictures import Picture
 from makellos.detectors.backbones import export_backbone
 from makellos.detectors.contract import Progress
 from makellos.detectors.graphs import GraphBuilder
@@ -20,7 +18,7 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 from makellos.inspection.preprocessing import Preprocessing
 
-__all__ = ["PatchEmbedder", "Readable", "choose_size", "parse_layers"]
+__all__ = ["PatchEmbedder", "choose_size", "parse_layers"]
 
 STRIDE = 32  # sizes are multiples of the networks' deepest stride
 MIN_SIDE = 256  # networks trained at 224 see little below this
@@ -29,29 +27,27 @@ _SIZE_SAMPLE = 32
 Embedding = NDArray[np.float32]
 
 
-class Readable(Protocol):
-    """Give a picture, as a part does."""
-
-    def read(self) -> Picture:
-        """Return the picture, decoded."""
-
-
-def choose_size(parts: Sequence[Part], *, image_size: int, max_image_size: int) -> Preprocessing:
+def choose_size(
+    parts: Sequence[Part], *, image_size: int, max_image_size: int, multiple: int = STRIDE
+) -> Preprocessing:
     """Choose the input size of a network for parts.
 
     `image_size` > 0 is the side of a square. 0 takes the median height and width of the pictures
     (of 32 evenly drawn ones), shrunk where height × width passes `max_image_size` squared, grown
-    where it is below 256 squared, and rounded to multiples of 32.
+    where it is below 256 squared, and rounded to multiples of
+    `multiple`.
     """
     if image_size:
-        side = _rounded(image_size)
+        side = _rounded(image_size, multiple)
         return Preprocessing(height=side, width=side)
     step = max(1, len(parts) // _SIZE_SAMPLE)
     sizes = [part.read().shape[:2] for part in parts[::step]]
     height, width = (float(value) for value in np.median(np.array(sizes), axis=0))
     side = (height * width) ** 0.5
     scale = min(max(side, MIN_SIDE), max_image_size) / side
-    return Preprocessing(height=_rounded(height * scale), width=_rounded(width * scale))
+    return Preprocessing(
+        height=_rounded(height * scale, multiple), width=_rounded(width * scale, multiple)
+    )
 
 
 def parse_layers(text: str) -> tuple[int | str, ...]:
@@ -100,9 +96,11 @@ class PatchEmbedder:
         weights: str,
         layers: str,
         patch_size: int,
+        norm: bool = False,
     ) -> PatchEmbedder:
         """Export a backbone for a size and add the averaging over patch_size² neighbours.
 
+        `norm` puts the tokens of a transformer through its last norm.
         Raises `ConfigurationError` when a layer's map does not divide the finest one evenly.
         """
         exported = export_backbone(
@@ -111,6 +109,7 @@ class PatchEmbedder:
             layers=parse_layers(layers),
             height=preprocessing.height,
             width=preprocessing.width,
+            **({"norm": True} if norm else {}),
         )
         builder = GraphBuilder(exported)
         maps = [output.name for output in builder.model.graph.output]
@@ -135,13 +134,13 @@ class PatchEmbedder:
         return open_engine(self.graph, choice, shape=self.preprocessing.shape, workers=count)
 
     def stream(
-        self, parts: Sequence[Readable], progress: Progress, what: str = "embedding good parts"
+        self, parts: Sequence[Part], progress: Progress, what: str = "embedding good parts"
     ) -> Iterator[list[Embedding]]:
         """Yield the patch embeddings of each part in order: per layer an array patches×channels."""
         workers = default_workers()
         engine = self.open(workers)
 
-        def embed(part: Readable) -> list[Embedding]:
+        def embed(part: Part) -> list[Embedding]:
             outputs = engine.run(self.preprocessing(part.read()))
             return [
                 np.ascontiguousarray(outputs[name][0].reshape(shape[0], -1).T)
@@ -161,5 +160,5 @@ class PatchEmbedder:
                 progress(what, done := done + 1, len(parts))
 
 
-def _rounded(side: float) -> int:
-    return max(STRIDE, round(side / STRIDE) * STRIDE)
+def _rounded(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)

@@ -13,7 +13,7 @@ from makellos.detectors.contract import Detector, Graph, Parameter, check_folds,
 from makellos.detectors.coreset import k_center, spacings
 from makellos.detectors.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.turning import Turned, turning_pays
+from makellos.detectors.turning import turning_pays, views
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
@@ -161,13 +161,13 @@ class PatchCore(Detector):
             layers=self.layers,
             patch_size=self.patch_size,
         )
-        angles = self._angles(parts, progress)
-        candidates, owners, probes = self._draw(parts, angles, progress)
+        n_turns = self._n_turns(parts, progress)
+        candidates, owners, probes = self._draw(parts, n_turns, progress)
         _, owner_of = np.unique(group_names(parts), return_inverse=True)
         self.means_, self.scales_, self.usual_distances_ = [], [], []
         self.memory_banks_: list[NDArray[np.float16]] = []
         self.bank_folds_: list[NDArray[np.intp]] = []
-        n_looks = len(parts) * len(angles)
+        n_looks = len(parts) * n_turns
         for layer, drawn in enumerate(candidates):
             mean, scale = drawn.mean(0), drawn.std(0)
             scale = scale + 1e-3 * float(scale.mean()) + 1e-12
@@ -212,25 +212,24 @@ class PatchCore(Detector):
             return None
         return spacings(bank.astype(np.float32), self.num_neighbors)
 
-    def _angles(self, parts: Sequence[Part], progress: Progress) -> list[float]:
-        """Return the angles in degrees at which parts are learned."""
-        n = self.rotations or min(_MOST_ROTATIONS, _ENOUGH_LOOKS // len(parts))
-        angles = [360.0 * i / n for i in range(n)] or [0.0]
-        if self.rotations or n < _LEAST_ROTATIONS:
-            return angles if self.rotations else [0.0]
-        pays = turning_pays(self.embedder_, parts, angles, self.seed, progress)
-        return angles if pays else [0.0]
+    def _n_turns(self, parts: Sequence[Part], progress: Progress) -> int:
+        """Return at how many even angles each part is learned."""
+        if self.rotations:
+            return self.rotations
+        n_turns = min(_MOST_ROTATIONS, _ENOUGH_LOOKS // len(parts))
+        if n_turns < _LEAST_ROTATIONS:
+            return 1
+        return n_turns if turning_pays(self.embedder_, parts, n_turns, progress) else 1
 
     def _draw(
-        self, parts: Sequence[Part], angles: Sequence[float], progress: Progress
+        self, parts: Sequence[Part], n_turns: int, progress: Progress
     ) -> tuple[
         list[NDArray[np.float32]],
         list[NDArray[np.intp]],
         list[tuple[int, list[NDArray[np.float32]]]],
     ]:
         """Return per layer random patches and their parts, and some parts' patches whole."""
-        shapes, n_angles = self.embedder_.shapes, len(angles)
-        looks = [Turned(part, angle) for part in parts for angle in angles]
+        shapes, looks = self.embedder_.shapes, views(parts, n_turns=n_turns)
         quotas = [
             min(h * w, max(1, _CANDIDATE_BYTES // (4 * channels * len(looks))))
             for channels, h, w in shapes
@@ -239,7 +238,7 @@ class PatchCore(Detector):
             np.empty((len(looks) * k, s[0]), np.float32)
             for k, s in zip(quotas, shapes, strict=True)
         ]
-        owners = [np.repeat(np.arange(len(parts)), k * n_angles) for k in quotas]
+        owners = [np.repeat(np.arange(len(parts)), k * n_turns) for k in quotas]
         step = max(1, len(parts) // _SCALE_PARTS)
         probes = []
         for i, embeddings in enumerate(self.embedder_.stream(looks, progress)):
@@ -247,7 +246,7 @@ class PatchCore(Detector):
             for layer, k in enumerate(quotas):
                 chosen = rng.choice(len(embeddings[layer]), k, replace=False)
                 drawn[layer][i * k : (i + 1) * k] = embeddings[layer][chosen]
-            part, copy = divmod(i, n_angles)
+            part, copy = divmod(i, n_turns)
             if copy == 0 and part % step == 0:
                 probes.append((part, embeddings))
         return drawn, owners, probes

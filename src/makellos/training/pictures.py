@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Pictures", "empty_values"]
+__all__ = ["Pictures", "empty_values", "room_for"]
 
 _MAX_BYTES = 1 << 30  # more than this goes to a temporary file, mapped into memory
 
@@ -20,13 +20,16 @@ _MAX_BYTES = 1 << 30  # more than this goes to a temporary file, mapped into mem
 class Pictures:
     """Hold pictures N×C×H×W, uint8, or float32 in [0, 1] where they have more than 8 bits.
 
+    Features take the place of pictures, float32 or float16 and in any range, where a network is
+    trained on those; a batch of them has their kind.
+
     `targets` (N,) are the numbers of their classes, where they have such; `chances` (N,) say how
     often each is drawn in an epoch, in proportion: without them, each is drawn once.
     """
 
     def __init__(
         self,
-        values: NDArray[np.uint8] | NDArray[np.float32],
+        values: NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float16],
         chosen: NDArray[np.intp] | None = None,
         *,
         targets: NDArray[np.intp] | None = None,
@@ -140,7 +143,11 @@ class Pictures:
 
 def empty_values(shape: tuple[int, ...], *, deep: bool) -> NDArray[Any]:
     """Return room for values, uint8 or (`deep`) float32, in a temporary file where it is much."""
-    kind: type[Any] = np.float32 if deep else np.uint8
+    return room_for(shape, np.float32 if deep else np.uint8)
+
+
+def room_for(shape: tuple[int, ...], kind: type[Any]) -> NDArray[Any]:
+    """Return room for values of a kind, in a temporary file where it is much."""
     if int(np.prod(shape)) * np.dtype(kind).itemsize <= _MAX_BYTES:
         return np.empty(shape, kind)
     with TemporaryFile(prefix="makellos-") as file:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
 import torch
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from makellos.errors import ConfigurationError, suggest
 
-__all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name"]
+__all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name", "transformer_form"]
 
 StateDict = Mapping[str, Tensor]
+
+_STRIDE = 32  # of which sizes are multiples where no transformer says otherwise
 
 
 class FeatureExtractor(nn.Module):  # type: ignore[misc]
@@ -24,7 +28,8 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
     `layers` are numbers of timm's stages, which end where the map is halved, or names of the
     network's modules, such as ``blocks.3``. The network's own mean and standard deviation are
     applied inside. `state` is a state dict of the whole network; of stages the heads and later
-    stages in it are left out.
+    stages in it are left out. The patch tokens of transformers are maps as well; with `norm` they
+    pass the network's last norm.
     """
 
     def __init__(
@@ -34,13 +39,14 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         state: StateDict | None,
         *,
         fetch: bool = False,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         stages = [layer for layer in layers if isinstance(layer, int)]
         self.n_layers = len(layers)
         self.body: Any
         if len(stages) == len(layers):
-            self.body = _stages(network, stages, fetch=fetch)
+            self.body = _stages(network, stages, fetch=fetch, norm=norm)
         else:
             self.body = timm.create_model(network, pretrained=fetch)
             self._taken = _watch(self.body, network, layers)
@@ -54,6 +60,30 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
+    @property
+    def channels(self) -> int:
+        """Return the channels of the last map."""
+        return int(self.body.feature_info.channels()[-1])
+
+    def fit_size(self, height: int, width: int) -> None:
+        """Make a transformer's positions those of pictures of a size, once and for all.
+
+        Done with each picture, it could not be exported. Raises `ConfigurationError` for a size
+        that is no multiple of the patches.
+        """
+        whole: Any = getattr(self.body, "model", None)
+        if not hasattr(whole, "set_input_size") or not hasattr(whole, "num_prefix_tokens"):
+            return  # no transformer of plain tokens
+        sides = whole.patch_embed.patch_size
+        if height % sides[0] or width % sides[1]:
+            common = math.lcm(_STRIDE, *sides)
+            fits = common * max(1, round((height * width) ** 0.5 / common))
+            raise ConfigurationError(
+                f"{self.network} sees patches of {sides[0]}×{sides[1]} pixels, and the picture is "
+                f"{height}×{width}. Set image_size to a multiple of {sides[0]}, such as {fits}."
+            )
+        whole.set_input_size(img_size=(height, width))
+
     def forward(self, picture: Tensor) -> list[Tensor]:
         normalised = (picture - self.mean) / self.std
         if hasattr(self, "_taken"):
@@ -66,12 +96,10 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         return maps
 
 
-def _stages(network: str, stages: Sequence[int], *, fetch: bool) -> Any:
+def _stages(network: str, stages: Sequence[int], *, fetch: bool, norm: bool) -> Any:
     """Return a timm network cut to its stages; they count from 0, negative ones from the last."""
     try:
-        body = timm.create_model(
-            network, features_only=True, out_indices=tuple(stages), pretrained=fetch
-        )
+        body = _cut(network, tuple(stages), fetch=fetch, norm=norm)
     except (IndexError, AssertionError, ValueError) as error:
         raise ConfigurationError(
             f"{network} has no stages {tuple(stages)} ({error}). Stages count from 0; negative "
@@ -109,6 +137,30 @@ def _watch(body: nn.Module, network: str, layers: Sequence[int | str]) -> dict[i
 
 def _blocks(modules: Mapping[str, nn.Module]) -> list[str]:
     return [name for name in modules if name and name.count(".") < 2]
+
+
+def transformer_form(network: str) -> tuple[int, int]:
+    """Return how many blocks a vision transformer has, and the side of its patches in pixels.
+
+    Raises `ConfigurationError` for a network of another kind.
+    """
+    with torch.device("meta"):
+        whole = timm.create_model(network, pretrained=False)
+    if not hasattr(whole, "num_prefix_tokens") or not hasattr(whole, "blocks"):
+        raise ConfigurationError(
+            f"{network} is no plain vision transformer. Take one, such as "
+            "vit_small_patch14_reg4_dinov2."
+        )
+    return len(whole.blocks), int(whole.patch_embed.patch_size[0])
+
+
+def _cut(network: str, layers: tuple[int, ...], *, fetch: bool, norm: bool) -> Any:
+    if not norm:
+        return timm.create_model(network, features_only=True, out_indices=layers, pretrained=fetch)
+    whole = timm.create_model(network, num_classes=0, pretrained=fetch)
+    body = FeatureGetterNet(whole, layers, norm=True)
+    body.pretrained_cfg = whole.pretrained_cfg
+    return body
 
 
 def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:

@@ -1,0 +1,186 @@
+"""Dinomaly: how badly a decoder with noise in its middle gives back a transformer's features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress
+from makellos.detectors.backbones import backbone_card, load_backbone
+from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.embeddings import choose_size, parse_layers
+from makellos.detectors.loading import load_pictures
+from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
+
+if TYPE_CHECKING:
+    from makellos.detectors.networks.feature_extractor import FeatureExtractor
+
+_N_STEPS = 5000
+_N_LAYERS = 8
+_TOP = 0.01  # share of the map that makes the score
+
+
+@register("dinomaly")
+class Dinomaly(Detector):
+    """Train a transformer to give back the features that a frozen one has of good parts.
+
+    Guo et al., Dinomaly: The Less Is More Philosophy in Multi-Class Unsupervised Anomaly
+    Detection, CVPR 2025 (arXiv 2405.14325). The mean of the encoder's middle layers passes a
+    bottleneck whose dropout is noise, and a decoder with linear attention gives the layers back:
+    an early and a late group, each as its mean. The loss is the cosine distance of whole maps, in
+    which places that are given back well learn slowly. The score is the mean of the highest
+    hundredth of the map.
+
+    Deviations. AdamW takes the place of StableAdamW with clipped gradients, with a longer rise of
+    the learning rate. The decoder works on the tokens of patches alone. Pictures keep their shape
+    and are not cropped. The map is averaged over 3×3 cells in place of a Gaussian, and the highest
+    hundredth is one of cells.
+
+    It is for those with a GPU, and needs the weights of DINOv2: from the hub, or from a file. Not
+    measured by us yet: no such weights were at hand.
+    """
+
+    summary = "features of a large transformer given back by another; needs a GPU and weights"
+    trains = True
+    parameters = {
+        "backbone": Parameter(
+            default="vit_base_patch14_reg4_dinov2",
+            meaning="Pretrained vision transformer, by its timm name.",
+        ),
+        "weights": Parameter(
+            default="", meaning="Local file of the backbone's weights; empty: its own source."
+        ),
+        "layers": Parameter(
+            default="",
+            meaning="Blocks to give back, such as 2,3,4,5; empty: eight in the middle.",
+        ),
+        "image_size": Parameter(
+            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
+        ),
+        "max_image_size": Parameter(
+            default=448,
+            low=64,
+            high=4096,
+            search=(224, 672),
+            meaning="Largest input side when image_size is 0.",
+        ),
+        "dropout": Parameter(
+            default=0.2,
+            low=0.0,
+            high=0.9,
+            search=(0.1, 0.4),
+            meaning="Share of the bottleneck's values that noise takes away.",
+        ),
+        "epochs": Parameter(
+            default=0, low=0, high=1_000_000, meaning="Passes over the parts; 0 makes 5000 steps."
+        ),
+        "batch_size": Parameter(
+            default=16, low=1, high=4096, meaning="Parts learned from in one step."
+        ),
+        "learning_rate": Parameter(
+            default=0.0005,
+            low=1e-7,
+            high=1.0,
+            search=(1e-4, 2e-3),
+            logarithmic=True,
+            meaning="AdamW's at its highest; it rises first and falls to zero.",
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"backbone": "vit_small_patch14_reg4_dinov2"},
+        "accurate": {"max_image_size": 672},
+    }
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "vit_base_patch14_reg4_dinov2",
+        weights: str = "",
+        layers: str = "",
+        image_size: int = 0,
+        max_image_size: int = 448,
+        dropout: float = 0.2,
+        epochs: int = 0,
+        batch_size: int = 16,
+        learning_rate: float = 0.0005,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.layers = layers
+        self.image_size = image_size
+        self.max_image_size = max_image_size
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        from makellos.detectors.networks.dinomaly import Decoder, DinomalyTask
+        from makellos.detectors.networks.feature_extractor import transformer_form
+        from makellos.training.loop import epochs_for, seeded, train
+
+        depth, patch = transformer_form(backbone_card(self.backbone).network)
+        self.preprocessing_ = choose_size(
+            parts,
+            image_size=self.image_size,
+            max_image_size=self.max_image_size,
+            multiple=patch,
+        )
+        self.layers_ = parse_layers(self.layers) or middle_layers(depth)
+        encoder = self._encoder()
+        pictures = load_pictures(parts, self.preprocessing_, progress)
+        n_epochs = self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size)
+        with seeded(self.seed):
+            decoder = Decoder(encoder.channels, len(self.layers_), self.dropout)
+            task = DinomalyTask(
+                encoder,
+                decoder,
+                learning_rate=self.learning_rate,
+                n_steps=n_epochs * max(1, pictures.n // self.batch_size),
+            )
+            outcome = train(
+                task,
+                pictures,
+                identity={"detector": self.name, **self.get_parameters()},
+                n_epochs=n_epochs,
+                batch_size=self.batch_size,
+                training=training,
+                progress=progress,
+                label="training the decoder",
+            )
+        self.notes_ = outcome.notes
+        self.encoder_, self.decoder_ = encoder.to("cpu"), decoder
+
+    def _encoder(self) -> FeatureExtractor:
+        size = (self.preprocessing_.height, self.preprocessing_.width)
+        return load_backbone(self.backbone, weights=self.weights, layers=self.layers_, size=size)
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.dinomaly import Scoring
+        from makellos.detectors.networks.exporting import export_graph
+
+        onnx = export_graph(
+            Scoring(self.encoder_, self.decoder_),
+            self.preprocessing_.shape,
+            input_name="picture",
+            output_names=("anomaly_map",),
+        )
+        aggregation = Aggregation(name="top_k_mean", parameter=_TOP)
+        return Graph(onnx, self.preprocessing_, aggregation)
+
+
+def middle_layers(depth: int) -> tuple[int, ...]:
+    """Return up to eight blocks in the middle of a transformer of `depth` blocks.
+
+    >>> middle_layers(12)
+    (2, 3, 4, 5, 6, 7, 8, 9)
+    """
+    places = np.linspace(depth // 6, 3 * depth // 4, _N_LAYERS)
+    return tuple(sorted({round(float(place)) for place in places}))

@@ -1,0 +1,200 @@
+"""Student and teacher: where a student of good parts' features is far from its teacher."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress
+from makellos.detectors.backbones import load_backbone
+from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.embeddings import PatchEmbedder, choose_size, parse_layers
+from makellos.detectors.turning import views
+from makellos.errors import ConfigurationError
+from makellos.inspection.aggregation import Aggregation
+from makellos.training.settings import Training
+
+if TYPE_CHECKING:
+    from makellos.training.pictures import Pictures
+
+_N_STEPS = 1200
+_DEFAULT_LAYERS = "2,3,4"  # of EfficientNet-Lite0: 40, 112 and 320 channels
+_N_MEASURED = 32  # views of parts that give a layer's usual distance
+
+
+@register("student_teacher")
+class StudentTeacher(Detector):
+    """Train a student to follow a pretrained network on good parts, and score where it fails.
+
+    Wang et al., Student-Teacher Feature Pyramid Matching for Anomaly Detection, BMVC 2021 (arXiv
+    2103.04257): a pretrained network is the teacher, a student learns on good parts alone to give
+    its feature maps, layer by layer, and where the two point in different directions, by one minus
+    the cosine, the part is unlike what was learned.
+
+    Deviations. The student does not begin at the picture with a network like the teacher's: it
+    sees the teacher's finest map and gives the coarser ones by a few plain convolutions. So the
+    maps of the good parts, also of turned and mirrored ones, are computed once, by the engine that
+    inspects, and training costs the student alone. Channels are standardised on good parts before
+    they are compared; each layer's distances are divided by their mean on good parts and added,
+    not multiplied; the map is averaged over 3×3 cells.
+    """
+
+    summary = "a student of a pretrained network, trained on good parts, that fails on others"
+    trains = True
+    parameters = {
+        "backbone": Parameter(
+            default="efficientnet_lite0", meaning="Pretrained network, by its timm name."
+        ),
+        "weights": Parameter(
+            default="", meaning="Local file of the backbone's weights; empty: its own source."
+        ),
+        "layers": Parameter(
+            default="",
+            search=("", "1,3,4"),
+            meaning="Stages, fine to coarse: the student sees the first and gives the others; "
+            "empty: 2,3,4.",
+        ),
+        "image_size": Parameter(
+            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
+        ),
+        "max_image_size": Parameter(
+            default=512,
+            low=64,
+            high=4096,
+            search=(256, 768),
+            meaning="Largest input side when image_size is 0.",
+        ),
+        "width": Parameter(
+            default=64,
+            low=4,
+            high=512,
+            search=(24, 96),
+            logarithmic=True,
+            meaning="Channels of the student at the finest layer it gives; each coarser one has "
+            "twice as many.",
+        ),
+        "n_turns": Parameter(
+            default=1, low=1, high=36, meaning="Even turns of each part that are learned; 1: none."
+        ),
+        "mirror": Parameter(default=False, meaning="Learn mirrored parts as well."),
+        "epochs": Parameter(
+            default=0, low=0, high=1_000_000, meaning="Passes over the parts; 0 makes 1200 steps."
+        ),
+        "batch_size": Parameter(
+            default=8, low=1, high=4096, meaning="Parts learned from in one step."
+        ),
+        "learning_rate": Parameter(
+            default=0.002,
+            low=1e-7,
+            high=1.0,
+            search=(5e-4, 5e-3),
+            logarithmic=True,
+            meaning="AdamW's at its highest; it rises first and falls to zero.",
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {"fast": {"max_image_size": 384}, "accurate": {"max_image_size": 768}}
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "efficientnet_lite0",
+        weights: str = "",
+        layers: str = "",
+        image_size: int = 0,
+        max_image_size: int = 512,
+        width: int = 64,
+        n_turns: int = 1,
+        mirror: bool = False,
+        epochs: int = 0,
+        batch_size: int = 8,
+        learning_rate: float = 0.002,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.layers = layers
+        self.image_size = image_size
+        self.max_image_size = max_image_size
+        self.width = width
+        self.n_turns = n_turns
+        self.mirror = mirror
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        from makellos.detectors.networks.student_teacher import DistillationTask, Student
+        from makellos.training.loop import epochs_for, seeded, train
+
+        self.embedder_ = PatchEmbedder.load(
+            choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size),
+            backbone=self.backbone,
+            weights=self.weights,
+            layers=self.layers or _DEFAULT_LAYERS,
+            patch_size=1,
+        )
+        if len(self.embedder_.shapes) < 2:
+            raise ConfigurationError(
+                f"{self.name}: layers is {self.layers!r}; accepted are two or more stages, fine to "
+                "coarse, such as '2,3,4': the student sees the first and gives the others."
+            )
+        features = self._features(parts, progress)
+        n_epochs = self.epochs or epochs_for(_N_STEPS, features.n, self.batch_size)
+        n_steps = n_epochs * max(1, features.n // self.batch_size)
+        with seeded(self.seed):
+            student = Student(self.embedder_.shapes, width=self.width)
+            student.measure(features)
+            task = DistillationTask(student, learning_rate=self.learning_rate, n_steps=n_steps)
+            outcome = train(
+                task,
+                features,
+                identity={"detector": self.name, **self.get_parameters()},
+                n_epochs=n_epochs,
+                batch_size=self.batch_size,
+                training=training,
+                progress=progress,
+                label="training the student",
+            )
+        self.notes_ = outcome.notes
+        self.student_ = student
+        self.usual_distances_ = student.usual_distances(features, _N_MEASURED)
+
+    def _features(self, parts: Sequence[Part], progress: Progress) -> Pictures:
+        """Return the teacher's maps of each view of the parts, side by side, in half precision."""
+        from makellos.training.pictures import Pictures, room_for
+
+        seen = views(parts, n_turns=self.n_turns, mirror=self.mirror)
+        n_values = sum(int(np.prod(shape)) for shape in self.embedder_.shapes)
+        values: NDArray[np.float16] = room_for((len(seen), n_values, 1, 1), np.float16)
+        for i, layers in enumerate(self.embedder_.stream(seen, progress)):
+            values[i, :, 0, 0] = np.concatenate([layer.T.ravel() for layer in layers])
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part.read().tobytes())
+        return Pictures(values, known_as=digest.hexdigest())
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.student_teacher import Scoring
+
+        size = self.embedder_.preprocessing
+        teacher = load_backbone(
+            self.backbone,
+            weights=self.weights,
+            layers=parse_layers(self.layers or _DEFAULT_LAYERS),
+            size=(size.height, size.width),
+        )
+        onnx = export_graph(
+            Scoring(teacher, self.student_, self.usual_distances_),
+            size.shape,
+            input_name="picture",
+            output_names=("anomaly_map",),
+        )
+        return Graph(onnx, size, Aggregation())
