@@ -135,8 +135,12 @@ class Detector(ABC):
     parameters: ClassVar[Mapping[str, Parameter]]
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     needs_labels: ClassVar[bool] = False
+    # Learns from good parts alone, and from labelled defective ones where there are some.
+    uses_labels: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
     trains: ClassVar[bool] = False
+    # Trains so little per fold that good parts calibrate cross-fitted, as without training.
+    cross_fits: ClassVar[bool] = False
     runtime: ClassVar[Literal["graph", "torch", "pyod"]] = "graph"
     # What `Part.read` gives it: a picture, or features (F,) float32 of a window of a signal.
     takes: ClassVar[Literal["pictures", "features"]] = "pictures"
@@ -178,9 +182,10 @@ class Detector(ABC):
     ) -> list[Graph]:
         """Fit on all parts, and return for each fold a graph that has not seen its parts.
 
-        `folds` (n,) numbers the fold of each part from 0. Detectors that can share work between
-        folds override this; here each fold costs a fit of its own. Raises as `fit` does, and
-        `InputError` when a fold holds all parts.
+        `folds` (n,) numbers the fold of each part from 0; a defective part that every graph may
+        learn from is of fold -1. Detectors that can share work between folds override this; here
+        each fold costs a fit of its own. Raises as `fit` does, and `InputError` when a fold holds
+        all parts.
         """
         check_folds(parts, folds)
         report, where = progress or no_progress, training or Training()

@@ -332,12 +332,18 @@ def _fit(
             detector.fit(split.learn, progress=progress)
         return []
     names = group_names(split.learn)
-    groups = np.random.default_rng([seed, 2]).permutation(sorted(set(names)))
+    good = sorted({name for name, p in zip(names, split.learn, strict=True) if p.is_good})
+    groups = np.random.default_rng([seed, 2]).permutation(good)
     fold_of = {str(group): i % _FOLDS for i, group in enumerate(groups)}
-    folds = [fold_of[name] for name in names]
-    graphs = detector.cross_fit(split.learn, folds, progress=progress)
+    # Defective parts of a group that has good ones as well are left out with it.
+    folds = [fold_of.get(name, -1) for name in names]
+    if detector.trains:
+        graphs = detector.cross_fit(split.learn, folds, progress=progress, training=training)
+    else:
+        graphs = detector.cross_fit(split.learn, folds, progress=progress)
+    calibrating = folds[: len(split.calibrate)]  # good parts come first
     return [
-        (_with_white_level(graph, white_level), [i for i, f in enumerate(folds) if f == fold])
+        (_with_white_level(graph, white_level), [i for i, f in enumerate(calibrating) if f == fold])
         for fold, graph in enumerate(graphs)
     ]
 

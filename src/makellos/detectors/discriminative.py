@@ -1,0 +1,439 @@
+"""Discriminative: nearest neighbours, and a network that was shown planted and real damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.data.planting import plant
+from makellos.data.progress import Progress, no_progress
+from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
+from makellos.detectors.graphs import GraphBuilder
+from makellos.detectors.loading import read_mask, require_packages
+from makellos.detectors.patchcore import PatchCore
+from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import available_engines, default_workers, open_engine
+from makellos.training.settings import Training
+
+if TYPE_CHECKING:
+    from makellos.training.pictures import Pictures
+
+_N_GOOD = 40_000  # good places learned from, of all good parts together
+_MOST = {"planted": 64, "defective": 256}  # places of a part with damage, damaged and good each
+# How much the places of a kind count together: all good ones, and the damaged and the good ones of
+# parts with damage. Of a kind every part counts the same.
+_MASS = {"good": (1.0, 0.0), "planted": (0.5, 0.5), "defective": (1.0, 1.0)}
+_DAMAGED, _CLEAN = 0.25, 0.01  # share of a place inside a mask from which, up to which
+_ODDEST = 0.005  # share of a defective part's places that is taken for damage without a mask
+_LAYER = "distances"
+
+
+@register("discriminative")
+class Discriminative(Detector):
+    """Score a patch by its distance to good patches and by what a network says of it.
+
+    The network sees one place of the map at a time. It is taught by good places, by places of
+    damage planted in pictures of good parts (as in DRAEM, Zavrtanik et al. 2021, arXiv
+    2108.07610), and by good places with Gaussian noise in feature space (SimpleNet, Liu et al.
+    2023, arXiv 2303.15140; SuperSimpleNet, Rolih et al. 2024, arXiv 2408.03143). Labelled
+    defective parts, where there are some, teach it as well: with a mask the places inside and
+    outside of it, without one the places that lie farthest from good patches. However few there
+    are, they count twice as much as planted damage.
+
+    Deviations, measured in ``docs/benchmarks.md``: damage is planted in pictures, before the
+    frozen backbone; there is no adaptor and no classification head; and the logits, in standard
+    deviations of good places and times `weight`, are added to the map of `PatchCore`, which knows
+    what no planted damage is like. The score is the maximum of the sum.
+    """
+
+    summary = "nearest neighbours and a network shown damage: planted, and yours where labelled"
+    trains = True
+    cross_fits = True
+    uses_labels = True
+    parameters = {
+        "backbone": PatchCore.parameters["backbone"],
+        "weights": PatchCore.parameters["weights"],
+        "layers": PatchCore.parameters["layers"],
+        "image_size": PatchCore.parameters["image_size"],
+        "max_image_size": PatchCore.parameters["max_image_size"],
+        "patch_size": PatchCore.parameters["patch_size"],
+        "memory_bank_size": PatchCore.parameters["memory_bank_size"],
+        "weight": Parameter(
+            default=0.5,
+            low=0.0,
+            high=100.0,
+            search=(0.1, 1.0),
+            logarithmic=True,
+            meaning="How much the network counts beside the distances, which are about 2 on good "
+            "parts.",
+        ),
+        "planted": Parameter(
+            default=1, low=0, high=100, meaning="Damaged copies of each good part learned from."
+        ),
+        "noise": Parameter(
+            default=0.5,
+            low=0.0,
+            high=10.0,
+            search=(0.25, 1.0),
+            logarithmic=True,
+            meaning="Noise that makes good places damaged ones, in standard deviations; 0: none.",
+        ),
+        "hidden_units": Parameter(
+            default=128,
+            low=1,
+            high=4096,
+            search=(32, 256),
+            logarithmic=True,
+            meaning="Width of the network's hidden layer.",
+        ),
+        "steps": Parameter(default=300, low=1, high=1_000_000, meaning="Training steps, about."),
+        "batch_size": Parameter(
+            default=2048, low=2, high=1_000_000, meaning="Places learned from in one step."
+        ),
+        "learning_rate": Parameter(
+            default=2e-3,
+            low=1e-7,
+            high=1.0,
+            search=(5e-4, 1e-2),
+            logarithmic=True,
+            meaning="AdamW's at the start; it falls to zero.",
+        ),
+        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
+    }
+    presets = {
+        "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
+        "accurate": {"max_image_size": 1024, "memory_bank_size": 20_000, "planted": 3},
+    }
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "efficientnet_lite0",
+        weights: str = "",
+        layers: str = "",
+        image_size: int = 0,
+        max_image_size: int = 768,
+        patch_size: int = 3,
+        memory_bank_size: int = 10_000,
+        weight: float = 0.5,
+        planted: int = 1,
+        noise: float = 0.5,
+        hidden_units: int = 128,
+        steps: int = 300,
+        batch_size: int = 2048,
+        learning_rate: float = 2e-3,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.weights = weights
+        self.layers = layers
+        self.image_size = image_size
+        self.max_image_size = max_image_size
+        self.patch_size = patch_size
+        self.memory_bank_size = memory_bank_size
+        self.weight = weight
+        self.planted = planted
+        self.noise = noise
+        self.hidden_units = hidden_units
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    def cross_fit(
+        self,
+        parts: Sequence[Part],
+        folds: Sequence[int],
+        *,
+        progress: Progress | None = None,
+        training: Training | None = None,
+    ) -> list[Graph]:
+        """Fit with one memory bank and one network per fold, on places embedded once.
+
+        Defective parts of fold -1 are learned from by all networks.
+        """
+        good = [i for i, part in enumerate(parts) if part.is_good]
+        check_folds([parts[i] for i in good], [folds[i] for i in good])
+        self._begin(parts)
+        with self._all_or_nothing():
+            require_packages("torch", "lightning_fabric", "onnx")
+            report, where = progress or no_progress, training or Training()
+            neighbours = self._neighbours()
+            maps = neighbours.cross_fit(
+                [parts[i] for i in good], [folds[i] for i in good], progress=report
+            )
+            self._learn_places(parts, folds, neighbours, report, where)
+            return [
+                self._graph_of(found, self._head(fold, report, where.inside(f"fold-{fold + 1}")))
+                for fold, found in enumerate(maps)
+            ]
+
+    def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        neighbours = self._neighbours()
+        neighbours.fit([part for part in parts if part.is_good], progress=progress)
+        self._learn_places(parts, [0] * len(parts), neighbours, progress, training)
+
+    def _neighbours(self) -> PatchCore:
+        shared = {
+            name: getattr(self, name) for name in self.parameters if name in PatchCore.parameters
+        }
+        return PatchCore(**shared)
+
+    def _learn_places(
+        self,
+        parts: Sequence[Part],
+        folds: Sequence[int],
+        neighbours: PatchCore,
+        progress: Progress,
+        training: Training,
+    ) -> None:
+        """Embed places of all parts, and train the network on all of them."""
+        self.neighbours_ = neighbours
+        self.places_ = _Places.join(self._examples(parts, folds, progress))
+        self.head_ = self._head(None, progress, training.inside("head"))
+
+    def _examples(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress
+    ) -> Iterator[_Example]:
+        """Yield places of good parts, of their damaged copies, and of defective parts, in order."""
+        embedder, preprocessing = (
+            self.neighbours_.embedder_,
+            self.neighbours_.embedder_.preprocessing,
+        )
+        engine = embedder.open()
+        n_good = sum(part.is_good for part in parts)
+        height, width = embedder.shapes[0][1:]
+
+        def embed(picture: Any) -> NDArray[np.float32]:
+            return _joined(engine.run(preprocessing(picture)), embedder.names, height)
+
+        def good(part: Part, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+            rows = embed(part.read())
+            kept = rng.choice(len(rows), min(len(rows), max(1, _N_GOOD // n_good)), replace=False)
+            return rows[kept], np.zeros(len(kept), np.intp)
+
+        def planted(part: Part, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+            picture, mask = plant(part.read(), rng)
+            share = _share(mask, height, width)
+            return _chosen(embed(picture), share, _MOST["planted"], rng)
+
+        def defective(part: Part, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+            picture = part.read()
+            if part.mask is None:
+                share = self._oddest(picture)
+            else:
+                mask = read_mask(part.mask, picture.shape[:2], "Mend it, or leave the mask out.")
+                share = _share(mask, height, width)
+            return _chosen(embed(picture), share, _MOST["defective"], rng)
+
+        jobs: list[tuple[str, Callable[..., Any], int, int]] = []
+        for i, part in enumerate(parts):
+            if part.is_good:
+                jobs.append(("good", good, i, 0))
+                jobs += [("planted", planted, i, copy + 1) for copy in range(self.planted)]
+            else:
+                jobs.append(("defective", defective, i, 0))
+
+        def run(job: tuple[str, Callable[..., Any], int, int]) -> _Example:
+            kind, draw, i, copy = job
+            rows, targets = draw(parts[i], np.random.default_rng([self.seed, i, copy]))
+            return _Example(kind, rows.astype(np.float16), targets, folds[i])
+
+        workers = default_workers()
+        with ThreadPoolExecutor(workers) as pool:
+            for done, example in enumerate(pool.map(run, jobs)):
+                progress("embedding good and damaged places", done + 1, len(jobs))
+                yield example
+
+    def _oddest(self, picture: Any) -> NDArray[np.float32]:
+        """Return 1 where a defective part lies farthest from good patches, and elsewhere a half."""
+        graph = self.neighbours_.graph()
+        engine = open_engine(graph.onnx, available_engines()[0], shape=graph.preprocessing.shape)
+        distances = engine.run(graph.preprocessing(picture))["anomaly_map"].ravel()
+        share = np.full(distances.size, 0.5 * _DAMAGED, np.float32)
+        share[np.argsort(-distances)[: max(1, round(_ODDEST * distances.size))]] = 1
+        return share
+
+    def _head(self, fold: int | None, progress: Progress, training: Training) -> _Head:
+        """Train a network on all places but those of a fold."""
+        from makellos.detectors.networks.place_head import PlaceHead, PlaceTask
+        from makellos.training.loop import epochs_for, seeded, train
+
+        places, kept = self.places_, self.places_.folds != (-2 if fold is None else fold)
+        with seeded(self.seed):
+            network = PlaceHead(places.rows.shape[1], self.hidden_units)
+            pictures = places.pictures(kept)
+            n_epochs = epochs_for(self.steps, pictures.n, self.batch_size)
+            n_steps = n_epochs * max(1, pictures.n // self.batch_size)
+            task = PlaceTask(
+                network, learning_rate=self.learning_rate, noise=self.noise, n_steps=n_steps
+            )
+            train(
+                task,
+                pictures,
+                identity={"detector": self.name, "fold": fold, **self.get_parameters()},
+                n_epochs=n_epochs,
+                batch_size=self.batch_size,
+                training=training,
+                progress=progress,
+                label="training the network" if fold is None else f"cross-fit {fold + 1}: training",
+            )
+        names = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
+        state = network.state_dict()
+        head = _Head(*(state[name].numpy().astype(np.float32) for name in names))
+        return head.relative_to(places.standardised(kept & (places.kinds == "good")))
+
+    def _build_graph(self) -> Graph:
+        return self._graph_of(self.neighbours_.graph(), self.head_)
+
+    def _graph_of(self, neighbours: Graph, head: _Head) -> Graph:
+        """Return the neighbours' graph with the network's map added to theirs."""
+        embedder, places = self.neighbours_.embedder_, self.places_
+        builder = GraphBuilder(neighbours.onnx)
+        builder.rename("anomaly_map", _LAYER)
+        _, height, width = embedder.shapes[0]
+        hidden, before = "", 0
+        for name, (channels, h, w) in zip(embedder.names, embedder.shapes, strict=True):
+            own = slice(before, before := before + channels)
+            patches = builder.standardise(name, places.mean[own], places.scale[own])
+            # A layer's share of the hidden units is computed on its own grid, then repeated.
+            product = builder.add("MatMul", patches, builder.constant(head.hidden[:, own].T.copy()))
+            turned = builder.add("Transpose", product, attributes={"perm": [0, 2, 1]})
+            grid = builder.add("Reshape", turned, builder.shape(0, -1, h, w))
+            fine = builder.repeat(grid, (h, w), height // h)
+            hidden = builder.add("Add", hidden, fine) if hidden else fine
+        biased = builder.add("Add", hidden, builder.constant(head.bias.reshape(1, -1, 1, 1)))
+        active = builder.add("Relu", biased)
+        weighted = builder.add("Mul", active, builder.constant(head.out.reshape(1, -1, 1, 1)))
+        logits = builder.add("ReduceSum", weighted, builder.shape(1), attributes={"keepdims": 1})
+        moved = builder.add("Add", logits, builder.constant(head.out_bias.reshape(1, 1, 1, 1)))
+        smooth = builder.local_mean(moved, 3)
+        scaled = builder.add("Mul", smooth, builder.constant(np.array(self.weight, np.float32)))
+        distances = builder.add("Reshape", _LAYER, builder.shape(0, 1, height, width))
+        total = builder.add("Add", distances, scaled)
+        return Graph(builder.finish(total, height, width), neighbours.preprocessing, Aggregation())
+
+
+@dataclass(frozen=True)
+class _Example:
+    """Places of one part: embeddings n×C float16, 1 for damaged ones, and the part's fold."""
+
+    kind: str
+    rows: NDArray[np.float16]
+    targets: NDArray[np.intp]
+    fold: int
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Places of all parts, how often each is drawn, and mean and scale of good ones by channel."""
+
+    rows: NDArray[np.float16]
+    targets: NDArray[np.intp]
+    kinds: NDArray[np.str_]
+    folds: NDArray[np.intp]
+    chances: NDArray[np.float64]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def join(cls, examples: Iterator[_Example]) -> _Places:
+        found = list(examples)
+        lengths = [len(each.targets) for each in found]
+        targets = np.concatenate([each.targets for each in found])
+        kinds = np.repeat([each.kind for each in found], lengths)
+        rows = np.concatenate([each.rows for each in found])
+        good = rows[kinds == "good"].astype(np.float32)
+        scale = good.std(0)
+        return cls(
+            rows,
+            targets,
+            kinds,
+            np.repeat([each.fold for each in found], lengths),
+            np.concatenate(list(_chances(found))),
+            good.mean(0),
+            scale + 1e-3 * float(scale.mean()) + 1e-12,
+        )
+
+    def standardised(self, kept: NDArray[np.bool_]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = (self.rows[kept].astype(np.float32) - self.mean) / self.scale
+        return values
+
+    def pictures(self, kept: NDArray[np.bool_]) -> Pictures:
+        from makellos.training.pictures import Pictures
+
+        values = self.standardised(kept)[:, :, np.newaxis, np.newaxis]
+        return Pictures(values, targets=self.targets[kept], chances=self.chances[kept])
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The trained network's weights: hidden K×C and bias K, out 1×K and its bias."""
+
+    hidden: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    out: NDArray[np.float32]
+    out_bias: NDArray[np.float32]
+
+    def relative_to(self, good: NDArray[np.float32]) -> _Head:
+        """Return the network whose logits have mean 0 and standard deviation 1 on good places."""
+        logits = np.maximum(good @ self.hidden.T + self.bias, 0) @ self.out[0] + self.out_bias
+        gain = np.float32(1 / max(float(logits.std()), 1e-6))
+        moved = (self.out_bias - logits.mean()) * gain
+        return _Head(self.hidden, self.bias, self.out * gain, moved.astype(np.float32))
+
+
+def _chances(examples: Sequence[_Example]) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each place is drawn: kinds by their mass, parts of a kind alike."""
+    having = {
+        (kind, target): max(1, sum(e.kind == kind and target in e.targets for e in examples))
+        for kind in _MASS
+        for target in (0, 1)
+    }
+    for example in examples:
+        counts = np.bincount(example.targets, minlength=2)
+        shares = [
+            _MASS[example.kind][target] / having[example.kind, target] / max(1, counts[target])
+            for target in (0, 1)
+        ]
+        yield np.array(shares)[example.targets]
+
+
+def _joined(
+    outputs: dict[str, NDArray[np.float32]], names: Sequence[str], height: int
+) -> NDArray[np.float32]:
+    """Return the layers of one picture side by side on the finest grid, places×channels."""
+    grids = []
+    for name in names:
+        grid = outputs[name][0]
+        factor = height // grid.shape[1]
+        grids.append(grid.repeat(factor, 1).repeat(factor, 2))
+    joined = np.concatenate(grids)
+    return np.ascontiguousarray(joined.reshape(len(joined), -1).T)
+
+
+def _share(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.float32]:
+    """Return by how much each place of the grid lies inside a mask; at least one does."""
+    share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    flat: NDArray[np.float32] = share.ravel()
+    most = float(flat.max())
+    if 0 < most < _DAMAGED:  # damage smaller than a place, which is then all there is of it
+        flat = np.where(flat == most, np.float32(1), flat)
+    return flat
+
+
+def _chosen(
+    rows: NDArray[np.float32], share: NDArray[np.float32], most: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Draw damaged and clean places of a part, at most so many of each."""
+    damaged, clean = np.flatnonzero(share >= _DAMAGED), np.flatnonzero(share < _CLEAN)
+    kept = [rng.permutation(some)[:most] for some in (damaged, clean)]
+    targets = np.repeat(np.array([1, 0], np.intp), [len(some) for some in kept])
+    return rows[np.concatenate(kept)], targets
