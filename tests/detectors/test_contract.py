@@ -34,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "backbone_learning_rate": 0.002,
         "head_epochs": 20,
     },
+    "discriminative": {"steps": 60, "batch_size": 256, "hidden_units": 32},
     "fanogan": {
         "image_size": 32,
         "base_width": 4,

@@ -266,7 +266,7 @@ class Discriminative(Detector):
         from makellos.detectors.networks.place_head import PlaceHead, PlaceTask
         from makellos.training.loop import epochs_for, seeded, train
 
-        places, kept = self.places_, self.places_.folds != (-2 if fold is None else fold)
+        places, kept = self.places_, self.places_.outside(fold)
         with seeded(self.seed):
             network = PlaceHead(places.rows.shape[1], self.hidden_units)
             pictures = places.pictures(kept)
@@ -361,6 +361,11 @@ class _Places:
             good.mean(0),
             scale + 1e-3 * float(scale.mean()) + 1e-12,
         )
+
+    def outside(self, fold: int | None) -> NDArray[np.bool_]:
+        """Return which places are not of a fold; all where it is None."""
+        every = np.ones(len(self.folds), bool)
+        return every if fold is None else self.folds != fold
 
     def standardised(self, kept: NDArray[np.bool_]) -> NDArray[np.float32]:
         values: NDArray[np.float32] = (self.rows[kept].astype(np.float32) - self.mean) / self.scale
