@@ -270,16 +270,21 @@ class Detector(ABC):
 
 
 def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
-    """Raise `InputError` unless each part has a fold and each fold leaves parts outside."""
-    if len(folds) != len(parts) or (len(folds) and min(folds) < 0):
+    """Raise `InputError` unless each part has a fold and each fold leaves good parts outside.
+
+    Defective parts may have the fold -1, that of none.
+    """
+    lowest = [0 if part.is_good else -1 for part in parts]
+    if len(folds) != len(parts) or any(f < low for f, low in zip(folds, lowest, strict=True)):
         raise InputError(
             f"{len(parts)} parts have {len(folds)} folds; give each part the number of its fold, "
-            "from 0."
+            "from 0 (-1 for a defective part that is in none)."
         )
-    if len(set(folds)) < 2:
+    n_folds = len({fold for part, fold in zip(parts, folds, strict=True) if part.is_good})
+    if n_folds < 2:
         raise InputError(
-            f"{len(parts)} parts lie in {len(set(folds))} fold; at least 2 are needed, so that "
-            "each fold has parts outside of it to learn from."
+            f"{len(parts)} parts lie in {n_folds} fold; at least 2 are needed, so that each fold "
+            "has good parts outside of it to learn from."
         )
 
 

@@ -39,18 +39,19 @@ _LAYER = "distances"
 class Discriminative(Detector):
     """Score a patch by its distance to good patches and by what a network says of it.
 
-    The network sees one place of the map at a time. It is taught by good places, by places of
+    The network sees one place of the map at a time. It is taught by good places and by places of
     damage planted in pictures of good parts (as in DRAEM, Zavrtanik et al. 2021, arXiv
-    2108.07610), and by good places with Gaussian noise in feature space (SimpleNet, Liu et al.
-    2023, arXiv 2303.15140; SuperSimpleNet, Rolih et al. 2024, arXiv 2408.03143). Labelled
-    defective parts, where there are some, teach it as well: with a mask the places inside and
-    outside of it, without one the places that lie farthest from good patches. However few there
-    are, they count twice as much as planted damage.
+    2108.07610). Labelled defective parts, where there are some, teach it as well (as in
+    SuperSimpleNet, Rolih et al. 2024, arXiv 2408.03143): with a mask the places inside and outside
+    of it, without one the places that lie farthest from good patches. However few there are, they
+    count twice as much as planted damage.
 
-    Deviations, measured in ``docs/benchmarks.md``: damage is planted in pictures, before the
-    frozen backbone; there is no adaptor and no classification head; and the logits, in standard
-    deviations of good places and times `weight`, are added to the map of `PatchCore`, which knows
-    what no planted damage is like. The score is the maximum of the sum.
+    Deviations: the embeddings are those of a frozen backbone, without an adaptor or a
+    classification head. The logits, in standard deviations of good places and times `weight`, are
+    added to the map of `PatchCore`, which knows what no planted damage is like; the score is the
+    maximum of the sum. Noise in feature space (SimpleNet, Liu et al. 2023, arXiv 2303.15140, and
+    SuperSimpleNet) is an option, `noise`, and off: beside planted damage it gained nothing, and
+    beside labelled parts it cost much of what they teach.
     """
 
     summary = "nearest neighbours and a network shown damage: planted, and yours where labelled"
@@ -78,15 +79,14 @@ class Discriminative(Detector):
             default=1, low=0, high=100, meaning="Damaged copies of each good part learned from."
         ),
         "noise": Parameter(
-            default=0.5,
+            default=0.0,
             low=0.0,
             high=10.0,
-            search=(0.25, 1.0),
-            logarithmic=True,
+            search=(0.0, 1.0),
             meaning="Noise that makes good places damaged ones, in standard deviations; 0: none.",
         ),
         "hidden_units": Parameter(
-            default=128,
+            default=64,
             low=1,
             high=4096,
             search=(32, 256),
@@ -124,8 +124,8 @@ class Discriminative(Detector):
         memory_bank_size: int = 10_000,
         weight: float = 0.5,
         planted: int = 1,
-        noise: float = 0.5,
-        hidden_units: int = 128,
+        noise: float = 0.0,
+        hidden_units: int = 64,
         steps: int = 300,
         batch_size: int = 2048,
         learning_rate: float = 2e-3,
@@ -159,8 +159,8 @@ class Discriminative(Detector):
 
         Defective parts of fold -1 are learned from by all networks.
         """
+        check_folds(parts, folds)
         good = [i for i, part in enumerate(parts) if part.is_good]
-        check_folds([parts[i] for i in good], [folds[i] for i in good])
         self._begin(parts)
         with self._all_or_nothing():
             require_packages("torch", "lightning_fabric", "onnx")
