@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
 from makellos.detectors import detector_class
-from makellos.detectors.discriminative import Discriminative, _Places
+from makellos.detectors.discriminative import Discriminative
 from makellos.detectors.patchcore import PatchCore
+from makellos.detectors.places import Places
 from makellos.errors import InputError
 from makellos.inspection import write_picture
 from makellos.inspection.engines import EngineChoice
@@ -104,7 +105,7 @@ def test_mask_says_which_places_of_a_defective_part_are_damaged(make_parts: Make
 def test_without_a_mask_the_oddest_places_count_and_no_place_is_good(
     make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("makellos.detectors.discriminative._ODDEST", 4 / 64)
+    monkeypatch.setattr("makellos.detectors.places._ODDEST", 4 / 64)
     parts = make_parts(5)
     detector = small(patch_size=1).fit([*parts[:4], damaged(parts[4], masked=False)])
     places = detector.places_
@@ -164,13 +165,13 @@ def test_folds_leave_good_parts_out_and_keep_defective_ones(
     parts = make_parts(7)
     burnt = [damaged(parts[4]), damaged(parts[5]), damaged(parts[6])]
     learned: list[set[int]] = []
-    taken = _Places.pictures
+    taken = Places.pictures
 
-    def note(places: _Places, kept: NDArray[np.bool_]) -> Any:
+    def note(places: Places, kept: NDArray[np.bool_]) -> Any:
         learned.append(set(places.folds[kept].tolist()))
         return taken(places, kept)
 
-    monkeypatch.setattr(_Places, "pictures", note)
+    monkeypatch.setattr(Places, "pictures", note)
     graphs = small().cross_fit([*parts[:4], *burnt], [0, 1, 0, 1, -1, -1, 1])
     assert len(graphs) == 2
     assert learned == [{-1, 0, 1}, {-1, 1}, {-1, 0}]

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.planting import plant
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.loading import read_mask, require_packages
+from makellos.detectors.loading import require_packages
 from makellos.detectors.patchcore import PatchCore
+from makellos.detectors.places import PlaceDrawer, Places
 from makellos.inspection.aggregation import Aggregation
-from makellos.inspection.engines import available_engines, default_workers, open_engine
 from makellos.training.settings import Training
 
 if TYPE_CHECKING:
-    from makellos.training.pictures import Pictures
+    pass
 
-_N_GOOD = 40_000  # good places learned from, of all good parts together
-_MOST = {"planted": 64, "defective": 256}  # places of a part with damage, damaged and good each
-# How much the places of a kind count together: all good ones, and the damaged and the good ones of
-# parts with damage. Of a kind every part counts the same.
-_MASS = {"good": (1.0, 0.0), "planted": (0.5, 0.5), "defective": (1.0, 1.0)}
-_DAMAGED, _CLEAN = 0.25, 0.01  # share of a place inside a mask from which, up to which
-_ODDEST = 0.005  # share of a defective part's places that is taken for damage without a mask
 _LAYER = "distances"
 
 
@@ -196,70 +186,9 @@ class Discriminative(Detector):
     ) -> None:
         """Embed places of all parts, and train the network on all of them."""
         self.neighbours_ = neighbours
-        self.places_ = _Places.join(self._examples(parts, folds, progress))
+        drawer = PlaceDrawer(neighbours, n_copies=self.planted, seed=self.seed)
+        self.places_ = Places.join(drawer.examples(parts, folds, progress))
         self.head_ = self._head(None, progress, training.inside("head"))
-
-    def _examples(
-        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress
-    ) -> Iterator[_Example]:
-        """Yield places of good parts, of their damaged copies, and of defective parts, in order."""
-        embedder, preprocessing = (
-            self.neighbours_.embedder_,
-            self.neighbours_.embedder_.preprocessing,
-        )
-        engine = embedder.open()
-        n_good = sum(part.is_good for part in parts)
-        height, width = embedder.shapes[0][1:]
-
-        def embed(picture: Any) -> NDArray[np.float32]:
-            return _joined(engine.run(preprocessing(picture)), embedder.names, height)
-
-        def good(part: Part, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-            rows = embed(part.read())
-            kept = rng.choice(len(rows), min(len(rows), max(1, _N_GOOD // n_good)), replace=False)
-            return rows[kept], np.zeros(len(kept), np.intp)
-
-        def planted(part: Part, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-            picture, mask = plant(part.read(), rng)
-            share = _share(mask, height, width)
-            return _chosen(embed(picture), share, _MOST["planted"], rng)
-
-        def defective(part: Part, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
-            picture = part.read()
-            if part.mask is None:
-                share = self._oddest(picture)
-            else:
-                mask = read_mask(part.mask, picture.shape[:2], "Mend it, or leave the mask out.")
-                share = _share(mask, height, width)
-            return _chosen(embed(picture), share, _MOST["defective"], rng)
-
-        jobs: list[tuple[str, Callable[..., Any], int, int]] = []
-        for i, part in enumerate(parts):
-            if part.is_good:
-                jobs.append(("good", good, i, 0))
-                jobs += [("planted", planted, i, copy + 1) for copy in range(self.planted)]
-            else:
-                jobs.append(("defective", defective, i, 0))
-
-        def run(job: tuple[str, Callable[..., Any], int, int]) -> _Example:
-            kind, draw, i, copy = job
-            rows, targets = draw(parts[i], np.random.default_rng([self.seed, i, copy]))
-            return _Example(kind, rows.astype(np.float16), targets, folds[i])
-
-        workers = default_workers()
-        with ThreadPoolExecutor(workers) as pool:
-            for done, example in enumerate(pool.map(run, jobs)):
-                progress("embedding good and damaged places", done + 1, len(jobs))
-                yield example
-
-    def _oddest(self, picture: Any) -> NDArray[np.float32]:
-        """Return 1 where a defective part lies farthest from good patches, and elsewhere a half."""
-        graph = self.neighbours_.graph()
-        engine = open_engine(graph.onnx, available_engines()[0], shape=graph.preprocessing.shape)
-        distances = engine.run(graph.preprocessing(picture))["anomaly_map"].ravel()
-        share = np.full(distances.size, 0.5 * _DAMAGED, np.float32)
-        share[np.argsort(-distances)[: max(1, round(_ODDEST * distances.size))]] = 1
-        return share
 
     def _head(self, fold: int | None, progress: Progress, training: Training) -> _Head:
         """Train a network on all places but those of a fold."""
@@ -322,63 +251,6 @@ class Discriminative(Detector):
 
 
 @dataclass(frozen=True)
-class _Example:
-    """Places of one part: embeddings n×C float16, 1 for damaged ones, and the part's fold."""
-
-    kind: str
-    rows: NDArray[np.float16]
-    targets: NDArray[np.intp]
-    fold: int
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Places of all parts, how often each is drawn, and mean and scale of good ones by channel."""
-
-    rows: NDArray[np.float16]
-    targets: NDArray[np.intp]
-    kinds: NDArray[np.str_]
-    folds: NDArray[np.intp]
-    chances: NDArray[np.float64]
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
-
-    @classmethod
-    def join(cls, examples: Iterator[_Example]) -> _Places:
-        found = list(examples)
-        lengths = [len(each.targets) for each in found]
-        targets = np.concatenate([each.targets for each in found])
-        kinds = np.repeat([each.kind for each in found], lengths)
-        rows = np.concatenate([each.rows for each in found])
-        good = rows[kinds == "good"].astype(np.float32)
-        scale = good.std(0)
-        return cls(
-            rows,
-            targets,
-            kinds,
-            np.repeat([each.fold for each in found], lengths),
-            np.concatenate(list(_chances(found))),
-            good.mean(0),
-            scale + 1e-3 * float(scale.mean()) + 1e-12,
-        )
-
-    def outside(self, fold: int | None) -> NDArray[np.bool_]:
-        """Return which places are not of a fold; all where it is None."""
-        every = np.ones(len(self.folds), bool)
-        return every if fold is None else self.folds != fold
-
-    def standardised(self, kept: NDArray[np.bool_]) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = (self.rows[kept].astype(np.float32) - self.mean) / self.scale
-        return values
-
-    def pictures(self, kept: NDArray[np.bool_]) -> Pictures:
-        from makellos.training.pictures import Pictures
-
-        values = self.standardised(kept)[:, :, np.newaxis, np.newaxis]
-        return Pictures(values, targets=self.targets[kept], chances=self.chances[kept])
-
-
-@dataclass(frozen=True)
 class _Head:
     """The trained network's weights: hidden K×C and bias K, out 1×K and its bias."""
 
@@ -393,52 +265,3 @@ class _Head:
         gain = np.float32(1 / max(float(logits.std()), 1e-6))
         moved = (self.out_bias - logits.mean()) * gain
         return _Head(self.hidden, self.bias, self.out * gain, moved.astype(np.float32))
-
-
-def _chances(examples: Sequence[_Example]) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each place is drawn: kinds by their mass, parts of a kind alike."""
-    having = {
-        (kind, target): max(1, sum(e.kind == kind and target in e.targets for e in examples))
-        for kind in _MASS
-        for target in (0, 1)
-    }
-    for example in examples:
-        counts = np.bincount(example.targets, minlength=2)
-        shares = [
-            _MASS[example.kind][target] / having[example.kind, target] / max(1, counts[target])
-            for target in (0, 1)
-        ]
-        yield np.array(shares)[example.targets]
-
-
-def _joined(
-    outputs: dict[str, NDArray[np.float32]], names: Sequence[str], height: int
-) -> NDArray[np.float32]:
-    """Return the layers of one picture side by side on the finest grid, places×channels."""
-    grids = []
-    for name in names:
-        grid = outputs[name][0]
-        factor = height // grid.shape[1]
-        grids.append(grid.repeat(factor, 1).repeat(factor, 2))
-    joined = np.concatenate(grids)
-    return np.ascontiguousarray(joined.reshape(len(joined), -1).T)
-
-
-def _share(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.float32]:
-    """Return by how much each place of the grid lies inside a mask; at least one does."""
-    share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    flat: NDArray[np.float32] = share.ravel()
-    most = float(flat.max())
-    if 0 < most < _DAMAGED:  # damage smaller than a place, which is then all there is of it
-        flat = np.where(flat == most, np.float32(1), flat)
-    return flat
-
-
-def _chosen(
-    rows: NDArray[np.float32], share: NDArray[np.float32], most: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Draw damaged and clean places of a part, at most so many of each."""
-    damaged, clean = np.flatnonzero(share >= _DAMAGED), np.flatnonzero(share < _CLEAN)
-    kept = [rng.permutation(some)[:most] for some in (damaged, clean)]
-    targets = np.repeat(np.array([1, 0], np.intp), [len(some) for some in kept])
-    return rows[np.concatenate(kept)], targets
