@@ -82,6 +82,7 @@ def test_defective_parts_to_train_with_are_learned_from_in_every_fold(
     assert [n_burnt(seen) for seen in fitted.seen] == [3] * 6
     assert [len(seen) for seen in fitted.seen] == [3 + N_GOOD * 4 // 5] * 5 + [3 + N_GOOD]
     assert (summary.n_defective, summary.method) == (3, "cross-fitted")
+    assert summary.notes == []
     assert summary.n_calibration == N_GOOD
 
 

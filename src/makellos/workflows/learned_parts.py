@@ -67,7 +67,7 @@ def see_pictures(
     found = _usable(parts, skip_unreadable, progress, detector)
     split = split_parts(found.learnable, found.calibration, detector, false_alarms, seed)
     from_labels = detector.needs_labels or not all(part.is_good for part in split.learn)
-    notes = _label_notes(parts, split) if from_labels else []
+    notes = _label_notes(parts, split, few=not detector.needs_labels) if from_labels else []
     return Seen(split, None, [*found.learnable, *found.calibration], found.skipped, notes)
 
 
@@ -171,14 +171,19 @@ def _too_few(n_good: int, n_groups: int) -> InputError:
     )
 
 
-def _label_notes(parts: PartSet, split: Split) -> list[str]:
-    """Return what spoils learning from labels, or a test of it; raise where nothing is learned."""
+def _label_notes(parts: PartSet, split: Split, *, few: bool) -> list[str]:
+    """Return what spoils learning from labels, or a test of it; raise where nothing is learned.
+
+    `few` defective parts are nothing to remark on.
+    """
     learn = [part for part in split.learn if part.split != "val"]
-    held_out = [*split.calibrate, *(part for part in split.learn if part.split == "val")]
+    # Cross-fitted parts calibrate by fits that have not seen them.
+    apart = [] if split.method == "cross-fitted" else split.calibrate
+    held_out = [*apart, *(part for part in split.learn if part.split == "val")]
     if any(part.split == "test" for part in parts):
-        return check_labelled(learn, held_out, parts.test())
+        return check_labelled(learn, held_out, parts.test(), few=few)
     return [
-        *check_labelled(learn, held_out),
+        *check_labelled(learn, held_out, few=few),
         "No parts are kept for a test: those that were learned from flatter. 'makellos data split' "
         "divides a set, by group where parts have groups.",
     ]
