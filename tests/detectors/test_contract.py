@@ -42,6 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "batch_size": 4,
         "learning_rate": 0.002,
     },
+    "discriminative": {"steps": 60, "batch_size": 256, "hidden_units": 32},
     "fanogan": {
         "image_size": 32,
         "base_width": 4,

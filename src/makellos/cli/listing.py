@@ -44,6 +44,7 @@ def detectors(
             key: {
                 "summary": cls.summary,
                 "needs_labels": cls.needs_labels,
+                "uses_labels": cls.needs_labels or cls.uses_labels,
                 "parameters": {k: asdict(p) for k, p in cls.parameters.items()},
                 "presets": {k: dict(v) for k, v in cls.presets.items()},
             }

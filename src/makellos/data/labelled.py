@@ -37,12 +37,15 @@ def check_labelled(
     test: Sequence[Part] = (),
     *,
     classes: Sequence[str] | None = None,
+    few: bool = False,
 ) -> list[str]:
     """Check parts that a detector learns from by their labels; return warnings as sentences.
 
     `held_out` stops the training, and `test` judges the result. `classes` are the labels to be told
-    apart; without them it is good parts against all others. Files are compared by their bytes,
-    those of one size alone; none is decoded, and those that cannot be read are passed over.
+    apart; without them it is good parts against all others. With `few`, defective parts only help:
+    sizes of classes are not looked at, nor labels that are not learned from. Files are compared by
+    their bytes, those of one size alone; none is decoded, and those that cannot be read are passed
+    over.
 
     Warned of are small and uneven classes, labels that are not learned from, identical pictures and
     groups on both sides, identical pictures with different labels, and labels that disagree with
@@ -63,8 +66,8 @@ def check_labelled(
     others = {_HELD_OUT: held_out, _TESTED: test}
     everything = [*learn, *held_out, *test]
     return [
-        *_on_sizes(learn, by_label=classes is not None),
-        *_on_strange_labels(learn, others),
+        *([] if few else _on_sizes(learn, by_label=classes is not None)),
+        *([] if few else _on_strange_labels(learn, others)),
         *_on_groups(learn, others),
         *_on_identical(learn, others),
         *([misplaced_text(found)] if (found := misplaced(everything)) else []),

@@ -141,8 +141,12 @@ class Detector(ABC):
     parameters: ClassVar[Mapping[str, Parameter]]
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     needs_labels: ClassVar[bool] = False
+    # Learns from good parts alone, and from labelled defective ones where there are some.
+    uses_labels: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
     trains: ClassVar[bool] = False
+    # Trains so little per fold that good parts calibrate cross-fitted, as without training.
+    cross_fits: ClassVar[bool] = False
     runtime: ClassVar[Literal["graph", "torch", "pyod"]] = "graph"
     # What `Part.read` gives it: a picture, or features (F,) float32 of a window of a signal.
     takes: ClassVar[Literal["pictures", "features"]] = "pictures"
@@ -184,9 +188,10 @@ class Detector(ABC):
     ) -> list[Graph]:
         """Fit on all parts, and return for each fold a graph that has not seen its parts.
 
-        `folds` (n,) numbers the fold of each part from 0. Detectors that can share work between
-        folds override this; here each fold costs a fit of its own. Raises as `fit` does, and
-        `InputError` when a fold holds all parts.
+        `folds` (n,) numbers the fold of each part from 0; a defective part that every graph may
+        learn from is of fold -1. Detectors that can share work between folds override this; here
+        each fold costs a fit of its own. Raises as `fit` does, and `InputError` when a fold holds
+        all parts.
         """
         check_folds(parts, folds)
         report, where = progress or no_progress, training or Training()
@@ -271,16 +276,21 @@ class Detector(ABC):
 
 
 def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
-    """Raise `InputError` unless each part has a fold and each fold leaves parts outside."""
-    if len(folds) != len(parts) or (len(folds) and min(folds) < 0):
+    """Raise `InputError` unless each part has a fold and each fold leaves good parts outside.
+
+    Defective parts may have the fold -1, that of none.
+    """
+    lowest = [0 if part.is_good else -1 for part in parts]
+    if len(folds) != len(parts) or any(f < low for f, low in zip(folds, lowest, strict=True)):
         raise InputError(
             f"{len(parts)} parts have {len(folds)} folds; give each part the number of its fold, "
-            "from 0."
+            "from 0 (-1 for a defective part that is in none)."
         )
-    if len(set(folds)) < 2:
+    n_folds = len({fold for part, fold in zip(parts, folds, strict=True) if part.is_good})
+    if n_folds < 2:
         raise InputError(
-            f"{len(parts)} parts lie in {len(set(folds))} fold; at least 2 are needed, so that "
-            "each fold has parts outside of it to learn from."
+            f"{len(parts)} parts lie in {n_folds} fold; at least 2 are needed, so that each fold "
+            "has good parts outside of it to learn from."
         )
 
 

@@ -30,7 +30,9 @@ class GraphBuilder:
 
         self._onnx = onnx
         self.model: Any = onnx.load_from_string(backbone)
-        self._count = 0
+        graph = self.model.graph
+        # Above every number that an earlier builder gave a name in this graph.
+        self._count = len(graph.node) + len(graph.initializer)
 
     def constant(self, values: NDArray[Any]) -> str:
         """Add a constant tensor and return its name."""
@@ -50,6 +52,14 @@ class GraphBuilder:
         node = self._onnx.helper.make_node(operation, inputs, [name], name, **(attributes or {}))
         self.model.graph.node.append(node)
         return name
+
+    def rename(self, name: str, new: str) -> None:
+        """Give the output `name` of a node another name, so that the graph can go on from it."""
+        for node in self.model.graph.node:
+            for names in (node.input, node.output):
+                for i, found in enumerate(names):
+                    if found == name:
+                        names[i] = new
 
     def local_mean(self, x: str, size: int) -> str:
         """Average over size×size neighbours of N×C×h×w; borders count what is there.

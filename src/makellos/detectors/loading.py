@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
@@ -19,7 +20,7 @@ from makellos.inspection.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
-__all__ = ["choose_preprocessing", "load_masks", "load_pictures", "require_packages"]
+__all__ = ["choose_preprocessing", "load_masks", "load_pictures", "read_mask", "require_packages"]
 
 SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
 _N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are large
@@ -70,18 +71,26 @@ def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[n
     masks = np.zeros((len(parts), 1, height, width), np.uint8)
     for i, part in enumerate(parts):
         if part.mask is not None and not part.is_good:
-            picture = read_picture(part.mask)
-            size = part.read().shape[:2]
-            if picture.shape[:2] != size:
-                raise InputError(
-                    f"The mask {part.mask} is {picture.shape[1]}x{picture.shape[0]} and its "
-                    f"picture {size[1]}x{size[0]} (width x height). Mend it, or learn without "
-                    "masks: --set pointing=0."
-                )
-            marked = picture > 0 if picture.ndim == 2 else (picture > 0).any(2)
+            advice = "Mend it, or learn without masks: --set pointing=0."
+            marked = read_mask(part.mask, part.read().shape[:2], advice)
             white = marked.astype(np.uint8) * np.uint8(255)
             masks[i, 0] = cv2.resize(white, (width, height), interpolation=cv2.INTER_AREA)
     return masks
+
+
+def read_mask(mask: Path, size: tuple[int, ...], advice: str) -> NDArray[np.bool_]:
+    """Read the mask H×W of a picture of `size`, True where damaged.
+
+    Raises `InputError` with this `advice` where it has another size, or cannot be read.
+    """
+    picture = read_picture(mask)
+    if picture.shape[:2] != size:
+        raise InputError(
+            f"The mask {mask} is {picture.shape[1]}x{picture.shape[0]} and its picture "
+            f"{size[1]}x{size[0]} (width x height). {advice}"
+        )
+    marked = picture > 0
+    return marked if marked.ndim == 2 else np.any(marked, axis=2)
 
 
 def choose_preprocessing(

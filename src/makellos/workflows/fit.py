@@ -349,12 +349,19 @@ def _fit(
             detector.fit(seen, progress=progress)
         return []
     names = group_names(split.learn)
-    groups = np.random.default_rng([seed, 2]).permutation(sorted(set(names)))
+    good = sorted({name for name, p in zip(names, split.learn, strict=True) if p.is_good})
+    groups = np.random.default_rng([seed, 2]).permutation(good)
     fold_of = {str(group): i % _FOLDS for i, group in enumerate(groups)}
-    folds = [fold_of[name] for name in names]
-    graphs = detector.cross_fit(seen, [folds[owner] for owner in owners], progress=progress)
+    # Defective parts of a group that has good ones as well are left out with it.
+    folds = [fold_of.get(name, -1) for name in names]
+    seen_folds = [folds[owner] for owner in owners]
+    if detector.trains:
+        graphs = detector.cross_fit(seen, seen_folds, progress=progress, training=training)
+    else:
+        graphs = detector.cross_fit(seen, seen_folds, progress=progress)
+    calibrating = folds[: len(split.calibrate)]  # good parts come first
     return [
-        (around.around(graph), [i for i, f in enumerate(folds) if f == fold])
+        (around.around(graph), [i for i, f in enumerate(calibrating) if f == fold])
         for fold, graph in enumerate(graphs)
     ]
 

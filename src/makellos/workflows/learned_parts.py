@@ -64,9 +64,10 @@ def see_pictures(
             else f"{parts.root} holds pictures; --rate, --channel, --window, --hop, --view, "
             "--bearing and --rpm are for recordings of vibration. Leave them out."
         )
-    found = _usable(parts, skip_unreadable, progress, labelled=detector.needs_labels)
+    found = _usable(parts, skip_unreadable, progress, detector)
     split = split_parts(found.learnable, found.calibration, detector, false_alarms, seed)
-    notes = _label_notes(parts, split) if detector.needs_labels else []
+    from_labels = detector.needs_labels or not all(part.is_good for part in split.learn)
+    notes = _label_notes(parts, split, few=not detector.needs_labels) if from_labels else []
     return Seen(split, None, [*found.learnable, *found.calibration], found.skipped, notes)
 
 
@@ -79,11 +80,16 @@ class _Usable(NamedTuple):
 
 
 def _usable(
-    parts: PartSet, skip_unreadable: bool, progress: Progress, *, labelled: bool
+    parts: PartSet, skip_unreadable: bool, progress: Progress, detector: Detector
 ) -> _Usable:
-    """Return the parts that can be decoded, with `labelled` defective ones to learn from."""
+    """Return the parts that can be decoded, with defective ones where `detector` learns from them.
+
+    One that only uses labels validates with none: good parts come first, then defective ones.
+    """
     good, calibration = parts.good(), parts.calibration()
-    learnable = parts.labelled() if labelled else good
+    learnable = parts.labelled() if detector.needs_labels else good
+    if detector.uses_labels:
+        learnable += tuple(p for p in parts if not p.is_good and p.split in (None, "train"))
     if not good:
         raise InputError(
             f"{parts.root} has no good parts to learn from ({parts.layout}). Put them into "
@@ -118,9 +124,9 @@ def split_parts(
     Those given for calibration do so. Else a fifth of the groups is set aside where that is
     plenty, and parts are cross-fitted where it is not: with few calibration parts the threshold is
     that of the one or two oddest good parts, while cross-fitting calibrates on all good parts and
-    learns from all of them. A detector that trains would do so once per fold: of its parts a fifth
-    is set aside, or what the budget needs, up to a third. Where labels are learned from, defective
-    parts that are set aside validate.
+    learns from all of them. A detector that trains would do so once per fold: unless it
+    `cross_fits`, a fifth of its parts is set aside, or what the budget needs, up to a third. Where
+    labels are needed, defective parts that are set aside validate.
     """
     if calibration:
         return Split(learnable, calibration, "split val")
@@ -129,19 +135,21 @@ def split_parts(
     groups = sorted({name for name, good in zip(names, is_good, strict=True) if good})
     n_good = sum(is_good)
     n_aside = len(groups) // 5
-    if detector.trains:
+    cross_fits = detector.cross_fits or not detector.trains
+    if not cross_fits:
         n_aside = max(1, n_aside, min(len(groups) // 3, parts_needed(false_alarms)))
     if len(groups) < 2 or n_good < 3 or n_aside < _PLENTY * parts_needed(false_alarms):
         if len(groups) < 2 or n_good < 3:
             raise _too_few(n_good, len(groups))
-        if not detector.trains:
-            return Split(learnable, learnable, "cross-fitted")
+        if cross_fits:
+            return Split(learnable, [p for p in learnable if p.is_good], "cross-fitted")
     if detector.needs_labels:
         return _split_labelled(learnable, n_aside, seed)
     chosen = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
+    known = list(zip(learnable, names, strict=True))
     return Split(
-        [part for part, name in zip(learnable, names, strict=True) if name not in chosen],
-        [part for part, name in zip(learnable, names, strict=True) if name in chosen],
+        [part for part, name in known if name not in chosen],
+        [part for part, name in known if name in chosen and part.is_good],
         "held out",
     )
 
@@ -163,14 +171,19 @@ def _too_few(n_good: int, n_groups: int) -> InputError:
     )
 
 
-def _label_notes(parts: PartSet, split: Split) -> list[str]:
-    """Return what spoils learning from labels, or a test of it; raise where nothing is learned."""
+def _label_notes(parts: PartSet, split: Split, *, few: bool) -> list[str]:
+    """Return what spoils learning from labels, or a test of it; raise where nothing is learned.
+
+    `few` defective parts are nothing to remark on.
+    """
     learn = [part for part in split.learn if part.split != "val"]
-    held_out = [*split.calibrate, *(part for part in split.learn if part.split == "val")]
+    # Cross-fitted parts calibrate by fits that have not seen them.
+    apart = [] if split.method == "cross-fitted" else split.calibrate
+    held_out = [*apart, *(part for part in split.learn if part.split == "val")]
     if any(part.split == "test" for part in parts):
-        return check_labelled(learn, held_out, parts.test())
+        return check_labelled(learn, held_out, parts.test(), few=few)
     return [
-        *check_labelled(learn, held_out),
+        *check_labelled(learn, held_out, few=few),
         "No parts are kept for a test: those that were learned from flatter. 'makellos data split' "
         "divides a set, by group where parts have groups.",
     ]
