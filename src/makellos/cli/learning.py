@@ -20,6 +20,16 @@ Data = Annotated[
 NewModel = Annotated[
     Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file, NAME.makellos.")
 ]
+FitDetector = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="See 'makellos detectors'; auto tries some and keeps the best."
+    ),
+]
+TimeBudget = Annotated[
+    float | None,
+    typer.Option(metavar="MINUTES", help="Of auto: how long to try detectors; 10 unless given."),
+]
 DetectorName = Annotated[str, typer.Option(metavar="NAME", help="See 'makellos detectors'.")]
 Preset = Annotated[str, typer.Option(metavar="NAME", help="fast, balanced or accurate.")]
 Settings = Annotated[
@@ -120,10 +130,11 @@ def demo(
 def fit(
     data: Data,
     output: NewModel,
-    detector: DetectorName = "patchcore",
+    detector: FitDetector = "patchcore",
     preset: Preset = "balanced",
     settings: Settings = None,
     config: Config = None,
+    time_budget: TimeBudget = None,
     false_alarms: Budget = 0.01,
     seed: Seed = 0,
     device: Device = "auto",
@@ -171,6 +182,7 @@ def fit(
             white_level=white_level,
             training=where,
             signal=signal,
+            time_budget=time_budget,
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")

@@ -134,6 +134,8 @@ class Detector(ABC):
     summary: ClassVar[str]
     parameters: ClassVar[Mapping[str, Parameter]]
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
+    # What `auto` tries, the cheapest first: parameters beside the defaults. Empty: it is left out.
+    candidates: ClassVar[Sequence[Mapping[str, Value]]] = ({},)
     needs_labels: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
     trains: ClassVar[bool] = False

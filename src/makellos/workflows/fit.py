@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError
 from makellos.inspection.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.inspection.manifest import (
+    AutoRecord,
     CalibrationRecord,
     DetectorRecord,
     EngineRecord,
@@ -33,11 +32,12 @@ from makellos.inspection.manifest import (
     TrainingRecord,
 )
 from makellos.models import check_target, encode_pictures, pack_members, write_model
-from makellos.models.writing import encode_golden
 from makellos.training import Training, is_first_process
+from makellos.workflows.auto import Wish, check_auto, choose
 from makellos.workflows.learned_parts import Seen, see_pictures
 from makellos.workflows.releasing import Release, Split, groups_of, plain, release
 from makellos.workflows.signals import see_signals
+from makellos.workflows.white_level import filling_their_depth, with_white_level
 
 __all__ = ["FitSummary", "fit", "run_folder"]
 
@@ -62,7 +62,8 @@ _LIBRARIES = (
 class FitSummary:
     """Hold what a fit did: where the model is, what it learned from and what it promises.
 
-    `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals.
+    `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals. `auto`
+    says what was tried where the detector was chosen, else None.
     """
 
     model: str
@@ -80,6 +81,7 @@ class FitSummary:
     fit_seconds: float
     notes: list[str]
     counted: str = "parts"
+    auto: dict[str, Any] | None = None
 
 
 def fit(
@@ -95,6 +97,7 @@ def fit(
     white_level: int | None = None,
     training: Training | None = None,
     signal: SignalSettings | None = None,
+    time_budget: float | None = None,
     progress: Progress | None = None,
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
@@ -108,26 +111,36 @@ def fit(
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
     there goes on. `signal` says how recordings are seen, where `data` holds such.
+
+    The detector ``auto`` tries some for `time_budget` minutes (10 unless given) and fits the one
+    that sees planted damage best, with `parameters` for those that have them.
     """
     started = time.perf_counter()
     report = progress or no_progress
     target = Path(model)
     _check_numbers(seed, white_level)
-    fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
-    where = _where(fitted, training or Training(), target)
+    where, auto = training or Training(), None
+    if check_auto(detector, preset=preset, minutes=time_budget, training=where):
+        parts_needed(false_alarms)
+        check_target(target)
+        wish = Wish(parameters or {}, time_budget, seed, white_level, skip_unreadable, where)
+        fitted, where, auto = choose(find_parts(Path(data)), wish, report)
+    else:
+        fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
+    where = _where(fitted, where, target)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
     see = see_signals if parts.kind == "signals" else see_pictures
     seen = see(parts, signal, fitted, false_alarms, seed, skip_unreadable, progress=report)
     fitted, split = _at_size_of(fitted, seen), seen.split
-    with _filling_their_depth(split, white_level) as learned:
-        folds = _fit(fitted, learned, seed, white_level, where, report)
+    with filling_their_depth(split.learn, white_level) as learn:
+        folds = _fit(fitted, replace(split, learn=learn), seed, white_level, where, report)
     if not is_first_process():
         raise SystemExit(0)  # a process that only helped to train ends here
-    graph = _with_white_level(fitted.graph(), white_level)
+    graph = with_white_level(fitted.graph(), white_level)
     released = release(graph, folds, split, false_alarms, report)
-    record = _record(fitted, parts, data, seen, seed=seed, since=started)
+    record = _record(fitted, parts, data, seen, seed=seed, since=started, auto=auto)
     examples = _examples(graph, split)
     manifest = _manifest(fitted, graph, seen, released, record, list(examples))
     members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
@@ -189,6 +202,7 @@ def _record(
     *,
     seed: int,
     since: float,
+    auto: AutoRecord | None,
 ) -> TrainingRecord:
     used = seen.used
     return TrainingRecord(
@@ -202,11 +216,13 @@ def _record(
         seed=seed,
         fit_seconds=round(time.perf_counter() - since, 2),
         notes=[*seen.notes, *getattr(detector, "notes_", [])],
+        auto=auto,
     )
 
 
 def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
     calibration, counted = manifest.calibration.calibration(), counted_in(manifest)
+    auto = manifest.training.auto
     return FitSummary(
         model=str(target),
         detector=manifest.detector.name,
@@ -223,6 +239,7 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         fit_seconds=round(seconds, 2),
         notes=[*manifest.training.notes, *budget_notes(calibration, counted)],
         counted=counted,
+        auto=None if auto is None else auto.model_dump(),
     )
 
 
@@ -293,29 +310,6 @@ def _at_size_of(detector: Detector, seen: Seen) -> Detector:
     return type(detector)(**{**parameters, "image_size": min(256, 1 << (side - 1).bit_length())})
 
 
-@contextmanager
-def _filling_their_depth(split: Split, white_level: int | None) -> Iterator[Split]:
-    """Give a split whose 16 bit pictures to learn from reach 65535 where they reach `white_level`.
-
-    Detectors read pictures by their bit depth, while an inspection knows the white level.
-    """
-    if white_level is None:
-        yield split
-        return
-    with TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder:
-        learn = []
-        for i, part in enumerate(split.learn):
-            picture = part.read()
-            if picture.dtype == np.uint16:
-                scaled = np.rint(np.minimum(picture * (65535 / white_level), 65535))
-                path = Path(folder) / f"{i:06d}.png"
-                path.write_bytes(encode_golden(scaled.astype(np.uint16)))
-                learn.append(replace(part, path=path))
-            else:
-                learn.append(part)
-        yield replace(split, learn=learn)
-
-
 def _fit(
     detector: Detector,
     split: Split,
@@ -337,14 +331,9 @@ def _fit(
     folds = [fold_of[name] for name in names]
     graphs = detector.cross_fit(split.learn, folds, progress=progress)
     return [
-        (_with_white_level(graph, white_level), [i for i, f in enumerate(folds) if f == fold])
+        (with_white_level(graph, white_level), [i for i, f in enumerate(folds) if f == fold])
         for fold, graph in enumerate(graphs)
     ]
-
-
-def _with_white_level(graph: Graph, white_level: int | None) -> Graph:
-    changed = graph.preprocessing.model_copy(update={"white_level": white_level})
-    return replace(graph, preprocessing=changed)
 
 
 def _where(detector: Detector, training: Training, target: Path) -> Training:
