@@ -126,11 +126,10 @@ def test_all_are_judged_on_some_parts_and_the_best_on_all(
 ) -> None:
     known["patchcore"].candidates = tuple({"blindness": x / 10} for x in range(6))
     record = choice(write_parts(tmp_path / "parts", toy, 100)).record
-    assert results(record)["patchcore"] == ["chosen", "judged", "judged", *["dropped"] * 3]
-    assert [trial.n_learned for trial in record.trials][:4] == [80, 80, 80, 20]
-    assert results(record)["blind"] == ["dropped"]
-    learned = [set(names) for names in known["patchcore"].seen]
-    assert {len(names) for names in learned} == {20, 80}
+    judged = [trial for trial in record.trials if trial.auroc is not None]
+    assert [trial.result for trial in judged] == ["chosen", *["judged"] * 2, *["dropped"] * 4]
+    assert [trial.n_learned for trial in judged] == [*[80] * 3, *[20] * 4]
+    assert {len(names) for names in known["patchcore"].seen} == {20, 80}
     assert "held-out good parts" in record.judged
 
 
@@ -171,30 +170,19 @@ def test_group_is_on_one_side(toy: ModuleType, tmp_path: Path) -> None:
 # Labelled defects
 
 
-def test_labelled_defects_count_and_those_to_test_do_not(
-    toy: ModuleType, tmp_path: Path, known: dict[str, Any]
-) -> None:
-    """Spots in one place, which `Placed` alone sees: only the labels can tell."""
-
-    class Placed(known["patchcore"]):  # type: ignore[misc,name-defined]
-        candidates = ({},)
-
-        def _learn(self, parts: Sequence[Part], progress: Any) -> None:
-            super()._learn(parts, progress)
-            elsewhere = np.ones(self.means_.shape, bool)
-            elsewhere[12:20, 12:20] = False
-            self.means_[elsewhere] += np.float32(0.3)
-
-    Placed.name = "placed"
-    known["placed"] = Placed
+def test_labelled_defects_count_and_those_to_test_do_not(toy: ModuleType, tmp_path: Path) -> None:
     data = write_parts(tmp_path / "parts", toy, 50, "ok")
     plain = choice(data).record
     assert LABELLED not in plain.trials[0].by_kind
     write_parts(data, toy, 30, "defective", spot=0.02)
     record = choice(data).record
     assert record.judged.endswith(", and 30 labelled defective parts")
-    assert all(LABELLED in trial.by_kind for trial in record.trials if trial.by_kind)
-    assert plain.trials[0].auroc != record.trials[0].auroc
+    judged = [trial for trial in record.trials if trial.auroc is not None]
+    assert len(judged) == 3
+    for trial in judged:
+        planted = float(np.mean([trial.by_kind[kind] for kind in KINDS]))
+        expected = planted + 30 / (30 + 10) * (trial.by_kind[LABELLED] - planted)
+        assert trial.auroc == pytest.approx(expected, abs=1e-4)
     rows = ["path,label,split", *(f"ok/{i:03d}.png,good,train" for i in range(50))]
     rows += [f"defective/{i:03d}.png,spot,test" for i in range(30)]
     (data / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
@@ -209,14 +197,16 @@ def test_detector_that_needs_labels_does_not_learn_what_judges(
     (told,) = [t for t in choice(data).record.trials if t.detector == "blind"]
     assert (told.result, told.auroc) == ("left out", None)
     assert told.reason == "it learns from labelled defects, and there are too few"
-    write_parts(data, toy, 6, "defective", spot=0.4)
+    write_parts(data, toy, 12, "defective", spot=0.4)
     parts = find_parts(data)
     (tmp_path / "planted").mkdir()
     (fold,) = lay_out(parts, tmp_path / "planted", 0).folds
-    assert len(fold.labelled) == len(fold.defective) == 3
+    assert (len(fold.labelled), len(fold.defective)) == (0, 12)
+    (fold,) = lay_out(parts, tmp_path / "planted", 0, shares_labels=True).folds
+    assert len(fold.labelled) == len(fold.defective) == 6
     assert not {p.name for p in fold.labelled} & {p.name for p in fold.defective}
     choice(data)
-    assert sum("defective" in name for name in known["blind"].seen[-1]) == 3
+    assert sum("defective" in name for name in known["blind"].seen[-1]) == 6
     assert not any("defective" in name for name in known["patchcore"].seen[-1])
 
 
@@ -285,7 +275,7 @@ def test_set_keeps_a_value_for_those_that_have_it(toy: ModuleType, tmp_path: Pat
     data = write_parts(tmp_path / "parts", toy, 50)
     found = choice(data, parameters={"blindness": "0.25"})
     assert found.detector.get_parameters()["blindness"] == 0.25
-    assert results(found.record)["patchcore"] == ["chosen"]  # its candidates differ in nothing else
+    assert len(results(found.record)["patchcore"]) == 1  # its candidates differ in nothing else
     with pytest.raises(ConfigurationError, match="No detector has a parameter 'blindnes'"):
         choice(data, parameters={"blindnes": 1})
 
@@ -361,4 +351,4 @@ def test_bend_moves_an_edge_and_missing_removes_the_part() -> None:
     bent = [plant(picture, np.random.default_rng(i), kind="bend")[0] for i in range(20)]
     assert all(b.min() >= 20 and b.max() <= 220 for b in bent)
     gone = [plant(picture, np.random.default_rng(i), kind="missing") for i in range(20)]
-    assert sum((d[m] < picture[m]).any() for d, m in gone) > 10
+    assert sum((d[m] < picture[m]).any() for d, m in gone) > 5

@@ -87,6 +87,10 @@ class _Candidate:
         return " ".join([self.detector.name, *(f"{k}={v}" for k, v in self.shown.items())])
 
     @property
+    def learns_labels(self) -> bool:
+        return self.detector.needs_labels
+
+    @property
     def auroc(self) -> float:
         return -math.inf if self.judgement is None else self.judgement.auroc
 
@@ -144,7 +148,7 @@ def check_auto(
 
 
 def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choice:
-    """Return the detector that separates damaged from good parts best, and what was tried.
+    """Return the detector that ranks damaged parts above good ones best, and what was tried.
 
     Damage is planted in held-out good parts; labelled defective parts, but those of split test,
     count as well. Candidates are what the registered detectors declare. All are judged on a quarter
@@ -165,7 +169,12 @@ def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choi
         TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder,
         filling_their_depth(known, wish.white_level) as filled,
     ):
-        bench = lay_out(replace(parts, parts=tuple(filled)), Path(folder), wish.seed)
+        bench = lay_out(
+            replace(parts, parts=tuple(filled)),
+            Path(folder),
+            wish.seed,
+            shares_labels=any(c.learns_labels for c in candidates),
+        )
         search = _Search(bench, wish, began, report)
         search.run(candidates)
     return _choice(candidates, left_out, search)
@@ -241,7 +250,7 @@ class _Search:
         where = replace(self.wish.training, folder=None)
         for fold in folds:
             detector = type(candidate.detector)(**candidate.detector.get_parameters())
-            learn = [*fold.learn, *(fold.labelled if detector.needs_labels else [])]
+            learn = [*fold.learn, *(fold.labelled if candidate.learns_labels else [])]
             detector.fit(learn, progress=progress, training=where)
             graphs.append((detector.graph(), fold))
         return judge(graphs, progress)

@@ -34,6 +34,7 @@ _MOST_GOOD = 40  # held-out good parts that are judged by
 _PER_KIND = 24  # damaged pictures of a kind at least
 _MOST_PIXELS = 1e9  # of planted pictures together, for they lie on the disk meanwhile
 _MOST_DEFECTIVE = 100
+_SHARED = 10  # labelled defects, from which on some of them may be learned from
 # So many labelled defects count as much as all that is planted.
 _WORTH = 10
 
@@ -92,11 +93,12 @@ class Judgement:
     by_kind: Mapping[str, float]
 
 
-def lay_out(parts: PartSet, folder: Path, seed: int) -> Bench:
+def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = False) -> Bench:
     """Hold good parts out and plant damage in them, as files in `folder`.
 
     Held out are the good ones of split val, else a fifth of the groups; below 40 good parts each
-    third in turn. Raises `InputError` where there are too few.
+    third in turn. Labelled defects judge, or half of them where `shares_labels` says that some
+    detector learns from the other half. Raises `InputError` where there are too few good parts.
     """
     good, held = list(parts.good()), list(parts.calibration())
     defective = [part for part in parts if not part.is_good and part.split != "test"]
@@ -112,11 +114,9 @@ def lay_out(parts: PartSet, folder: Path, seed: int) -> Bench:
     for place, (learn, apart) in enumerate(divided):
         judged = _shuffled(apart, seed, 10)[: math.ceil(_MOST_GOOD / len(divided))]
         mine = defective[place :: len(divided)]
-        rest = [part for part in defective if part not in mine]
-        if len(divided) == 1:
-            # Half of them judge, but for those that the data names for it: split val.
+        if len(divided) == 1 and shares_labels and len(defective) >= _SHARED:
             mine = [p for i, p in enumerate(defective) if i % 2 == 0 or p.split == "val"]
-            rest = [p for i, p in enumerate(defective) if i % 2 and p.split != "val"]
+        rest = [part for part in defective if part not in mine and part.split != "val"]
         folds.append(Fold(_shuffled(learn, seed, 11), rest, judged, [], mine))
     n_good = sum(len(fold.good) for fold in folds)
     n_each = max(1, min(math.ceil(_PER_KIND / n_good), 8))
