@@ -162,7 +162,6 @@ def fit(
     from makellos.training import Training
     from makellos.workflows.fit import fit as run
 
-    parameters = {**_read_config(config), **parse_settings(settings or [])}
     where = Training(
         resume=resume, device=device, n_devices=devices, n_nodes=nodes, precision=precision
     )
@@ -175,7 +174,7 @@ def fit(
             output,
             detector=detector,
             preset=preset,
-            parameters=parameters,
+            parameters={**_read_config(config), **parse_settings(settings or [])},
             false_alarms=false_alarms,
             seed=seed,
             skip_unreadable=skip_unreadable,

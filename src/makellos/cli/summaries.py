@@ -51,12 +51,18 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
             trial["result"] + (f": {trial['reason']}" if trial["reason"] else ""),
         ]
         for trial in found["trials"]
+        if trial["seconds"] or trial["result"] != "left out"
     ]
+    untried: dict[str, list[str]] = {}
+    for trial in found["trials"]:
+        if not trial["seconds"] and trial["result"] == "left out":
+            untried.setdefault(trial["reason"], []).append(trial["detector"])
     return [
         f"Tried for {found['seconds']:.0f} s, judged by {found['judged']}:",
         "",
         table(["detector", "AUROC", "learned", "took", "result"], rows),
         "",
+        *(f"Not tried: {', '.join(names)}: {reason}." for reason, names in untried.items()),
         f"Chosen: {found['reason']}",
         "",
     ]

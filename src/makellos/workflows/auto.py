@@ -98,7 +98,8 @@ class _Candidate:
         """Return what is kept of the trial."""
         judged = self.judgement
         result: Literal["judged", "dropped", "left out"]
-        result = "judged" if self.stage == last_stage else "dropped" if judged else "left out"
+        result = "left out" if judged is None else "dropped"
+        result = "judged" if judged is not None and self.stage == last_stage else result
         return TrialRecord(
             detector=self.detector.name,
             parameters=self.shown,

@@ -110,27 +110,24 @@ def fit(
 
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
-    there goes on. `signal` says how recordings are seen, where `data` holds such.
-
-    The detector ``auto`` tries some for `time_budget` minutes (10 unless given) and fits the one
-    that sees planted damage best, with `parameters` for those that have them.
+    there goes on. `signal` says how recordings are seen, where `data` holds such. The detector
+    ``auto`` tries some for `time_budget` minutes (10 unless given) and fits the best.
     """
-    started = time.perf_counter()
-    report = progress or no_progress
+    started, report = time.perf_counter(), progress or no_progress
     target = Path(model)
     _check_numbers(seed, white_level)
     where, auto = training or Training(), None
-    if check_auto(detector, preset=preset, minutes=time_budget, training=where):
-        parts_needed(false_alarms)
-        check_target(target)
-        wish = Wish(parameters or {}, time_budget, seed, white_level, skip_unreadable, where)
-        fitted, where, auto = choose(find_parts(Path(data)), wish, report)
-    else:
+    is_auto = check_auto(detector, preset=preset, minutes=time_budget, training=where)
+    if not is_auto:
         fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
-    where = _where(fitted, where, target)
+        where = _where(fitted, where, target)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
+    if is_auto:
+        wish = Wish(parameters or {}, time_budget, seed, white_level, skip_unreadable, where)
+        fitted, where, auto = choose(parts, wish, report)
+        where = _where(fitted, where, target)
     see = see_signals if parts.kind == "signals" else see_pictures
     seen = see(parts, signal, fitted, false_alarms, seed, skip_unreadable, progress=report)
     fitted, split = _at_size_of(fitted, seen), seen.split
@@ -143,10 +140,8 @@ def fit(
     record = _record(fitted, parts, data, seen, seed=seed, since=started, auto=auto)
     examples = _examples(graph, split)
     manifest = _manifest(fitted, graph, seen, released, record, list(examples))
-    members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
-    members |= {GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {}
     report("writing the model", 0, 1)
-    write_model(target, manifest, members)
+    write_model(target, manifest, _members(graph, {**released.golden, **examples}, seen))
     report("writing the model", 1, 1)
     return _summary(target, manifest, time.perf_counter() - started)
 
@@ -192,6 +187,11 @@ def _manifest(
         versions=library_versions(),
         members={},
     )
+
+
+def _members(graph: Graph, pictures: Mapping[str, Picture], seen: Seen) -> dict[str, bytes]:
+    members = {**pack_members(graph), **encode_pictures(pictures)}
+    return members | ({GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {})
 
 
 def _record(
