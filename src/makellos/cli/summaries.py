@@ -42,27 +42,22 @@ def fit_text(summary: FitSummary) -> str:
 
 def auto_lines(found: Mapping[str, Any]) -> list[str]:
     """Say what `auto` tried, in a table with the best first, and why it chose."""
-    rows = [
-        [
-            " ".join([trial["detector"], *(f"{k}={v}" for k, v in trial["parameters"].items())]),
-            "-" if trial["auroc"] is None else f"{trial['auroc']:.3f}",
-            str(trial["n_learned"]),
-            f"{trial['seconds']:.0f} s",
-            trial["result"] + (f": {trial['reason']}" if trial["reason"] else ""),
-        ]
-        for trial in found["trials"]
-        if trial["seconds"] or trial["result"] != "left out"
-    ]
-    untried: dict[str, list[str]] = {}
+    rows, untried = [], dict[str, list[str]]()
     for trial in found["trials"]:
-        if not trial["seconds"] and trial["result"] == "left out":
-            untried.setdefault(trial["reason"], []).append(trial["detector"])
+        settings = (f"{key}={value}" for key, value in trial["parameters"].items())
+        name = " ".join([trial["detector"], *settings])
+        if trial["result"] == "left out":
+            untried.setdefault(trial["reason"], []).append(name)
+            continue
+        figures = [_figure(trial["auroc"]), str(trial["n_learned"]), f"{trial['seconds']:.0f} s"]
+        result = trial["result"] + (f": {trial['reason']}" if trial["reason"] else "")
+        rows.append([name, *figures, result])
     return [
         f"Tried for {found['seconds']:.0f} s, judged by {found['judged']}:",
         "",
         table(["detector", "AUROC", "learned", "took", "result"], rows),
         "",
-        *(f"Not tried: {', '.join(names)}: {reason}." for reason, names in untried.items()),
+        *(f"Not tried ({reason}): {', '.join(names)}" for reason, names in untried.items()),
         f"Chosen: {found['reason']}",
         "",
     ]

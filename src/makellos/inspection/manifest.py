@@ -78,7 +78,7 @@ class TrialRecord(_Record):
 
     detector: str
     parameters: dict[str, Any] = {}
-    result: Literal["chosen", "judged", "dropped", "left out"]
+    result: Literal["chosen", "judged", "dropped", "failed", "left out"]
     reason: str = ""
     n_learned: int = 0
     auroc: float | None = None

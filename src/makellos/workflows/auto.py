@@ -80,6 +80,7 @@ class _Candidate:
     last_seconds: float = 0.0
     reason: str = ""
     is_late: bool = False
+    has_failed: bool = False
     missing: MissingRuntimeError | None = None
 
     @property
@@ -97,9 +98,11 @@ class _Candidate:
     def record(self, chosen: _Candidate, last_stage: int) -> TrialRecord:
         """Return what is kept of the trial."""
         judged = self.judgement
-        result: Literal["judged", "dropped", "left out"]
-        result = "left out" if judged is None else "dropped"
-        result = "judged" if judged is not None and self.stage == last_stage else result
+        result: Literal["chosen", "judged", "dropped", "failed", "left out"]
+        if judged is not None:
+            result = "judged" if self.stage == last_stage else "dropped"
+        else:
+            result = "failed" if self.has_failed else "left out"
         return TrialRecord(
             detector=self.detector.name,
             parameters=self.shown,
@@ -232,12 +235,12 @@ class _Search:
         except _Late:
             candidate.reason = f"it takes longer than the {limit - began:.0f} s that were left"
             candidate.is_late = True
-        except MissingRuntimeError as error:
-            candidate.missing, candidate.reason = error, _first_sentence(error)
-        except MakellosError as error:
-            candidate.reason = _first_sentence(error)
         except Exception as error:  # noqa: BLE001 -- one broken detector must not cost the others
-            candidate.reason = f"it failed: {type(error).__name__}: {_first_sentence(error)}"
+            candidate.has_failed, candidate.reason = True, _first_sentence(error)
+            if isinstance(error, MissingRuntimeError):
+                candidate.missing = error
+            elif not isinstance(error, MakellosError):
+                candidate.reason = f"{type(error).__name__}: {candidate.reason}"
         candidate.last_seconds = self.wish.clock() - began
         candidate.seconds += candidate.last_seconds
 
