@@ -15,6 +15,7 @@ import pytest
 import makellos
 from makellos.data.parts import Part, find_parts
 from makellos.data.planting import KINDS, plant
+from makellos.data.signals import SignalSettings
 from makellos.detectors import Detector, Parameter, contract
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, TrainingError
 from makellos.inspection.manifest import AutoRecord
@@ -306,6 +307,7 @@ def test_white_level_is_learned_and_judged_by(toy: ModuleType, tmp_path: Path) -
         ({"preset": "fast"}, "The preset is 'fast', and auto chooses among the presets"),
         ({"time_budget": 0.0}, "The time budget is 0 minutes; accepted is a number above 0"),
         ({"training": makellos.Training(resume=True)}, "--resume, --devices and --nodes"),
+        ({"signal": SignalSettings(rate=10.0)}, "auto is for pictures; --rate"),
         ({"detector": "blind", "time_budget": 3.0}, "is for the detector 'auto'"),
         ({"detector": "auot"}, "no detector 'auot'. Did you mean 'auto'"),
     ],

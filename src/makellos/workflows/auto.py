@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from makellos.data.checks import readable
 from makellos.data.parts import PartSet
 from makellos.data.progress import Progress, no_progress
+from makellos.data.signals import SignalSettings
 from makellos.detectors import Detector, detectors, make_detector
 from makellos.errors import (
     ConfigurationError,
@@ -116,7 +117,11 @@ class _Candidate:
 
 
 def check_auto(
-    detector: str, *, preset: str, minutes: float | None, training: Training | None
+    detector: str,
+    preset: str,
+    minutes: float | None,
+    training: Training,
+    signal: SignalSettings | None,
 ) -> bool:
     """Tell whether `detector` is `auto`; raises `ConfigurationError` for options that do not fit.
 
@@ -143,7 +148,12 @@ def check_auto(
             f"The preset is {preset!r}, and auto chooses among the presets by itself. Leave "
             "--preset out, or name a detector."
         )
-    if training is not None and (training.resume or training.n_devices * training.n_nodes > 1):
+    if signal not in (None, SignalSettings()):
+        raise ConfigurationError(
+            "auto is for pictures; --rate, --channel, --window, --hop, --view, --bearing and --rpm "
+            "are for recordings of vibration. Leave them out, or name a detector."
+        )
+    if training.resume or training.n_devices * training.n_nodes > 1:
         raise ConfigurationError(
             "auto tries detectors one after another in one process: --resume, --devices and "
             "--nodes are not accepted. Leave them out, or name a detector."

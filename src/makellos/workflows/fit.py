@@ -117,7 +117,7 @@ def fit(
     target = Path(model)
     _check_numbers(seed, white_level)
     where, auto = training or Training(), None
-    is_auto = check_auto(detector, preset=preset, minutes=time_budget, training=where)
+    is_auto = check_auto(detector, preset, time_budget, where, signal)
     if not is_auto:
         fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
         where = _where(fitted, where, target)
