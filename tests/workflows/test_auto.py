@@ -211,6 +211,22 @@ def test_detector_that_needs_labels_does_not_learn_what_judges(
     assert not any("defective" in name for name in known["patchcore"].seen[-1])
 
 
+def test_labelled_group_judges_or_is_learned_from(toy: ModuleType, tmp_path: Path) -> None:
+    write_parts(tmp_path, toy, 70)
+    rows = ["path,label,split,group"]
+    rows += [f"{i:03d}.png,good,train,{i}" for i in range(50)]
+    rows += [f"{i:03d}.png,spot,train,g{i // 4}" for i in range(50, 66)]
+    rows += [f"{i:03d}.png,spot,val,h{i}" for i in range(66, 70)]
+    (tmp_path / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "planted").mkdir()
+    parts = find_parts(tmp_path / "parts.csv")
+    (fold,) = lay_out(parts, tmp_path / "planted", 0, shares_labels=True).folds
+    learned, judged = ({p.group for p in side} for side in (fold.labelled, fold.defective))
+    assert learned and judged
+    assert not learned & judged
+    assert sum(part.split == "val" for part in fold.defective) == 4
+
+
 # What cannot be judged
 
 

@@ -137,6 +137,8 @@ class Detector(ABC):
     # What `auto` tries, the cheapest first: parameters beside the defaults. Empty: it is left out.
     candidates: ClassVar[Sequence[Mapping[str, Value]]] = ({},)
     needs_labels: ClassVar[bool] = False
+    # Learns from good parts alone, and from labelled defective ones where there are some.
+    uses_labels: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
     trains: ClassVar[bool] = False
     runtime: ClassVar[Literal["graph", "torch", "pyod"]] = "graph"

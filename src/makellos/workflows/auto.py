@@ -90,7 +90,7 @@ class _Candidate:
 
     @property
     def learns_labels(self) -> bool:
-        return self.detector.needs_labels
+        return self.detector.needs_labels or self.detector.uses_labels
 
     @property
     def auroc(self) -> float:

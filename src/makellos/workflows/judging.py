@@ -103,6 +103,8 @@ def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = Fa
     good, held = list(parts.good()), list(parts.calibration())
     defective = [part for part in parts if not part.is_good and part.split != "test"]
     defective = _shuffled(defective, seed, 12)[:_MOST_DEFECTIVE]
+    _, turn_of = np.unique(group_names(defective), return_inverse=True)
+    is_val = np.array([part.split == "val" for part in defective], np.bool_)
     n_groups = len(set(group_names(good)))
     if len(good) < 2 or (not held and (len(good) < 3 or n_groups < 2)):
         raise InputError(
@@ -110,13 +112,15 @@ def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = Fa
             "takes 3 in 2 groups at least, better 100. Add pictures of good parts to train/good."
         )
     divided = _divided(good, held, seed)
+    shares = len(divided) == 1 and shares_labels and len(defective) >= _SHARED
+    n_turns = 2 if shares else len(divided)
     folds = []
     for place, (learn, apart) in enumerate(divided):
         judged = _shuffled(apart, seed, 10)[: math.ceil(_MOST_GOOD / len(divided))]
-        mine = defective[place :: len(divided)]
-        if len(divided) == 1 and shares_labels and len(defective) >= _SHARED:
-            mine = [p for i, p in enumerate(defective) if i % 2 == 0 or p.split == "val"]
-        rest = [part for part in defective if part not in mine and part.split != "val"]
+        # With one fold the data may name parts to judge by: split val. They are never learned from.
+        judges = (turn_of % n_turns == place) | (is_val & (len(divided) == 1))
+        mine = [part for part, judge in zip(defective, judges, strict=True) if judge]
+        rest = [p for p, out in zip(defective, judges | is_val, strict=True) if not out]
         folds.append(Fold(_shuffled(learn, seed, 11), rest, judged, [], mine))
     n_good = sum(len(fold.good) for fold in folds)
     n_each = max(1, min(math.ceil(_PER_KIND / n_good), 8))
@@ -154,8 +158,7 @@ def _judgement(good: Sequence[float], damaged: Mapping[str, Sequence[float]]) ->
         if found is None or not np.isfinite(every).all():
             raise InputError("The scores are not finite; the detector cannot be judged.")
         by_kind[kind] = round(found, 4)
-    # Of all measures that were tried this one ranks detectors most as real damage does; the normal
-    # quantiles of the kinds let those weigh most that every detector finds. See docs/tuning.md.
+    # A mean of the kinds' normal quantiles would let those weigh most that every detector finds.
     value = float(np.mean([found for kind, found in by_kind.items() if kind != LABELLED]))
     if LABELLED in by_kind:
         n = len(damaged[LABELLED])
@@ -188,7 +191,7 @@ def _shuffled(parts: Sequence[Part], seed: int, stream: int) -> list[Part]:
 def _planted(parts: Sequence[Part], n_each: int, folder: Path, seed: int) -> list[Part]:
     """Write `n_each` pictures with damage of each kind per part; its name is their group."""
     planted: list[Part] = []
-    n_pixels = 0
+    n_written, n_pixels = len(list(folder.iterdir())), 0
     for i, part in enumerate(parts):
         picture = part.read()
         n_pixels += picture.shape[0] * picture.shape[1] * n_each * len(KINDS)
@@ -197,7 +200,7 @@ def _planted(parts: Sequence[Part], n_each: int, folder: Path, seed: int) -> lis
         for k, kind in enumerate(KINDS):
             for n in range(n_each):
                 rng = np.random.default_rng([seed, 3, i, k, n])
-                path = folder / f"{len(list(folder.iterdir())):06d}.png"
+                path = folder / f"{n_written + len(planted):06d}.png"
                 path.write_bytes(encode_golden(plant(picture, rng, kind=kind)[0]))
                 planted.append(Part(path=path, name=path.name, label=kind, group=part.name))
     return planted
