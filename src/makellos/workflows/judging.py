@@ -96,12 +96,13 @@ class Judgement:
 def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = False) -> Bench:
     """Hold good parts out and plant damage in them, as files in `folder`.
 
-    Held out are the good ones of split val, else a fifth of the groups; below 40 good parts each
-    third in turn. Labelled defects judge, or half of them where `shares_labels` says that some
-    detector learns from the other half. Raises `InputError` where there are too few good parts.
+    None of `parts` is there for a test. Held out are the good ones of split val, else a fifth of
+    the groups; below 40 good parts each third in turn. Labelled defects judge, or half of them
+    where `shares_labels` says that some detector learns from the other half. Raises `InputError`
+    where there are too few good parts.
     """
     good, held = list(parts.good()), list(parts.calibration())
-    defective = [part for part in parts if not part.is_good and part.split != "test"]
+    defective = [part for part in parts if not part.is_good]
     defective = _shuffled(defective, seed, 12)[:_MOST_DEFECTIVE]
     _, turn_of = np.unique(group_names(defective), return_inverse=True)
     is_val = np.array([part.split == "val" for part in defective], np.bool_)
