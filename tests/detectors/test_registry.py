@@ -231,3 +231,10 @@ def test_text_of_another_kind_cannot_be_parsed(parameter: Parameter, text: str) 
 )
 def test_what_is_accepted_is_said(parameter: Parameter, phrase: str) -> None:
     assert parameter.accepted == phrase
+
+
+@pytest.mark.parametrize("name", detectors())
+def test_candidates_of_auto_are_accepted(name: str) -> None:
+    cls = detector_class(name)
+    made = [make_detector(name, parameters=values).get_parameters() for values in cls.candidates]
+    assert all(a != b for i, a in enumerate(made) for b in made[:i])

@@ -25,6 +25,16 @@ Data = Annotated[
 NewModel = Annotated[
     Path, typer.Option("-o", "--output", metavar="MODEL", help="Model file, NAME.makellos.")
 ]
+FitDetector = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="See 'makellos detectors'; auto tries some and keeps the best."
+    ),
+]
+TimeBudget = Annotated[
+    float | None,
+    typer.Option(metavar="MINUTES", help="Of auto: how long to try detectors; 10 unless given."),
+]
 DetectorName = Annotated[str, typer.Option(metavar="NAME", help="See 'makellos detectors'.")]
 Preset = Annotated[str, typer.Option(metavar="NAME", help="fast, balanced or accurate.")]
 Settings = Annotated[
@@ -140,10 +150,11 @@ def demo(
 def fit(
     data: Data,
     output: NewModel,
-    detector: DetectorName = "patchcore",
+    detector: FitDetector = "patchcore",
     preset: Preset = "balanced",
     settings: Settings = None,
     config: Config = None,
+    time_budget: TimeBudget = None,
     false_alarms: Budget = 0.01,
     seed: Seed = 0,
     device: Device = "auto",
@@ -174,14 +185,13 @@ def fit(
     from makellos.cli.summaries import fit_text
     from makellos.workflows.fit import fit as run
 
-    parameters = {**_read_config(config), **parse_settings(settings or [])}
     with bars() as progress, _resumable(output):
         summary = run(
             data,
             output,
             detector=detector,
             preset=preset,
-            parameters=parameters,
+            parameters={**_read_config(config), **parse_settings(settings or [])},
             false_alarms=false_alarms,
             seed=seed,
             skip_unreadable=skip_unreadable,
@@ -189,6 +199,7 @@ def fit(
             training=_training(resume, device, devices, nodes, precision),
             signal=_signal(rate, channel, window, hop, view, bearing, rpm),
             coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel),
+            time_budget=time_budget,
             progress=progress,
         )
     say(fit_text(summary), quietly=str(json) == "-")

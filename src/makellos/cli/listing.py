@@ -28,7 +28,10 @@ def detectors(
     if name is None:
         rows = [[key, cls.summary] for key, cls in chosen.items()]
         say(table(["detector", "what it is"], rows), quietly=quiet)
-        say("\nParameters of one: makellos detectors NAME", quietly=quiet)
+        say(
+            "\n'makellos fit --detector auto' tries some of them and keeps the best.", quietly=quiet
+        )
+        say("Parameters of one: makellos detectors NAME", quietly=quiet)
     else:
         for cls in chosen.values():
             say(f"{cls.name}: {cls.summary}\n", quietly=quiet)

@@ -11,7 +11,7 @@ from makellos.data.recording_checks import RecordingsCheck
 if TYPE_CHECKING:
     from makellos.data.checks import DataCheck
     from makellos.inspection import Inspection, ModelFile
-    from makellos.inspection.manifest import Manifest
+    from makellos.inspection.manifest import AutoRecord, Manifest
     from makellos.inspection.recordings import RecordingFinding
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
@@ -29,6 +29,7 @@ def fit_text(summary: FitSummary) -> str:
     if summary.counted in ("recordings", "windows"):
         learned = f"{summary.n_learned} windows of good recordings"
     lines = [
+        *(auto_lines(summary.auto) if summary.auto else []),
         f"{summary.detector} learned from {learned} in {summary.fit_seconds:.0f} s.",
         f"Calibrated on {summary.n_groups} {unit} ({summary.method}): of the good parts to come, "
         f"at most {summary.false_alarms:.2%} will be rejected.",
@@ -37,6 +38,29 @@ def fit_text(summary: FitSummary) -> str:
     if summary.skipped:
         lines.append(f"Left out, unreadable: {', '.join(summary.skipped)}")
     return "\n".join([*lines, f"Model: {summary.model}"])
+
+
+def auto_lines(found: Mapping[str, Any]) -> list[str]:
+    """Say what `auto` tried, in a table with the best first, and why it chose."""
+    rows, untried = [], dict[str, list[str]]()
+    for trial in found["trials"]:
+        settings = (f"{key}={value}" for key, value in trial["parameters"].items())
+        name = " ".join([trial["detector"], *settings])
+        if trial["result"] == "left out":
+            untried.setdefault(trial["reason"], []).append(name)
+            continue
+        figures = [_figure(trial["auroc"]), str(trial["n_learned"]), f"{trial['seconds']:.0f} s"]
+        result = trial["result"] + (f": {trial['reason']}" if trial["reason"] else "")
+        rows.append([name, *figures, result])
+    return [
+        f"Tried for {found['seconds']:.0f} s, judged by {found['judged']}:",
+        "",
+        table(["detector", "AUROC", "learned", "took", "result"], rows),
+        "",
+        *(f"Not tried ({reason}): {', '.join(names)}" for reason, names in untried.items()),
+        f"Chosen: {found['reason']}",
+        "",
+    ]
 
 
 def _learned(n_learned: int, n_defective: int) -> str:
@@ -250,6 +274,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["promise", f"at most {calibration.false_alarms:.2%} of good parts rejected"],
         ["threshold", f"{calibration.threshold:.5g}"],
         ["fitted", f"{manifest.created}, {manifest.training.fit_seconds:.0f} s"],
+        *(["chosen by auto", line] for line in _auto_facts(manifest.training.auto)),
         *(["note", note] for note in manifest.training.notes),
         ["data", f"SHA-256 {manifest.training.fingerprint[:16]}…"],
         ["versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())],
@@ -270,6 +295,13 @@ def _zone_rows(manifest: Manifest) -> list[list[str]]:
         rows += [] if scale is None else [["scale", f"{scale:g} mm per pixel"]]
         rows += [["rule", f"reject for {rule}"] for rule in rules]
     return rows
+
+
+def _auto_facts(found: AutoRecord | None) -> list[str]:
+    if found is None:
+        return []
+    n_judged = sum(trial.auroc is not None for trial in found.trials)
+    return [found.reason, f"{n_judged} candidates were judged by {found.judged}"]
 
 
 def check_text(found: DataCheck | RecordingsCheck) -> str:

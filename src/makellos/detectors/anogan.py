@@ -121,6 +121,7 @@ class AnoGAN(Detector):
         ),
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }
+    candidates = ()
     presets = {
         "fast": {"n_steps": 200, "search_learning_rate": 0.0075},
         "accurate": {"base_width": 64, "n_restarts": 2},

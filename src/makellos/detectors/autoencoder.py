@@ -109,6 +109,7 @@ class Autoencoder(Detector):
         ),
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }
+    candidates = ()
     presets = {
         "fast": {"image_size": 128},
         "accurate": {"epochs": 200},

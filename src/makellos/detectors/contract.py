@@ -140,6 +140,8 @@ class Detector(ABC):
     summary: ClassVar[str]
     parameters: ClassVar[Mapping[str, Parameter]]
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
+    # What `auto` tries, the cheapest first: parameters beside the defaults. Empty: it is left out.
+    candidates: ClassVar[Sequence[Mapping[str, Value]]] = ({},)
     needs_labels: ClassVar[bool] = False
     # Learns from good parts alone, and from labelled defective ones where there are some.
     uses_labels: ClassVar[bool] = False

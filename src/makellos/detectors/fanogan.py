@@ -137,6 +137,7 @@ class FAnoGAN(Detector):
         ),
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }
+    candidates = ()
     presets = {
         "fast": {"base_width": 8},
         "accurate": {"base_width": 32},

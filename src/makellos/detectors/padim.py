@@ -95,6 +95,7 @@ class PaDiM(Detector):
         "fast": {"max_image_size": 256, "n_features": 64},
         "accurate": {"max_image_size": 768, "n_features": 100},
     }
+    candidates = (presets["fast"], {})
 
     def __init__(
         self,

@@ -100,6 +100,14 @@ class PatchCore(Detector):
         "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
         "accurate": {"max_image_size": 1024, "memory_bank_size": 20_000},
     }
+    candidates = (
+        presets["fast"],
+        {},
+        {"patch_size": 1},
+        {"layers": "2,3,4", "max_image_size": 512},
+        {"image_size": 512},
+        presets["accurate"],
+    )
 
     def __init__(
         self,

@@ -137,6 +137,7 @@ class VAE(Detector):
         ),
         "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
     }
+    candidates = ()
     presets = {
         "fast": {"width": 8, "latent_dim": 10, "n_samples": 2},
         "accurate": {"width": 32, "latent_dim": 32, "n_samples": 16},

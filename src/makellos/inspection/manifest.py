@@ -104,6 +104,33 @@ class CalibrationRecord(_Record):
         return Calibration(values, self.asked, self.groups, self.tolerance)  # type: ignore[arg-type]
 
 
+class TrialRecord(_Record):
+    """Say how `auto` judged a detector with `parameters` beside its defaults.
+
+    `auroc` says how well damaged parts rank above good ones, `by_kind` the same of each kind of
+    damage; None and empty where it was not judged, for a `reason`.
+    """
+
+    detector: str
+    parameters: dict[str, Any] = {}
+    result: Literal["chosen", "judged", "dropped", "failed", "left out"]
+    reason: str = ""
+    n_learned: int = 0
+    auroc: float | None = None
+    by_kind: dict[str, float] = {}
+    seconds: float = 0.0
+
+
+class AutoRecord(_Record):
+    """Say what `auto` tried, how it judged and why it chose, the best trial first."""
+
+    judged: str
+    reason: str
+    trials: list[TrialRecord]
+    time_budget: float
+    seconds: float
+
+
 class TrainingRecord(_Record):
     """Say what the detector learned from, without holding it."""
 
@@ -117,6 +144,7 @@ class TrainingRecord(_Record):
     seed: int
     fit_seconds: float
     notes: list[str] = []
+    auto: AutoRecord | None = None
 
 
 class GoldenRecord(_Record):

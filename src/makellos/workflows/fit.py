@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.inspection.manifest import (
+    AutoRecord,
     CalibrationRecord,
     DetectorRecord,
     EngineRecord,
@@ -34,12 +33,13 @@ from makellos.inspection.manifest import (
     TrainingRecord,
 )
 from makellos.models import check_target, encode_pictures, pack_members, write_model
-from makellos.models.writing import encode_golden
 from makellos.training import Training, is_first_process
+from makellos.workflows.auto import Wish, check_auto, choose
 from makellos.workflows.covering import Coverage, Surroundings, cut_to_learn, surroundings_of
 from makellos.workflows.learned_parts import Seen, see_pictures
 from makellos.workflows.releasing import Release, Split, groups_of, plain, release
 from makellos.workflows.signals import see_signals
+from makellos.workflows.white_level import filling_their_depth
 
 __all__ = ["FitSummary", "fit", "run_folder"]
 
@@ -64,7 +64,8 @@ _LIBRARIES = (
 class FitSummary:
     """Hold what a fit did: where the model is, what it learned from and what it promises.
 
-    `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals.
+    `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals. `auto`
+    says what was tried where the detector was chosen, else None.
     """
 
     model: str
@@ -82,6 +83,7 @@ class FitSummary:
     fit_seconds: float
     notes: list[str]
     counted: str = "parts"
+    auto: dict[str, Any] | None = None
 
 
 def fit(
@@ -98,6 +100,7 @@ def fit(
     training: Training | None = None,
     signal: SignalSettings | None = None,
     coverage: Coverage | None = None,
+    time_budget: float | None = None,
     progress: Progress | None = None,
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
@@ -111,35 +114,40 @@ def fit(
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
     there goes on. `signal` says how recordings are seen, where `data` holds such, and `coverage`
-    in which tiles and zones pictures are, and by which rules they are accepted.
+    in which tiles and zones pictures are, and by which rules they are accepted. The detector
+    ``auto`` tries some for `time_budget` minutes (10 unless given) and fits the best.
     """
-    started = time.perf_counter()
-    report = progress or no_progress
+    started, report = time.perf_counter(), progress or no_progress
     target = Path(model)
     _check_numbers(seed, white_level)
-    fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
-    where = _where(fitted, training or Training(), target)
+    where, auto = training or Training(), None
+    is_auto = check_auto(detector, preset, time_budget, where, signal)
+    if not is_auto:
+        fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
+        where = _where(fitted, where, target)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
+    if is_auto:
+        wish = Wish(parameters or {}, time_budget, seed, white_level, skip_unreadable, where)
+        fitted, where, auto = choose(parts, wish, report)
+        where = _where(fitted, where, target)
     around = surroundings_of(coverage or Coverage(), false_alarms, white_level, fitted, parts)
     see = see_signals if parts.kind == "signals" else see_pictures
     asked = around.smallest_budget
     seen = see(parts, signal, fitted, asked, seed, skip_unreadable, progress=report)
     fitted, split = _at_size_of(fitted, seen), seen.split
-    with _filling_their_depth(split, white_level) as learned:
-        folds = _fit(fitted, learned, seed, around, where, report)
+    with filling_their_depth(split.learn, white_level) as learn:
+        folds = _fit(fitted, replace(split, learn=learn), seed, around, where, report)
     if not is_first_process():
         raise SystemExit(0)  # a process that only helped to train ends here
     graph = around.around(fitted.graph())
     released = release(graph, folds, split, around.false_alarms, report)
-    record = _record(fitted, parts, data, seen, seed=seed, since=started)
+    record = _record(fitted, parts, data, seen, seed=seed, since=started, auto=auto)
     examples = _examples(graph, split)
     manifest = _manifest(fitted, graph, seen, released, record, list(examples), around.acceptance)
-    members = {**pack_members(graph), **encode_pictures({**released.golden, **examples})}
-    members |= {GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {}
     report("writing the model", 0, 1)
-    write_model(target, manifest, members)
+    write_model(target, manifest, _members(graph, {**released.golden, **examples}, seen))
     report("writing the model", 1, 1)
     return _summary(target, manifest, time.perf_counter() - started)
 
@@ -197,6 +205,11 @@ def _manifest(
     )
 
 
+def _members(graph: Graph, pictures: Mapping[str, Picture], seen: Seen) -> dict[str, bytes]:
+    members = {**pack_members(graph), **encode_pictures(pictures)}
+    return members | ({GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {})
+
+
 def _record(
     detector: Detector,
     parts: PartSet,
@@ -205,6 +218,7 @@ def _record(
     *,
     seed: int,
     since: float,
+    auto: AutoRecord | None,
 ) -> TrainingRecord:
     used = seen.used
     return TrainingRecord(
@@ -218,11 +232,13 @@ def _record(
         seed=seed,
         fit_seconds=round(time.perf_counter() - since, 2),
         notes=[*seen.notes, *getattr(detector, "notes_", [])],
+        auto=auto,
     )
 
 
 def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
     calibration, counted = manifest.calibration.calibration(), counted_in(manifest)
+    auto = manifest.training.auto
     return FitSummary(
         model=str(target),
         detector=manifest.detector.name,
@@ -239,6 +255,7 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         fit_seconds=round(seconds, 2),
         notes=[*manifest.training.notes, *budget_notes(calibration, counted)],
         counted=counted,
+        auto=None if auto is None else auto.model_dump(),
     )
 
 
@@ -307,29 +324,6 @@ def _at_size_of(detector: Detector, seen: Seen) -> Detector:
     side = max(view.width, view.height * len(view.channels)) // (1 if detector.trains else 2)
     # Networks that halve their maps again and again take powers of two.
     return type(detector)(**{**parameters, "image_size": min(256, 1 << (side - 1).bit_length())})
-
-
-@contextmanager
-def _filling_their_depth(split: Split, white_level: int | None) -> Iterator[Split]:
-    """Give a split whose 16 bit pictures to learn from reach 65535 where they reach `white_level`.
-
-    Detectors read pictures by their bit depth, while an inspection knows the white level.
-    """
-    if white_level is None:
-        yield split
-        return
-    with TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder:
-        learn = []
-        for i, part in enumerate(split.learn):
-            picture = part.read()
-            if picture.dtype == np.uint16:
-                scaled = np.rint(np.minimum(picture * (65535 / white_level), 65535))
-                path = Path(folder) / f"{i:06d}.png"
-                path.write_bytes(encode_golden(scaled.astype(np.uint16)))
-                learn.append(replace(part, path=path))
-            else:
-                learn.append(part)
-        yield replace(split, learn=learn)
 
 
 def _fit(
