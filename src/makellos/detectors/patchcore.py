@@ -104,8 +104,7 @@ class PatchCore(Detector):
         presets["fast"],
         {},
         {"patch_size": 1},
-        {"layers": "2,3,4", "max_image_size": 512},
-        {"image_size": 512},
+        {"max_image_size": 512},
         presets["accurate"],
     )
 

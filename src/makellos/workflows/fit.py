@@ -120,18 +120,14 @@ def fit(
     started, report = time.perf_counter(), progress or no_progress
     target = Path(model)
     _check_numbers(seed, white_level)
-    where, auto = training or Training(), None
-    is_auto = check_auto(detector, preset, time_budget, where, signal)
-    if not is_auto:
-        fitted = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
-        where = _where(fitted, where, target)
+    where = training or Training()
+    wish = Wish(parameters or {}, time_budget, seed, white_level, skip_unreadable, where)
+    named = _named(detector, preset, wish, signal)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
-    if is_auto:
-        wish = Wish(parameters or {}, time_budget, seed, white_level, skip_unreadable, where)
-        fitted, where, auto = choose(parts, wish, report)
-        where = _where(fitted, where, target)
+    fitted, where, auto = (named, where, None) if named else choose(parts, wish, report)
+    where = _where(fitted, where, target)
     around = surroundings_of(coverage or Coverage(), false_alarms, white_level, fitted, parts)
     see = see_signals if parts.kind == "signals" else see_pictures
     asked = around.smallest_budget
@@ -150,6 +146,17 @@ def fit(
     write_model(target, manifest, _members(graph, {**released.golden, **examples}, seen))
     report("writing the model", 1, 1)
     return _summary(target, manifest, time.perf_counter() - started)
+
+
+def _named(
+    detector: str, preset: str, wish: Wish, signal: SignalSettings | None
+) -> Detector | None:
+    """Return the detector that the user named; None for auto."""
+    if check_auto(detector, preset, wish.time_budget, wish.training, signal):
+        return None
+    made = make_detector(detector, preset=preset, parameters=wish.parameters, seed=wish.seed)
+    _check_device(made, wish.training)
+    return made
 
 
 def _manifest(
@@ -360,12 +367,16 @@ def _fit(
     ]
 
 
-def _where(detector: Detector, training: Training, target: Path) -> Training:
+def _check_device(detector: Detector, training: Training) -> None:
     if not detector.trains and training.device not in ("auto", "cpu"):
         raise ConfigurationError(
             f"{detector.name} trains nothing; its network runs on the processor by OpenVINO or "
             f"ONNX Runtime. The device is {training.device!r}; accepted are auto and cpu."
         )
+
+
+def _where(detector: Detector, training: Training, target: Path) -> Training:
+    _check_device(detector, training)
     return replace(training, folder=training.folder or run_folder(target))
 
 

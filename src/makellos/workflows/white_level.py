@@ -11,10 +11,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from makellos.data.parts import Part
-from makellos.detectors import Graph
 from makellos.models.writing import encode_golden
 
-__all__ = ["filling_their_depth", "with_white_level"]
+__all__ = ["filling_their_depth"]
 
 
 @contextmanager
@@ -42,9 +41,3 @@ def _filled(parts: Sequence[Part], white_level: int, folder: Path) -> list[Part]
         else:
             learn.append(part)
     return learn
-
-
-def with_white_level(graph: Graph, white_level: int | None) -> Graph:
-    """Return a graph whose pictures are read with a white level."""
-    changed = graph.preprocessing.model_copy(update={"white_level": white_level})
-    return replace(graph, preprocessing=changed)
