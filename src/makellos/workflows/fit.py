@@ -152,7 +152,7 @@ def _named(
     detector: str, preset: str, wish: Wish, signal: SignalSettings | None
 ) -> Detector | None:
     """Return the detector that the user named; None for auto."""
-    if check_auto(detector, preset, wish.time_budget, wish.training, signal):
+    if check_auto(detector, preset, wish.minutes, wish.training, signal):
         return None
     made = make_detector(detector, preset=preset, parameters=wish.parameters, seed=wish.seed)
     _check_device(made, wish.training)
