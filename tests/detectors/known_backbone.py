@@ -97,6 +97,19 @@ def nearest(points: Floats, bank: Floats) -> Floats:
     return np.array(rows)
 
 
+def spacings(bank: Floats, num_neighbors: int) -> Floats:
+    """Return the mean distance of each row to its nearest other rows, over the mean of all."""
+    rows = [np.sort(np.sqrt(((bank - row) ** 2).sum(1))) for row in bank]
+    found = np.array([row[1 : num_neighbors + 1].mean() for row in rows])
+    return np.asarray(np.maximum(found / found.mean(), 0.1))
+
+
+def nearest_of_units(points: Floats, bank: Floats, units: Floats) -> Floats:
+    """Return the distance of each point to the row of the bank that is nearest in its unit."""
+    rows = [(np.sqrt(((bank - point) ** 2).sum(1)) / units).min() for point in points]
+    return np.array(rows)
+
+
 def patches(layer: Floats) -> Floats:
     """Return C×h×w as one row per cell, row by row."""
     return layer.reshape(len(layer), -1).T
@@ -109,6 +122,7 @@ def patchcore_map(
     patch_size: int,
     groups: Sequence[int],
     left_out: Sequence[int] = (),
+    num_neighbors: int = 5,
 ) -> Floats:
     """Return PatchCore's map h×w where the memory bank holds every patch.
 
@@ -124,13 +138,18 @@ def patchcore_map(
         scale = scale + 1e-3 * scale.mean()
         mean = every.mean(0)
         banks = [((part - mean) / scale).astype(np.float16).astype(np.float64) for part in parts]
+        units = _units(np.concatenate(banks), num_neighbors)
+        by_part = np.split(units, np.cumsum([len(part) for part in parts])[:-1])
         usual = [
-            nearest((part - mean) / scale, _others(banks, groups, i)).mean()
+            nearest_of_units(
+                (part - mean) / scale, _others(banks, groups, i), _others(by_part, groups, i)
+            ).mean()
             for i, part in enumerate(parts)
         ]
         bank = np.concatenate([b for i, b in enumerate(banks) if i not in left_out])
         points = (patches(local_mean(asked, patch_size)) - mean) / scale
-        grid = (nearest(points, bank) / np.mean(usual)).reshape(asked.shape[1:])
+        found = nearest_of_units(points, bank, _units(bank, num_neighbors))
+        grid = (found / np.mean(usual)).reshape(asked.shape[1:])
         factor = height // grid.shape[0]
         total = total + grid.repeat(factor, axis=0).repeat(factor, axis=1)
     return local_mean(np.asarray(total)[np.newaxis], 3)[0]
@@ -158,6 +177,10 @@ def padim_map(
         distances[place] = np.sqrt(asked[place] @ np.linalg.inv(covariance) @ asked[place])
     grid = distances.reshape(1, height, width) / np.sqrt(len(scale))
     return local_mean(grid, 3)[0]
+
+
+def _units(bank: Floats, num_neighbors: int) -> Floats:
+    return spacings(bank, num_neighbors) if num_neighbors else np.ones(len(bank))
 
 
 def _others(banks: Sequence[Floats], groups: Sequence[int], part: int) -> Floats:

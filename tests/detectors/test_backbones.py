@@ -110,18 +110,24 @@ def test_without_the_training_extra_its_install_is_named(
 def test_export_has_one_output_per_layer(packaged_export: bytes) -> None:
     found = outputs(packaged_export, 64, 96)
     shapes = {name: values.shape for name, values in found.items()}
-    assert shapes == {"layer_0": (1, 112, 4, 6), "layer_1": (1, 320, 2, 3)}
+    assert shapes == {
+        "layer_0": (1, 80, 4, 6),
+        "layer_1": (1, 112, 4, 6),
+        "layer_2": (1, 192, 2, 3),
+    }
 
 
 def test_export_computes_what_the_network_computes(
-    packaged: Mapping[str, torch.Tensor], packaged_export: bytes
+    packaged: Mapping[str, torch.Tensor],
 ) -> None:
     network = FeatureExtractor("tf_efficientnet_lite0", (3, 4), packaged).eval()
     x = np.random.default_rng(0).uniform(0, 1, (1, 3, 64, 96)).astype(np.float32)
     with torch.inference_mode():
         # This network takes pictures from -1 to 1.
         expected = network.body(torch.from_numpy(2 * x - 1))
-    found = outputs(packaged_export, 64, 96)
+    found = outputs(
+        export_backbone("efficientnet_lite0", layers=(3, 4), height=64, width=96), 64, 96
+    )
     for name, values in zip(("layer_0", "layer_1"), expected, strict=True):
         np.testing.assert_allclose(found[name], values.numpy(), rtol=1e-3, atol=1e-4)
 
@@ -130,6 +136,34 @@ def test_layers_are_chosen() -> None:
     exported = export_backbone("efficientnet_lite0", layers=(0, -4), height=64, width=64)
     shapes = [values.shape for values in outputs(exported, 64, 64).values()]
     assert shapes == [(1, 16, 32, 32), (1, 24, 16, 16)]
+
+
+def test_modules_are_layers_that_end_with_the_last_of_them(packaged_export: bytes) -> None:
+    """A stage ends where the map is halved, and is the same as the module that ends there."""
+    named = export_backbone(
+        "efficientnet_lite0", layers=("blocks.4", "blocks.6"), height=64, width=96
+    )
+    staged = export_backbone("efficientnet_lite0", layers=(3, 4), height=64, width=96)
+    for by_name, by_stage in zip(
+        outputs(named, 64, 96).values(), outputs(staged, 64, 96).values(), strict=True
+    ):
+        np.testing.assert_allclose(by_name, by_stage, rtol=1e-5, atol=1e-5)
+    assert len(packaged_export) < len(named)  # blocks.6 is not in it
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (("blocks.9",), r"lite0 has no module 'blocks.9'. Did you mean 'blocks\."),
+        ((3, "blocks.4"), r"lite0 has no module 3"),
+        (("blocks.4", "blocks.4"), r"names a module of .*lite0 twice"),
+    ],
+)
+def test_modules_that_cannot_be_layers_are_refused(
+    layers: tuple[int | str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        export_backbone("efficientnet_lite0", layers=layers, height=64, width=64)
 
 
 @pytest.mark.parametrize("layers", [(3, 7), (-9,)])
@@ -201,7 +235,7 @@ def test_transformer_names_the_sizes_it_takes(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(random_state("test_vit"), path)
     with pytest.raises(
-        ConfigurationError, match=r"patches of 16×16 .* 64×100.* multiple of 16, such as 96"
+        ConfigurationError, match=r"patches of 16×16 .* 64×100.* multiple of 16, such as 64"
     ):
         export_backbone("test_vit", weights=str(path), height=64, width=100)
 

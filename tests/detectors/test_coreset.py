@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from makellos.detectors.coreset import coverage, k_center
+from makellos.detectors.coreset import coverage, k_center, spacings
 
 Points = NDArray[np.float32]
 
@@ -130,3 +130,24 @@ def test_coverage_is_that_of_brute_force() -> None:
     kept = np.random.default_rng(0).choice(len(points), 1100, replace=False)
     assert coverage(points, kept) == pytest.approx(radius(points, kept), rel=1e-3)
     assert coverage(cloud(500, 4), np.arange(500)) == pytest.approx(0, abs=0.01)
+
+
+# Spacings
+
+
+@pytest.mark.parametrize("num_neighbors", [1, 5, 500])
+def test_spacings_are_those_of_brute_force(num_neighbors: int) -> None:
+    points = cloud(3000, 4)  # more than one batch of rows
+    some = points[:40].astype(np.float64)
+    distances = np.sqrt(((some[:, np.newaxis] - points) ** 2).sum(2))
+    expected = np.sort(distances, axis=1)[:, 1 : num_neighbors + 1].mean(1)
+    found = spacings(points, num_neighbors)
+    assert found.mean() == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(found[:40] / found[0], expected / expected[0], rtol=1e-3)
+
+
+def test_points_that_are_all_alike_are_no_measure() -> None:
+    points = np.concatenate([np.zeros((50, 3), np.float32), cloud(50, 3) + 9])
+    assert spacings(points, 3).min() == pytest.approx(0.1)
+    assert (spacings(np.ones((9, 3), np.float32), 3) == 1).all()
+    assert spacings(np.ones((1, 3), np.float32), 3).tolist() == [1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from known_backbone import known_backbone, known_layers, local_mean, nearest
+from known_backbone import known_backbone, known_layers, local_mean, nearest, nearest_of_units
 from mean_picture import empty_graph
 from numpy.typing import NDArray
 
@@ -89,6 +89,23 @@ def test_nearest_distance_is_that_of_brute_force(
     for i in range(2):
         expected = nearest(points[i], bank.astype(np.float64))
         np.testing.assert_allclose(found[i, :, 0], expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n_bank", "n_channels"), [(1, 3), (300, 17)])
+def test_distance_counts_in_the_spacing_of_the_bank(
+    n_bank: int, n_channels: int, engine: EngineChoice
+) -> None:
+    x = numbers(2, n_channels, 4, 5)
+    bank = numbers(n_bank, n_channels, seed=1).astype(np.float16)
+    units = np.random.default_rng(2).uniform(0.2, 3, n_bank).astype(np.float32)
+    builder = begin(x)
+    flat = builder.standardise("layer_0", np.zeros(n_channels), np.ones(n_channels))
+    found = computed(builder, builder.nearest_distance(flat, bank, units), x, engine)
+    points = x.astype(np.float64).reshape(2, n_channels, 20).transpose(0, 2, 1)
+    for i in range(2):
+        expected = nearest_of_units(points[i], bank.astype(np.float64), units)
+        # The bank divided by its spacing is kept in half precision.
+        np.testing.assert_allclose(found[i, :, 0], expected, rtol=2e-3, atol=2e-3)
 
 
 def test_a_patch_of_the_bank_is_at_no_distance(engine: EngineChoice) -> None:

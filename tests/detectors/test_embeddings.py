@@ -81,14 +81,15 @@ def test_size_looks_at_parts_from_all_over(tmp_path: Path) -> None:
         ("-2,-1", (-2, -1)),
         ("4", (4,)),
         ("2,", (2,)),
+        ("blocks.3, blocks.4", ("blocks.3", "blocks.4")),
     ],
 )
-def test_layers_are_parsed(text: str, expected: tuple[int, ...]) -> None:
+def test_layers_are_parsed(text: str, expected: tuple[int | str, ...]) -> None:
     assert parse_layers(text) == expected
 
 
-@pytest.mark.parametrize("text", ["three", "2;3", "1.5", "2 3"])
-def test_layers_that_are_no_numbers_are_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["3,three", "2,blocks.4"])
+def test_layers_are_numbers_or_names(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"layers is '.*'; accepted are stage numbers"):
         parse_layers(text)
 

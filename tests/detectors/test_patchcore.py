@@ -25,19 +25,30 @@ CLOSE: dict[str, float] = {"rtol": 2e-3, "atol": 2e-3}
 
 def everything(**changes: Any) -> PatchCore:
     """Return a detector whose memory bank holds every patch."""
-    values = {"image_size": 64, "coreset_ratio": 1.0, "memory_bank_size": 10**6, **changes}
+    values = {
+        "image_size": 64,
+        "coreset_ratio": 1.0,
+        "memory_bank_size": 10**6,
+        "rotations": 1,
+        **changes,
+    }
     return PatchCore(**values)
 
 
 @pytest.mark.parametrize("engine", EXACT, ids=str)
-@pytest.mark.parametrize("patch_size", [1, 3])
+@pytest.mark.parametrize(("patch_size", "num_neighbors"), [(1, 5), (3, 5), (3, 0), (3, 1)])
 def test_map_is_that_of_brute_force(
-    patch_size: int, engine: EngineChoice, make_parts: MakeParts
+    patch_size: int, num_neighbors: int, engine: EngineChoice, make_parts: MakeParts
 ) -> None:
     parts = make_parts(5)
-    graph = everything(patch_size=patch_size).fit(parts).graph()
+    detector = everything(patch_size=patch_size, num_neighbors=num_neighbors)
+    graph = detector.fit(parts).graph()
     expected = patchcore_map(
-        layers_of_parts(parts), layers_of(QUERY), patch_size=patch_size, groups=range(5)
+        layers_of_parts(parts),
+        layers_of(QUERY),
+        patch_size=patch_size,
+        groups=range(5),
+        num_neighbors=num_neighbors,
     )
     np.testing.assert_allclose(map_of(graph, QUERY, engine), expected, **CLOSE)
 
@@ -95,6 +106,24 @@ def test_a_part_of_the_bank_is_at_no_distance(make_parts: MakeParts) -> None:
     assert map_of(graphs[0], own).max() > 0.5
 
 
+def test_turned_copies_are_learned(make_parts: MakeParts) -> None:
+    parts = make_parts(3)
+    turned_round = np.ascontiguousarray(np.rot90(read_picture(parts[0].path)))
+    plain, turning = everything().fit(parts), everything(rotations=4).fit(parts)
+    assert [len(bank) for bank in turning.memory_banks_] == [4 * 3 * 64, 4 * 3 * 16]
+    assert map_of(turning.graph(), turned_round).max() < 0.05
+    assert map_of(plain.graph(), turned_round).max() > 0.2
+
+
+def test_turned_copies_leave_with_their_part(make_parts: MakeParts) -> None:
+    parts = make_parts(4)
+    detector = everything(rotations=4)
+    graphs = detector.cross_fit(parts, [0, 1, 2, 3])
+    turned_round = np.ascontiguousarray(np.rot90(read_picture(parts[0].path)))
+    assert map_of(graphs[1], turned_round).max() < 0.05
+    assert map_of(graphs[0], turned_round).max() > 0.2
+
+
 def test_order_of_parts_makes_no_difference(make_parts: MakeParts) -> None:
     parts = make_parts(5)
     one = map_of(everything().fit(parts).graph(), QUERY)
@@ -104,14 +133,14 @@ def test_order_of_parts_makes_no_difference(make_parts: MakeParts) -> None:
 
 def test_bank_is_of_the_size_asked_for(make_parts: MakeParts) -> None:
     parts = make_parts(5)
-    by_share = PatchCore(image_size=64, coreset_ratio=0.1).fit(parts)
+    by_share = PatchCore(image_size=64, coreset_ratio=0.1, rotations=1).fit(parts)
     assert [len(bank) for bank in by_share.memory_banks_] == [
         round(0.1 * 5 * 64),
         round(0.1 * 5 * 16),
     ]
     by_number = everything(memory_bank_size=50).fit(parts)
     assert [len(bank) for bank in by_number.memory_banks_] == [50, 50]
-    smallest = PatchCore(image_size=64, coreset_ratio=1e-6).fit(parts)
+    smallest = PatchCore(image_size=64, coreset_ratio=1e-6, rotations=1).fit(parts)
     assert [len(bank) for bank in smallest.memory_banks_] == [1, 1]
 
 

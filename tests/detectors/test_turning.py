@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 from drawn_parts import MakeParts, draw
 
-from makellos.detectors.turning import turned, views
+from makellos.data.parts import Part
+from makellos.data.tiles import cut_parts
+from makellos.detectors.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.turning import turned, turning_pays, views
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
@@ -61,3 +68,39 @@ def test_views_of_a_part_follow_each_other(make_parts: MakeParts) -> None:
         assert np.array_equal(seen[12 + turn].read(), np.rot90(picture[:, ::-1], turn))
     assert {part.name for part in seen[8:]} == {parts[1].name}
     assert views(parts) == parts
+
+
+def bars(folder: Path, angles: Sequence[float]) -> list[Part]:
+    """Return parts with one bright bar each, which lies at these angles."""
+    parts = []
+    for i, angle in enumerate(angles):
+        picture = np.full((256, 256), 40, np.uint8)
+        picture[112:144, 24:232] = 220
+        picture[100:156, 24:64] = 160  # a head, so that half turns differ
+        cv2.imwrite(str(folder / f"{i}.png"), turned(picture, angle))
+        parts.append(Part(path=folder / f"{i}.png", name=f"{i}.png"))
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("angles", "pays"), [(range(0, 360, 45), True), ([0, 1, -1, 2, -2, 0, 1, -1], False)]
+)
+def test_turning_pays_where_parts_lie_at_any_angle(
+    angles: Sequence[float], pays: bool, tmp_path: Path
+) -> None:
+    parts = bars(tmp_path, angles)
+    embedder = PatchEmbedder.load(
+        choose_size(parts, image_size=0, max_image_size=256),
+        backbone="efficientnet_lite0",
+        weights="",
+        layers="blocks.3",
+        patch_size=3,
+    )
+    assert turning_pays(embedder, parts, 8) is pays
+
+
+def test_tiles_are_turned_each_by_itself(make_parts: MakeParts) -> None:
+    tiles, _ = cut_parts(make_parts(1), size=32, overlap=0, unit=8)
+    seen = views(tiles, n_turns=2)
+    assert len(seen) == 2 * len(tiles)
+    assert np.array_equal(seen[3].read(), np.rot90(tiles[1].read(), 2))

@@ -99,7 +99,7 @@ class Discriminative(Detector):
     }
     presets = {
         "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
-        "accurate": {"max_image_size": 1024, "memory_bank_size": 20_000, "planted": 3},
+        "accurate": {"max_image_size": 1024, "memory_bank_size": 10_000, "planted": 3},
     }
 
     def __init__(
@@ -111,7 +111,7 @@ class Discriminative(Detector):
         image_size: int = 0,
         max_image_size: int = 768,
         patch_size: int = 3,
-        memory_bank_size: int = 10_000,
+        memory_bank_size: int = 5_000,
         weight: float = 0.5,
         planted: int = 1,
         noise: float = 0.0,

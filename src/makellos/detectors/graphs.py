@@ -96,11 +96,13 @@ class GraphBuilder:
 
         With `spacings` (B,) the distance to each patch of the bank counts in units of its spacing.
         """
-        exact = bank.astype(np.float32)
         weights = np.ones(len(bank), np.float32) if spacings is None else spacings**-2.0
-        products = self.constant((-2 * weights[:, np.newaxis] * exact).T.astype(np.float16))
+        # Squares are those of what was rounded: what cancels must cancel.
+        rounded = (weights[:, np.newaxis] * bank.astype(np.float32)).astype(np.float16)
+        products = self.constant((-2 * rounded.T).astype(np.float16))
         cross = self.add("MatMul", patches, self._to_float(products))
-        total = self.add("Add", cross, self.constant(weights * np.square(exact).sum(1)))
+        squares = np.square(rounded.astype(np.float32)).sum(1) / weights
+        total = self.add("Add", cross, self.constant(squares))
         length = self.squared_length(patches)
         if spacings is not None:
             total = self.add("Add", total, self.add("Mul", length, self.constant(weights)))

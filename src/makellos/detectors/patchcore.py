@@ -78,7 +78,7 @@ class PatchCore(Detector):
             meaning="Share of good patches kept, at most.",
         ),
         "memory_bank_size": Parameter(
-            default=10_000, low=1, high=1_000_000, meaning="Patches kept per layer, at most."
+            default=5_000, low=1, high=1_000_000, meaning="Patches kept per layer, at most."
         ),
         "num_neighbors": Parameter(
             default=5,
@@ -98,7 +98,7 @@ class PatchCore(Detector):
     }
     presets = {
         "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
-        "accurate": {"max_image_size": 1024, "memory_bank_size": 20_000},
+        "accurate": {"max_image_size": 1024, "memory_bank_size": 10_000},
     }
     candidates = (
         presets["fast"],
@@ -118,7 +118,7 @@ class PatchCore(Detector):
         max_image_size: int = 768,
         patch_size: int = 3,
         coreset_ratio: float = 0.1,
-        memory_bank_size: int = 10_000,
+        memory_bank_size: int = 5_000,
         num_neighbors: int = 5,
         rotations: int = 0,
         seed: int = 0,

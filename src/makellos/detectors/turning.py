@@ -105,7 +105,8 @@ def turning_pays(
         probe = patches[i * n_turns] / scale
         others = [found for j, found in enumerate(patches) if j // n_turns != i]
         lying = _oddest(probe, np.concatenate(others[::n_turns]) / scale)
-        ratios.append(_oddest(probe, np.concatenate(others) / scale) / max(lying, 1e-9))
+        turned_too = _oddest(probe, np.concatenate(others) / scale)
+        ratios.append(turned_too / lying if lying > 0 else 1.0)
     return float(np.mean(ratios)) < _WORTH
 
 

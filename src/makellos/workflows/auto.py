@@ -89,6 +89,10 @@ class _Candidate:
         return " ".join([self.detector.name, *(f"{k}={v}" for k, v in self.shown.items())])
 
     @property
+    def is_default(self) -> bool:
+        return self.detector.name == DEFAULT and not self.shown
+
+    @property
     def learns_labels(self) -> bool:
         return self.detector.needs_labels or self.detector.uses_labels
 
@@ -166,7 +170,8 @@ def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choi
 
     Damage is planted in held-out good parts; labelled defective parts, but those of split test,
     count as well. Candidates are what the registered detectors declare. All are judged on a quarter
-    of the parts, the better third on all of them. No trial goes on past the time, and the same
+    of the parts, the better third and the default on all of them. The default is kept where the
+    lead of the first may be chance in the parts. No trial goes on past the time, and the same
     seed chooses the same where time does not run out. Raises `ConfigurationError` for parameters
     that are not accepted, `InputError` for data that cannot be used, `MissingRuntimeError` where no
     candidate can be fitted on this machine.
@@ -221,6 +226,7 @@ class _Search:
             n_on = max(_AT_LEAST, math.ceil(_GOES_ON * len(judged)))
             # A tie goes to what stands first: the cheaper one.
             going = sorted(judged, key=lambda c: -c.auroc)[:n_on]
+            going += [c for c in judged if c.is_default and c not in going]
 
     def _try(
         self, candidate: _Candidate, folds: Sequence[Fold], number: int, *, is_last: bool
@@ -329,9 +335,7 @@ def _choice(
 ) -> Choice:
     last = max(candidate.stage for candidate in candidates)
     ranked = sorted(candidates, key=lambda c: (-c.stage, -c.auroc))
-    best = ranked[0]
-    if not last:
-        best = _unjudged(candidates)
+    best = _unjudged(candidates) if not last else _best([c for c in ranked if c.stage == last])
     trials = [candidate.record(best, last) for candidate in ranked]
     record = AutoRecord(
         judged=search.bench.described,
@@ -344,6 +348,18 @@ def _choice(
     if not best.detector.trains:
         training = replace(training, device="auto")
     return Choice(best.detector, training, record)
+
+
+def _best(ranked: Sequence[_Candidate]) -> _Candidate:
+    """Return the first, or the default where the first does not surely beat it.
+
+    Candidates lie close together, and the best of many that differ by chance is no better.
+    """
+    default = next((c for c in ranked if c.is_default and c.judgement), None)
+    first = ranked[0]
+    if default is None or first.judgement is None or default.judgement is None:
+        return first
+    return first if first.judgement.surely_beats(default.judgement) else default
 
 
 def _unjudged(candidates: Sequence[_Candidate]) -> _Candidate:
@@ -367,6 +383,11 @@ def _why(best: _Candidate, others: Sequence[_Candidate], last: int) -> str:
     text = f"{best.name} ranks damaged parts above good ones best: AUROC {best.auroc:.3f}"
     if not others:
         return f"{text}. No other was judged on as many parts."
+    if others[0].auroc > best.auroc:
+        return (
+            f"{best.name}, the default, has an AUROC of {best.auroc:.3f}, and the first, "
+            f"{others[0].name}, {others[0].auroc:.3f}: no more than chance in the parts explains."
+        )
     return f"{text}, before {others[0].name} with {others[0].auroc:.3f}."
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.planting import KINDS, plant
@@ -37,6 +39,7 @@ _MOST_DEFECTIVE = 100
 _SHARED = 10  # labelled defects, from which on some of them may be learned from
 # So many labelled defects count as much as all that is planted.
 _WORTH = 10
+_N_DRAWS, _CHANCE = 200, 0.025
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,19 @@ class Judgement:
     """Hold how well damaged parts rank above good ones, and the AUROC of each kind of damage.
 
     `auroc` is the mean over the kinds that are planted. With n labelled defects it moves by
-    n / (n + 10) of the way to theirs.
+    n / (n + 10) of the way to theirs. `drawn` (200,) holds the same figure for parts drawn with
+    replacement, the same parts for every detector that is judged on the same folds.
     """
 
     auroc: float
     by_kind: Mapping[str, float]
+    drawn: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
+
+    def surely_beats(self, other: Judgement) -> bool:
+        """Tell whether chance in the parts alone would hardly put this one first (2.5 %)."""
+        if self.drawn.size != other.drawn.size or not self.drawn.size:
+            return self.auroc > other.auroc
+        return float(np.quantile(self.drawn - other.drawn, _CHANCE)) > 0
 
 
 def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = False) -> Bench:
@@ -141,17 +152,25 @@ def judge(folds: Sequence[tuple[Graph, Fold]], progress: Progress) -> Judgement:
     """Score what each fold's graph has not seen, and return how well damage stands out."""
     good: list[float] = []
     damaged: dict[str, list[float]] = {}
+    owners: dict[str, list[int]] = {}
     for graph, fold in folds:
+        place_of = {part.name: len(good) + i for i, part in enumerate(fold.good)}
         parts = [*fold.good, *fold.planted, *fold.defective]
         scores = score_parts(graph, engines_of(graph)[0], parts, _renamed(progress)).scores
         good += scores[: len(fold.good)]
         kinds = chain((p.label for p in fold.planted), (LABELLED for _ in fold.defective))
         for kind, score in zip(kinds, scores[len(fold.good) :], strict=True):
             damaged.setdefault(kind, []).append(score)
-    return _judgement(good, damaged)
+        for part in fold.planted:
+            owners.setdefault(part.label, []).append(place_of[str(part.group)])
+    return _judgement(good, damaged, owners)
 
 
-def _judgement(good: Sequence[float], damaged: Mapping[str, Sequence[float]]) -> Judgement:
+def _judgement(
+    good: Sequence[float],
+    damaged: Mapping[str, Sequence[float]],
+    owners: Mapping[str, Sequence[int]],
+) -> Judgement:
     by_kind: dict[str, float] = {}
     for kind, scores in damaged.items():
         every = [*good, *scores]
@@ -159,12 +178,43 @@ def _judgement(good: Sequence[float], damaged: Mapping[str, Sequence[float]]) ->
         if found is None or not np.isfinite(every).all():
             raise InputError("The scores are not finite; the detector cannot be judged.")
         by_kind[kind] = round(found, 4)
+    n_labelled = len(damaged.get(LABELLED, ()))
+    value = float(_figure(by_kind, n_labelled))
+    return Judgement(round(value, 4), by_kind, _drawn(good, damaged, owners, n_labelled))
+
+
+def _figure(by_kind: Mapping[str, Any], n_labelled: int) -> Any:
+    """Return one figure for those of the kinds, numbers or arrays."""
     # A mean of the kinds' normal quantiles would let those weigh most that every detector finds.
-    value = float(np.mean([found for kind, found in by_kind.items() if kind != LABELLED]))
-    if LABELLED in by_kind:
-        n = len(damaged[LABELLED])
-        value += n / (n + _WORTH) * (by_kind[LABELLED] - value)
-    return Judgement(round(value, 4), by_kind)
+    value = np.mean([found for kind, found in by_kind.items() if kind != LABELLED], axis=0)
+    if n_labelled:
+        value = value + n_labelled / (n_labelled + _WORTH) * (by_kind[LABELLED] - value)
+    return value
+
+
+def _drawn(
+    good: Sequence[float],
+    damaged: Mapping[str, Sequence[float]],
+    owners: Mapping[str, Sequence[int]],
+    n_labelled: int,
+) -> NDArray[np.float64]:
+    """Return the figure for resampled parts; a good part brings its planted pictures along."""
+    rng = np.random.default_rng(0)
+    n = len(good)
+    weights = rng.multinomial(n, np.full(n, 1 / n), _N_DRAWS).astype(np.float64)
+    found = {}
+    for kind, scores in damaged.items():
+        here = np.array(scores)[:, np.newaxis]
+        above = (here > good) + 0.5 * (here == good)
+        if kind == LABELLED:
+            even = np.full(len(scores), 1 / len(scores))
+            of_kind = rng.multinomial(len(scores), even, _N_DRAWS).astype(np.float64)
+        else:
+            of_kind = weights[:, list(owners[kind])]
+        total = of_kind.sum(1) * weights.sum(1)
+        ranked = np.einsum("bi,ij,bj->b", of_kind, above, weights, optimize=True)
+        found[kind] = ranked / np.maximum(total, 1)
+    return np.asarray(_figure(found, n_labelled), np.float64)
 
 
 def _divided(good: list[Part], held: list[Part], seed: int) -> list[tuple[list[Part], list[Part]]]:
