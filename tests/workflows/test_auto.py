@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -20,8 +20,9 @@ from makellos.detectors import Detector, Parameter, contract
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, TrainingError
 from makellos.inspection.manifest import AutoRecord
 from makellos.inspection.model_file import read_model
+from makellos.workflows import auto, judging
 from makellos.workflows.auto import Choice, Wish, choose
-from makellos.workflows.judging import LABELLED, lay_out
+from makellos.workflows.judging import LABELLED, Judgement, lay_out
 
 
 class Clock:
@@ -374,3 +375,42 @@ def test_bend_moves_an_edge_and_missing_removes_the_part() -> None:
     assert all(b.min() >= 20 and b.max() <= 220 for b in bent)
     gone = [plant(picture, np.random.default_rng(i), kind="missing") for i in range(20)]
     assert sum((d[m] < picture[m]).any() for d, m in gone) > 5
+
+
+def judged(good: Sequence[float], damaged: dict[str, list[float]]) -> Judgement:
+    owners = {kind: [i % len(good) for i in range(len(found))] for kind, found in damaged.items()}
+    return judging._judgement(good, damaged, owners)
+
+
+def test_a_lead_that_chance_explains_is_no_lead() -> None:
+    rng = np.random.default_rng(1)
+    good = rng.normal(0, 1, 40)
+    damaged = {kind: good.repeat(2) * 0 + rng.normal(1, 1, 80) for kind in ("a", "b")}
+    first = judged(good, {kind: list(found) for kind, found in damaged.items()})
+    assert first.drawn.shape == (200,)
+    assert first.drawn.mean() == pytest.approx(first.auroc, abs=0.02)
+    alike = judged(good + rng.normal(0, 0.1, 40), {k: list(v + 0.02) for k, v in damaged.items()})
+    better = judged(good, {kind: list(found + 1.5) for kind, found in damaged.items()})
+    assert better.surely_beats(first)
+    assert not alike.surely_beats(first)
+    assert not first.surely_beats(alike)
+    assert not first.surely_beats(first)
+
+
+def test_figures_of_drawn_parts_count_labels_as_the_figure_does() -> None:
+    good = [0.0, 0.1, 0.2, 0.3]
+    found = judged(good, {"a": [1.0] * 4, LABELLED: [-1.0] * 10})
+    assert found.auroc == pytest.approx(0.5)  # half way from 1 to 0
+    np.testing.assert_allclose(found.drawn, 0.5)
+
+
+def test_default_stays_unless_it_is_surely_beaten() -> None:
+    low, high = np.full(200, 0.6), np.full(200, 0.7)
+    default = SimpleNamespace(is_default=True, judgement=Judgement(0.6, {}, low))
+    other = SimpleNamespace(is_default=False, judgement=Judgement(0.7, {}, high))
+    lucky = SimpleNamespace(is_default=False, judgement=Judgement(0.7, {}, high - 0.11))
+    lucky.judgement.drawn[:10] = 0.5
+    assert auto._best([other, default]) is other
+    assert auto._best([lucky, default]) is default
+    assert auto._best([default, other]) is default
+    assert auto._best([other]) is other

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,6 @@ from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.places import PlaceDrawer, Places
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
-
-if TYPE_CHECKING:
-    pass
 
 _LAYER = "distances"
 

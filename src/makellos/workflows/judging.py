@@ -213,7 +213,8 @@ def _drawn(
             of_kind = weights[:, list(owners[kind])]
         total = of_kind.sum(1) * weights.sum(1)
         ranked = np.einsum("bi,ij,bj->b", of_kind, above, weights, optimize=True)
-        found[kind] = ranked / np.maximum(total, 1)
+        # Of a kind planted in few parts none may be drawn.
+        found[kind] = np.where(total > 0, ranked / np.maximum(total, 1), 0.5)
     return np.asarray(_figure(found, n_labelled), np.float64)
 
 
