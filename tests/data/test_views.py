@@ -185,7 +185,9 @@ def test_channels_stand_one_below_the_other() -> None:
         rows = slice(32 * index, 32 * (index + 1))
         alone = view("stft", channels=(name,), height=32, low=seen.low[rows], high=seen.high[rows])
         own = alone.pictures(good[:, index : index + 1])
-        assert np.array_equal(both[:, 32 * index : 32 * (index + 1)], own)
+        # Processors round the last bit of sums differently when there are more of them.
+        difference = both[:, 32 * index : 32 * (index + 1)].astype(np.int64) - own
+        assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize("name", VIEWS)
