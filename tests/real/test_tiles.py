@@ -23,5 +23,15 @@ def test_damage_is_found(real_data: Path, run_makellos: Callable[..., Any], tmp_
     assert ran.peak_bytes <= 2 << 30
     figures = json.loads(run_makellos("evaluate", model, data, "--json", "-").out)
     assert (figures["n_good"], figures["n_defective"]) == (191, 392)
-    assert figures["image_auroc"] >= 0.84
+    assert figures["image_auroc"] >= 0.95
     assert sorted(figures["by_defect"]) == ["blowhole", "break", "crack", "fray", "uneven"]
+
+
+def test_damage_is_found_on_new_tiles(
+    real_data: Path, run_makellos: Callable[..., Any], tmp_path: Path
+) -> None:
+    data, model = real_data / "magnetic_tile" / "by_tile.csv", tmp_path / "m.makellos"
+    run_makellos("fit", data, "-o", model)
+    figures = json.loads(run_makellos("evaluate", model, data, "--json", "-").out)
+    assert (figures["n_good"], figures["n_defective"]) == (193, 68)
+    assert figures["image_auroc"] >= 0.91

@@ -212,6 +212,19 @@ def test_detector_that_needs_labels_does_not_learn_what_judges(
     assert not any("defective" in name for name in known["patchcore"].seen[-1])
 
 
+def test_planted_damage_does_not_judge_what_it_has_taught(
+    known: dict[str, type[Detector]],
+    toy: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(known["blind"], "learns_planted", True)
+    data = write_parts(tmp_path / "data", toy, 24)
+    record = choice(data).record
+    assert results(record)["blind"] == ["left out"]
+    assert any("learns from planted damage" in trial.reason for trial in record.trials)
+
+
 def test_labelled_group_judges_or_is_learned_from(toy: ModuleType, tmp_path: Path) -> None:
     write_parts(tmp_path, toy, 70)
     rows = ["path,label,split,group"]

@@ -145,6 +145,8 @@ class Detector(ABC):
     needs_labels: ClassVar[bool] = False
     # Learns from good parts alone, and from labelled defective ones where there are some.
     uses_labels: ClassVar[bool] = False
+    # Taught by damage planted in good parts, which therefore cannot judge it.
+    learns_planted: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
     trains: ClassVar[bool] = False
     # Trains so little per fold that good parts calibrate cross-fitted, as without training.

@@ -44,6 +44,7 @@ class Discriminative(Detector):
     trains = True
     cross_fits = True
     uses_labels = True
+    learns_planted = True
     parameters = {
         "backbone": PatchCore.parameters["backbone"],
         "weights": PatchCore.parameters["weights"],

@@ -242,6 +242,9 @@ class _Search:
         if candidate.detector.needs_labels and not self.bench.has_labels:
             candidate.reason = "it learns from labelled defects, and there are too few"
             return
+        if candidate.detector.learns_planted and not self.bench.has_labels:
+            candidate.reason = "it learns from planted damage, and nothing else would judge it"
+            return
         # Half of what is left at most, so that one slow candidate does not keep others out.
         limit = began + (left if is_last else left / 2)
         try:
