@@ -166,6 +166,13 @@ def test_modules_that_cannot_be_layers_are_refused(
         export_backbone("efficientnet_lite0", layers=layers, height=64, width=64)
 
 
+def test_module_without_a_map_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file(random_state("test_vit"), path)
+    with pytest.raises(ConfigurationError, match=r"module of test_vit .* gives no feature map"):
+        export_backbone("test_vit", weights=str(path), layers=("blocks.0",), height=160, width=160)
+
+
 @pytest.mark.parametrize("layers", [(3, 7), (-9,)])
 def test_layers_that_are_not_there_are_refused(layers: tuple[int, ...]) -> None:
     with pytest.raises(ConfigurationError, match=r"lite0 has no stages .*Stages count from 0"):

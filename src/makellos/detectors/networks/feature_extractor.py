@@ -89,7 +89,13 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
         if hasattr(self, "_taken"):
             # What follows the last watched module is no part of the exported graph.
             self.body.forward_features(normalised)
-            return [self._taken[place] for place in range(self.n_layers)]
+            found = [self._taken[place] for place in range(self.n_layers)]
+            if not all(torch.is_tensor(each) and each.ndim == 4 for each in found):
+                raise ConfigurationError(
+                    f"A module of {self.network} that layers names gives no feature map "
+                    "N×C×h×w. Name others, or stages by number."
+                )
+            return found
         maps: list[Tensor] = self.body(normalised)
         if self.channels_last:
             return [each.permute(0, 3, 1, 2) for each in maps]
