@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
 from makellos.detectors import detector_class
-from makellos.detectors.discriminative import Discriminative
+from makellos.detectors import places as drawing
+from makellos.detectors.discriminative import Discriminative, best_weights
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.places import Places
+from makellos.detectors.turning import turned as turned_picture
 from makellos.errors import InputError
 from makellos.inspection import write_picture
-from makellos.inspection.engines import EngineChoice
+from makellos.inspection.engines import EngineChoice, available_engines
 
 pytestmark = pytest.mark.usefixtures("known")
 
@@ -74,7 +76,8 @@ def test_map_is_distances_and_logits_of_good_places_in_deviations(
     assert good.std() == pytest.approx(1, abs=0.01)
     graph = detector.graph()
     distances = map_of(detector.neighbours_.graph(), QUERY, engine)
-    expected = distances + 0.7 * local_mean(logits(places_of(QUERY)).reshape(1, 8, 8), 3)[0]
+    gain = 0.7 * detector.places_.spread
+    expected = distances + gain * local_mean(logits(places_of(QUERY)).reshape(1, 8, 8), 3)[0]
     np.testing.assert_allclose(map_of(graph, QUERY, engine), expected, **CLOSE)
 
 
@@ -90,7 +93,10 @@ def test_without_weight_the_map_is_that_of_nearest_neighbours(make_parts: MakePa
         np.testing.assert_allclose(map_of(graph, QUERY), map_of(other, QUERY), rtol=1e-5)
 
 
-def test_mask_says_which_places_of_a_defective_part_are_damaged(make_parts: MakeParts) -> None:
+def test_mask_says_which_places_of_a_defective_part_are_damaged(
+    make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("makellos.detectors.places._N_TURNS", 1)
     parts = make_parts(5)
     detector = small(patch_size=1).fit([*parts[:4], damaged(parts[4])])
     places = detector.places_
@@ -106,6 +112,7 @@ def test_without_a_mask_the_oddest_places_count_and_no_place_is_good(
     make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("makellos.detectors.places._ODDEST", 4 / 64)
+    monkeypatch.setattr("makellos.detectors.places._N_TURNS", 1)
     parts = make_parts(5)
     detector = small(patch_size=1).fit([*parts[:4], damaged(parts[4], masked=False)])
     places = detector.places_
@@ -119,7 +126,37 @@ def test_without_a_mask_the_oddest_places_count_and_no_place_is_good(
     assert sorted(map(tuple, where)) == sorted((i // 8, i % 8) for i in oddest)
 
 
-def test_damage_smaller_than_a_place_still_counts(make_parts: MakeParts) -> None:
+def test_mask_turns_with_its_part(make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned: list[tuple[float, bool]] = []
+    turn = drawing.turned_part
+
+    def note(part: Part, degrees: float, *, mirrored: bool) -> Part:
+        turned.append((degrees, mirrored))
+        return turn(part, degrees, mirrored=mirrored)
+
+    monkeypatch.setattr(drawing, "turned_part", note)
+    monkeypatch.setattr(drawing, "default_workers", lambda: 1)
+    parts = make_parts(5)
+    found = small(patch_size=1).fit([*parts[:4], damaged(parts[4])]).places_
+    own = (found.kinds == "defective") & (found.targets == 1)
+    where = np.rint(8 * found.rows[own][:, [ROW, COLUMN]].astype(np.float64)).astype(int)
+    marked = np.zeros((64, 64), np.float32)
+    marked[16:40, 40:56] = 1
+    expected = []
+    for degrees, mirrored in [(0.0, False), *turned]:
+        mask = turned_picture(marked, degrees, mirrored=mirrored) > 0  # type: ignore[arg-type]
+        share = mask.reshape(8, 8, 8, 8).mean((1, 3))
+        expected += sorted(map(tuple, np.argwhere(share > 0.3)))
+    clear = set(expected)
+    assert len(turned) == 7
+    assert clear <= set(map(tuple, where))
+    assert len(where) >= 0.9 * len(expected)
+
+
+def test_damage_smaller_than_a_place_still_counts(
+    make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("makellos.detectors.places._N_TURNS", 1)
     parts = make_parts(4)
     burnt = damaged(parts[3])
     mask = np.zeros((64, 64), np.uint8)
@@ -131,18 +168,43 @@ def test_damage_smaller_than_a_place_still_counts(make_parts: MakeParts) -> None
     assert np.rint(8 * places.rows[own][:, [ROW, COLUMN]].astype(float)).tolist() == [[1, 2]]
 
 
-def test_few_labelled_parts_count_twice_as_much_as_planted_damage(make_parts: MakeParts) -> None:
+def test_few_labelled_parts_count_as_much_as_all_good_ones(make_parts: MakeParts) -> None:
     parts = make_parts(8)
-    places = small().fit([*parts[:6], damaged(parts[6]), damaged(parts[7])]).places_
-    mass = {
-        (kind, target): places.chances[(places.kinds == kind) & (places.targets == target)].sum()
-        for kind in ("good", "planted", "defective")
-        for target in (0, 1)
-    }
-    assert mass["good", 0] == pytest.approx(1)
-    assert mass["planted", 1] == pytest.approx(0.5)
-    assert mass["defective", 1] == pytest.approx(1)
-    assert mass["defective", 0] == pytest.approx(1)
+
+    def mass(learned: list[Part]) -> dict[tuple[str, int], float]:
+        places = small().fit(learned).places_
+        return {
+            (kind, target): places.chances[
+                (places.kinds == kind) & (places.targets == target)
+            ].sum()
+            for kind in ("good", "odd", "planted", "defective")
+            for target in (0, 1)
+        }
+
+    labelled = mass([*parts[:6], damaged(parts[6]), damaged(parts[7])])
+    assert labelled["good", 0] == labelled["odd", 0] == pytest.approx(0.5)
+    assert labelled["defective", 1] == pytest.approx(1)
+    assert labelled["defective", 0] == pytest.approx(0.3)
+    assert labelled["planted", 1] == 0  # real damage tells more
+    planted = mass(parts[:6])
+    assert planted["planted", 1] == pytest.approx(1)
+
+
+def test_half_of_what_good_parts_teach_are_their_oddest_places(make_parts: MakeParts) -> None:
+    parts = make_parts(6)
+    folds = [0, 0, 1, 1, 2, 2]
+    detector = small(patch_size=1)
+    detector.cross_fit(parts, folds)
+    places = detector.places_
+    for turn in range(3):  # the neighbours of each part are of other folds
+        graph = detector.neighbours_.graph_without({turn})
+        own = (places.kinds == "odd") & (places.folds == turn)
+        where = np.rint(8 * places.rows[own][:, [ROW, COLUMN]].astype(np.float64)).astype(int)
+        found = [set(map(tuple, each)) for each in np.split(where, 2)]
+        for part, chosen in zip(parts[2 * turn : 2 * turn + 2], found, strict=True):
+            distances = map_of(graph, read_picture(part.path), available_engines()[0])
+            oddest = np.argsort(-distances.ravel())[:32]
+            assert len(chosen - {(i // 8, i % 8) for i in oddest}) <= 1  # a tie, rounded
 
 
 def test_labelled_damage_is_found_on_other_parts(make_parts: MakeParts) -> None:
@@ -151,7 +213,7 @@ def test_labelled_damage_is_found_on_other_parts(make_parts: MakeParts) -> None:
     fresh = read_picture(damaged(parts[9]).path)
 
     def lead(learned: list[Part]) -> float:
-        graph = small(steps=150, weight=1.0).fit(learned).graph()
+        graph = small(steps=150, weight=5.0).fit(learned).graph()
         found = map_of(graph, fresh)
         return float(found[2:5, 5:7].mean() - np.delete(found, [2, 3, 4], 0).max())
 
@@ -174,7 +236,42 @@ def test_folds_leave_good_parts_out_and_keep_defective_ones(
     monkeypatch.setattr(Places, "pictures", note)
     graphs = small().cross_fit([*parts[:4], *burnt], [0, 1, 0, 1, -1, -1, 1])
     assert len(graphs) == 2
-    assert learned == [{-1, 0, 1}, {-1, 1}, {-1, 0}]
+    assert learned == [{-1, 1}, {-1, 0}, {-1, 0, 1}]
+
+
+def test_of_five_labelled_parts_each_is_left_out_once(make_parts: MakeParts) -> None:
+    parts = make_parts(13)
+    burnt = [damaged(part) for part in parts[8:]]
+    detector = small(steps=5)
+    detector.cross_fit([*parts[:8], *burnt], [0, 1, 2, 3, 0, 1, 2, 3] + [-1] * 5)
+    places = detector.places_
+    assert set(places.folds[places.kinds == "defective"]) == {0, 1, 2, 3}
+    assert detector.graph().aggregation.mean_weight == detector.mean_weight_
+
+
+def test_weights_are_those_that_rank_labelled_parts_highest() -> None:
+    is_good = np.array([True] * 4 + [False] * 2)
+
+    def figures(maxima: list[float], means: list[float]) -> NDArray[np.float64]:
+        return np.array([maxima, means]).T[:, np.newaxis]
+
+    told_by_maximum = figures([3, 3.2, 3.1, 3.3, 4, 5], [1, 2, 3, 1, 1, 1])
+    told_by_mean = figures([3, 3.2, 3.1, 3.3, 3, 3], [1, 1, 1, 1, 1.5, 1.4])
+    assert best_weights(told_by_maximum, is_good) == (0, 0)
+    assert best_weights(told_by_mean, is_good) == (0, 2)
+    untold = figures([3, 3.2, 3.1, 3.3, 2, 2], [1, 1, 1, 1, 1, 1])
+    both = np.concatenate([untold, told_by_maximum], axis=1)
+    assert best_weights(both, is_good) == (1, 0)
+    assert best_weights(np.concatenate([untold, untold], axis=1), is_good) == (0, 0)
+
+
+def test_without_anything_to_learn_damage_from_distances_alone_decide(
+    make_parts: MakeParts,
+) -> None:
+    detector = small(planted=0).fit(make_parts(5))
+    np.testing.assert_allclose(
+        map_of(detector.graph(), QUERY), map_of(detector.neighbours_.graph(), QUERY), rtol=1e-5
+    )
 
 
 def test_folds_of_good_parts_must_leave_some_outside(make_parts: MakeParts) -> None:
@@ -197,7 +294,7 @@ def test_planted_damage_is_that_of_the_seed(make_parts: MakeParts, tmp_path: Pat
     one, again, other = (small(seed=seed, planted=2).fit(parts).places_ for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.rows, again.rows)
     assert one.rows.shape != other.rows.shape or not np.array_equal(one.rows, other.rows)
-    assert (small(planted=0).fit(parts).places_.kinds == "good").all()
+    assert set(small(planted=0).fit(parts).places_.kinds) == {"good", "odd"}
 
 
 def test_it_says_that_it_uses_labels_and_needs_none() -> None:

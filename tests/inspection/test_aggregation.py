@@ -49,6 +49,16 @@ def test_quantile_interpolates_between_ranks(
     assert score == pytest.approx(expected, rel=1e-5, abs=1e-4)
 
 
+@given(maps, shares, st.sampled_from(NAMES), st.floats(0.1, 4.0))
+def test_mean_is_added(
+    anomaly_map: NDArray[np.float32], share: float, name: str, weight: float
+) -> None:
+    plain = Aggregation.model_validate({"name": name, "parameter": share})
+    both = Aggregation.model_validate({"name": name, "parameter": share, "mean_weight": weight})
+    expected = plain(anomaly_map) + weight * float(np.mean(anomaly_map, dtype=np.float64))
+    assert both(anomaly_map) == pytest.approx(expected, rel=1e-6)
+
+
 @given(maps, shares, st.sampled_from(NAMES))
 def test_place_in_the_map_does_not_matter(
     anomaly_map: NDArray[np.float32], share: float, name: str
@@ -84,6 +94,8 @@ def test_a_cell_without_a_number_is_not_passed_over(name: str) -> None:
         {"name": "quantile", "parameter": 0.0},
         {"name": "quantile", "parameter": 1.01},
         {"name": "top_k_mean", "parameter": float("nan")},
+        {"name": "maximum", "mean_weight": -1.0},
+        {"name": "maximum", "mean_weight": float("nan")},
         {"name": "maximum", "k": 3},
     ],
 )

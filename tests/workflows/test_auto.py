@@ -427,3 +427,7 @@ def test_default_stays_unless_it_is_surely_beaten() -> None:
     assert auto._best([lucky, default]) is default
     assert auto._best([default, other]) is default
     assert auto._best([other]) is other
+    close = SimpleNamespace(is_default=False, judgement=Judgement(0.69, {}, high))
+    assert auto._best([close, default]) is default  # less than a quarter of the errors is gone
+    close.judgement = Judgement(0.69, {}, high, n_labelled=10)
+    assert auto._best([close, default]) is close  # an eighth will do

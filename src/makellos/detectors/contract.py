@@ -151,6 +151,9 @@ class Detector(ABC):
     trains: ClassVar[bool] = False
     # Trains so little per fold that good parts calibrate cross-fitted, as without training.
     cross_fits: ClassVar[bool] = False
+    # Folds of a cross-fit that calibrates. The more, the less the graphs differ from the final one,
+    # and the less damage a threshold misses that is made for them; each costs time.
+    n_folds: ClassVar[int] = 5
     runtime: ClassVar[Literal["graph", "torch", "pyod"]] = "graph"
     # What `Part.read` gives it: a picture, or features (F,) float32 of a window of a signal.
     takes: ClassVar[Literal["pictures", "features"]] = "pictures"

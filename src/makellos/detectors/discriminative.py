@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part
+from makellos.data.parts import Part, group_names
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
 from makellos.detectors.graphs import GraphBuilder
@@ -16,28 +18,37 @@ from makellos.detectors.loading import require_packages
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.places import PlaceDrawer, Places
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import default_workers
 from makellos.training.settings import Training
 
 _LAYER = "distances"
+_N_HEADS = 10  # networks that leave parts out
+_ENOUGH = 5  # labelled parts from which on some are left out
+_MOST_RANKED = 200  # good parts that labelled ones are ranked among
+_SHARES = (1.0, 0.5, 0.0, 2.0)  # of `weight` that the network may count, the likeliest first
+_MEAN_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
+
+Looked = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @register("discriminative")
 class Discriminative(Detector):
     """Score a patch by its distance to good patches and by what a network says of it.
 
-    The network sees one place of the map at a time. It is taught by good places and by places of
-    damage planted in pictures of good parts (as in DRAEM, Zavrtanik et al. 2021, arXiv
-    2108.07610). Labelled defective parts, where there are some, teach it as well (as in
-    SuperSimpleNet, Rolih et al. 2024, arXiv 2408.03143): with a mask the places inside and outside
-    of it, without one the places that lie farthest from good patches. However few there are, they
-    count twice as much as planted damage.
+    The network sees one place of the map at a time. It is taught by places of good parts, half of
+    them those that lie farthest from other good parts and so set the threshold, and by damage: that
+    of labelled defective parts, seen at several angles (as in SuperSimpleNet, Rolih et al. 2024,
+    arXiv 2408.03143), with a mask the places inside and outside of it, without one the places that
+    lie farthest from good patches. Where no part is labelled, damage is planted in pictures of good
+    parts (as in DRAEM, Zavrtanik et al. 2021, arXiv 2108.07610).
 
     Deviations: the embeddings are those of a frozen backbone, without an adaptor or a
-    classification head. The logits, in standard deviations of good places and times `weight`, are
-    added to the map of `PatchCore`, which knows what no planted damage is like; the score is the
-    maximum of the sum. Noise in feature space (SimpleNet, Liu et al. 2023, arXiv 2303.15140, and
-    SuperSimpleNet) is an option, `noise`, and off: beside planted damage it gained nothing, and
-    beside labelled parts it cost much of what they teach.
+    classification head. The logits count `weight` beside the map of `PatchCore`, which knows what
+    no damage learned from is like, both in their standard deviations on good places. The score is
+    the maximum of the sum and a share of its mean, for damage may be wide and faint. Labelled parts
+    that a network has not seen, five and more, tell which share, and whether the network counts
+    less or more than `weight`. Noise in feature space (SimpleNet, Liu et al. 2023,
+    arXiv 2303.15140, and SuperSimpleNet) is an option, `noise`, and off: it gained nothing.
     """
 
     summary = "nearest neighbours and a network shown damage: planted, and yours where labelled"
@@ -45,6 +56,7 @@ class Discriminative(Detector):
     cross_fits = True
     uses_labels = True
     learns_planted = True
+    n_folds = PatchCore.n_folds
     parameters = {
         "backbone": PatchCore.parameters["backbone"],
         "weights": PatchCore.parameters["weights"],
@@ -57,13 +69,15 @@ class Discriminative(Detector):
             default=0.5,
             low=0.0,
             high=100.0,
-            search=(0.1, 1.0),
+            search=(0.1, 2.0),
             logarithmic=True,
-            meaning="How much the network counts beside the distances, which are about 2 on good "
-            "parts.",
+            meaning="How much the network counts beside the distances.",
         ),
         "planted": Parameter(
-            default=1, low=0, high=100, meaning="Damaged copies of each good part learned from."
+            default=1,
+            low=0,
+            high=100,
+            meaning="Damaged copies of each good part, where no part is labelled.",
         ),
         "noise": Parameter(
             default=0.0,
@@ -80,7 +94,7 @@ class Discriminative(Detector):
             logarithmic=True,
             meaning="Width of the network's hidden layer.",
         ),
-        "steps": Parameter(default=300, low=1, high=1_000_000, meaning="Training steps, about."),
+        "steps": Parameter(default=200, low=1, high=1_000_000, meaning="Training steps, about."),
         "batch_size": Parameter(
             default=2048, low=2, high=1_000_000, meaning="Places learned from in one step."
         ),
@@ -113,7 +127,7 @@ class Discriminative(Detector):
         planted: int = 1,
         noise: float = 0.0,
         hidden_units: int = 64,
-        steps: int = 300,
+        steps: int = 200,
         batch_size: int = 2048,
         learning_rate: float = 2e-3,
         seed: int = 0,
@@ -142,50 +156,109 @@ class Discriminative(Detector):
         progress: Progress | None = None,
         training: Training | None = None,
     ) -> list[Graph]:
-        """Fit with one memory bank and one network per fold, on places embedded once.
+        """Fit with one memory bank per fold and a network per few folds, embedded once.
 
-        Defective parts of fold -1 are learned from by all networks.
+        Defective parts of fold -1 are learned from by all networks; of five and more, each network
+        leaves some out, which tell how much the networks and the mean of the map count.
         """
         check_folds(parts, folds)
-        good = [i for i, part in enumerate(parts) if part.is_good]
         self._begin(parts)
         with self._all_or_nothing():
             require_packages("torch", "lightning_fabric", "onnx")
             report, where = progress or no_progress, training or Training()
-            neighbours = self._neighbours()
-            maps = neighbours.cross_fit(
-                [parts[i] for i in good], [folds[i] for i in good], progress=report
-            )
-            self._learn_places(parts, folds, neighbours, report, where)
+            heads = self._learn_folds(parts, folds, report, where)
             return [
-                self._graph_of(found, self._head(fold, report, where.inside(f"fold-{fold + 1}")))
-                for fold, found in enumerate(maps)
+                self._graph_of(self.neighbours_.graph_without({fold}), heads[fold % len(heads)])
+                for fold in range(max(folds) + 1)
             ]
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
-        neighbours = self._neighbours()
-        neighbours.fit([part for part in parts if part.is_good], progress=progress)
-        self._learn_places(parts, [0] * len(parts), neighbours, progress, training)
+        names = group_names(parts)
+        fold_of = {name: i % _N_HEADS for i, name in enumerate(_good_groups(parts, names))}
+        if len(fold_of) > 1:
+            folds = [fold_of.get(name, -1) for name in names]
+        else:  # all pictures show one part
+            order = iter(range(len(parts)))
+            folds = [next(order) % _N_HEADS if part.is_good else -1 for part in parts]
+        self._learn_folds(parts, folds, progress, training)
 
-    def _neighbours(self) -> PatchCore:
+    def _learn_folds(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
+    ) -> list[_Head]:
+        """Learn from all parts, and return the networks that have not seen some of them."""
+        good = [i for i, part in enumerate(parts) if part.is_good]
         shared = {
             name: getattr(self, name) for name in self.parameters if name in PatchCore.parameters
         }
-        return PatchCore(**shared)
+        self.neighbours_ = PatchCore(**shared)
+        self.neighbours_.cross_fit(
+            [parts[i] for i in good], [folds[i] for i in good], progress=progress
+        )
+        turns = _turns(parts, folds)
+        n_heads = max(turns) + 1
+        left_out = [{fold for fold in folds if fold % n_heads == turn} for turn in range(n_heads)]
+        copies = self.planted if len(good) == len(parts) else 0
+        drawer = PlaceDrawer(self.neighbours_, left_out, n_copies=copies, seed=self.seed)
+        self.places_ = Places.join(drawer.examples(parts, turns, progress))
+        heads = [
+            self._head(turn, progress, training.inside(f"fold-{turn + 1}"))
+            for turn in range(n_heads)
+        ]
+        self.head_ = self._head(None, progress, training.inside("head"))
+        self.share_, self.mean_weight_ = self._weigh(parts, turns, drawer, heads, progress)
+        return heads
 
-    def _learn_places(
+    def _weigh(
         self,
         parts: Sequence[Part],
-        folds: Sequence[int],
-        neighbours: PatchCore,
+        turns: Sequence[int],
+        drawer: PlaceDrawer,
+        heads: Sequence[_Head],
         progress: Progress,
-        training: Training,
-    ) -> None:
-        """Embed places of all parts, and train the network on all of them."""
-        self.neighbours_ = neighbours
-        drawer = PlaceDrawer(neighbours, n_copies=self.planted, seed=self.seed)
-        self.places_ = Places.join(drawer.examples(parts, folds, progress))
-        self.head_ = self._head(None, progress, training.inside("head"))
+    ) -> tuple[float, float]:
+        """Return what share of `weight` the network counts, and what a map's mean does.
+
+        They are those that rank labelled parts highest which the networks have not seen.
+        """
+        if all(part.is_good or turn < 0 for part, turn in zip(parts, turns, strict=True)):
+            return 1.0, 0.0
+        good = [i for i, part in enumerate(parts) if part.is_good]
+        ranked = {good[i] for i in np.linspace(0, len(good) - 1, _MOST_RANKED).astype(int)}
+        chosen = [i for i in range(len(parts)) if i in ranked or not parts[i].is_good]
+
+        def summed_up(i: int) -> list[tuple[float, float]]:
+            distances, logits = self._maps_of(
+                drawer.look(parts[i].read(), turns[i]), heads[turns[i]]
+            )
+            maps = [distances + share * self._gain * logits for share in _SHARES]
+            return [(float(found.max()), float(found.mean())) for found in maps]
+
+        figures = []
+        with ThreadPoolExecutor(default_workers()) as pool:
+            for done, each in enumerate(pool.map(summed_up, chosen)):
+                progress("weighing what labelled parts tell", done + 1, len(chosen))
+                figures.append(each)
+        share, mean_weight = best_weights(
+            np.array(figures), np.array([parts[i].is_good for i in chosen])
+        )
+        return _SHARES[share], _MEAN_WEIGHTS[mean_weight]
+
+    def _maps_of(
+        self, looked: Looked, head: _Head
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the distances and the averaged logits, as the graph computes them, h×w."""
+        rows, distances = looked
+        _, height, width = self.neighbours_.embedder_.shapes[0]
+        logits = head((rows - self.places_.mean) / self.places_.scale).reshape(height, width)
+        counted = cv2.blur(np.ones_like(logits), (3, 3), borderType=cv2.BORDER_CONSTANT)
+        smooth = cv2.blur(logits, (3, 3), borderType=cv2.BORDER_CONSTANT) / counted
+        return distances.reshape(height, width), smooth
+
+    @property
+    def _gain(self) -> float:
+        """Return what the logits, of standard deviation 1, are multiplied by."""
+        taught = self.noise > 0 or self.places_.targets.any()
+        return self.weight * self.places_.spread if taught else 0.0
 
     def _head(self, fold: int | None, progress: Progress, training: Training) -> _Head:
         """Train a network on all places but those of a fold."""
@@ -241,10 +314,47 @@ class Discriminative(Detector):
         logits = builder.add("ReduceSum", weighted, builder.shape(1), attributes={"keepdims": 1})
         moved = builder.add("Add", logits, builder.constant(head.out_bias.reshape(1, 1, 1, 1)))
         smooth = builder.local_mean(moved, 3)
-        scaled = builder.add("Mul", smooth, builder.constant(np.array(self.weight, np.float32)))
+        scaled = builder.add(
+            "Mul", smooth, builder.constant(np.array(self.share_ * self._gain, np.float32))
+        )
         distances = builder.add("Reshape", _LAYER, builder.shape(0, 1, height, width))
         total = builder.add("Add", distances, scaled)
-        return Graph(builder.finish(total, height, width), neighbours.preprocessing, Aggregation())
+        aggregation = Aggregation(mean_weight=self.mean_weight_)
+        return Graph(builder.finish(total, height, width), neighbours.preprocessing, aggregation)
+
+
+def best_weights(figures: NDArray[np.float64], is_good: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return which share of the network and which weight of the mean rank damaged parts highest.
+
+    `figures` (n, shares, 2) hold maximum and mean of each part's map, for each share of the
+    network. The best is where the geometric mean of the shares of good parts that score as high as
+    a damaged one is smallest; of equals the first.
+    """
+
+    def rank(place: tuple[int, int]) -> float:
+        maxima, means = figures[:, place[0], 0], figures[:, place[0], 1]
+        scores = maxima + _MEAN_WEIGHTS[place[1]] * means
+        good = np.sort(scores[is_good])
+        above = good.size - np.searchsorted(good, scores[~is_good], side="left")
+        return round(float(np.log((1 + above) / (1 + good.size)).mean()), 6)
+
+    return min(np.ndindex(figures.shape[1], len(_MEAN_WEIGHTS)), key=rank)
+
+
+def _good_groups(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
+    return sorted({name for name, part in zip(names, parts, strict=True) if part.is_good})
+
+
+def _turns(parts: Sequence[Part], folds: Sequence[int]) -> list[int]:
+    """Return which network leaves each part out; -1 for labelled parts, where they are few."""
+    n_heads = min(_N_HEADS, max(folds) + 1)
+    turns = [fold % n_heads if fold >= 0 else -1 for fold in folds]
+    free = [i for i, (part, fold) in enumerate(zip(parts, folds, strict=True)) if fold < 0]
+    if sum(not part.is_good for part in parts) >= _ENOUGH:
+        _, group_of = np.unique(group_names([parts[i] for i in free]), return_inverse=True)
+        for i, group in zip(free, group_of, strict=True):
+            turns[i] = int(group) % n_heads
+    return turns
 
 
 @dataclass(frozen=True)
@@ -256,9 +366,16 @@ class _Head:
     out: NDArray[np.float32]
     out_bias: NDArray[np.float32]
 
+    def __call__(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits (n,) of standardised places (n, C)."""
+        logits: NDArray[np.float32] = (
+            np.maximum(places @ self.hidden.T + self.bias, 0) @ self.out[0] + self.out_bias
+        )
+        return logits
+
     def relative_to(self, good: NDArray[np.float32]) -> _Head:
         """Return the network whose logits have mean 0 and standard deviation 1 on good places."""
-        logits = np.maximum(good @ self.hidden.T + self.bias, 0) @ self.out[0] + self.out_bias
+        logits = self(good)
         gain = np.float32(1 / max(float(logits.std()), 1e-6))
         moved = (self.out_bias - logits.mean()) * gain
         return _Head(self.hidden, self.bias, self.out * gain, moved.astype(np.float32))

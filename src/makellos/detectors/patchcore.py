@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class PatchCore(Detector):
     """
 
     summary = "nearest good patch in a memory bank; the default"
+    n_folds = 20
     parameters = {
         "backbone": Parameter(
             default="efficientnet_lite0", meaning="Pretrained network, by its timm name."
@@ -152,7 +153,11 @@ class PatchCore(Detector):
         self._begin(parts)
         with self._all_or_nothing():
             self._learn_folds(parts, np.asarray(folds), progress or no_progress)
-        return [self._graph_of(self.bank_folds_, without=fold) for fold in range(max(folds) + 1)]
+        return [self.graph_without({fold}) for fold in range(max(folds) + 1)]
+
+    def graph_without(self, left_out: Collection[int]) -> Graph:
+        """Return the graph of a cross-fit whose memory bank has no patch of these folds."""
+        return self._graph_of([~np.isin(folds, list(left_out)) for folds in self.bank_folds_])
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self._learn_folds(parts, np.zeros(len(parts), np.intp), progress)
@@ -259,9 +264,9 @@ class PatchCore(Detector):
         return drawn, owners, probes
 
     def _build_graph(self) -> Graph:
-        return self._graph_of(self.bank_folds_, without=-1)
+        return self.graph_without(())
 
-    def _graph_of(self, folds: Sequence[NDArray[np.intp]], *, without: int) -> Graph:
+    def _graph_of(self, kept: Sequence[NDArray[np.bool_]]) -> Graph:
         embedder = self.embedder_
         builder = GraphBuilder(embedder.graph)
         _, height, width = embedder.shapes[0]
@@ -269,7 +274,7 @@ class PatchCore(Detector):
         for layer, name in enumerate(embedder.names):
             _, h, w = embedder.shapes[layer]
             patches = builder.standardise(name, self.means_[layer], self.scales_[layer])
-            bank = self.memory_banks_[layer][folds[layer] != without]
+            bank = self.memory_banks_[layer][kept[layer]]
             distances = builder.nearest_distance(patches, bank, self._spacings(bank))
             coarse = builder.as_map(distances, h, w, self.usual_distances_[layer])
             fine = builder.repeat(coarse, (h, w), height // h)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,9 @@ from makellos.data.parts import Part
 from makellos.data.pictures import Picture
 from makellos.data.planting import plant
 from makellos.data.progress import Progress
+from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import read_mask
+from makellos.detectors.turning import TurnedPart, turned, turned_part
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 
 if TYPE_CHECKING:
@@ -24,28 +26,39 @@ if TYPE_CHECKING:
 
 __all__ = ["Example", "PlaceDrawer", "Places"]
 
-_N_GOOD = 40_000  # good places learned from, of all good parts together
+_N_GOOD = 40_000  # good places drawn at random, of all good parts together
+_LEAST_GOOD, _N_ODD = 32, 32  # of a good part: places drawn at random at least, and the oddest ones
 _MOST = {"planted": 64, "defective": 256}  # places of a part with damage, damaged and good each
-# How much the places of a kind count together: all good ones, and the damaged and the good ones of
+_N_TURNS = 8  # angles at which a defective part is learned, its own and others by chance
+_MOST_VIEWS = 400  # of defective parts, turned ones among them
+# How much the places of a kind count together: all good ones, and the good and the damaged ones of
 # parts with damage. Of a kind every part counts the same.
-_MASS = {"good": (1.0, 0.0), "planted": (0.5, 0.5), "defective": (1.0, 1.0)}
+_MASS = {"good": (0.5, 0.0), "odd": (0.5, 0.0), "planted": (0.3, 1.0), "defective": (0.3, 1.0)}
 _DAMAGED, _CLEAN = 0.25, 0.01  # share of a place inside a mask from which, up to which
 _ODDEST = 0.005  # share of a defective part's places that is taken for damage without a mask
+_MAP = "anomaly_map"
 
 
 @dataclass(frozen=True)
 class Example:
-    """Places of one part: embeddings n×C float16, 1 for damaged ones, and the part's fold."""
+    """Places of one part: embeddings n×C float16, 1 for damaged ones, and the part's fold.
+
+    `distances` (n,) are those to patches of other parts.
+    """
 
     kind: str
     rows: NDArray[np.float16]
+    distances: NDArray[np.float32]
     targets: NDArray[np.intp]
     fold: int
 
 
 @dataclass(frozen=True)
 class Places:
-    """Places of all parts, how often each is drawn, and mean and scale of good ones by channel."""
+    """Places of all parts, how often each is drawn, and mean and scale of good ones by channel.
+
+    `spread` is the standard deviation of the distances of good places drawn at random.
+    """
 
     rows: NDArray[np.float16]
     targets: NDArray[np.intp]
@@ -54,6 +67,7 @@ class Places:
     chances: NDArray[np.float64]
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
+    spread: float
 
     @classmethod
     def join(cls, examples: Iterator[Example]) -> Places:
@@ -63,6 +77,7 @@ class Places:
         kinds = np.repeat([each.kind for each in found], lengths)
         rows = np.concatenate([each.rows for each in found])
         good = rows[kinds == "good"].astype(np.float32)
+        distances = np.concatenate([each.distances for each in found if each.kind == "good"])
         scale = good.std(0)
         return cls(
             rows,
@@ -72,6 +87,7 @@ class Places:
             np.concatenate(list(_chances(found))),
             good.mean(0),
             scale + 1e-3 * float(scale.mean()) + 1e-12,
+            float(distances.std()),
         )
 
     def outside(self, fold: int | None) -> NDArray[np.bool_]:
@@ -91,73 +107,91 @@ class Places:
 
 
 class PlaceDrawer:
-    """Draw places of parts, embedded as `neighbours` does, which is fitted on the good ones.
+    """Draw places of parts, embedded as `neighbours` does, which is cross-fitted on the good ones.
 
-    `n_copies` damaged copies are made of each good part.
+    `n_copies` damaged copies are made of each good part. Defective parts are seen at several
+    angles. A part is looked at by neighbours that have not seen its fold.
     """
 
-    def __init__(self, neighbours: PatchCore, *, n_copies: int, seed: int) -> None:
-        self.neighbours, self.n_copies, self.seed = neighbours, n_copies, seed
+    def __init__(
+        self, neighbours: PatchCore, folds: Sequence[Collection[int]], *, n_copies: int, seed: int
+    ) -> None:
+        self.n_copies, self.seed = n_copies, seed
         self.embedder = neighbours.embedder_
-        self.engine = self.embedder.open()
-        self.finder: Engine | None = None
+        # One engine per group of folds that is left out, and one for parts in none.
+        self.engines = [self._open(neighbours, left_out) for left_out in (*folds, ())]
 
     def examples(
         self, parts: Sequence[Part], folds: Sequence[int], progress: Progress
     ) -> Iterator[Example]:
         """Yield places of good parts, of their damaged copies, and of defective parts, in order.
 
-        Raises `InputError` for pictures and masks that cannot be used.
+        `folds` number the groups of folds, -1 for parts in none. Raises `InputError` for pictures
+        and masks that cannot be used.
         """
-        if any(part.mask is None and not part.is_good for part in parts):
-            graph = self.neighbours.graph()
-            shape = graph.preprocessing.shape
-            self.finder = open_engine(graph.onnx, available_engines()[0], shape=shape)
-        most = max(1, _N_GOOD // sum(part.is_good for part in parts))
+        n_good = sum(part.is_good for part in parts)
+        most = max(_LEAST_GOOD, _N_GOOD // n_good)
+        n_turns = max(1, min(_N_TURNS, _MOST_VIEWS // max(1, len(parts) - n_good)))
         jobs = [
             (i, copy)
             for i, part in enumerate(parts)
-            for copy in range(1 + (self.n_copies if part.is_good else 0))
+            for copy in range(1 + self.n_copies if part.is_good else n_turns)
         ]
 
-        def run(job: tuple[int, int]) -> Example:
+        def run(job: tuple[int, int]) -> list[Example]:
             i, copy = job
-            part, rng = parts[i], np.random.default_rng([self.seed, i, copy])
-            if not part.is_good:
-                return self._defective(part, folds[i], rng)
-            return (
-                self._planted(part, folds[i], rng)
-                if copy
-                else self._good(part, folds[i], most, rng)
-            )
+            rng = np.random.default_rng([self.seed, i, copy])
+            if not parts[i].is_good:
+                view = _turned_by_chance(parts[i], rng) if copy else parts[i]
+                return [self._defective(view, parts[i], folds[i], rng)]
+            if copy:
+                return [self._planted(parts[i], folds[i], rng)]
+            return self._good(parts[i], folds[i], most, rng)
 
         with ThreadPoolExecutor(default_workers()) as pool:
-            for done, example in enumerate(pool.map(run, jobs)):
+            for done, found in enumerate(pool.map(run, jobs)):
                 progress("embedding good and damaged places", done + 1, len(jobs))
-                yield example
+                yield from found
 
-    def _good(self, part: Part, fold: int, most: int, rng: np.random.Generator) -> Example:
-        rows = self._embed(part.read())
-        kept = rng.choice(len(rows), min(len(rows), most), replace=False)
-        return Example("good", rows[kept].astype(np.float16), np.zeros(len(kept), np.intp), fold)
+    def _open(self, neighbours: PatchCore, left_out: Collection[int]) -> Engine:
+        """Open what embeds a picture and gives its map of distances in one run."""
+        graph = neighbours.graph_without(left_out)
+        named: dict[str, Sequence[int | str]] = {_MAP: ["n", *self.embedder.shapes[0][1:]]}
+        for name, shape in zip(self.embedder.names, self.embedder.shapes, strict=True):
+            named[name] = ["n", *shape]
+        onnx = GraphBuilder(graph.onnx).with_outputs(named)
+        return open_engine(onnx, available_engines()[0], shape=graph.preprocessing.shape)
+
+    def _good(self, part: Part, fold: int, most: int, rng: np.random.Generator) -> list[Example]:
+        """Draw places at random, and those that lie farthest from the patches of other parts."""
+        rows, distances = self.look(part.read(), fold)
+        usual = rng.choice(len(rows), min(len(rows), most), replace=False)
+        odd = np.argsort(-distances, kind="stable")[:_N_ODD]
+        return [
+            self._example(kind, rows, distances, kept, np.zeros(len(kept), np.intp), fold)
+            for kind, kept in (("good", usual), ("odd", odd))
+        ]
 
     def _planted(self, part: Part, fold: int, rng: np.random.Generator) -> Example:
         picture, mask = plant(part.read(), rng)
-        return self._chosen("planted", picture, self._share(mask), fold, rng)
+        return self._chosen("planted", self.look(picture, fold), self._share(mask), fold, rng)
 
-    def _defective(self, part: Part, fold: int, rng: np.random.Generator) -> Example:
-        picture = part.read()
+    def _defective(self, view: Part, part: Part, fold: int, rng: np.random.Generator) -> Example:
+        picture = view.read()
+        looked = self.look(picture, fold)
         if part.mask is None:
-            share = self._oddest(picture)
+            share = _oddest(looked[1])
         else:
             mask = read_mask(part.mask, picture.shape[:2], "Mend it, or leave the mask out.")
+            if isinstance(view, TurnedPart):
+                mask = turned(mask.astype(np.uint8), view.degrees, mirrored=view.mirrored) > 0
             share = self._share(mask)
-        return self._chosen("defective", picture, share, fold, rng)
+        return self._chosen("defective", looked, share, fold, rng)
 
     def _chosen(
         self,
         kind: str,
-        picture: Picture,
+        looked: tuple[NDArray[np.float32], NDArray[np.float32]],
         share: NDArray[np.float32],
         fold: int,
         rng: np.random.Generator,
@@ -166,19 +200,33 @@ class PlaceDrawer:
         damaged, clean = np.flatnonzero(share >= _DAMAGED), np.flatnonzero(share < _CLEAN)
         kept = [rng.permutation(some)[: _MOST[kind]] for some in (damaged, clean)]
         targets = np.repeat(np.array([1, 0], np.intp), [len(some) for some in kept])
-        rows = self._embed(picture)[np.concatenate(kept)]
-        return Example(kind, rows.astype(np.float16), targets, fold)
+        return self._example(kind, *looked, np.concatenate(kept), targets, fold)
 
-    def _embed(self, picture: Picture) -> NDArray[np.float32]:
-        """Return the layers of a picture side by side on the finest grid, places×channels."""
-        outputs = self.engine.run(self.embedder.preprocessing(picture))
+    @staticmethod
+    def _example(
+        kind: str,
+        rows: NDArray[np.float32],
+        distances: NDArray[np.float32],
+        kept: NDArray[np.intp],
+        targets: NDArray[np.intp],
+        fold: int,
+    ) -> Example:
+        return Example(kind, rows[kept].astype(np.float16), distances[kept], targets, fold)
+
+    def look(self, picture: Picture, fold: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the layers of a picture side by side on the finest grid, places×channels.
+
+        And the distance of each place (n,) to the patches of parts of other folds.
+        """
+        outputs = self.engines[fold].run(self.embedder.preprocessing(picture))
         height, grids = self.embedder.shapes[0][1], []
         for name in self.embedder.names:
             grid = outputs[name][0]
             factor = height // grid.shape[1]
             grids.append(grid.repeat(factor, 1).repeat(factor, 2))
         joined = np.concatenate(grids)
-        return np.ascontiguousarray(joined.reshape(len(joined), -1).T)
+        rows = np.ascontiguousarray(joined.reshape(len(joined), -1).T)
+        return rows, outputs[_MAP].astype(np.float32).ravel()
 
     def _share(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return by how much each place lies inside a mask; the place of least damage wholly."""
@@ -190,15 +238,17 @@ class PlaceDrawer:
             share[share == most] = 1
         return np.asarray(share, np.float32)
 
-    def _oddest(self, picture: Picture) -> NDArray[np.float32]:
-        """Return 1 for places farthest from good patches; others are neither damaged nor clean."""
-        if self.finder is None:
-            raise ValueError("distances are for parts without a mask")
-        batch = self.embedder.preprocessing(picture)
-        distances = self.finder.run(batch)["anomaly_map"].ravel()
-        share = np.full(distances.size, 0.5 * (_CLEAN + _DAMAGED), np.float32)
-        share[np.argsort(-distances)[: max(1, round(_ODDEST * distances.size))]] = 1
-        return share
+
+def _turned_by_chance(part: Part, rng: np.random.Generator) -> Part:
+    degrees, mirrored = float(rng.uniform(0, 360)), bool(rng.random() < 0.5)
+    return turned_part(part, degrees, mirrored=mirrored)
+
+
+def _oddest(distances: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 for places farthest from good patches; others are neither damaged nor clean."""
+    share = np.full(distances.size, 0.5 * (_CLEAN + _DAMAGED), np.float32)
+    share[np.argsort(-distances)[: max(1, round(_ODDEST * distances.size))]] = 1
+    return share
 
 
 def _chances(examples: Sequence[Example]) -> Iterator[NDArray[np.float64]]:

@@ -18,7 +18,7 @@ from makellos.data.pictures import Picture
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.embeddings import PatchEmbedder
 
-__all__ = ["TurnedPart", "turned", "turning_pays", "views"]
+__all__ = ["TurnedPart", "turned", "turned_part", "turning_pays", "views"]
 
 _N_PROBES = 6
 _ODDEST = 0.98  # quantile of a part's distances: most of a part is plain at any angle
@@ -65,6 +65,12 @@ def turned(picture: Picture, degrees: float, *, mirrored: bool = False) -> Pictu
     return result
 
 
+def turned_part(part: Part, degrees: float, *, mirrored: bool = False) -> TurnedPart:
+    """Return a part whose picture is read mirrored and turned."""
+    known = {field.name: getattr(part, field.name) for field in fields(Part)}
+    return TurnedPart(**known, of=part, degrees=degrees, mirrored=mirrored)
+
+
 def views(parts: Sequence[Part], *, n_turns: int = 1, mirror: bool = False) -> list[Part]:
     """Return each part at `n_turns` even turns from its own pose on, and those mirrored as well.
 
@@ -72,16 +78,11 @@ def views(parts: Sequence[Part], *, n_turns: int = 1, mirror: bool = False) -> l
     """
     found: list[Part] = []
     for part in parts:
-        known = {field.name: getattr(part, field.name) for field in fields(Part)}
         for mirrored in (False, True)[: 1 + mirror]:
             for turn in range(n_turns):
                 plain = not turn and not mirrored
                 degrees = 360.0 * turn / n_turns
-                found.append(
-                    part
-                    if plain
-                    else TurnedPart(**known, of=part, degrees=degrees, mirrored=mirrored)
-                )
+                found.append(part if plain else turned_part(part, degrees, mirrored=mirrored))
     return found
 
 

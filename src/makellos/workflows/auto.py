@@ -171,10 +171,10 @@ def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choi
     Damage is planted in held-out good parts; labelled defective parts, but those of split test,
     count as well. Candidates are what the registered detectors declare. All are judged on a quarter
     of the parts, the better third and the default on all of them. The default is kept where the
-    lead of the first may be chance in the parts. No trial goes on past the time, and the same
-    seed chooses the same where time does not run out. Raises `ConfigurationError` for parameters
-    that are not accepted, `InputError` for data that cannot be used, `MissingRuntimeError` where no
-    candidate can be fitted on this machine.
+    lead of the first is small, or may be chance in the parts. No trial goes on past the time, and
+    the same seed chooses the same where time does not run out. Raises `ConfigurationError` for
+    parameters that are not accepted, `InputError` for data that cannot be used,
+    `MissingRuntimeError` where no candidate can be fitted on this machine.
     """
     parts.require_pictures("fit --detector auto")
     report, began = progress or no_progress, wish.clock()
@@ -354,15 +354,16 @@ def _choice(
 
 
 def _best(ranked: Sequence[_Candidate]) -> _Candidate:
-    """Return the first, or the default where the first does not surely beat it.
+    """Return the first, or the default where the first does not clearly beat it.
 
-    Candidates lie close together, and the best of many that differ by chance is no better.
+    Candidates lie close together: the best of many that differ by chance is no better, and small
+    differences in planted damage say little about real damage.
     """
     default = next((c for c in ranked if c.is_default and c.judgement), None)
     first = ranked[0]
     if default is None or first.judgement is None or default.judgement is None:
         return first
-    return first if first.judgement.surely_beats(default.judgement) else default
+    return first if first.judgement.clearly_beats(default.judgement) else default
 
 
 def _unjudged(candidates: Sequence[_Candidate]) -> _Candidate:
@@ -389,7 +390,7 @@ def _why(best: _Candidate, others: Sequence[_Candidate], last: int) -> str:
     if others[0].auroc > best.auroc:
         return (
             f"{best.name}, the default, has an AUROC of {best.auroc:.3f}, and the first, "
-            f"{others[0].name}, {others[0].auroc:.3f}: no more than chance in the parts explains."
+            f"{others[0].name}, {others[0].auroc:.3f}: too little to say that it is better."
         )
     return f"{text}, before {others[0].name} with {others[0].auroc:.3f}."
 

@@ -43,7 +43,6 @@ from makellos.workflows.white_level import filling_their_depth
 
 __all__ = ["FitSummary", "fit", "run_folder"]
 
-_FOLDS = 5
 _N_EXAMPLES = 64
 _LIBRARIES = (
     "makellos",
@@ -352,7 +351,7 @@ def _fit(
     names = group_names(split.learn)
     good = sorted({name for name, p in zip(names, split.learn, strict=True) if p.is_good})
     groups = np.random.default_rng([seed, 2]).permutation(good)
-    fold_of = {str(group): i % _FOLDS for i, group in enumerate(groups)}
+    fold_of = {str(group): i % detector.n_folds for i, group in enumerate(groups)}
     # Defective parts of a group that has good ones as well are left out with it.
     folds = [fold_of.get(name, -1) for name in names]
     seen_folds = [folds[owner] for owner in owners]
