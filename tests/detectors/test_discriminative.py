@@ -259,6 +259,8 @@ def test_weights_are_those_that_rank_labelled_parts_highest() -> None:
     told_by_mean = figures([3, 3.2, 3.1, 3.3, 3, 3], [1, 1, 1, 1, 1.5, 1.4])
     assert best_weights(told_by_maximum, is_good) == (0, 0)
     assert best_weights(told_by_mean, is_good) == (0, 2)
+    told_by_one = figures([3, 3.2, 3.1, 3.3, 3, 4], [1, 1, 1, 1, 1.5, 1])
+    assert best_weights(told_by_one, is_good) == (0, 0)
     untold = figures([3, 3.2, 3.1, 3.3, 2, 2], [1, 1, 1, 1, 1, 1])
     both = np.concatenate([untold, told_by_maximum], axis=1)
     assert best_weights(both, is_good) == (1, 0)

@@ -27,6 +27,7 @@ _ENOUGH = 5  # labelled parts from which on some are left out
 _MOST_RANKED = 200  # good parts that labelled ones are ranked among
 _SHARES = (1.0, 0.5, 0.0, 2.0)  # of `weight` that the network may count, the likeliest first
 _MEAN_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
+_SURE = 1.2  # standard errors by which others than the first must lead; one part alone makes 1
 
 Looked = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -47,8 +48,9 @@ class Discriminative(Detector):
     no damage learned from is like, both in their standard deviations on good places. The score is
     the maximum of the sum and a share of its mean, for damage may be wide and faint. Labelled parts
     that a network has not seen, five and more, tell which share, and whether the network counts
-    less or more than `weight`. Noise in feature space (SimpleNet, Liu et al. 2023,
-    arXiv 2303.15140, and SuperSimpleNet) is an option, `noise`, and off: it gained nothing.
+    less or more than `weight`, where they tell it surely. Noise in feature space (SimpleNet, Liu et
+    al. 2023, arXiv 2303.15140, and SuperSimpleNet) is an option, `noise`, and off: it gained
+    nothing.
     """
 
     summary = "nearest neighbours and a network shown damage: planted, and yours where labelled"
@@ -220,11 +222,12 @@ class Discriminative(Detector):
 
         They are those that rank labelled parts highest which the networks have not seen.
         """
-        if all(part.is_good or turn < 0 for part, turn in zip(parts, turns, strict=True)):
+        labelled = [i for i, part in enumerate(parts) if not part.is_good and turns[i] >= 0]
+        if len(labelled) < _ENOUGH:
             return 1.0, 0.0
         good = [i for i, part in enumerate(parts) if part.is_good]
         ranked = {good[i] for i in np.linspace(0, len(good) - 1, _MOST_RANKED).astype(int)}
-        chosen = [i for i in range(len(parts)) if i in ranked or not parts[i].is_good]
+        chosen = sorted(ranked.union(labelled))
 
         def summed_up(i: int) -> list[tuple[float, float]]:
             distances, logits = self._maps_of(
@@ -328,17 +331,21 @@ def best_weights(figures: NDArray[np.float64], is_good: NDArray[np.bool_]) -> tu
 
     `figures` (n, shares, 2) hold maximum and mean of each part's map, for each share of the
     network. The best is where the geometric mean of the shares of good parts that score as high as
-    a damaged one is smallest; of equals the first.
+    a damaged one is smallest; the first of both, unless it is surely worse than that.
     """
 
-    def rank(place: tuple[int, int]) -> float:
+    def ranks(place: tuple[int, ...]) -> NDArray[np.float64]:
         maxima, means = figures[:, place[0], 0], figures[:, place[0], 1]
         scores = maxima + _MEAN_WEIGHTS[place[1]] * means
         good = np.sort(scores[is_good])
         above = good.size - np.searchsorted(good, scores[~is_good], side="left")
-        return round(float(np.log((1 + above) / (1 + good.size)).mean()), 6)
+        return np.asarray(np.log((1 + above) / (1 + good.size)))
 
-    return min(np.ndindex(figures.shape[1], len(_MEAN_WEIGHTS)), key=rank)
+    places = list(np.ndindex(figures.shape[1], len(_MEAN_WEIGHTS)))
+    best = min(places, key=lambda place: float(ranks(place).mean()))
+    lead = ranks((0, 0)) - ranks(best)
+    error = float(lead.std(ddof=1)) / lead.size**0.5
+    return (best[0], best[1]) if float(lead.mean()) > _SURE * error else (0, 0)
 
 
 def _good_groups(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
