@@ -1,4 +1,4 @@
-"""Discriminative: nearest neighbours, and a network that was shown planted and real damage."""
+"""Discriminative: nearest neighbours, and a network that was shown real or planted damage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Discriminative(Detector):
     nothing.
     """
 
-    summary = "nearest neighbours and a network shown damage: planted, and yours where labelled"
+    summary = "nearest neighbours and a network shown damage: yours where labelled, else planted"
     trains = True
     cross_fits = True
     uses_labels = True
@@ -180,8 +180,7 @@ class Discriminative(Detector):
         if len(fold_of) > 1:
             folds = [fold_of.get(name, -1) for name in names]
         else:  # all pictures show one part
-            order = iter(range(len(parts)))
-            folds = [next(order) % _N_HEADS if part.is_good else -1 for part in parts]
+            folds = [i % _N_HEADS if part.is_good else -1 for i, part in enumerate(parts)]
         self._learn_folds(parts, folds, progress, training)
 
     def _learn_folds(
