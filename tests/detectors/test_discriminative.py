@@ -246,7 +246,16 @@ def test_of_five_labelled_parts_each_is_left_out_once(make_parts: MakeParts) -> 
     detector.cross_fit([*parts[:8], *burnt], [0, 1, 2, 3, 0, 1, 2, 3] + [-1] * 5)
     places = detector.places_
     assert set(places.folds[places.kinds == "defective"]) == {0, 1, 2, 3}
-    assert detector.graph().aggregation.mean_weight == detector.mean_weight_
+
+
+def test_what_labelled_parts_tell_is_in_the_graph(make_parts: MakeParts) -> None:
+    detector = small(weight=1.0).fit(make_parts(5))
+    distances = map_of(detector.neighbours_.graph(), QUERY)
+    once = map_of(detector.graph(), QUERY) - distances
+    detector.share_, detector.mean_weight_ = 2.0, 0.5
+    graph = detector.graph()
+    np.testing.assert_allclose(map_of(graph, QUERY) - distances, 2 * once, atol=1e-4)
+    assert graph.aggregation.mean_weight == 0.5
 
 
 def test_weights_are_those_that_rank_labelled_parts_highest() -> None:

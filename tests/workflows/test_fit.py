@@ -82,6 +82,14 @@ def test_every_part_calibrates_with_a_fit_that_has_not_seen_it(
     assert set().union(*left_out) == whole
 
 
+def test_detector_says_in_how_many_folds_it_calibrates(
+    detector: Any, toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector, "n_folds", 7, raising=False)
+    fit(toy_parts, tmp_path / "m.makellos", false_alarms=0.1)
+    assert len(detector.seen) == 7 + 1  # and one of all parts
+
+
 def test_cross_fit_never_splits_a_group(detector: Any, toy_parts: Path, tmp_path: Path) -> None:
     paths = sorted((toy_parts / "train" / "good").glob("*.png"))
     group_of = {path.as_posix(): f"tile{i // 4}" for i, path in enumerate(paths)}
