@@ -112,12 +112,42 @@ def test_below_half_the_threshold_nothing_is_drawn() -> None:
     assert np.array_equal(drawn(picture, inspected(quiet, 500, 500, "ok")), picture)
 
 
-def test_colors_mean_the_same_on_every_part() -> None:
+def test_what_is_usual_on_a_part_is_not_heated() -> None:
     picture = np.full((500, 500, 3), 90, np.uint8)
-    gradient = np.linspace(0, 2, 500, dtype=np.float32)[np.newaxis].repeat(500, 0)
+    usual = np.full((5, 5), 0.8 * THRESHOLD, np.float32)
+    warm = usual.copy()
+    warm[1, 3] = 0.97 * THRESHOLD
+    assert np.array_equal(drawn(picture, Inspection("a", "ok", anomaly_map=usual)), picture)
+    overlay = drawn(picture, Inspection("a", "ok", anomaly_map=warm))
+    assert not np.array_equal(overlay[150, 350], picture[150, 350])
+    assert np.array_equal(overlay[400, 100], picture[400, 100])
+
+
+@pytest.mark.parametrize("level", [0.95, 1.4])
+def test_part_that_is_odd_all_over_is_heated_all_over(level: float) -> None:
+    picture = np.full((500, 500, 3), 90, np.uint8)
+    odd = np.full((5, 5), level * THRESHOLD, np.float32)
+    overlay = drawn(picture, Inspection("a", "reject", anomaly_map=odd))
+    assert (overlay[100:400, 100:400] != picture[100:400, 100:400]).any(axis=2).all()
+
+
+def test_threshold_has_one_color_on_every_part() -> None:
+    picture = np.full((500, 500, 3), 90, np.uint8)
+    colors = []
+    for usual in (0.0, 0.3, 0.8):
+        anomaly_map = np.full((5, 5), usual * THRESHOLD, np.float32)
+        anomaly_map[1, 3] = 0.999 * THRESHOLD  # below, so that no outline crosses
+        found = Inspection("a", "ok", anomaly_map=anomaly_map)
+        colors.append(drawn(picture, found)[150, 350].astype(int))
+    assert np.ptp(colors, axis=0).max() <= 2
+
+
+def test_colors_of_a_place_do_not_depend_on_how_much_worse_others_are() -> None:
+    picture = np.full((500, 500, 3), 90, np.uint8)
+    gradient = np.linspace(0, 1.6, 500, dtype=np.float32)[np.newaxis].repeat(500, 0)
     whole = drawn(picture, Inspection("a", "ok", anomaly_map=gradient))
-    half = drawn(picture, Inspection("a", "ok", anomaly_map=np.minimum(gradient, 0.9)))
-    cold = gradient[0] <= 0.9
+    half = drawn(picture, Inspection("a", "ok", anomaly_map=np.minimum(gradient, 0.95)))
+    cold = gradient[0] <= 0.95
     cold[np.flatnonzero(cold)[-4:]] = False  # beside the outline
     assert np.array_equal(whole[:, cold], half[:, cold])
 

@@ -18,6 +18,7 @@ __all__ = ["draw_overlay", "write_picture"]
 COLORS = {"ok": (46, 160, 100), "look_again": (214, 148, 12), "reject": (214, 40, 40)}
 TITLES = {"ok": "ok", "look_again": "look again", "reject": "reject"}
 _OPACITY = 0.6
+_MOST_USUAL = 0.9  # of the threshold: from here on a part is odd all over, and nothing is usual
 _BAND = 256  # rows blended at once, to bound the memory that large pictures take
 _DISPLAY_SIDE = 480  # small pictures are enlarged to this, so that outline and text stay readable
 _LARGEST_SIDE = 4096  # large ones are shrunk to this, which is more than screens show
@@ -34,8 +35,9 @@ def draw_overlay(
     """Draw heat map, outlines, boxes and (with `caption`) verdict and score on a part.
 
     Returns H×W×3 uint8 RGB; a picture smaller than 480 pixels is enlarged by a whole factor, one
-    larger than 4096 is shrunk to that. The heat begins at half of `map_threshold` and is full at
-    one and a half of it, so that colours mean the same on every part.
+    larger than 4096 is shrunk to that. The heat begins half way from the map's median to
+    `map_threshold`, where a place is no longer usual, has the same colour at the threshold on every
+    part, and is full as far beyond it.
     """
     side = max(picture.shape[:2])
     factor = min(max(1, -(-_DISPLAY_SIDE // side)), _LARGEST_SIDE / side)
@@ -89,10 +91,12 @@ def _blend(
 ) -> NDArray[np.uint8]:
     height, width = canvas.shape[:2]
     full = resize_map(anomaly_map, height, width)
+    median = float(np.median(anomaly_map))
+    usual = median if 0 < median < _MOST_USUAL * map_threshold else 0.0
     blended = np.empty_like(canvas)
     for top in range(0, height, _BAND):
         rows = slice(top, top + _BAND)
-        heat = np.clip(full[rows] / max(map_threshold, 1e-12) - 0.5, 0.0, 1.0)
+        heat = np.clip((full[rows] - usual) / max(map_threshold - usual, 1e-12) - 0.5, 0.0, 1.0)
         # The darkest third of the colour map would dirty the part instead of lighting it up.
         shades = (85 + 170 * heat).astype(np.uint8)
         colors = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
