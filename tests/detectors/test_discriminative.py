@@ -16,10 +16,11 @@ from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
 from makellos.detectors import detector_class
 from makellos.detectors import places as drawing
-from makellos.detectors.discriminative import Discriminative, best_weights
+from makellos.detectors.discriminative import Discriminative
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.places import Places
 from makellos.detectors.turning import turned as turned_picture
+from makellos.detectors.weighing import Weights
 from makellos.errors import InputError
 from makellos.inspection import write_picture
 from makellos.inspection.engines import EngineChoice, available_engines
@@ -252,28 +253,27 @@ def test_what_labelled_parts_tell_is_in_the_graph(make_parts: MakeParts) -> None
     detector = small(weight=1.0).fit(make_parts(5))
     distances = map_of(detector.neighbours_.graph(), QUERY)
     once = map_of(detector.graph(), QUERY) - distances
-    detector.share_, detector.mean_weight_ = 2.0, 0.5
+    detector.weights_ = Weights(share=2.0, mean=0.5)
     graph = detector.graph()
     np.testing.assert_allclose(map_of(graph, QUERY) - distances, 2 * once, atol=1e-4)
     assert graph.aggregation.mean_weight == 0.5
+    detector.weights_ = Weights(fineness=1.0)
+    uneven = map_of(detector.neighbours_.graph_without((), fineness=1.0), QUERY)
+    np.testing.assert_allclose(map_of(detector.graph(), QUERY) - uneven, once, atol=1e-4)
+    assert np.abs(uneven - distances).max() > 0.01
 
 
-def test_weights_are_those_that_rank_labelled_parts_highest() -> None:
-    is_good = np.array([True] * 4 + [False] * 2)
-
-    def figures(maxima: list[float], means: list[float]) -> NDArray[np.float64]:
-        return np.array([maxima, means]).T[:, np.newaxis]
-
-    told_by_maximum = figures([3, 3.2, 3.1, 3.3, 4, 5], [1, 2, 3, 1, 1, 1])
-    told_by_mean = figures([3, 3.2, 3.1, 3.3, 3, 3], [1, 1, 1, 1, 1.5, 1.4])
-    assert best_weights(told_by_maximum, is_good) == (0, 0)
-    assert best_weights(told_by_mean, is_good) == (0, 2)
-    told_by_one = figures([3, 3.2, 3.1, 3.3, 3, 4], [1, 1, 1, 1, 1.5, 1])
-    assert best_weights(told_by_one, is_good) == (0, 0)
-    untold = figures([3, 3.2, 3.1, 3.3, 2, 2], [1, 1, 1, 1, 1, 1])
-    both = np.concatenate([untold, told_by_maximum], axis=1)
-    assert best_weights(both, is_good) == (1, 0)
-    assert best_weights(np.concatenate([untold, untold], axis=1), is_good) == (0, 0)
+def test_finer_layers_count_as_told(make_parts: MakeParts) -> None:
+    neighbours = PatchCore(image_size=64).fit(make_parts(5))
+    maps = {
+        fineness: map_of(neighbours.graph_without((), fineness=fineness), QUERY)
+        for fineness in (-30.0, 0.0, 2.0, 30.0)
+    }
+    np.testing.assert_allclose(maps[0.0], map_of(neighbours.graph(), QUERY), rtol=1e-6)
+    # At 2 the weights of two layers are 1.6 and 0.4; at 30 and -30 one of them counts alone, twice.
+    fine, coarse = maps[30.0] / 2, maps[-30.0] / 2
+    np.testing.assert_allclose(maps[0.0], fine + coarse, **CLOSE)
+    np.testing.assert_allclose(maps[2.0], 1.6 * fine + 0.4 * coarse, **CLOSE)
 
 
 def test_without_anything_to_learn_damage_from_distances_alone_decide(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,19 +16,14 @@ from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import require_packages
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.places import PlaceDrawer, Places
+from makellos.detectors.weighing import ENOUGH, Weights, summed_up, weights_told
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import default_workers
 from makellos.training.settings import Training
 
 _LAYER = "distances"
 _N_HEADS = 10  # networks that leave parts out
-_ENOUGH = 5  # labelled parts from which on some are left out
-_MOST_RANKED = 200  # good parts that labelled ones are ranked among
-_SHARES = (1.0, 0.5, 0.0, 2.0)  # of `weight` that the network may count, the likeliest first
-_MEAN_WEIGHTS = (0.0, 0.5, 1.0, 2.0)
-_SURE = 1.2  # standard errors by which others than the first must lead; one part alone makes 1
-
-Looked = tuple[NDArray[np.float32], NDArray[np.float32]]
+_MOST_WEIGHED = 1_000  # good parts that labelled ones are compared with
 
 
 @register("discriminative")
@@ -45,12 +39,11 @@ class Discriminative(Detector):
 
     Deviations: the embeddings are those of a frozen backbone, without an adaptor or a
     classification head. The logits count `weight` beside the map of `PatchCore`, which knows what
-    no damage learned from is like, both in their standard deviations on good places. The score is
-    the maximum of the sum and a share of its mean, for damage may be wide and faint. Labelled parts
-    that a network has not seen, five and more, tell which share, and whether the network counts
-    less or more than `weight`, where they tell it surely. Noise in feature space (SimpleNet, Liu et
-    al. 2023, arXiv 2303.15140, and SuperSimpleNet) is an option, `noise`, and off: it gained
-    nothing.
+    no damage learned from is like, both in their standard deviations on good places. Labelled parts
+    that a network has not seen, five and more, tell how much the network, finer layers against
+    coarser ones, and the mean of the map beside its maximum count, for damage may be wide and faint
+    (`weighing`). Noise in feature space (SimpleNet, Liu et al. 2023, arXiv 2303.15140, and
+    SuperSimpleNet) is an option, `noise`, and off: it gained nothing.
     """
 
     summary = "nearest neighbours and a network shown damage: yours where labelled, else planted"
@@ -170,8 +163,7 @@ class Discriminative(Detector):
             report, where = progress or no_progress, training or Training()
             heads = self._learn_folds(parts, folds, report, where)
             return [
-                self._graph_of(self.neighbours_.graph_without({fold}), heads[fold % len(heads)])
-                for fold in range(max(folds) + 1)
+                self._graph_of({fold}, heads[fold % len(heads)]) for fold in range(max(folds) + 1)
             ]
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
@@ -206,7 +198,7 @@ class Discriminative(Detector):
             for turn in range(n_heads)
         ]
         self.head_ = self._head(None, progress, training.inside("head"))
-        self.share_, self.mean_weight_ = self._weigh(parts, turns, drawer, heads, progress)
+        self.weights_ = self._weigh(parts, turns, drawer, heads, progress)
         return heads
 
     def _weigh(
@@ -216,45 +208,27 @@ class Discriminative(Detector):
         drawer: PlaceDrawer,
         heads: Sequence[_Head],
         progress: Progress,
-    ) -> tuple[float, float]:
-        """Return what share of `weight` the network counts, and what a map's mean does.
-
-        They are those that rank labelled parts highest which the networks have not seen.
-        """
+    ) -> Weights:
+        """Return what labelled parts tell that the networks have not seen."""
         labelled = [i for i, part in enumerate(parts) if not part.is_good and turns[i] >= 0]
-        if len(labelled) < _ENOUGH:
-            return 1.0, 0.0
+        if len(labelled) < ENOUGH:
+            return Weights()
         good = [i for i, part in enumerate(parts) if part.is_good]
-        ranked = {good[i] for i in np.linspace(0, len(good) - 1, _MOST_RANKED).astype(int)}
-        chosen = sorted(ranked.union(labelled))
+        compared = {good[i] for i in np.linspace(0, len(good) - 1, _MOST_WEIGHED).astype(int)}
+        chosen = sorted(compared.union(labelled))
 
-        def summed_up(i: int) -> list[tuple[float, float]]:
-            distances, logits = self._maps_of(
-                drawer.look(parts[i].read(), turns[i]), heads[turns[i]]
-            )
-            maps = [distances + share * self._gain * logits for share in _SHARES]
-            return [(float(found.max()), float(found.mean())) for found in maps]
+        def figures_of(i: int) -> NDArray[np.float64]:
+            looked = drawer.look(parts[i].read(), turns[i])
+            rows = (looked.rows - self.places_.mean) / self.places_.scale
+            logits = self._gain * heads[turns[i]](rows)
+            return summed_up(looked.layers, logits.reshape(looked.layers.shape[1:]))
 
         figures = []
         with ThreadPoolExecutor(default_workers()) as pool:
-            for done, each in enumerate(pool.map(summed_up, chosen)):
+            for done, each in enumerate(pool.map(figures_of, chosen)):
                 progress("weighing what labelled parts tell", done + 1, len(chosen))
                 figures.append(each)
-        share, mean_weight = best_weights(
-            np.array(figures), np.array([parts[i].is_good for i in chosen])
-        )
-        return _SHARES[share], _MEAN_WEIGHTS[mean_weight]
-
-    def _maps_of(
-        self, looked: Looked, head: _Head
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the distances and the averaged logits, as the graph computes them, h×w."""
-        rows, distances = looked
-        _, height, width = self.neighbours_.embedder_.shapes[0]
-        logits = head((rows - self.places_.mean) / self.places_.scale).reshape(height, width)
-        counted = cv2.blur(np.ones_like(logits), (3, 3), borderType=cv2.BORDER_CONSTANT)
-        smooth = cv2.blur(logits, (3, 3), borderType=cv2.BORDER_CONSTANT) / counted
-        return distances.reshape(height, width), smooth
+        return weights_told(np.array(figures), np.array([parts[i].is_good for i in chosen]))
 
     @property
     def _gain(self) -> float:
@@ -292,10 +266,11 @@ class Discriminative(Detector):
         return head.relative_to(places.standardised(kept & (places.kinds == "good")))
 
     def _build_graph(self) -> Graph:
-        return self._graph_of(self.neighbours_.graph(), self.head_)
+        return self._graph_of((), self.head_)
 
-    def _graph_of(self, neighbours: Graph, head: _Head) -> Graph:
-        """Return the neighbours' graph with the network's map added to theirs."""
+    def _graph_of(self, left_out: Collection[int], head: _Head) -> Graph:
+        """Return the graph of the neighbours without these folds, the network's map added."""
+        neighbours = self.neighbours_.graph_without(left_out, fineness=self.weights_.fineness)
         embedder, places = self.neighbours_.embedder_, self.places_
         builder = GraphBuilder(neighbours.onnx)
         builder.rename("anomaly_map", _LAYER)
@@ -317,34 +292,12 @@ class Discriminative(Detector):
         moved = builder.add("Add", logits, builder.constant(head.out_bias.reshape(1, 1, 1, 1)))
         smooth = builder.local_mean(moved, 3)
         scaled = builder.add(
-            "Mul", smooth, builder.constant(np.array(self.share_ * self._gain, np.float32))
+            "Mul", smooth, builder.constant(np.array(self.weights_.share * self._gain, np.float32))
         )
         distances = builder.add("Reshape", _LAYER, builder.shape(0, 1, height, width))
         total = builder.add("Add", distances, scaled)
-        aggregation = Aggregation(mean_weight=self.mean_weight_)
+        aggregation = Aggregation(mean_weight=self.weights_.mean)
         return Graph(builder.finish(total, height, width), neighbours.preprocessing, aggregation)
-
-
-def best_weights(figures: NDArray[np.float64], is_good: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return which share of the network and which weight of the mean rank damaged parts highest.
-
-    `figures` (n, shares, 2) hold maximum and mean of each part's map, for each share of the
-    network. The best is where the geometric mean of the shares of good parts that score as high as
-    a damaged one is smallest; the first of both, unless it is surely worse than that.
-    """
-
-    def ranks(place: tuple[int, ...]) -> NDArray[np.float64]:
-        maxima, means = figures[:, place[0], 0], figures[:, place[0], 1]
-        scores = maxima + _MEAN_WEIGHTS[place[1]] * means
-        good = np.sort(scores[is_good])
-        above = good.size - np.searchsorted(good, scores[~is_good], side="left")
-        return np.asarray(np.log((1 + above) / (1 + good.size)))
-
-    places = list(np.ndindex(figures.shape[1], len(_MEAN_WEIGHTS)))
-    best = min(places, key=lambda place: float(ranks(place).mean()))
-    lead = ranks((0, 0)) - ranks(best)
-    error = float(lead.std(ddof=1)) / lead.size**0.5
-    return (best[0], best[1]) if float(lead.mean()) > _SURE * error else (0, 0)
 
 
 def _good_groups(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
@@ -356,7 +309,7 @@ def _turns(parts: Sequence[Part], folds: Sequence[int]) -> list[int]:
     n_heads = min(_N_HEADS, max(folds) + 1)
     turns = [fold % n_heads if fold >= 0 else -1 for fold in folds]
     free = [i for i, (part, fold) in enumerate(zip(parts, folds, strict=True)) if fold < 0]
-    if sum(not part.is_good for part in parts) >= _ENOUGH:
+    if sum(not part.is_good for part in parts) >= ENOUGH:
         _, group_of = np.unique(group_names([parts[i] for i in free]), return_inverse=True)
         for i, group in zip(free, group_of, strict=True):
             turns[i] = int(group) % n_heads

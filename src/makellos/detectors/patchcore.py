@@ -14,6 +14,7 @@ from makellos.detectors.coreset import k_center, spacings
 from makellos.detectors.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.turning import turning_pays, views
+from makellos.detectors.weighing import Weights
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
@@ -155,9 +156,13 @@ class PatchCore(Detector):
             self._learn_folds(parts, np.asarray(folds), progress or no_progress)
         return [self.graph_without({fold}) for fold in range(max(folds) + 1)]
 
-    def graph_without(self, left_out: Collection[int]) -> Graph:
-        """Return the graph of a cross-fit whose memory bank has no patch of these folds."""
-        return self._graph_of([~np.isin(folds, list(left_out)) for folds in self.bank_folds_])
+    def graph_without(self, left_out: Collection[int], *, fineness: float = 0.0) -> Graph:
+        """Return the graph of a cross-fit whose memory bank has no patch of these folds.
+
+        A layer counts 2 to the power `fineness` times as much as the next coarser one.
+        """
+        kept = [~np.isin(folds, list(left_out)) for folds in self.bank_folds_]
+        return self._graph_of(kept, Weights(fineness=fineness).of_layers(len(kept)))
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self._learn_folds(parts, np.zeros(len(parts), np.intp), progress)
@@ -266,7 +271,9 @@ class PatchCore(Detector):
     def _build_graph(self) -> Graph:
         return self.graph_without(())
 
-    def _graph_of(self, kept: Sequence[NDArray[np.bool_]]) -> Graph:
+    def _graph_of(
+        self, kept: Sequence[NDArray[np.bool_]], layer_weights: NDArray[np.float32]
+    ) -> Graph:
         embedder = self.embedder_
         builder = GraphBuilder(embedder.graph)
         _, height, width = embedder.shapes[0]
@@ -276,11 +283,18 @@ class PatchCore(Detector):
             patches = builder.standardise(name, self.means_[layer], self.scales_[layer])
             bank = self.memory_banks_[layer][kept[layer]]
             distances = builder.nearest_distance(patches, bank, self._spacings(bank))
-            coarse = builder.as_map(distances, h, w, self.usual_distances_[layer])
-            fine = builder.repeat(coarse, (h, w), height // h)
+            scale = self.usual_distances_[layer] / float(layer_weights[layer])
+            coarse = builder.as_map(distances, h, w, scale)
+            builder.rename(coarse, distances_of(name))
+            fine = builder.repeat(distances_of(name), (h, w), height // h)
             total = builder.add("Add", total, fine) if total else fine
         smooth = builder.local_mean(total, 3)
         return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
+
+
+def distances_of(name: str) -> str:
+    """Return the name of the tensor N×1×h×w with the distances of a layer, weighted."""
+    return f"distances_{name}"
 
 
 def _mean_distance(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,14 +17,14 @@ from makellos.data.planting import plant
 from makellos.data.progress import Progress
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import read_mask
+from makellos.detectors.patchcore import PatchCore, distances_of
 from makellos.detectors.turning import TurnedPart, turned, turned_part
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 
 if TYPE_CHECKING:
-    from makellos.detectors.patchcore import PatchCore
     from makellos.training.pictures import Pictures
 
-__all__ = ["Example", "PlaceDrawer", "Places"]
+__all__ = ["Example", "Looked", "PlaceDrawer", "Places"]
 
 _N_GOOD = 40_000  # good places drawn at random, of all good parts together
 _LEAST_GOOD, _N_ODD = 32, 32  # of a good part: places drawn at random at least, and the oddest ones
@@ -37,6 +37,19 @@ _MASS = {"good": (0.5, 0.0), "odd": (0.5, 0.0), "planted": (0.3, 1.0), "defectiv
 _DAMAGED, _CLEAN = 0.25, 0.01  # share of a place inside a mask from which, up to which
 _ODDEST = 0.005  # share of a defective part's places that is taken for damage without a mask
 _MAP = "anomaly_map"
+
+
+class Looked(NamedTuple):
+    """A picture as a detector sees it.
+
+    `rows` are its embeddings, places×channels, the layers side by side on the finest grid;
+    `distances` (n,) those of its places to patches of other parts, all layers together, and
+    `layers` (layers, h, w) those of each layer, not smoothed.
+    """
+
+    rows: NDArray[np.float32]
+    distances: NDArray[np.float32]
+    layers: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -159,16 +172,18 @@ class PlaceDrawer:
         named: dict[str, Sequence[int | str]] = {_MAP: ["n", *self.embedder.shapes[0][1:]]}
         for name, shape in zip(self.embedder.names, self.embedder.shapes, strict=True):
             named[name] = ["n", *shape]
+            named[distances_of(name)] = ["n", 1, *shape[1:]]
         onnx = GraphBuilder(graph.onnx).with_outputs(named)
         return open_engine(onnx, available_engines()[0], shape=graph.preprocessing.shape)
 
     def _good(self, part: Part, fold: int, most: int, rng: np.random.Generator) -> list[Example]:
         """Draw places at random, and those that lie farthest from the patches of other parts."""
-        rows, distances = self.look(part.read(), fold)
-        usual = rng.choice(len(rows), min(len(rows), most), replace=False)
-        odd = np.argsort(-distances, kind="stable")[:_N_ODD]
+        looked = self.look(part.read(), fold)
+        n_places = len(looked.rows)
+        usual = rng.choice(n_places, min(n_places, most), replace=False)
+        odd = np.argsort(-looked.distances, kind="stable")[:_N_ODD]
         return [
-            self._example(kind, rows, distances, kept, np.zeros(len(kept), np.intp), fold)
+            self._example(kind, looked, kept, np.zeros(len(kept), np.intp), fold)
             for kind, kept in (("good", usual), ("odd", odd))
         ]
 
@@ -180,7 +195,7 @@ class PlaceDrawer:
         picture = view.read()
         looked = self.look(picture, fold)
         if part.mask is None:
-            share = _oddest(looked[1])
+            share = _oddest(looked.distances)
         else:
             mask = read_mask(part.mask, picture.shape[:2], "Mend it, or leave the mask out.")
             if isinstance(view, TurnedPart):
@@ -191,7 +206,7 @@ class PlaceDrawer:
     def _chosen(
         self,
         kind: str,
-        looked: tuple[NDArray[np.float32], NDArray[np.float32]],
+        looked: Looked,
         share: NDArray[np.float32],
         fold: int,
         rng: np.random.Generator,
@@ -200,33 +215,33 @@ class PlaceDrawer:
         damaged, clean = np.flatnonzero(share >= _DAMAGED), np.flatnonzero(share < _CLEAN)
         kept = [rng.permutation(some)[: _MOST[kind]] for some in (damaged, clean)]
         targets = np.repeat(np.array([1, 0], np.intp), [len(some) for some in kept])
-        return self._example(kind, *looked, np.concatenate(kept), targets, fold)
+        return self._example(kind, looked, np.concatenate(kept), targets, fold)
 
     @staticmethod
     def _example(
         kind: str,
-        rows: NDArray[np.float32],
-        distances: NDArray[np.float32],
+        looked: Looked,
         kept: NDArray[np.intp],
         targets: NDArray[np.intp],
         fold: int,
     ) -> Example:
-        return Example(kind, rows[kept].astype(np.float16), distances[kept], targets, fold)
+        rows = looked.rows[kept].astype(np.float16)
+        return Example(kind, rows, looked.distances[kept], targets, fold)
 
-    def look(self, picture: Picture, fold: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the layers of a picture side by side on the finest grid, places×channels.
-
-        And the distance of each place (n,) to the patches of parts of other folds.
-        """
+    def look(self, picture: Picture, fold: int) -> Looked:
+        """Return a picture's embeddings and distances to the patches of parts of other folds."""
         outputs = self.engines[fold].run(self.embedder.preprocessing(picture))
-        height, grids = self.embedder.shapes[0][1], []
-        for name in self.embedder.names:
-            grid = outputs[name][0]
+        height = self.embedder.shapes[0][1]
+
+        def on_finest_grid(grid: NDArray[np.float32]) -> NDArray[np.float32]:
             factor = height // grid.shape[1]
-            grids.append(grid.repeat(factor, 1).repeat(factor, 2))
-        joined = np.concatenate(grids)
+            return grid.repeat(factor, 1).repeat(factor, 2)
+
+        names = self.embedder.names
+        joined = np.concatenate([on_finest_grid(outputs[name][0]) for name in names])
+        layers = np.concatenate([on_finest_grid(outputs[distances_of(name)][0]) for name in names])
         rows = np.ascontiguousarray(joined.reshape(len(joined), -1).T)
-        return rows, outputs[_MAP].astype(np.float32).ravel()
+        return Looked(rows, outputs[_MAP].astype(np.float32).ravel(), layers.astype(np.float32))
 
     def _share(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return by how much each place lies inside a mask; the place of least damage wholly."""

@@ -1,0 +1,87 @@
+"""Weighing: how much layers, a network and the mean of a map count, as labelled parts tell."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from itertools import product
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ENOUGH", "Weights", "summed_up", "weights_told"]
+
+ENOUGH = 5  # labelled parts from which on they are asked
+_FINENESS = (0.0, 1.0, 2.0, -1.0, -2.0)
+_SHARES = (1.0, 0.5, 0.25, 0.0, 2.0)
+_MEANS = (0.0, 0.5, 1.0, 2.0, 4.0)
+_TAIL = 0.01  # of good parts are rejected where the settings are compared
+_STEEPNESS = 4.0  # scores waver by so much less than the threshold lies above the median
+_BEYOND = 0.05  # of damaged parts are found by chance alone, whatever the setting
+
+Maps = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What counts how much in a score.
+
+    A layer counts 2 to the power `fineness` times as much as the next coarser one, the network
+    `share` of what its weight says, and `mean` times the mean of the map is added to its maximum.
+    """
+
+    fineness: float = 0.0
+    share: float = 1.0
+    mean: float = 0.0
+
+    def of_layers(self, n_layers: int) -> NDArray[np.float32]:
+        """Return the weight of each layer, the finest first; their mean is 1.
+
+        >>> Weights(fineness=1).of_layers(2).round(2).tolist()
+        [1.33, 0.67]
+        """
+        weights = 2.0 ** (-self.fineness * np.arange(n_layers))
+        return np.asarray(weights / weights.mean(), np.float32)
+
+
+def summed_up(layers: Maps, logits: Maps) -> NDArray[np.float64]:
+    """Return maximum and mean of a part's map for every fineness and share, fineness×shares×2.
+
+    `layers` (L, h, w) are its maps of distances, the finest first, and `logits` (h, w) what the
+    network adds at its full weight, neither smoothed.
+    """
+    fine = [np.tensordot(Weights(each).of_layers(len(layers)), layers, 1) for each in _FINENESS]
+    distances, added = [_smoothed(each) for each in fine], _smoothed(logits)
+    maps = [[each + np.float32(share) * added for share in _SHARES] for each in distances]
+    return np.array([[(each.max(), each.mean()) for each in row] for row in maps])
+
+
+def weights_told(figures: NDArray[np.float64], is_good: NDArray[np.bool_]) -> Weights:
+    """Return the weights that labelled parts speak for; those by default of fewer than `ENOUGH`.
+
+    `figures` (n, fineness, shares, 2) are those of `summed_up`, of good and of damaged parts that
+    the network has not seen. The weights are a mean over all settings, each counting as much as it
+    is likely that the threshold it sets finds every damaged part: the product over them of a
+    logistic function of how far they lie above it, which does not fall to zero, so that a part
+    that no setting finds decides nothing. Unlike the best setting, a mean changes little where one
+    part more or less is labelled.
+    """
+    if np.count_nonzero(~is_good) < ENOUGH or not is_good.any():
+        return Weights()
+    settings = [Weights(*each) for each in product(_FINENESS, _SHARES, _MEANS)]
+    maxima, means = (figures[..., i].reshape(len(figures), -1) for i in (0, 1))
+    scores = maxima[..., np.newaxis] + np.array(_MEANS) * means[..., np.newaxis]
+    scores = scores.reshape(len(figures), len(settings))
+    threshold, usual = np.quantile(scores[is_good], [1 - _TAIL, 0.5], axis=0)
+    above = (scores[~is_good] - threshold) / np.maximum(threshold - usual, 1e-12)
+    found = 1 / (1 + np.exp(np.clip(-_STEEPNESS * above, -50, 50)))
+    likely = np.log(_BEYOND + (1 - _BEYOND) * found).sum(0)
+    chances = np.exp(likely - likely.max())
+    told = np.average([astuple(each) for each in settings], axis=0, weights=chances)
+    return Weights(*map(float, told))
+
+
+def _smoothed(values: Maps) -> Maps:
+    """Average over 3×3 neighbours, of which borders count what is there."""
+    counted = cv2.blur(np.ones_like(values), (3, 3), borderType=cv2.BORDER_CONSTANT)
+    return np.asarray(cv2.blur(values, (3, 3), borderType=cv2.BORDER_CONSTANT) / counted)
