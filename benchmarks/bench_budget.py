@@ -4,7 +4,8 @@ Usage: MAKELLOS_DATA=FOLDER python benchmarks/bench_budget.py
 
 A model is fitted once on half of the good parts. The others are split 200 times into calibration
 and test, and the share of test parts rejected is averaged. `cross-fitted` is the share of those
-other parts that the fitted model rejects by its own cross-fitted threshold.
+other parts that the fitted model rejects by its own cross-fitted threshold. `discriminative` learns
+from two labelled parts of each kind of defect as well, by which it chooses what counts how much.
 """
 
 from __future__ import annotations
@@ -48,16 +49,31 @@ def realised(scores: np.ndarray, groups: list[str], rng: np.random.Generator) ->
     return rates
 
 
-def measure(data: Path, folder: Path) -> dict[str, float]:
-    parts = [part for part in find_parts(data).parts if part.is_good]
-    learn, rest = halves(parts)
+def some_of_each_kind(parts: list[Part], n: int = 2) -> list[Part]:
+    """Return parts of each kind of defect, drawn at random."""
+    rng, chosen = np.random.default_rng(2), []
+    for kind in sorted({part.label for part in parts if not part.is_good}):
+        own = [part for part in parts if part.label == kind]
+        chosen += [own[i] for i in rng.permutation(len(own))[:n]]
+    return chosen
+
+
+def measure(data: Path, folder: Path, detector: str) -> dict[str, float]:
+    parts = find_parts(data).parts
+    learn, rest = halves([part for part in parts if part.is_good])
+    if detector == "discriminative":
+        others = {part.group for part in rest} - {None}
+        learn += some_of_each_kind([part for part in parts if part.group not in others])
     manifest = folder / "half.csv"
     with manifest.open("w", newline="") as stream:
         table = csv.writer(stream)
-        table.writerow(["path", "label", "group"])
-        table.writerows([part.path.resolve(), "good", part.group or ""] for part in learn)
+        table.writerow(["path", "label", "group", "mask"])
+        table.writerows(
+            [part.path.resolve(), part.label, part.group or "", part.mask and part.mask.resolve()]
+            for part in learn
+        )
     model = folder / "half.makellos"
-    fit(manifest, model, false_alarms=BUDGET)
+    fit(manifest, model, detector=detector, false_alarms=BUDGET)
     inspector = Inspector(model, workers=2)
     found = list(inspector.inspect_many([part.path for part in rest]))
     scores = np.array([row.score for row in found])
@@ -79,9 +95,11 @@ def main() -> None:
         if not os.environ.get("MAKELLOS_DATA") or not (root / data).exists():
             print(f"{name}: left out, MAKELLOS_DATA does not hold {data}")
             continue
-        with TemporaryDirectory() as folder:
-            results[name] = measure(root / data, Path(folder))
-        print(name, {key: round(value, 4) for key, value in results[name].items()}, flush=True)
+        for detector in ("patchcore", "discriminative"):
+            row = f"{name}, {detector}"
+            with TemporaryDirectory() as folder:
+                results[row] = measure(root / data, Path(folder), detector)
+            print(row, {key: round(value, 4) for key, value in results[row].items()}, flush=True)
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks/budget.json")
     target.write_text(json.dumps(results, indent=1))
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from makellos import Inspector, calibrate, fit
+from makellos import Inspector, calibrate, evaluate, fit
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.model_file import read_model
 from makellos.workflows.covering import Coverage
@@ -263,6 +263,11 @@ def test_rules_that_tighten_keep_the_verdict_of_the_calibration(
     told = cli("info", path)
     assert "left (5.00%), right (15.00%)" in told.out
     assert "reject for a region longer than 2 mm in zone left" in told.out
+    figures = evaluate(path, good, output=tmp_path / "report")
+    assert "Rules decide beside the threshold" in figures["notes"][0]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for said in ("left (5.00%), right (15.00%)", "0.1 mm per pixel", "longer than 2 mm in zone"):
+        assert said in page
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from makellos.data.recording_checks import RecordingsCheck
 if TYPE_CHECKING:
     from makellos.data.checks import DataCheck
     from makellos.inspection import Inspection, ModelFile
-    from makellos.inspection.manifest import AutoRecord, Manifest
+    from makellos.inspection.manifest import AutoRecord
     from makellos.inspection.recordings import RecordingFinding
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
@@ -262,8 +262,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["model", f"{model.path} (format {manifest.format_version}, every hash checked)"],
         ["detector", f"{manifest.detector.name}: {parameters}"],
         ["input", f"{size}, {size.shape[0]} channels" if len(size.shape) > 1 else str(size)],
-        *([] if manifest.tiling is None else [["tiles", str(manifest.tiling)]]),
-        *_zone_rows(manifest),
+        *([name, text] for name, text in manifest.covered()),
         ["engine", str(manifest.engine.choice())],
         [
             "learned from",
@@ -279,22 +278,6 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["data", f"SHA-256 {manifest.training.fingerprint[:16]}…"],
         ["versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())],
     ]
-
-
-def _zone_rows(manifest: Manifest) -> list[list[str]]:
-    rows = []
-    if manifest.zones is not None:
-        budgets = zip(
-            manifest.zones.names,
-            manifest.zones.budgets(manifest.calibration.asked),
-            strict=True,
-        )
-        rows.append(["zones", ", ".join(f"{name} ({budget:.2%})" for name, budget in budgets)])
-    if manifest.acceptance is not None:
-        scale, rules = manifest.acceptance.mm_per_pixel, manifest.acceptance.rules
-        rows += [] if scale is None else [["scale", f"{scale:g} mm per pixel"]]
-        rows += [["rule", f"reject for {rule}"] for rule in rules]
-    return rows
 
 
 def _auto_facts(found: AutoRecord | None) -> list[str]:

@@ -103,6 +103,11 @@ class Acceptance(BaseModel):
     combine: Literal["replace", "tighten"] = "replace"
     rules: list[Rule] = []
 
+    @property
+    def how(self) -> str:
+        """Return in words what decides: the rules, or calibration with them."""
+        return "alone" if self.combine == "replace" else "beside the threshold"
+
     def check(self, zones: Sequence[str]) -> None:
         """Raise `ConfigurationError` for a rule of an unknown zone, or of millimetres unknown."""
         for rule in self.rules:

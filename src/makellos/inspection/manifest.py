@@ -194,6 +194,20 @@ class Manifest(_Record):
     versions: dict[str, str]
     members: dict[str, MemberRecord]
 
+    def covered(self) -> list[tuple[str, str]]:
+        """Return what of a picture is looked at and how, as pairs of name and words."""
+        pairs = [] if self.tiling is None else [("tiles", str(self.tiling))]
+        if self.zones is not None:
+            shares = self.zones.budgets(self.calibration.asked)
+            named = zip(self.zones.names, shares, strict=True)
+            pairs.append(("zones", ", ".join(f"{name} ({share:.2%})" for name, share in named)))
+        if self.acceptance is not None:
+            scale, rules = self.acceptance.mm_per_pixel, self.acceptance.rules
+            pairs += [] if scale is None else [("scale", f"{scale:g} mm per pixel")]
+            pairs += [("rule", f"reject for {rule}") for rule in rules]
+            pairs += [("rules decide", self.acceptance.how)] if rules else []
+        return pairs
+
     @model_validator(mode="after")
     def _zones_are_calibrated(self) -> Self:
         n_zones = 0 if self.zones is None else len(self.zones.zones)

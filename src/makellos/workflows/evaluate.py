@@ -142,7 +142,19 @@ def _inspected(
 
 
 def _notes(found: PartSet, inspector: Inspector) -> list[str]:
-    """Say when the good parts tested are those that the model was fitted on."""
+    """Say what decides beside the threshold, and when the tested parts are known to the model."""
+    acceptance = inspector.manifest.acceptance
+    if acceptance is None or not acceptance.rules:
+        return _known(found, inspector)
+    rules = "; ".join(str(rule) for rule in acceptance.rules)
+    decide = (
+        f"Rules decide {acceptance.how} which parts are rejected: {rules}. What the budget "
+        "promises, curves and p-values are of the scores, without rules."
+    )
+    return [decide, *_known(found, inspector)]
+
+
+def _known(found: PartSet, inspector: Inspector) -> list[str]:
     if any(part.split for part in found) or not found.good():
         return []
     used = found.good() if not inspector.manifest.training.n_defective else found.parts
@@ -402,10 +414,14 @@ def _provenance(inspector: Inspector) -> dict[str, str]:
     )
     calibration = inspector.calibration
     unit = "good parts" if calibration.groups is None else "groups of good parts"
+    covered: dict[str, list[str]] = {}
+    for name, text in manifest.covered():
+        covered.setdefault(name.capitalize(), []).append(text)
     return {
         "Model": inspector.model.path.name,
         "Detector": f"{manifest.detector.name} ({changed})",
         "Input size": str(manifest.preprocessing),
+        **{name: "; ".join(texts) for name, texts in covered.items()},
         "Learned from": f"{_learned_from(inspector)} of {manifest.training.data}",
         "Calibrated on": f"{calibration.n_groups} {unit}, {manifest.calibration.method}",
         "Threshold": "conformal, from good parts alone; no defective part was used for it",
