@@ -28,7 +28,7 @@ WEIGHT = 0.1
 _USUAL = 500  # steps
 
 
-class Generator(nn.Module):
+class Generator(nn.Module):  # type: ignore[misc]
     """Make 64×64 colour pictures in [0, 1] of latents N×100."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Generator(nn.Module):
         return torch.tanh(self.body(grid.view(-1, 256, 8, 8)).float()) * 0.5 + 0.5
 
 
-class Discriminator(nn.Module):
+class Discriminator(nn.Module):  # type: ignore[misc]
     """Give the features N×16384 of pictures N×3×64×64; its last layer is of no use here."""
 
     def __init__(self) -> None:

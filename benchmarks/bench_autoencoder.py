@@ -46,7 +46,7 @@ def plain_step() -> tuple[ConvolutionalAutoencoder, Step]:
         adam.zero_grad()
         loss.backward()
         adam.step()
-        return loss.item()
+        return float(loss.item())
 
     return model, step
 
@@ -65,7 +65,7 @@ def our_step(precision: str) -> tuple[ConvolutionalAutoencoder, Step]:
     def step(batch: Tensor) -> float:
         with fabric.autocast():
             losses = task.step(batch.contiguous(memory_format=torch.channels_last), update, 0)
-        return losses["loss"].item()
+        return float(losses["loss"].item())
 
     return model, step
 
@@ -78,7 +78,11 @@ def seconds(action: Callable[[], object]) -> float:
 
 def train_in_turns(pictures: Tensor, n_steps: int) -> dict[str, dict[str, object]]:
     """Train plain, ours in the precision it chooses, and ours in float32, TURN steps at a time."""
-    makers = {"plain": plain_step, "ours": lambda: our_step("auto"), "f32": lambda: our_step("f32")}
+    makers: dict[str, Callable[[], tuple[ConvolutionalAutoencoder, Step]]] = {
+        "plain": plain_step,
+        "ours": lambda: our_step("auto"),
+        "f32": lambda: our_step("f32"),
+    }
     made = {name: make() for name, make in makers.items()}
     held_out, learned = pictures[:BATCH], pictures[BATCH:]
     drawn = torch.Generator().manual_seed(1)

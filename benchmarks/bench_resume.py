@@ -68,7 +68,7 @@ def main() -> None:
         started = time.perf_counter()
         fit(folder / "screws", whole, options)
         seconds = time.perf_counter() - started
-        kills = []
+        kills: list[float] = []
         ended = False
         while len(kills) < given.kills and not ended:
             moment = moments.uniform(4, given.longest)

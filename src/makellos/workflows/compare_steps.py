@@ -75,11 +75,13 @@ def _evaluate(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _inspect(task: Mapping[str, Any]) -> dict[str, Any]:
     from makellos.inspection import Inspector
+    from makellos.inspection.engines import default_workers
 
     parts = find_parts(Path(task["data"])).test()[:_N_INSPECTED]
     if not parts:
         raise InputError(f"{task['data']} has no test parts. Put them into test/good.")
-    inspector = Inspector(task["model"])
+    # As many at once as `makellos inspect` works on, which is what memory depends on.
+    inspector = Inspector(task["model"], workers=min(default_workers(), len(parts)))
     first_verdict = None
     for _ in inspector.inspect_many([part.path for part in parts]):
         if first_verdict is None:
