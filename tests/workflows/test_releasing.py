@@ -58,3 +58,23 @@ def test_shifted_engine_is_taken_only_where_all_are(
     assert tried[:2] == [first, others[0]]
     expected = first if all_of_them else others[0]
     assert read_model(tmp_path / "m.makellos").manifest.engine.choice() == expected
+
+
+@pytest.mark.skipif(FAST not in available_engines(), reason="needs a processor with bf16")
+def test_exact_engines_are_held_to_each_other_alone(
+    toy: ModuleType, toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fast engine that is far off neither keeps f32 from being taken nor raises the threshold."""
+    exact = [engine for engine in available_engines() if engine.precision == "f32"]
+    judge = releasing._judge
+
+    def judged(*asked: Any) -> Parity:
+        scores = judge(*asked).scores
+        return Parity({**scores, FAST: [score + 10 for score in scores[exact[0]]]})
+
+    monkeypatch.setattr(releasing, "_judge", judged)
+    toy.install(monkeypatch)
+    makellos.fit(toy_parts, tmp_path / "m.makellos", false_alarms=0.1)
+    manifest = read_model(tmp_path / "m.makellos").manifest
+    assert manifest.engine.choice() == exact[0]
+    assert manifest.calibration.tolerance < 1e-3

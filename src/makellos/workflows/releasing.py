@@ -110,6 +110,8 @@ def release(
         judged = _judge(counted(graph), unseeing, shown, len(split.calibrate), chosen[:_N_JUDGED])
         parity = _compare(counted(graph), list(shown.values()))
         # A tile shows places that its zone leaves out, and the final graph may find them near it.
+        peers = exact if choice in exact else engines  # an exact model runs on no other
+        judged = Parity({engine: judged.scores[engine] for engine in peers})
         both = {engine: found + parity.scores[engine] for engine, found in judged.scores.items()}
         tolerance = Parity(both).settle(choice, calibration.threshold)
         if tolerance is not None:
