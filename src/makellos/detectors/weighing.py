@@ -37,8 +37,8 @@ class Weights:
     def of_layers(self, n_layers: int) -> NDArray[np.float32]:
         """Return the weight of each layer, the finest first; their mean is 1.
 
-        >>> Weights(fineness=1).of_layers(2).round(2).tolist()
-        [1.33, 0.67]
+        >>> [f"{weight:.2f}" for weight in Weights(fineness=1).of_layers(2)]
+        ['1.33', '0.67']
         """
         weights = 2.0 ** (-self.fineness * np.arange(n_layers))
         return np.asarray(weights / weights.mean(), np.float32)
