@@ -29,8 +29,7 @@ __all__ = ["Method", "Release", "Split", "groups_of", "plain", "release"]
 Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
 Folds = list[tuple[Graph, list[int]]]
 _N_JUDGED = 4  # calibration parts near the threshold that engines must agree about
-_MOST_SHIFT = 0.2  # of the way from the usual score to the threshold: where engines differ by more
-# in the mean, a machine without the faster one would reject far more or fewer parts
+_MOST_SHIFT = 0.2  # of a score by another engine, on the way from the usual one to the threshold
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ def release(
 ) -> Release:
     """Take the fastest engine whose verdicts near the threshold all others share.
 
-    One from whose scores all others' are shifted is taken only where no exact one is shared.
+    One from whose scores all others' are shifted, or whose threshold had to be raised by much, is
+    taken only where no exact one will do.
     """
     engines = engines_of(graph)
     exact = [engine for engine in engines if engine.precision == "f32"]
@@ -127,7 +127,7 @@ def release(
                 zones,
                 _golden_zones(counted(graph), choice, golden),
             )
-            if not _is_shifted(judged, choice, calibration):
+            if not _is_shifted(judged, choice, settled):
                 return found
             shifted = shifted or found
     if shifted is not None:
@@ -139,9 +139,16 @@ def release(
 
 
 def _is_shifted(judged: Parity, choice: EngineChoice, calibration: Calibration) -> bool:
-    """Tell whether the parts near the threshold score elsewhere on other engines, in the mean."""
-    room = calibration.threshold - float(np.median(calibration.scores))
-    return bool(room > 0 and judged.scores[choice]) and judged.shift(choice) > _MOST_SHIFT * room
+    """Tell whether other engines' scores near the threshold lie elsewhere in the mean.
+
+    Or whether the threshold was raised by as much: a machine without the faster engine would reject
+    far more or fewer parts, and a threshold raised that far misses damage.
+    """
+    plain = replace(calibration, tolerance=0.0)
+    room = plain.threshold - float(np.median(plain.scores))
+    if not (room > 0 and judged.scores[choice]):
+        return False
+    return max(judged.shift(choice), calibration.tolerance) > _MOST_SHIFT * room
 
 
 def _calibrated(
