@@ -75,13 +75,6 @@ def test_a_score_that_is_no_number_is_a_flip(odd: float, score: float) -> None:
     assert parity.settle(EXACT, THRESHOLD) is None
 
 
-def test_shift_is_what_does_not_go_away_in_the_mean() -> None:
-    parity = Parity({FAST: [1.0, 1.2, 1.4], EXACT: [1.1, 1.3, 1.2], OTHER: [1.3, 1.5, 1.4]})
-    assert parity.shift(FAST) == pytest.approx(0.2)
-    assert parity.shift(EXACT) == pytest.approx(0.2)
-    assert Parity({FAST: [1.0, 1.2], EXACT: [1.1, 1.1]}).shift(FAST) == pytest.approx(0)
-
-
 def test_engines_that_agree_need_no_tolerance() -> None:
     parity = Parity({FAST: [0.5, 0.97, 1.5], EXACT: [0.52, 0.96, 1.6]})
     assert parity.settle(FAST, THRESHOLD) == 0

@@ -29,14 +29,6 @@ class Parity:
         ours = np.array(self.scores[reference])
         return max(float(np.abs(np.array(values) - ours).max()) for values in self.scores.values())
 
-    def shift(self, reference: EngineChoice) -> float:
-        """Return by how much another engine's scores lie off the reference's in the mean, at most.
-
-        Unlike a difference this does not go away over many parts: it moves the share rejected.
-        """
-        ours = np.array(self.scores[reference])
-        return max(abs(float((np.array(values) - ours).mean())) for values in self.scores.values())
-
     def settle(self, reference: EngineChoice, threshold: float) -> float | None:
         """Return the smallest tolerance above `threshold` under which no golden verdict differs.
 

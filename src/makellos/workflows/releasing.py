@@ -29,7 +29,6 @@ __all__ = ["Method", "Release", "Split", "groups_of", "plain", "release"]
 Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
 Folds = list[tuple[Graph, list[int]]]
 _N_JUDGED = 4  # calibration parts near the threshold that engines must agree about
-_MOST_SHIFT = 0.2  # of a score by another engine, on the way from the usual one to the threshold
 
 
 @dataclass(frozen=True)
@@ -92,14 +91,9 @@ def release(
     false_alarms: float,
     progress: Progress,
 ) -> Release:
-    """Take the fastest engine whose verdicts near the threshold all others share.
-
-    One from whose scores all others' are shifted, or whose threshold had to be raised by much, is
-    taken only where no exact one will do.
-    """
+    """Take the fastest engine whose verdicts near the threshold all others share."""
     engines = engines_of(graph)
     exact = [engine for engine in engines if engine.precision == "f32"]
-    shifted: Release | None = None
     for choice in dict.fromkeys((engines[0], *exact)):
         scored = _calibration_scores(graph, folds, split, choice, progress)
         groups = groups_of(split.calibrate)
@@ -110,15 +104,13 @@ def release(
         judged = _judge(counted(graph), unseeing, shown, len(split.calibrate), chosen[:_N_JUDGED])
         parity = _compare(counted(graph), list(shown.values()))
         # A tile shows places that its zone leaves out, and the final graph may find them near it.
-        peers = exact if choice in exact else engines  # an exact model runs on no other
-        judged = Parity({engine: judged.scores[engine] for engine in peers})
         both = {engine: found + parity.scores[engine] for engine, found in judged.scores.items()}
         tolerance = Parity(both).settle(choice, calibration.threshold)
         if tolerance is not None:
             settled = replace(calibration, tolerance=tolerance)
             pictures = [each.picture for each in shown.values()]
             golden = dict(zip(golden_names(pictures), shown.values(), strict=True))
-            found = Release(
+            return Release(
                 choice,
                 settled,
                 scored.map_maxima,
@@ -127,28 +119,10 @@ def release(
                 zones,
                 _golden_zones(counted(graph), choice, golden),
             )
-            if not _is_shifted(judged, choice, settled):
-                return found
-            shifted = shifted or found
-    if shifted is not None:
-        return shifted
     raise ModelFileError(
         "The runtimes of this machine disagree about the golden parts even in f32, so the model "
         "was not released. Update openvino and onnxruntime, then fit again."
     )
-
-
-def _is_shifted(judged: Parity, choice: EngineChoice, calibration: Calibration) -> bool:
-    """Tell whether other engines' scores near the threshold lie elsewhere in the mean.
-
-    Or whether the threshold was raised by as much: a machine without the faster engine would reject
-    far more or fewer parts, and a threshold raised that far misses damage.
-    """
-    plain = replace(calibration, tolerance=0.0)
-    room = plain.threshold - float(np.median(plain.scores))
-    if not (room > 0 and judged.scores[choice]):
-        return False
-    return max(judged.shift(choice), calibration.tolerance) > _MOST_SHIFT * room
 
 
 def _calibrated(
