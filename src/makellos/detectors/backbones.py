@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from makellos.detectors.graphs import with_rounded_weights
 from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, suggest
 
@@ -136,12 +137,13 @@ def export_backbone(
 
     `weights` is a local .safetensors file or state dict; empty takes the card's own source. The
     tokens of transformers become maps as well; `norm` puts them through the network's last norm.
+    Weights are rounded to what bf16 holds, so that engines of either precision embed alike.
     Raises `MissingRuntimeError` without the training extra or without a source of weights.
     """
     network = load_backbone(name, weights=weights, layers=layers, size=(height, width), norm=norm)
     from makellos.detectors.networks.feature_extractor import export_onnx
 
-    return export_onnx(network, height, width)
+    return with_rounded_weights(export_onnx(network, height, width))
 
 
 def load_backbone(
