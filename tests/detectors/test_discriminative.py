@@ -249,6 +249,48 @@ def test_of_five_labelled_parts_each_is_left_out_once(make_parts: MakeParts) -> 
     assert set(places.folds[places.kinds == "defective"]) == {0, 1, 2, 3}
 
 
+def test_four_labelled_parts_are_learned_from_by_all_networks(make_parts: MakeParts) -> None:
+    parts = make_parts(12)
+    burnt = [damaged(part) for part in parts[8:]]
+    detector = small(steps=5)
+    detector.cross_fit([*parts[:8], *burnt], [0, 1, 2, 3, 0, 1, 2, 3] + [-1] * 4)
+    places = detector.places_
+    assert set(places.folds[places.kinds == "defective"]) == {-1}
+    assert detector.weights_ == Weights()
+
+
+def test_parts_tell_by_what_has_not_seen_them(
+    make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At equal weights the figures of a part are those of the map that leaves its fold out."""
+    parts = make_parts(13)
+    parts[8:] = [damaged(part) for part in parts[8:]]
+    folds = [0, 1, 2, 3, 0, 1, 2, 3]
+    told: list[tuple[Floats, list[bool]]] = []
+
+    def note(figures: Floats, is_good: NDArray[np.bool_]) -> Weights:
+        told.append((figures, is_good.tolist()))
+        return Weights()
+
+    monkeypatch.setattr("makellos.detectors.discriminative.weights_told", note)
+    graphs = small(steps=5).cross_fit(parts, folds + [-1] * 5)
+    ((figures, is_good),) = told
+    assert is_good == [True] * 8 + [False] * 5
+    for part, turn, found in zip(parts, [*folds, 0, 1, 2, 3, 0], figures[:, 0, 0], strict=True):
+        expected = map_of(graphs[turn], read_picture(part.path), available_engines()[0])
+        assert found.tolist() == pytest.approx([expected.max(), expected.mean()], rel=0.02)
+
+
+def test_what_labelled_parts_tell_is_kept(
+    make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = make_parts(9)
+    kept = Weights(fineness=1.0, share=0.5, mean=2.0)
+    monkeypatch.setattr("makellos.detectors.discriminative.weights_told", lambda *_: kept)
+    labelled = [*parts[:4], *(damaged(part) for part in parts[4:])]
+    assert small(steps=5).fit(labelled).weights_ == kept
+
+
 def test_what_labelled_parts_tell_is_in_the_graph(make_parts: MakeParts) -> None:
     detector = small(weight=1.0).fit(make_parts(5))
     distances = map_of(detector.neighbours_.graph(), QUERY)

@@ -71,6 +71,16 @@ def test_mean_counts_where_damage_is_wide_and_not_where_it_is_small() -> None:
     assert weights_told(figures, is_good).mean < 0.3
 
 
+def test_unit_of_the_maps_tells_nothing() -> None:
+    figures, is_good = figures_told_by()
+    figures[...] = figures[:, :1, :1]
+    figures[N_GOOD:, :, 4, 0] += 0.3  # a little better at a share of 2
+    told = weights_told(figures, is_good)
+    small = weights_told(0.02 * figures, is_good)
+    assert 0.8 < told.share < 1.5
+    assert small.share == pytest.approx(told.share)
+
+
 def test_settings_alike_make_their_mean() -> None:
     figures, is_good = figures_told_by()
     figures[...] = figures[:, :1, :1]
