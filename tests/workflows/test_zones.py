@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -211,7 +212,7 @@ RULES = {
         ([(40, 80, 8, 60)], "ok", []),
         ([(40, 80, 32, 60)], "reject", ["a region larger than 5 mm2 in zone left"]),
         ([(208, 80, 32, 60)], "ok", []),
-        ([(208, 16, 16, 60), (208, 120, 16, 60)], "reject", ["more than 1 regions in zone right"]),
+        ([(208, 16, 16, 60), (208, 120, 16, 60)], "reject", ["more than 1 region in zone right"]),
         ([], "ok", []),
     ],
 )
@@ -263,6 +264,7 @@ def test_rules_that_tighten_keep_the_verdict_of_the_calibration(
     told = cli("info", path)
     assert "left (5.00%), right (15.00%)" in told.out
     assert "reject for a region longer than 2 mm in zone left" in told.out
+    assert re.search(r"rules decide +beside the threshold", told.out)
     figures = evaluate(path, good, output=tmp_path / "report")
     assert "Rules decide beside the threshold" in figures["notes"][0]
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

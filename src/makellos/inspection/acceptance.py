@@ -76,7 +76,7 @@ class Rule(BaseModel):
             return f"a region larger than {self.larger_than_mm2:g} mm2{where}"
         if self.longer_than_mm is not None:
             return f"a region longer than {self.longer_than_mm:g} mm{where}"
-        return f"more than {self.more_than} regions{where}"
+        return f"more than {self.more_than} region{'' if self.more_than == 1 else 's'}{where}"
 
     def is_broken(self, regions: Sequence[Region], mm_per_pixel: float | None) -> bool:
         """Tell whether the regions of a part break the rule."""
