@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +14,9 @@ from makellos.detectors.contract import Detector, Graph, Parameter, check_folds,
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import require_packages
 from makellos.detectors.patchcore import PatchCore
-from makellos.detectors.places import PlaceDrawer, Places
+from makellos.detectors.places import Look, PlaceDrawer, Places
 from makellos.detectors.weighing import ENOUGH, Weights, summed_up, weights_told
 from makellos.inspection.aggregation import Aggregation
-from makellos.inspection.engines import default_workers
 from makellos.training.settings import Training
 
 _LAYER = "distances"
@@ -217,17 +215,15 @@ class Discriminative(Detector):
         compared = {good[i] for i in np.linspace(0, len(good) - 1, _MOST_WEIGHED).astype(int)}
         chosen = sorted(compared.union(labelled))
 
-        def figures_of(i: int) -> NDArray[np.float64]:
-            looked = drawer.look(parts[i].read(), turns[i])
+        def figures_of(place: int, look: Look) -> NDArray[np.float64]:
+            i = chosen[place]
+            looked = look(parts[i].read())
             rows = (looked.rows - self.places_.mean) / self.places_.scale
             logits = self._gain * heads[turns[i]](rows)
             return summed_up(looked.layers, logits.reshape(looked.layers.shape[1:]))
 
-        figures = []
-        with ThreadPoolExecutor(default_workers()) as pool:
-            for done, each in enumerate(pool.map(figures_of, chosen)):
-                progress("weighing what labelled parts tell", done + 1, len(chosen))
-                figures.append(each)
+        what = "weighing what labelled parts tell"
+        figures = drawer.each(figures_of, [turns[i] for i in chosen], progress, what)
         return weights_told(np.array(figures), np.array([parts[i].is_good for i in chosen]))
 
     @property

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from makellos.inspection.engines import Engine, available_engines, default_worke
 if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
-__all__ = ["Example", "Looked", "PlaceDrawer", "Places"]
+__all__ = ["Example", "Look", "Looked", "PlaceDrawer", "Places"]
 
 _N_GOOD = 40_000  # good places drawn at random, of all good parts together
 _LEAST_GOOD, _N_ODD = 32, 32  # of a good part: places drawn at random at least, and the oddest ones
@@ -38,6 +39,8 @@ _DAMAGED, _CLEAN = 0.25, 0.01  # share of a place inside a mask from which, up t
 _ODDEST = 0.005  # share of a defective part's places that is taken for damage without a mask
 _MAP = "anomaly_map"
 
+Found = TypeVar("Found")
+
 
 class Looked(NamedTuple):
     """A picture as a detector sees it.
@@ -50,6 +53,9 @@ class Looked(NamedTuple):
     rows: NDArray[np.float32]
     distances: NDArray[np.float32]
     layers: NDArray[np.float32]
+
+
+Look = Callable[[Picture], Looked]
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,7 @@ class Places:
     spread: float
 
     @classmethod
-    def join(cls, examples: Iterator[Example]) -> Places:
-        found = list(examples)
+    def join(cls, found: Sequence[Example]) -> Places:
         lengths = [len(each.targets) for each in found]
         targets = np.concatenate([each.targets for each in found])
         kinds = np.repeat([each.kind for each in found], lengths)
@@ -130,14 +135,36 @@ class PlaceDrawer:
         self, neighbours: PatchCore, folds: Sequence[Collection[int]], *, n_copies: int, seed: int
     ) -> None:
         self.n_copies, self.seed = n_copies, seed
-        self.embedder = neighbours.embedder_
-        # One engine per group of folds that is left out, and one for parts in none.
-        self.engines = [self._open(neighbours, left_out) for left_out in (*folds, ())]
+        self.neighbours, self.embedder = neighbours, neighbours.embedder_
+        self.left_out = [*folds, ()]  # per group of folds, and for parts in none
+
+    def each(
+        self,
+        work: Callable[[int, Look], Found],
+        folds: Sequence[int],
+        progress: Progress,
+        what: str,
+    ) -> list[Found]:
+        """Return `work(i, look)` for every i, where `look` has not seen group `folds[i]` of folds.
+
+        Those of a group are done together: one engine is open at a time, and that with its memory
+        bank takes some hundred megabytes.
+        """
+        found: dict[int, Found] = {}
+        for fold in sorted(set(folds)):
+            look = self._open(self.left_out[fold])
+            members = [i for i, own in enumerate(folds) if own == fold]
+            with ThreadPoolExecutor(default_workers()) as pool:
+                results = pool.map(work, members, repeat(look))
+                for i, result in zip(members, results, strict=True):
+                    found[i] = result
+                    progress(what, len(found), len(folds))
+        return [found[i] for i in range(len(folds))]
 
     def examples(
         self, parts: Sequence[Part], folds: Sequence[int], progress: Progress
-    ) -> Iterator[Example]:
-        """Yield places of good parts, of their damaged copies, and of defective parts, in order.
+    ) -> list[Example]:
+        """Return places of good parts, of their damaged copies, and of defective parts, in order.
 
         `folds` number the groups of folds, -1 for parts in none. Raises `InputError` for pictures
         and masks that cannot be used.
@@ -151,34 +178,41 @@ class PlaceDrawer:
             for copy in range(1 + self.n_copies if part.is_good else n_turns)
         ]
 
-        def run(job: tuple[int, int]) -> list[Example]:
-            i, copy = job
+        def run(job: int, look: Look) -> list[Example]:
+            i, copy = jobs[job]
             rng = np.random.default_rng([self.seed, i, copy])
             if not parts[i].is_good:
                 view = _turned_by_chance(parts[i], rng) if copy else parts[i]
-                return [self._defective(view, parts[i], folds[i], rng)]
+                return [self._defective(view, parts[i], look, folds[i], rng)]
             if copy:
-                return [self._planted(parts[i], folds[i], rng)]
-            return self._good(parts[i], folds[i], most, rng)
+                return [self._planted(parts[i], look, folds[i], rng)]
+            return self._good(parts[i], look, folds[i], most, rng)
 
-        with ThreadPoolExecutor(default_workers()) as pool:
-            for done, found in enumerate(pool.map(run, jobs)):
-                progress("embedding good and damaged places", done + 1, len(jobs))
-                yield from found
+        what = "embedding good and damaged places"
+        found = self.each(run, [folds[i] for i, _ in jobs], progress, what)
+        return [example for each in found for example in each]
 
-    def _open(self, neighbours: PatchCore, left_out: Collection[int]) -> Engine:
+    def _open(self, left_out: Collection[int]) -> Look:
         """Open what embeds a picture and gives its map of distances in one run."""
-        graph = neighbours.graph_without(left_out)
+        graph = self.neighbours.graph_without(left_out)
         named: dict[str, Sequence[int | str]] = {_MAP: ["n", *self.embedder.shapes[0][1:]]}
         for name, shape in zip(self.embedder.names, self.embedder.shapes, strict=True):
             named[name] = ["n", *shape]
             named[distances_of(name)] = ["n", 1, *shape[1:]]
         onnx = GraphBuilder(graph.onnx).with_outputs(named)
-        return open_engine(onnx, available_engines()[0], shape=graph.preprocessing.shape)
+        engine = open_engine(
+            onnx,
+            available_engines()[0],
+            shape=graph.preprocessing.shape,
+            workers=default_workers(),
+        )
+        return lambda picture: self._look(engine, picture)
 
-    def _good(self, part: Part, fold: int, most: int, rng: np.random.Generator) -> list[Example]:
+    def _good(
+        self, part: Part, look: Look, fold: int, most: int, rng: np.random.Generator
+    ) -> list[Example]:
         """Draw places at random, and those that lie farthest from the patches of other parts."""
-        looked = self.look(part.read(), fold)
+        looked = look(part.read())
         n_places = len(looked.rows)
         usual = rng.choice(n_places, min(n_places, most), replace=False)
         odd = np.argsort(-looked.distances, kind="stable")[:_N_ODD]
@@ -187,13 +221,15 @@ class PlaceDrawer:
             for kind, kept in (("good", usual), ("odd", odd))
         ]
 
-    def _planted(self, part: Part, fold: int, rng: np.random.Generator) -> Example:
+    def _planted(self, part: Part, look: Look, fold: int, rng: np.random.Generator) -> Example:
         picture, mask = plant(part.read(), rng)
-        return self._chosen("planted", self.look(picture, fold), self._share(mask), fold, rng)
+        return self._chosen("planted", look(picture), self._share(mask), fold, rng)
 
-    def _defective(self, view: Part, part: Part, fold: int, rng: np.random.Generator) -> Example:
+    def _defective(
+        self, view: Part, part: Part, look: Look, fold: int, rng: np.random.Generator
+    ) -> Example:
         picture = view.read()
-        looked = self.look(picture, fold)
+        looked = look(picture)
         if part.mask is None:
             share = _oddest(looked.distances)
         else:
@@ -228,9 +264,9 @@ class PlaceDrawer:
         rows = looked.rows[kept].astype(np.float16)
         return Example(kind, rows, looked.distances[kept], targets, fold)
 
-    def look(self, picture: Picture, fold: int) -> Looked:
+    def _look(self, engine: Engine, picture: Picture) -> Looked:
         """Return a picture's embeddings and distances to the patches of parts of other folds."""
-        outputs = self.engines[fold].run(self.embedder.preprocessing(picture))
+        outputs = engine.run(self.embedder.preprocessing(picture))
         height = self.embedder.shapes[0][1]
 
         def on_finest_grid(grid: NDArray[np.float32]) -> NDArray[np.float32]:
