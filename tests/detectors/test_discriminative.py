@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
+from makellos.data.tiles import cut_parts
 from makellos.detectors import detector_class
 from makellos.detectors import places as drawing
 from makellos.detectors.discriminative import Discriminative
@@ -125,6 +126,46 @@ def test_without_a_mask_the_oddest_places_count_and_no_place_is_good(
     )
     oddest = np.argsort(-distances.ravel())[:4]
     assert sorted(map(tuple, where)) == sorted((i // 8, i % 8) for i in oddest)
+
+
+def test_tile_has_its_piece_of_the_mask(make_parts: MakeParts) -> None:
+    """All four tiles show the square; only that which the mask marks is learned from."""
+    parts = make_parts(9)
+    whole = [damaged(parts[8])]
+    for part in [*parts[:8], *whole]:
+        write_picture(part.path, np.tile(read_picture(part.path), (2, 2, 1)))
+    mask = whole[0].mask
+    assert mask is not None
+    drawn = np.zeros((128, 128), np.uint8)
+    drawn[:64, :64] = read_picture(mask)  # of the four copies one is marked
+    write_picture(mask, drawn)
+    tiles, owners = cut_parts([*parts[:8], *whole], size=64, overlap=0, unit=32)
+    assert owners == [i for i in range(8) for _ in range(4)] + [8]
+    detector = small(steps=5).fit(tiles)
+    places = detector.places_
+    own = (places.kinds == "defective") & (places.targets == 1)
+    where = np.rint(8 * places.rows[own][:, [ROW, COLUMN]].astype(np.float64)).astype(int)
+    assert {(2, 5), (2, 6), (3, 5), (4, 6)} <= set(map(tuple, where))
+
+
+def test_tiles_of_a_part_tell_as_one(
+    make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def note(*_: Any, by_mean: bool) -> Weights:
+        asked.append(by_mean)
+        return Weights()
+
+    monkeypatch.setattr("makellos.detectors.discriminative.weights_told", note)
+    parts = make_parts(13)
+    burnt = [damaged(part) for part in parts[8:]]
+    for some in (burnt[:4], burnt):
+        tiles, owners = cut_parts([*parts[:8], *some], size=64, overlap=0, unit=32)
+        more = [replace(tile, name=f"{tile.name} again") for tile in tiles]
+        folds = [owner % 4 if owner < 8 else -1 for owner in owners]
+        small(steps=5).cross_fit([*tiles, *more], folds * 2)
+    assert asked == [False]
 
 
 def test_mask_turns_with_its_part(make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +309,8 @@ def test_parts_tell_by_what_has_not_seen_them(
     folds = [0, 1, 2, 3, 0, 1, 2, 3]
     told: list[tuple[Floats, list[bool]]] = []
 
-    def note(figures: Floats, is_good: NDArray[np.bool_]) -> Weights:
+    def note(figures: Floats, is_good: NDArray[np.bool_], *, by_mean: bool) -> Weights:
+        assert by_mean
         told.append((figures, is_good.tolist()))
         return Weights()
 
@@ -286,7 +328,7 @@ def test_what_labelled_parts_tell_is_kept(
 ) -> None:
     parts = make_parts(9)
     kept = Weights(fineness=1.0, share=0.5, mean=2.0)
-    monkeypatch.setattr("makellos.detectors.discriminative.weights_told", lambda *_: kept)
+    monkeypatch.setattr("makellos.detectors.discriminative.weights_told", lambda *_, **__: kept)
     labelled = [*parts[:4], *(damaged(part) for part in parts[4:])]
     assert small(steps=5).fit(labelled).weights_ == kept
 

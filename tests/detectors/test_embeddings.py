@@ -44,6 +44,7 @@ def parts_of(folder: Path, *sizes: tuple[int, int]) -> list[Part]:
         ([(64, 64)] * 3, 128, (128, 128)),  # the limit rules
         ([(300, 300), (600, 600), (900, 900)], 768, (608, 608)),  # the median
         ([(20, 3000)] * 3, 768, (32, 3136)),  # a strip keeps at least 32 pixels
+        ([(20, 25_000)] * 3, 768, (32, 16_384)),  # and is no longer than networks take
     ],
 )
 def test_size_follows_the_pictures(

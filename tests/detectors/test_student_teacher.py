@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from drawn_parts import MakeParts, layers_of
@@ -200,3 +201,20 @@ def test_student_learns_good_parts(make_parts: MakeParts) -> None:
         for epochs in (1, 100)
     ]
     assert all(long < 0.7 * short for short, long in zip(*after, strict=True))
+
+
+def test_teacher_that_is_released_is_that_which_was_learned_from(make_parts: MakeParts) -> None:
+    detector = small(layers="2,3,4").fit(make_parts(6))
+    inputs = [
+        {tuple(values.ravel()[:50]) for values in _weights(graph)}
+        for graph in (detector.embedder_.graph, detector.graph().onnx)
+    ]
+    assert len(inputs[0]) > 40
+    assert inputs[0] < inputs[1]
+
+
+def _weights(graph: bytes) -> Iterator[np.ndarray]:
+    for each in onnx.load_from_string(graph).graph.initializer:
+        values = onnx.numpy_helper.to_array(each)
+        if values.ndim == 4 and values.size > 9:
+            yield values

@@ -111,6 +111,12 @@ def test_part_that_no_setting_finds_decides_nothing() -> None:
     assert weights_told(figures, is_good).share == pytest.approx(2, abs=0.1)
 
 
+def test_mean_may_be_left_out() -> None:
+    told = weights_told(*figures_told_by(by_mean=True), by_mean=False)
+    assert told.mean == 0
+    assert weights_told(*figures_told_by(share=2.0), by_mean=False).share > 1.9
+
+
 def test_too_few_parts_tell_nothing() -> None:
     figures, is_good = figures_told_by(share=2.0)
     few = slice(N_GOOD + ENOUGH - 1)

@@ -21,7 +21,7 @@ from makellos.errors import ConfigurationError, InputError, MissingRuntimeError,
 from makellos.inspection.manifest import AutoRecord
 from makellos.inspection.model_file import read_model
 from makellos.workflows import auto, judging
-from makellos.workflows.auto import Choice, Wish, choose
+from makellos.workflows.auto import Choice, Wish, _Search, choose
 from makellos.workflows.judging import LABELLED, Judgement, lay_out
 
 
@@ -241,6 +241,22 @@ def test_labelled_group_judges_or_is_learned_from(toy: ModuleType, tmp_path: Pat
     assert sum(part.split == "val" for part in fold.defective) == 4
 
 
+def test_labelled_parts_of_held_out_groups_are_not_learned_from(
+    toy: ModuleType, tmp_path: Path
+) -> None:
+    write_parts(tmp_path, toy, 80)
+    rows = ["path,label,split,group"]
+    rows += [f"{i:03d}.png,good,train,g{i % 10}" for i in range(50)]
+    rows += [f"{i:03d}.png,spot,train,g{i % 10}" for i in range(50, 80)]
+    (tmp_path / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "planted").mkdir()
+    parts = find_parts(tmp_path / "parts.csv")
+    (fold,) = lay_out(parts, tmp_path / "planted", 0, shares_labels=True).folds
+    held, learned = ({part.group for part in side} for side in (fold.good, fold.labelled))
+    assert held and learned
+    assert not held & learned
+
+
 # What cannot be judged
 
 
@@ -255,6 +271,36 @@ def test_trial_that_takes_too_long_is_broken_off(
     assert record.trials[0].detector == "patchcore"
     # What comes after it finds no time left.
     assert any(trial.reason == "the time budget of 1 min was used up" for trial in record.trials)
+
+
+def test_default_is_judged_first_where_time_is_short(
+    toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A better one is compared with it on all parts, or not chosen."""
+    order = []
+
+    def judge_by_blindness(_: _Search, candidate: Any, folds: Any, limit: float) -> Judgement:
+        del limit
+        order.append((folds[0].n_pictures, candidate.is_default))
+        spot = 0.5 if candidate.is_default else 2.0
+        return judged([0.0, 1.0] * 10, {"spot": [spot] * 20})
+
+    monkeypatch.setattr(_Search, "_judged", judge_by_blindness)
+    record = choice(write_parts(tmp_path / "parts", toy, 100)).record
+    assert record.trials[0].parameters != {}
+    whole = max(order)[0]
+    on_all = [is_default for n_pictures, is_default in order if n_pictures == whole]
+    assert on_all[0]
+    assert len(on_all) > 1
+
+
+def test_tiles_leave_out_what_scores_by_classes(
+    toy: ModuleType, tmp_path: Path, known: dict[str, Any]
+) -> None:
+    known["blind"].needs_labels = True
+    data = write_parts(tmp_path / "parts", toy, 50)
+    reasons = {t.detector: t.reason for t in choice(data, on_maps=True).record.trials}
+    assert reasons["blind"] == "it scores pictures by classes, and tiles and zones take maps"
 
 
 def test_without_time_the_default_is_taken(

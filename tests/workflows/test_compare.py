@@ -321,6 +321,18 @@ def test_wrong_data_and_outputs_are_refused(
         makellos.compare(toy_parts, models=[toy_model, toy_model])
 
 
+def test_model_that_a_fit_would_replace_is_kept(
+    toy_model: Path, toy_parts: Path, tmp_path: Path
+) -> None:
+    steps = Steps({"patchcore": GOOD, "toy": GOOD})
+    makellos.compare(toy_parts, ["patchcore"], models=[toy_model], output=tmp_path, execute=steps)
+    before = tmp_path / "patchcore" / "patchcore.makellos"
+    shutil.copy(toy_model, before)
+    with pytest.raises(ConfigurationError, match="would be replaced by the fit of patchcore"):
+        makellos.compare(toy_parts, ["patchcore"], models=[before], output=tmp_path)
+    assert before.read_bytes() == toy_model.read_bytes()
+
+
 def test_models_of_one_name_are_told_apart(
     toy: ModuleType, toy_model: Path, toy_parts: Path, tmp_path: Path
 ) -> None:

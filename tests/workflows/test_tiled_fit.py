@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from makellos import Inspector, calibrate, evaluate, fit
-from makellos.errors import ConfigurationError
+from makellos.errors import ConfigurationError, MakellosError
 from makellos.inspection.model_file import read_model
 from makellos.workflows.covering import Coverage
 
@@ -149,6 +149,38 @@ def test_wrong_tilings_are_refused_before_the_fit(
     with pytest.raises(ConfigurationError, match=message):
         fit(good, tmp_path / "m.makellos", coverage=Coverage(**options))
     assert level_detector.seen == []
+
+
+@pytest.mark.parametrize("options", [{"tile": 100}, {"zones": Path("none.json")}])
+def test_coverage_is_checked_before_auto_tries(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("makellos.workflows.fit.choose", pytest.fail)
+    with pytest.raises(MakellosError, match=r"Take 96|none.json cannot be read"):
+        fit(good, tmp_path / "m.makellos", detector="auto", coverage=Coverage(**options))
+
+
+def test_labels_without_masks_are_told_of(
+    level_detector: Any, level: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a defective part the tiles that its mask marks are learned from; without a mask none."""
+    monkeypatch.setattr(level_detector, "uses_labels", True)
+    level.write_pictures(tmp_path / "train" / "good", 20, SIZE)
+    level.write_pictures(tmp_path / "train" / "burn", 2, SIZE)
+    first = sorted((tmp_path / "train" / "burn").iterdir())[0]
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:8, :8] = 255
+    rows = ["path,label,split,mask"]
+    for path in sorted((tmp_path / "train").rglob("*.png")):
+        marked = "mask.png" if path == first else ""
+        rows.append(f"{path.relative_to(tmp_path)},{path.parent.name},train,{marked}")
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    (tmp_path / "parts.csv").write_text("\n".join(rows))
+    coverage = Coverage(tile=64, tile_overlap=16)
+    data = tmp_path / "parts.csv"
+    summary = fit(data, tmp_path / "m.makellos", false_alarms=0.1, coverage=coverage)
+    assert len(level_detector.seen[-1]) == 20 * 60 + 1
+    assert any(note.startswith("1 labelled defective parts have no mask") for note in summary.notes)
 
 
 def test_detectors_of_labels_are_refused(good: Path, tmp_path: Path) -> None:

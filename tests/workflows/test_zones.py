@@ -306,6 +306,9 @@ POLYGON = [[0, 0], [1, 0], [1, 1]]
     [
         ({"zones": [{"name": "a", "polygon": LEFT}]}, 'pixels where "size"'),
         ({"zones": [{"name": "a"}]}, "a polygon or a mask"),
+        ({"zones": [{"name": "a", "mask": ""}]}, "not valid at zones.0.mask"),
+        ({"size": [0, 9], "zones": [{"name": "a", "polygon": POLYGON}]}, "not valid at size.0"),
+        ({"zones": [{"name": f"z{i}", "polygon": POLYGON} for i in range(255)]}, "up to 254"),
         ({"zones": [{"polygon": POLYGON}]}, "takes another name"),
         ({"zones": [{"name": "elsewhere", "polygon": POLYGON}]}, "takes another name"),
         ({"zones": [{"name": "a", "polygon": POLYGON}] * 2}, "share a name"),
@@ -329,6 +332,25 @@ POLYGON = [[0, 0], [1, 0], [1, 1]]
 def test_wrong_zones_are_refused(tmp_path: Path, data: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         read_zones(write(tmp_path / "zones.json", data))
+
+
+def test_polygon_beside_a_mask_is_relative(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((50, 100), 255, np.uint8))
+    above = {"polygon": [[0, 0], [1, 0], [1, 0.5], [0, 0.5]], "ignore": True}
+    data = {"zones": [{"name": "a", "mask": "mask.png"}, above]}
+    raster = read_zones(write(tmp_path / "zones.json", data)).raster
+    assert raster is not None
+    assert raster.shape == (50, 100)
+    assert not raster[:25].any()
+    assert raster[25:].all()
+
+
+def test_mask_of_a_lossy_file_ends_at_half_of_white(tmp_path: Path) -> None:
+    mask = np.zeros((80, 80), np.uint8)
+    cv2.circle(mask, (40, 40), 20, 255, -1)
+    cv2.imwrite(str(tmp_path / "mask.jpg"), mask)
+    raster = read_zones(tmp_path / "mask.jpg").raster
+    assert np.count_nonzero(raster) == pytest.approx(np.count_nonzero(mask), rel=0.01)
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -369,6 +391,33 @@ def test_parts_of_another_size_than_the_zones_are_refused_at_fit(
 ) -> None:
     with pytest.raises(InputError, match="zones were drawn on pictures of 480 x 320"):
         fitted(good, tmp_path, {**TWO, "size": [480, 320]})
+
+
+def test_unreadable_parts_are_left_out_before_sizes_are_compared(
+    level_detector: Any, level: ModuleType, tmp_path: Path
+) -> None:
+    good = level.write_pictures(tmp_path / "good", 12, SIZE)
+    next(iter(sorted(good.iterdir()))).write_bytes(b"none")
+    zones = write(tmp_path / "zones.json", TWO)
+    options: Any = {"false_alarms": 0.2, "coverage": Coverage(zones=zones)}
+    with pytest.raises(InputError, match="--skip-unreadable"):
+        fit(good, tmp_path / "m.makellos", **options)
+    summary = fit(good, tmp_path / "m.makellos", skip_unreadable=True, **options)
+    assert len(summary.skipped) == 1
+
+
+def test_more_zones_than_parts_can_calibrate_are_refused_before_the_fit(
+    level_detector: Any, level: ModuleType, tmp_path: Path
+) -> None:
+    good = level.write_pictures(tmp_path / "good", 5, SIZE)
+    strips = [
+        {"name": f"{i}", "polygon": [[i / 4, 0], [i / 4 + 0.25, 0], [i / 4 + 0.25, 1], [i / 4, 1]]}
+        for i in range(4)
+    ]
+    with pytest.raises(InputError, match=r"4 zones, .* on 5 good parts .* good parts, 7 at least"):
+        fitted(good, tmp_path, {"zones": strips})
+    assert level_detector.seen == []
+    fitted(good, tmp_path, {"zones": strips[:3]})
 
 
 def test_zones_need_maps_and_classes_have_none(good: Path, tmp_path: Path) -> None:

@@ -60,6 +60,21 @@ def read_picture(path: Path) -> Picture:
     return _decode_whole(header, str(path), path)
 
 
+def read_mask(mask: Path, size: tuple[int, ...], advice: str) -> NDArray[np.bool_]:
+    """Read the mask H×W of a picture of `size`, True where damaged.
+
+    Raises `InputError` with this `advice` where it has another size, or cannot be read.
+    """
+    picture = read_picture(mask)
+    if picture.shape[:2] != size:
+        raise InputError(
+            f"The mask {mask} is {picture.shape[1]}x{picture.shape[0]} and its picture "
+            f"{size[1]}x{size[0]} (width x height). {advice}"
+        )
+    marked = picture > 0
+    return marked if marked.ndim == 2 else np.any(marked, axis=2)
+
+
 def read_encoded(path: Path) -> bytes:
     """Return the bytes of a picture file, undecoded.
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
-from makellos.data.pictures import Picture, read_picture
+from makellos.data.pictures import Picture, read_mask, read_picture
 
-__all__ = ["TilePart", "cut_parts", "cut_tile", "tile_starts"]
+__all__ = ["TilePart", "cut_parts", "cut_tile", "mask_of", "tile_starts"]
 
+_ADVICE = "Mend it, or leave the mask out."
 _KEPT = 2  # decoded pictures, for the tiles of one follow each other
 
 
@@ -50,6 +53,7 @@ class _Decoded:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Path, Picture] = OrderedDict()
+        self._mask: tuple[Path, Picture] | None = None
 
     def read(self, path: Path) -> Picture:
         with self._lock:
@@ -59,6 +63,13 @@ class _Decoded:
                 self._kept[path] = read_picture(path)
             self._kept.move_to_end(path)
             return self._kept[path]
+
+    def read_mask(self, path: Path, size: tuple[int, ...], advice: str) -> Picture:
+        """Return a mask H×W, 1 where damaged."""
+        with self._lock:
+            if self._mask is None or self._mask[0] != path:
+                self._mask = path, read_mask(path, size, advice).astype(np.uint8)
+            return self._mask[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,34 +85,55 @@ class TilePart(Part):
         """Return the tile's pixels; raises `InputError` for a file that cannot be read."""
         return cut_tile(self.decoded.read(self.path), self.top, self.left, self.size)
 
+    def cut_mask(self, mask: Path, advice: str) -> NDArray[np.bool_]:
+        """Return the tile's piece of the part's mask; raises as `read_mask` does."""
+        size = self.decoded.read(self.path).shape[:2]
+        whole = self.decoded.read_mask(mask, size, advice)
+        return cut_tile(whole, self.top, self.left, self.size) > 0
+
 
 def cut_parts(
     parts: Sequence[Part], *, size: int, overlap: int, unit: int
 ) -> tuple[list[Part], list[int]]:
     """Return the tiles of parts, and for each the number of the part that it was cut from.
 
-    The tiles of a part have its group, or are a group of their own, so that they stay together.
-    Raises `InputError` for a picture that cannot be read.
+    The tiles of a part have its group, or are a group of their own, so that they stay together. Of
+    a defective part those are kept whose piece of the mask shows damage; without a mask it is not
+    known which do. Raises `InputError` for a picture or mask that cannot be read.
     """
     decoded = _Decoded()
     tiles: list[Part] = []
     owners: list[int] = []
     for number, (part, group) in enumerate(zip(parts, group_names(parts), strict=True)):
+        mask = None if part.is_good else part.mask
+        if not part.is_good and mask is None:
+            continue
         height, width = decoded.read(part.path).shape[:2]
         for top in tile_starts(height, size=size, overlap=overlap, unit=unit):
             for left in tile_starts(width, size=size, overlap=overlap, unit=unit):
-                tiles.append(
-                    TilePart(
-                        path=part.path,
-                        name=f"{part.name} at {left},{top}",
-                        label=part.label,
-                        split=part.split,
-                        group=group,
-                        top=top,
-                        left=left,
-                        size=size,
-                        decoded=decoded,
-                    )
+                tile = TilePart(
+                    path=part.path,
+                    name=f"{part.name} at {left},{top}",
+                    label=part.label,
+                    split=part.split,
+                    group=group,
+                    mask=part.mask,
+                    top=top,
+                    left=left,
+                    size=size,
+                    decoded=decoded,
                 )
-                owners.append(number)
+                if mask is None or tile.cut_mask(mask, _ADVICE).any():
+                    tiles.append(tile)
+                    owners.append(number)
     return tiles, owners
+
+
+def mask_of(part: Part, mask: Path, size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the `mask` of a part's picture of a `size` H, W, or the piece of it of a tile.
+
+    Raises `InputError` where it has another size, or cannot be read.
+    """
+    if isinstance(part, TilePart):
+        return part.cut_mask(mask, _ADVICE)
+    return read_mask(mask, size, _ADVICE)

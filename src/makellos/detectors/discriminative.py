@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
 from makellos.data.progress import Progress, no_progress
+from makellos.data.tiles import TilePart
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import require_packages
@@ -209,7 +210,7 @@ class Discriminative(Detector):
     ) -> Weights:
         """Return what labelled parts tell that the networks have not seen."""
         labelled = [i for i, part in enumerate(parts) if not part.is_good and turns[i] >= 0]
-        if len(labelled) < ENOUGH:
+        if _n_labelled([parts[i] for i in labelled]) < ENOUGH:
             return Weights()
         good = [i for i, part in enumerate(parts) if part.is_good]
         compared = {good[i] for i in np.linspace(0, len(good) - 1, _MOST_WEIGHED).astype(int)}
@@ -224,7 +225,10 @@ class Discriminative(Detector):
 
         what = "weighing what labelled parts tell"
         figures = drawer.each(figures_of, [turns[i] for i in chosen], progress, what)
-        return weights_told(np.array(figures), np.array([parts[i].is_good for i in chosen]))
+        # The mean of a tile's map says little of that of a picture, which is judged later.
+        by_mean = not any(isinstance(parts[i], TilePart) for i in labelled)
+        is_good = np.array([parts[i].is_good for i in chosen])
+        return weights_told(np.array(figures), is_good, by_mean=by_mean)
 
     @property
     def _gain(self) -> float:
@@ -305,11 +309,16 @@ def _turns(parts: Sequence[Part], folds: Sequence[int]) -> list[int]:
     n_heads = min(_N_HEADS, max(folds) + 1)
     turns = [fold % n_heads if fold >= 0 else -1 for fold in folds]
     free = [i for i, (part, fold) in enumerate(zip(parts, folds, strict=True)) if fold < 0]
-    if sum(not part.is_good for part in parts) >= ENOUGH:
+    if _n_labelled(parts) >= ENOUGH:
         _, group_of = np.unique(group_names([parts[i] for i in free]), return_inverse=True)
         for i, group in zip(free, group_of, strict=True):
             turns[i] = int(group) % n_heads
     return turns
+
+
+def _n_labelled(parts: Sequence[Part]) -> int:
+    """Return how many defective parts there are; one may have several tiles."""
+    return len({part.path for part in parts if not part.is_good})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from makellos.detectors.contract import Progress
 from makellos.detectors.graphs import GraphBuilder
 from makellos.errors import ConfigurationError
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
-from makellos.inspection.preprocessing import Preprocessing
+from makellos.inspection.preprocessing import LARGEST_SIDE, Preprocessing
 
 __all__ = ["PatchEmbedder", "choose_size", "parse_layers"]
 
@@ -33,9 +33,8 @@ def choose_size(
     """Choose the input size of a network for parts.
 
     `image_size` > 0 is the side of a square. 0 takes the median height and width of the pictures
-    (of 32 evenly drawn ones), shrunk where height × width passes `max_image_size` squared, grown
-    where it is below 256 squared, and rounded to multiples of
-    `multiple`.
+    (of up to 63 evenly drawn ones), shrunk where height × width passes `max_image_size` squared or
+    a side 16,384, grown where it is below 256 squared, and rounded to multiples of `multiple`.
     """
     if image_size:
         side = _rounded(image_size, multiple)
@@ -45,6 +44,7 @@ def choose_size(
     height, width = (float(value) for value in np.median(np.array(sizes), axis=0))
     side = (height * width) ** 0.5
     scale = min(max(side, MIN_SIDE), max_image_size) / side
+    scale = min(scale, LARGEST_SIDE // multiple * multiple / max(height, width))
     return Preprocessing(
         height=_rounded(height * scale, multiple), width=_rounded(width * scale, multiple)
     )

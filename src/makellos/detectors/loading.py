@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
@@ -12,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.pictures import Picture, read_picture
+from makellos.data.pictures import Picture, read_mask
 from makellos.data.progress import Progress
-from makellos.errors import InputError, MissingRuntimeError
+from makellos.errors import MissingRuntimeError
 from makellos.inspection.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
-__all__ = ["choose_preprocessing", "load_masks", "load_pictures", "read_mask", "require_packages"]
+__all__ = ["choose_preprocessing", "load_masks", "load_pictures", "require_packages"]
 
 SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
 _N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are large
@@ -76,21 +75,6 @@ def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[n
             white = marked.astype(np.uint8) * np.uint8(255)
             masks[i, 0] = cv2.resize(white, (width, height), interpolation=cv2.INTER_AREA)
     return masks
-
-
-def read_mask(mask: Path, size: tuple[int, ...], advice: str) -> NDArray[np.bool_]:
-    """Read the mask H×W of a picture of `size`, True where damaged.
-
-    Raises `InputError` with this `advice` where it has another size, or cannot be read.
-    """
-    picture = read_picture(mask)
-    if picture.shape[:2] != size:
-        raise InputError(
-            f"The mask {mask} is {picture.shape[1]}x{picture.shape[0]} and its picture "
-            f"{size[1]}x{size[0]} (width x height). {advice}"
-        )
-    marked = picture > 0
-    return marked if marked.ndim == 2 else np.any(marked, axis=2)
 
 
 def choose_preprocessing(

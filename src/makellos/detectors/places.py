@@ -16,8 +16,8 @@ from makellos.data.parts import Part
 from makellos.data.pictures import Picture
 from makellos.data.planting import plant
 from makellos.data.progress import Progress
+from makellos.data.tiles import mask_of
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.loading import read_mask
 from makellos.detectors.patchcore import PatchCore, distances_of
 from makellos.detectors.turning import TurnedPart, turned, turned_part
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
@@ -233,7 +233,7 @@ class PlaceDrawer:
         if part.mask is None:
             share = _oddest(looked.distances)
         else:
-            mask = read_mask(part.mask, picture.shape[:2], "Mend it, or leave the mask out.")
+            mask = mask_of(part, part.mask, picture.shape[:2])
             if isinstance(view, TurnedPart):
                 mask = turned(mask.astype(np.uint8), view.degrees, mirrored=view.mirrored) > 0
             share = self._share(mask)

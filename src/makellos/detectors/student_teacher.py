@@ -14,6 +14,7 @@ from makellos.data.progress import Progress
 from makellos.detectors.backbones import load_backbone
 from makellos.detectors.contract import Detector, Graph, Parameter, register
 from makellos.detectors.embeddings import PatchEmbedder, choose_size, parse_layers
+from makellos.detectors.graphs import with_rounded_weights
 from makellos.detectors.turning import views
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
@@ -197,4 +198,5 @@ class StudentTeacher(Detector):
             input_name="picture",
             output_names=("anomaly_map",),
         )
-        return Graph(onnx, size, Aggregation())
+        # The teacher that the student learned from has rounded weights.
+        return Graph(with_rounded_weights(onnx), size, Aggregation())

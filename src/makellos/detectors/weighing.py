@@ -56,7 +56,9 @@ def summed_up(layers: Maps, logits: Maps) -> NDArray[np.float64]:
     return np.array([[(each.max(), each.mean()) for each in row] for row in maps])
 
 
-def weights_told(figures: NDArray[np.float64], is_good: NDArray[np.bool_]) -> Weights:
+def weights_told(
+    figures: NDArray[np.float64], is_good: NDArray[np.bool_], *, by_mean: bool = True
+) -> Weights:
     """Return the weights that labelled parts speak for; those by default of fewer than `ENOUGH`.
 
     `figures` (n, fineness, shares, 2) are those of `summed_up`, of good and of damaged parts that
@@ -64,7 +66,7 @@ def weights_told(figures: NDArray[np.float64], is_good: NDArray[np.bool_]) -> We
     is likely that the threshold it sets finds every damaged part: the product over them of a
     logistic function of how far they lie above it, which does not fall to zero, so that a part
     that no setting finds decides nothing. Unlike the best setting, a mean changes little where one
-    part more or less is labelled.
+    part more or less is labelled. Without `by_mean` the mean of the map counts in none.
     """
     if np.count_nonzero(~is_good) < ENOUGH or not is_good.any():
         return Weights()
@@ -76,6 +78,7 @@ def weights_told(figures: NDArray[np.float64], is_good: NDArray[np.bool_]) -> We
     above = (scores[~is_good] - threshold) / np.maximum(threshold - usual, 1e-12)
     found = 1 / (1 + np.exp(np.clip(-_STEEPNESS * above, -50, 50)))
     likely = np.log(_BEYOND + (1 - _BEYOND) * found).sum(0)
+    likely[[each.mean > 0 and not by_mean for each in settings]] = -np.inf
     chances = np.exp(likely - likely.max())
     told = np.average([astuple(each) for each in settings], axis=0, weights=chances)
     return Weights(*map(float, told))

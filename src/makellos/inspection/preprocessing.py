@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from makellos.data.pictures import Picture, full_scale
 from makellos.errors import InputError
 
-__all__ = ["Preprocessing", "Vectors"]
+__all__ = ["LARGEST_SIDE", "Preprocessing", "Vectors"]
+
+LARGEST_SIDE = 16384  # of what a network takes
 
 
 class Preprocessing(BaseModel):
@@ -24,8 +26,8 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    height: int = Field(ge=16, le=16384)
-    width: int = Field(ge=16, le=16384)
+    height: int = Field(ge=16, le=LARGEST_SIDE)
+    width: int = Field(ge=16, le=LARGEST_SIDE)
     channels: Literal[1, 3] = 3
     white_level: int | None = Field(default=None, ge=1, le=65535)
 

@@ -21,6 +21,7 @@ from makellos.inspection.aggregation import Aggregation
 
 __all__ = [
     "IGNORED",
+    "MOST_ZONES",
     "ZONES",
     "Looked",
     "ZoneRecord",
@@ -32,6 +33,7 @@ __all__ = [
 
 ZONES = "zones.png"  # the member of a model file that holds the zones' numbers
 IGNORED = 0
+MOST_ZONES = 254  # the number of each is a byte
 
 Labels = NDArray[np.uint8]
 
@@ -53,7 +55,7 @@ class ZonesRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    zones: list[ZoneRecord] = Field(min_length=1, max_length=254)
+    zones: list[ZoneRecord] = Field(min_length=1, max_length=MOST_ZONES)
     size: tuple[int, int] | None = None
 
     @property

@@ -48,7 +48,7 @@ class _Late(Exception):  # noqa: N818 -- it is no error
 class Wish:
     """Hold what a user asked of `auto`: `parameters` that keep their value, `minutes` (None: 10).
 
-    `clock` gives seconds.
+    `on_maps` says that tiles or zones need anomaly maps; `clock` gives seconds.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -58,6 +58,7 @@ class Wish:
     skip_unreadable: bool = False
     training: Training = field(default_factory=Training)
     clock: Callable[[], float] = time.monotonic
+    on_maps: bool = False
 
 
 class Choice(NamedTuple):
@@ -225,8 +226,10 @@ class _Search:
             judged = [c for c in going if c.stage == number]
             n_on = max(_AT_LEAST, math.ceil(_GOES_ON * len(judged)))
             # A tie goes to what stands first: the cheaper one.
-            going = sorted(judged, key=lambda c: -c.auroc)[:n_on]
-            going += [c for c in judged if c.is_default and c not in going]
+            best = sorted(judged, key=lambda c: -c.auroc)[:n_on]
+            # All others are compared with the default, so its time may not run out.
+            default = [c for c in judged if c.is_default]
+            going = [*default, *(c for c in best if not c.is_default)]
 
     def _try(
         self, candidate: _Candidate, folds: Sequence[Fold], number: int, *, is_last: bool
@@ -295,7 +298,7 @@ def _candidates(wish: Wish) -> tuple[list[_Candidate], list[TrialRecord]]:
     known: set[str] = set()
     for name, cls in detectors().items():
         known.update(cls.parameters)
-        reason = _unfit(cls, wish.parameters)
+        reason = _unfit(cls, wish)
         if reason:
             left_out.append(TrialRecord(detector=name, result="left out", reason=reason))
             continue
@@ -323,13 +326,15 @@ def _candidates(wish: Wish) -> tuple[list[_Candidate], list[TrialRecord]]:
     return [candidate for _, candidate in sorted(found, key=lambda each: each[0])], left_out
 
 
-def _unfit(cls: type[Detector], parameters: Mapping[str, Any]) -> str:
+def _unfit(cls: type[Detector], wish: Wish) -> str:
     """Return why a detector is not tried at all; empty where it is."""
     if cls.takes != "pictures":
         return "it takes no pictures"
     if not cls.candidates:
         return "it declares nothing to try; name it with --detector to fit it"
-    missing = [key for key in parameters if key not in cls.parameters]
+    if cls.needs_labels and wish.on_maps:
+        return "it scores pictures by classes, and tiles and zones take maps"
+    missing = [key for key in wish.parameters if key not in cls.parameters]
     return f"it has no parameter {missing[0]}" if missing else ""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from makellos.errors import StorageError
+from makellos.errors import ConfigurationError, StorageError
 from makellos.workflows.compare_files import check_output, write_results
 from makellos.workflows.compare_plan import Entry, Plan, Settings, make_plan
 from makellos.workflows.compare_results import Compared, CompareResults, Rows, add_differences
@@ -69,6 +69,8 @@ def compare(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="makellos-")))
         folder = None if output is None else check_output(Path(output))
+        if folder is not None:
+            _check_kept(plan, folder)
         work = _Work(plan, folder, scratch, execute or ProcessRunner(module=_STEPS_MODULE), said)
         return work.carry_out(now)
 
@@ -134,7 +136,7 @@ class _Work:
         shown = self.output is not None
         common = {"data": os.fspath(plan.data.resolve()), "seed": plan.seed}
         if model is None:
-            model = folder / f"{entry.folder}.makellos"
+            model = _target(folder.parent, entry)
             asked = {
                 "detector": entry.detector,
                 "preset": entry.preset,
@@ -181,6 +183,22 @@ class _Work:
         except (OSError, ValueError) as error:
             raise _StepError(f"{step}: it left no result ({error}).") from error
         return found
+
+
+def _target(output: Path, entry: Entry) -> Path:
+    """Return where the model of a detector that is fitted is written."""
+    return output / entry.folder / f"{entry.folder}.makellos"
+
+
+def _check_kept(plan: Plan, output: Path) -> None:
+    """Raise `ConfigurationError` where a fit would write over a model that is compared."""
+    targets = {_target(output, each).resolve(): each for each in plan.entries if not each.model}
+    for entry in plan.entries:
+        if entry.model is not None and entry.model.resolve() in targets:
+            raise ConfigurationError(
+                f"The model {entry.model} would be replaced by the fit of "
+                f"{targets[entry.model.resolve()].name}. Choose another folder with -o."
+            )
 
 
 class _StepError(Exception):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from makellos.data.parts import Part, PartSet
+from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.tiles import cut_parts
 from makellos.detectors import Detector, Graph
-from makellos.errors import ConfigurationError
+from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.tiling import STRIDE, Tiling
 from makellos.inspection.zones import Zones
 from makellos.workflows.zone_files import read_acceptance, read_zones
 
 __all__ = ["Coverage", "Surroundings", "cut_to_learn", "surroundings_of"]
+
+_MOST_PROMISED = 0.5  # of good parts rejected: no budget is larger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,48 @@ class Surroundings:
             return self.false_alarms
         return min(self.zones.record.budgets(self.false_alarms))
 
+    def check_detector(self, detector: Detector) -> None:
+        """Raise `ConfigurationError` for tiles or zones around a detector of whole pictures."""
+        if not detector.needs_labels:
+            return
+        if self.zones is not None:
+            raise ConfigurationError(
+                f"{detector.name} scores pictures by classes, and zones lie on maps. Leave --zones "
+                "out, or take a detector that learns from good parts alone."
+            )
+        if self.tiling is not None:
+            raise ConfigurationError(
+                f"{detector.name} learns the labels of whole pictures, and a tile of a defective "
+                "part may be good. Leave --tile out, or take a detector that learns from good "
+                "parts alone."
+            )
+
+    def check(self, used: Sequence[Part], calibrating: Sequence[Part]) -> None:
+        """Raise `InputError` where zones do not fit pictures, or are too many to calibrate."""
+        if self.zones is None:
+            return
+        if self.zones.record.size is not None:
+            for part in used:
+                self.zones.record.check_size(str(part.path), part.read().shape[:2])
+        n_groups, n_zones = len(set(group_names(calibrating))), len(self.zones.record.zones)
+        if n_zones > _MOST_PROMISED * (n_groups + 1):
+            raise InputError(
+                f"{n_zones} zones, each with a threshold of its own, cannot be calibrated on "
+                f"{n_groups} good parts or groups: half of all good parts would be rejected. Draw "
+                f"fewer zones, or add good parts, {math.ceil(n_zones / _MOST_PROMISED) - 1} at "
+                "least."
+            )
+
+    def notes(self, learned: Sequence[Part]) -> list[str]:
+        """Return what a user should know of parts that are cut into tiles."""
+        unmarked = [part for part in learned if not part.is_good and part.mask is None]
+        if self.tiling is None or not unmarked:
+            return []
+        return [
+            f"{len(unmarked)} labelled defective parts have no mask and were not learned from: "
+            "which of their tiles show damage is not known."
+        ]
+
     def around(self, graph: Graph) -> Graph:
         """Return a graph with all of this around it."""
         changed = graph.preprocessing.model_copy(update={"white_level": self.white_level})
@@ -61,13 +106,12 @@ def surroundings_of(
     coverage: Coverage,
     false_alarms: float,
     white_level: int | None,
-    detector: Detector,
     parts: PartSet,
 ) -> Surroundings:
-    """Return what a coverage puts around the graphs of a fit.
+    """Return what a coverage puts around the graphs of a fit; no picture is read.
 
-    Raises `ConfigurationError` for what does not go with the detector or the parts, `InputError`
-    for zones that pictures do not fit.
+    Raises `ConfigurationError` for what is not accepted or does not go with the parts, `InputError`
+    for files that cannot be read.
     """
     if coverage == Coverage():
         return Surroundings(false_alarms, white_level)
@@ -83,19 +127,11 @@ def surroundings_of(
     if acceptance is not None:
         acceptance.check([] if zones is None else zones.record.names)
     if zones is not None:
-        if detector.needs_labels:
-            raise ConfigurationError(
-                f"{detector.name} scores pictures by classes, and zones lie on maps. Leave --zones "
-                "out, or take a detector that learns from good parts alone."
-            )
-        if zones.record.size is not None:
-            for part in (*parts.good(), *parts.calibration()):
-                zones.record.check_size(str(part.path), part.read().shape[:2])
         # A zone whose budget is not shared leaves less to promise.
         used = sum(zone.share for zone in zones.record.zones)
         if used < 1 - 1e-9:
             false_alarms, zones = false_alarms * used, _shared(zones, used)
-    return Surroundings(false_alarms, white_level, _tiling(coverage, detector), zones, acceptance)
+    return Surroundings(false_alarms, white_level, _tiling(coverage), zones, acceptance)
 
 
 def _shared(zones: Zones, used: float) -> Zones:
@@ -106,18 +142,13 @@ def _shared(zones: Zones, used: float) -> Zones:
     return replace(zones, record=zones.record.model_copy(update={"zones": records}))
 
 
-def _tiling(coverage: Coverage, detector: Detector) -> Tiling | None:
+def _tiling(coverage: Coverage) -> Tiling | None:
     if coverage.tile is None:
         if coverage.tile_overlap is not None:
             raise ConfigurationError(
                 f"--tile-overlap is {coverage.tile_overlap}, but pictures are not cut. Add --tile."
             )
         return None
-    if detector.needs_labels:
-        raise ConfigurationError(
-            f"{detector.name} learns the labels of whole pictures, and a tile of a defective part "
-            "may be good. Leave --tile out, or take a detector that learns from good parts alone."
-        )
     return Tiling.of(coverage.tile, coverage.tile_overlap)
 
 

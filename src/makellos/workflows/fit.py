@@ -125,20 +125,24 @@ def fit(
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(Path(data))
+    around = surroundings_of(coverage or Coverage(), false_alarms, white_level, parts)
+    wish = replace(wish, on_maps=around.tiling is not None or around.zones is not None)
     fitted, where, auto = (named, where, None) if named else choose(parts, wish, report)
+    around.check_detector(fitted)
     where = _where(fitted, where, target)
-    around = surroundings_of(coverage or Coverage(), false_alarms, white_level, fitted, parts)
     see = see_signals if parts.kind == "signals" else see_pictures
     asked = around.smallest_budget
     seen = see(parts, signal, fitted, asked, seed, skip_unreadable, progress=report)
     fitted, split = _at_size_of(fitted, seen), seen.split
+    around.check([part for part in seen.used if part.is_good], split.calibrate)
     with filling_their_depth(split.learn, white_level) as learn:
         folds = _fit(fitted, replace(split, learn=learn), seed, around, where, report)
     if not is_first_process():
         raise SystemExit(0)  # a process that only helped to train ends here
     graph = around.around(fitted.graph())
     released = release(graph, folds, split, around.false_alarms, report)
-    record = _record(fitted, parts, data, seen, seed=seed, since=started, auto=auto)
+    notes = [*seen.notes, *around.notes(split.learn)]
+    record = _record(fitted, parts, data, seen, notes, seed=seed, since=started, auto=auto)
     examples = _examples(graph, split)
     manifest = _manifest(fitted, graph, seen, released, record, list(examples), around.acceptance)
     report("writing the model", 0, 1)
@@ -221,6 +225,7 @@ def _record(
     parts: PartSet,
     data: Path | str,
     seen: Seen,
+    notes: Sequence[str],
     *,
     seed: int,
     since: float,
@@ -237,7 +242,7 @@ def _record(
         skipped=[plain(name) for name in seen.skipped],
         seed=seed,
         fit_seconds=round(time.perf_counter() - since, 2),
-        notes=[*seen.notes, *getattr(detector, "notes_", [])],
+        notes=[*notes, *getattr(detector, "notes_", [])],
         auto=auto,
     )
 

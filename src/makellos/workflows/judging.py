@@ -144,7 +144,9 @@ def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = Fa
         # With one fold the data may name parts to judge by: split val. They are never learned from.
         judges = (turn_of % n_turns == place) | (is_val & (len(divided) == 1))
         mine = [part for part, judge in zip(defective, judges, strict=True) if judge]
-        rest = [p for p, out in zip(defective, judges | is_val, strict=True) if not out]
+        theirs = {part.group for part in apart} - {None}  # whose parts are not learned from either
+        out = judges | is_val | np.array([part.group in theirs for part in defective], np.bool_)
+        rest = [part for part, is_out in zip(defective, out, strict=True) if not is_out]
         folds.append(Fold(_shuffled(learn, seed, 11), rest, judged, [], mine))
     n_good = sum(len(fold.good) for fold in folds)
     n_each = max(1, min(math.ceil(_PER_KIND / n_good), 8))

@@ -10,12 +10,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.acceptance import Acceptance, Rule
-from makellos.inspection.zones import IGNORED, ZoneRecord, Zones, ZonesRecord
+from makellos.inspection.zones import IGNORED, MOST_ZONES, ZoneRecord, Zones, ZonesRecord
 
 __all__ = ["Drawn", "read_acceptance", "read_zones"]
 
@@ -24,6 +24,7 @@ _RELATIVE_SIDE = 2048  # of the raster of relative coordinates
 _LARGEST_SIDE = 4096  # of any raster: cells of maps are larger than its pixels
 _SHIFT = 4  # binary digits of a pixel that polygons are drawn with
 _HAIR = 1 / 8  # of a pixel
+_LOSSY = (".jpg", ".jpeg")
 
 
 class _Zone(BaseModel):
@@ -31,7 +32,7 @@ class _Zone(BaseModel):
 
     name: str = Field(default="", max_length=80)
     polygon: list[tuple[float, float]] | None = Field(default=None, min_length=3)
-    mask: str | None = None
+    mask: str | None = Field(default=None, min_length=1)
     ignore: bool = False
     false_alarms: float | None = Field(default=None, gt=0, le=0.5)
 
@@ -39,7 +40,7 @@ class _Zone(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    size: tuple[int, int] | None = None
+    size: tuple[PositiveInt, PositiveInt] | None = None
     zones: list[_Zone] = []
     elsewhere: Literal["ignore", "inspect"] | None = None
     mm_per_pixel: float | None = Field(default=None, gt=0)
@@ -101,7 +102,13 @@ def read_zones(path: Path) -> Drawn:
     budgets = [zone.false_alarms for zone in inspected] + [None] * (rest == "inspect")
     if not names:
         raise ConfigurationError(f"{path} ignores every place. Name a zone to inspect.")
-    raster = _draw(file.zones, names, masks, size, elsewhere=rest == "inspect")
+    if len(names) > MOST_ZONES:
+        raise ConfigurationError(
+            f"{path} has {len(names)} zones to inspect; accepted are up to {MOST_ZONES}. Several "
+            "places can be one zone of a mask picture."
+        )
+    drawing = _Drawing(size, file.size, masks)
+    raster = drawing.raster(file.zones, names, elsewhere=rest == "inspect")
     for number, name in enumerate(names, start=1):
         if not (raster == number).any():
             raise ConfigurationError(
@@ -179,7 +186,8 @@ def _check_names(zones: list[_Zone], path: Path) -> None:
 
 
 def _mask(path: Path) -> NDArray[np.bool_]:
-    marked = read_picture(path) > 0
+    # What is black and white is no longer so beside edges where the file is lossy.
+    marked = read_picture(path) > (127 if path.suffix.lower() in _LOSSY else 0)
     mask: NDArray[np.bool_] = np.asarray(marked if marked.ndim == 2 else marked.any(axis=2))
     return mask
 
@@ -203,30 +211,37 @@ def _size(file: _File, masks: dict[str, NDArray[np.bool_]], path: Path) -> tuple
     return size
 
 
-def _draw(
-    zones: list[_Zone],
-    names: list[str],
-    masks: dict[str, NDArray[np.bool_]],
-    size: tuple[int, int] | None,
-    *,
-    elsewhere: bool,
-) -> NDArray[np.uint8]:
-    """Return the number of each place's zone; the first of several has it, ignored ones before."""
-    width, height = size or (_RELATIVE_SIDE, _RELATIVE_SIDE)
-    shrink = min(1.0, _LARGEST_SIDE / max(width, height))
-    shape = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    raster = np.full(shape, len(names) if elsewhere else IGNORED, np.uint8)
-    drawn_first = [zone for zone in zones[::-1] if not zone.ignore]
-    for zone in [*drawn_first, *(zone for zone in zones if zone.ignore)]:
-        number = IGNORED if zone.ignore else names.index(zone.name) + 1
+@dataclass(frozen=True)
+class _Drawing:
+    """Draw zones on pictures of `size` (width, height), None where all is relative.
+
+    Polygons are in pixels of `unit`, None where they are relative, and `masks` go by file name.
+    """
+
+    size: tuple[int, int] | None
+    unit: tuple[int, int] | None
+    masks: dict[str, NDArray[np.bool_]]
+
+    def raster(self, zones: list[_Zone], names: list[str], *, elsewhere: bool) -> NDArray[np.uint8]:
+        """Return the number of each place's zone; the first of several has it, ignored before."""
+        width, height = self.size or (_RELATIVE_SIDE, _RELATIVE_SIDE)
+        shrink = min(1.0, _LARGEST_SIDE / max(width, height))
+        shape = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        raster = np.full(shape, len(names) if elsewhere else IGNORED, np.uint8)
+        drawn_first = [zone for zone in zones[::-1] if not zone.ignore]
+        for zone in [*drawn_first, *(zone for zone in zones if zone.ignore)]:
+            number = IGNORED if zone.ignore else names.index(zone.name) + 1
+            raster[self._places(zone, shape)] = number
+        return raster
+
+    def _places(self, zone: _Zone, shape: tuple[int, int]) -> NDArray[np.bool_]:
         if zone.polygon is not None:
-            raster[_fill(zone.polygon, shape, size)] = number
-        elif zone.mask is not None:
-            drawn = masks[zone.mask]
-            # What is ignored grows when the mask shrinks, what is inspected does not.
-            shrunk = cv2.resize(drawn.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
-            raster[shrunk > (0.0 if zone.ignore else 1 - 1e-6)] = number
-    return raster
+            return _fill(zone.polygon, shape, self.unit)
+        drawn = self.masks[zone.mask or ""].astype(np.float32)
+        # What is ignored grows when the mask shrinks, what is inspected does not.
+        shrunk = cv2.resize(drawn, shape[::-1], interpolation=cv2.INTER_AREA)
+        places: NDArray[np.bool_] = shrunk > (0.0 if zone.ignore else 1 - 1e-6)
+        return places
 
 
 def _fill(
