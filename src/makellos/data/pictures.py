@@ -26,12 +26,15 @@ __all__ = [
     "decode_picture",
     "full_scale",
     "read_encoded",
+    "read_marks",
+    "read_mask",
     "read_picture",
 ]
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_LOSSY = (".jpg", ".jpeg")
 MAX_BYTES = 2**31 - 1  # what OpenCV can count
 _LARGE_FILE = 32 << 20  # bytes
 _BAND = 256  # rows whose colours are put into order at once
@@ -60,19 +63,27 @@ def read_picture(path: Path) -> Picture:
     return _decode_whole(header, str(path), path)
 
 
+def read_marks(path: Path) -> NDArray[np.bool_]:
+    """Return where a mask H×W or H×W×3 is not black; raises `InputError` as `read_picture` does.
+
+    In a lossy file, where the surroundings of an edge are not quite black, above half of white.
+    """
+    marked = read_picture(path) > (127 if path.suffix.lower() in _LOSSY else 0)
+    return marked if marked.ndim == 2 else np.any(marked, axis=2)
+
+
 def read_mask(mask: Path, size: tuple[int, ...], advice: str) -> NDArray[np.bool_]:
     """Read the mask H×W of a picture of `size`, True where damaged.
 
     Raises `InputError` with this `advice` where it has another size, or cannot be read.
     """
-    picture = read_picture(mask)
-    if picture.shape[:2] != size:
+    marked = read_marks(mask)
+    if marked.shape != size:
         raise InputError(
-            f"The mask {mask} is {picture.shape[1]}x{picture.shape[0]} and its picture "
+            f"The mask {mask} is {marked.shape[1]}x{marked.shape[0]} and its picture "
             f"{size[1]}x{size[0]} (width x height). {advice}"
         )
-    marked = picture > 0
-    return marked if marked.ndim == 2 else np.any(marked, axis=2)
+    return marked
 
 
 def read_encoded(path: Path) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, PartSet, find_parts
-from makellos.data.pictures import read_picture
+from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError
 from makellos.evaluation import (
@@ -210,14 +210,7 @@ def _test(
 def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     if part.mask is None or part.is_good:
         return None
-    marked = read_picture(part.mask) > 0
-    mask: NDArray[np.bool_] = np.asarray(marked if marked.ndim == 2 else marked.any(axis=2))
-    if mask.shape != size:
-        raise InputError(
-            f"The mask {part.mask} is {mask.shape[1]}x{mask.shape[0]} and its picture "
-            f"{size[1]}x{size[0]} (width x height). 'makellos data check' lists all such masks."
-        )
-    return mask
+    return read_mask(part.mask, size, "'makellos data check' lists all such masks.")
 
 
 def _thumbnails(inspector: Inspector, part: Part, inspection: Inspection) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, find_parts
-from makellos.data.pictures import read_picture
+from makellos.data.pictures import read_mask, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, MakellosError
 from makellos.evaluation.localisation import (
@@ -317,11 +317,4 @@ def _masked_in(data: Path) -> list[Part]:
 def _read_mask(part: Part, size: tuple[int, ...]) -> NDArray[np.bool_]:
     if part.mask is None:
         raise InputError(f"{part.path} has no mask.")
-    marked = read_picture(part.mask) > 0
-    mask: NDArray[np.bool_] = np.asarray(marked if marked.ndim == 2 else marked.any(axis=2))
-    if mask.shape != size:
-        raise InputError(
-            f"The mask {part.mask} is {mask.shape[1]}x{mask.shape[0]} and its picture "
-            f"{size[1]}x{size[0]} (width x height); its part is not counted."
-        )
-    return mask
+    return read_mask(part.mask, size, "Its part is not counted.")

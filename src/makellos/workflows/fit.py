@@ -126,10 +126,7 @@ def fit(
     check_target(target)
     parts = find_parts(Path(data))
     around = surroundings_of(coverage or Coverage(), false_alarms, white_level, parts)
-    wish = replace(wish, on_maps=around.tiling is not None or around.zones is not None)
-    fitted, where, auto = (named, where, None) if named else choose(parts, wish, report)
-    around.check_detector(fitted)
-    where = _where(fitted, where, target)
+    fitted, where, auto = _chosen(named, parts, wish, around, target, report)
     see = see_signals if parts.kind == "signals" else see_pictures
     asked = around.smallest_budget
     seen = see(parts, signal, fitted, asked, seed, skip_unreadable, progress=report)
@@ -141,8 +138,7 @@ def fit(
         raise SystemExit(0)  # a process that only helped to train ends here
     graph = around.around(fitted.graph())
     released = release(graph, folds, split, around.false_alarms, report)
-    notes = [*seen.notes, *around.notes(split.learn)]
-    record = _record(fitted, parts, data, seen, notes, seed=seed, since=started, auto=auto)
+    record = _record(fitted, parts, data, seen, around, seed=seed, since=started, auto=auto)
     examples = _examples(graph, split)
     manifest = _manifest(fitted, graph, seen, released, record, list(examples), around.acceptance)
     report("writing the model", 0, 1)
@@ -160,6 +156,23 @@ def _named(
     made = make_detector(detector, preset=preset, parameters=wish.parameters, seed=wish.seed)
     _check_device(made, wish.training)
     return made
+
+
+def _chosen(
+    named: Detector | None,
+    parts: PartSet,
+    wish: Wish,
+    around: Surroundings,
+    target: Path,
+    progress: Progress,
+) -> tuple[Detector, Training, AutoRecord | None]:
+    """Return the detector to fit, how to train it, and how it was chosen where none was named."""
+    detector, where, auto = named, wish.training, None
+    if detector is None:
+        on_maps = around.tiling is not None or around.zones is not None
+        detector, where, auto = choose(parts, replace(wish, on_maps=on_maps), progress)
+    around.check_detector(detector)
+    return detector, _where(detector, where, target), auto
 
 
 def _manifest(
@@ -225,7 +238,7 @@ def _record(
     parts: PartSet,
     data: Path | str,
     seen: Seen,
-    notes: Sequence[str],
+    around: Surroundings,
     *,
     seed: int,
     since: float,
@@ -242,7 +255,11 @@ def _record(
         skipped=[plain(name) for name in seen.skipped],
         seed=seed,
         fit_seconds=round(time.perf_counter() - since, 2),
-        notes=[*notes, *getattr(detector, "notes_", [])],
+        notes=[
+            *seen.notes,
+            *around.notes(seen.split.learn),
+            *getattr(detector, "notes_", []),
+        ],
         auto=auto,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
+from makellos.data.pictures import PICTURE_SUFFIXES, read_marks
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.acceptance import Acceptance, Rule
 from makellos.inspection.zones import IGNORED, MOST_ZONES, ZoneRecord, Zones, ZonesRecord
@@ -24,7 +24,6 @@ _RELATIVE_SIDE = 2048  # of the raster of relative coordinates
 _LARGEST_SIDE = 4096  # of any raster: cells of maps are larger than its pixels
 _SHIFT = 4  # binary digits of a pixel that polygons are drawn with
 _HAIR = 1 / 8  # of a pixel
-_LOSSY = (".jpg", ".jpeg")
 
 
 class _Zone(BaseModel):
@@ -94,7 +93,7 @@ def read_zones(path: Path) -> Drawn:
     if not file.zones:
         return Drawn([], None, None, [], _acceptance(file))
     _check_names(file.zones, path)
-    masks = {zone.mask: _mask(path.parent / zone.mask) for zone in file.zones if zone.mask}
+    masks = {zone.mask: read_marks(path.parent / zone.mask) for zone in file.zones if zone.mask}
     size = _size(file, masks, path)
     inspected = [zone for zone in file.zones if not zone.ignore]
     rest = file.elsewhere or ("ignore" if inspected else "inspect")
@@ -183,13 +182,6 @@ def _check_names(zones: list[_Zone], path: Path) -> None:
             )
     if len(set(names)) < len(names):
         raise ConfigurationError(f"{path}: two zones share a name ({', '.join(names)}).")
-
-
-def _mask(path: Path) -> NDArray[np.bool_]:
-    # What is black and white is no longer so beside edges where the file is lossy.
-    marked = read_picture(path) > (127 if path.suffix.lower() in _LOSSY else 0)
-    mask: NDArray[np.bool_] = np.asarray(marked if marked.ndim == 2 else marked.any(axis=2))
-    return mask
 
 
 def _size(file: _File, masks: dict[str, NDArray[np.bool_]], path: Path) -> tuple[int, int] | None:
