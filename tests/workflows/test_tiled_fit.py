@@ -180,7 +180,7 @@ def test_labels_without_masks_are_told_of(
     data = tmp_path / "parts.csv"
     summary = fit(data, tmp_path / "m.makellos", false_alarms=0.1, coverage=coverage)
     assert len(level_detector.seen[-1]) == 20 * 60 + 1
-    assert any(note.startswith("1 labelled defective parts have no mask") for note in summary.notes)
+    assert any("without a mask, 1 of them" in note for note in summary.notes)
 
 
 def test_detectors_of_labels_are_refused(good: Path, tmp_path: Path) -> None:

@@ -88,12 +88,12 @@ class Surroundings:
 
     def notes(self, learned: Sequence[Part]) -> list[str]:
         """Return what a user should know of parts that are cut into tiles."""
-        unmarked = [part for part in learned if not part.is_good and part.mask is None]
-        if self.tiling is None or not unmarked:
+        n_unmarked = sum(not part.is_good and part.mask is None for part in learned)
+        if self.tiling is None or not n_unmarked:
             return []
         return [
-            f"{len(unmarked)} labelled defective parts have no mask and were not learned from: "
-            "which of their tiles show damage is not known."
+            f"Labelled defective parts without a mask, {n_unmarked} of them, were not learned "
+            "from: which of their tiles show damage is not known."
         ]
 
     def around(self, graph: Graph) -> Graph:
