@@ -22,7 +22,7 @@ from makellos.inspection.manifest import AutoRecord
 from makellos.inspection.model_file import read_model
 from makellos.workflows import auto, judging
 from makellos.workflows.auto import Choice, Wish, _Search, choose
-from makellos.workflows.judging import LABELLED, Judgement, lay_out
+from makellos.workflows.judging import LABELLED, Fold, Judgement, lay_out
 
 
 class Clock:
@@ -225,16 +225,22 @@ def test_planted_damage_does_not_judge_what_it_has_taught(
     assert any("learns from planted damage" in trial.reason for trial in record.trials)
 
 
+def fold_of(folder: Path, toy: ModuleType, kinds: Sequence[tuple[str, str, str]]) -> Fold:
+    """Return the only fold of parts whose labels, splits and groups these are."""
+    write_parts(folder, toy, len(kinds))
+    rows = [f"{i:03d}.png,{','.join(kind)}" for i, kind in enumerate(kinds)]
+    manifest = folder / "parts.csv"
+    manifest.write_text("\n".join(["path,label,split,group", *rows]), encoding="utf-8")
+    (folder / "planted").mkdir()
+    (fold,) = lay_out(find_parts(manifest), folder / "planted", 0, shares_labels=True).folds
+    return fold
+
+
 def test_labelled_group_judges_or_is_learned_from(toy: ModuleType, tmp_path: Path) -> None:
-    write_parts(tmp_path, toy, 70)
-    rows = ["path,label,split,group"]
-    rows += [f"{i:03d}.png,good,train,{i}" for i in range(50)]
-    rows += [f"{i:03d}.png,spot,train,g{i // 4}" for i in range(50, 66)]
-    rows += [f"{i:03d}.png,spot,val,h{i}" for i in range(66, 70)]
-    (tmp_path / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
-    (tmp_path / "planted").mkdir()
-    parts = find_parts(tmp_path / "parts.csv")
-    (fold,) = lay_out(parts, tmp_path / "planted", 0, shares_labels=True).folds
+    kinds = [("good", "train", str(i)) for i in range(50)]
+    kinds += [("spot", "train", f"g{i // 4}") for i in range(16)]
+    kinds += [("spot", "val", f"h{i}") for i in range(4)]
+    fold = fold_of(tmp_path, toy, kinds)
     learned, judged = ({p.group for p in side} for side in (fold.labelled, fold.defective))
     assert learned and judged
     assert not learned & judged
@@ -244,14 +250,8 @@ def test_labelled_group_judges_or_is_learned_from(toy: ModuleType, tmp_path: Pat
 def test_labelled_parts_of_held_out_groups_are_not_learned_from(
     toy: ModuleType, tmp_path: Path
 ) -> None:
-    write_parts(tmp_path, toy, 80)
-    rows = ["path,label,split,group"]
-    rows += [f"{i:03d}.png,good,train,g{i % 10}" for i in range(50)]
-    rows += [f"{i:03d}.png,spot,train,g{i % 10}" for i in range(50, 80)]
-    (tmp_path / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
-    (tmp_path / "planted").mkdir()
-    parts = find_parts(tmp_path / "parts.csv")
-    (fold,) = lay_out(parts, tmp_path / "planted", 0, shares_labels=True).folds
+    kinds = [("good" if i < 50 else "spot", "train", f"g{i % 10}") for i in range(80)]
+    fold = fold_of(tmp_path, toy, kinds)
     held, learned = ({part.group for part in side} for side in (fold.good, fold.labelled))
     assert held and learned
     assert not held & learned

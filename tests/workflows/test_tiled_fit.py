@@ -16,6 +16,7 @@ import pytest
 from makellos import Inspector, calibrate, evaluate, fit
 from makellos.errors import ConfigurationError, MakellosError
 from makellos.inspection.model_file import read_model
+from makellos.workflows.auto import Wish
 from makellos.workflows.covering import Coverage
 
 SIZE = (200, 328)  # of pictures: whole cells, but not whole tiles
@@ -157,6 +158,21 @@ def test_coverage_is_checked_before_auto_tries(
 ) -> None:
     monkeypatch.setattr("makellos.workflows.fit.choose", pytest.fail)
     with pytest.raises(MakellosError, match=r"Take 96|none.json cannot be read"):
+        fit(good, tmp_path / "m.makellos", detector="auto", coverage=Coverage(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "on_maps"), [({"tile": 64}, True), ({"mm_per_pixel": 0.1}, False), ({}, False)]
+)
+def test_auto_knows_that_tiles_take_maps(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, on_maps: bool
+) -> None:
+    def note(_: Any, wish: Wish, __: Any) -> None:
+        assert wish.on_maps == on_maps
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("makellos.workflows.fit.choose", note)
+    with pytest.raises(KeyboardInterrupt):
         fit(good, tmp_path / "m.makellos", detector="auto", coverage=Coverage(**options))
 
 

@@ -64,11 +64,11 @@ class _Decoded:
             self._kept.move_to_end(path)
             return self._kept[path]
 
-    def read_mask(self, path: Path, size: tuple[int, ...], advice: str) -> Picture:
+    def read_mask(self, path: Path, size: tuple[int, ...]) -> Picture:
         """Return a mask H×W, 1 where damaged."""
         with self._lock:
             if self._mask is None or self._mask[0] != path:
-                self._mask = path, read_mask(path, size, advice).astype(np.uint8)
+                self._mask = path, read_mask(path, size, _ADVICE).astype(np.uint8)
             return self._mask[1]
 
 
@@ -85,10 +85,10 @@ class TilePart(Part):
         """Return the tile's pixels; raises `InputError` for a file that cannot be read."""
         return cut_tile(self.decoded.read(self.path), self.top, self.left, self.size)
 
-    def cut_mask(self, mask: Path, advice: str) -> NDArray[np.bool_]:
+    def cut_mask(self, mask: Path) -> NDArray[np.bool_]:
         """Return the tile's piece of the part's mask; raises as `read_mask` does."""
         size = self.decoded.read(self.path).shape[:2]
-        whole = self.decoded.read_mask(mask, size, advice)
+        whole = self.decoded.read_mask(mask, size)
         return cut_tile(whole, self.top, self.left, self.size) > 0
 
 
@@ -123,7 +123,7 @@ def cut_parts(
                     size=size,
                     decoded=decoded,
                 )
-                if mask is None or tile.cut_mask(mask, _ADVICE).any():
+                if mask is None or tile.cut_mask(mask).any():
                     tiles.append(tile)
                     owners.append(number)
     return tiles, owners
@@ -135,5 +135,5 @@ def mask_of(part: Part, mask: Path, size: tuple[int, ...]) -> NDArray[np.bool_]:
     Raises `InputError` where it has another size, or cannot be read.
     """
     if isinstance(part, TilePart):
-        return part.cut_mask(mask, _ADVICE)
+        return part.cut_mask(mask)
     return read_mask(mask, size, _ADVICE)
