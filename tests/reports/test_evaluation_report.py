@@ -146,7 +146,7 @@ def test_headings_descend_by_one_and_pictures_have_texts(report):
 
 
 def test_names_from_files_are_text_and_not_markup(report, item):
-    evil = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+    evil = '"><script>alert(1)</script><img src=x onerror=alert(2)>_end'
     page = render_evaluation(
         report(
             title=evil,
@@ -165,6 +165,7 @@ def test_names_from_files_are_text_and_not_markup(report, item):
     assert not any("onerror" in attributes for _, attributes in tags.tags)
     assert all(image["src"].startswith("data:image/") for image in tags.all("img"))
     assert "&lt;script&gt;alert(1)" in page
+    assert "alert(2)&gt;_<wbr>end" in page  # a long name may go on in the next line there
 
 
 def test_every_metric_may_be_missing(report, text_of):
