@@ -18,7 +18,7 @@ from makellos.reports.gallery import data_uri
 class Page(HTMLParser):
     """Collect tags with their attributes, and check that elements are closed in order."""
 
-    VOID = frozenset({"meta", "link", "img", "input", "br"})
+    VOID = frozenset({"meta", "link", "img", "input", "br", "wbr"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
