@@ -21,9 +21,9 @@ import pytorch_msssim
 import torch
 from torch import Tensor
 
-from makellos.data.synthetic import render_screw
 from makellos.detectors.networks.autoencoder import ConvolutionalAutoencoder, ReconstructionTask
 from makellos.detectors.networks.ssim import ms_ssim, ssim
+from makellos.sets.synthetic_screws import render_screw
 from makellos.training.devices import open_fabric
 from makellos.training.settings import Training
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.detectors.coreset import coverage, k_center
+from makellos.detectors.patches.coreset import coverage, k_center
 
 SIZES = ((20_000, 64, 1_000), (40_000, 112, 2_000))
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import cv2
 
 from makellos.data.parts import walk_parts
-from makellos.data.synthetic import write_screws
+from makellos.sets.synthetic_screws import write_screws
 
 
 def decode_seconds(paths: list[Path]) -> float:

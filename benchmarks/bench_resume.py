@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from makellos.data.synthetic import write_screws
+from makellos.sets.synthetic_screws import write_screws
 
 
 def fit(data: Path, model: Path, options: list[str], *, until: float | None = None) -> bool:

@@ -69,7 +69,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
 @pytest.fixture(scope="session")
 def screws(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return rendered screws: 24 good ones to learn from, 6 good and 10 defective to test."""
-    from makellos.data.synthetic import write_screws
+    from makellos.sets.synthetic_screws import write_screws
 
     folder = tmp_path_factory.mktemp("screws") / "screws"
     write_screws(folder, n_train=24, n_test_good=6, n_per_defect=2, size=128, seed=0)

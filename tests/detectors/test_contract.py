@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from random_transformer import TRANSFORMER, random_transformer
 
-from makellos.detectors import backbones, detectors, embeddings
+from makellos.detectors import detectors
+from makellos.detectors.patches import backbones, embeddings
 from makellos.testing import CONTRACT_CHECKS, Workbench
 
 # What makes a detector small and fast enough for its checks, where its defaults are not.

@@ -16,14 +16,14 @@ from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
 from makellos.data.tiles import cut_parts
 from makellos.detectors import detector_class
-from makellos.detectors import places as drawing
 from makellos.detectors.discriminative import Discriminative
 from makellos.detectors.patchcore import PatchCore
-from makellos.detectors.places import Places
-from makellos.detectors.turning import turned as turned_picture
-from makellos.detectors.weighing import Weights
+from makellos.detectors.patches import patch_examples as drawing
+from makellos.detectors.patches.layer_weights import Weights
+from makellos.detectors.patches.patch_examples import Places
+from makellos.detectors.patches.rotations import turned as turned_picture
+from makellos.drawing.overlays import write_picture
 from makellos.errors import InputError
-from makellos.inspection import write_picture
 from makellos.inspection.engines import EngineChoice, available_engines
 
 pytestmark = pytest.mark.usefixtures("known")
@@ -98,7 +98,7 @@ def test_without_weight_the_map_is_that_of_nearest_neighbours(make_parts: MakePa
 def test_mask_says_which_places_of_a_defective_part_are_damaged(
     make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("makellos.detectors.places._N_TURNS", 1)
+    monkeypatch.setattr("makellos.detectors.patches.patch_examples._N_TURNS", 1)
     parts = make_parts(5)
     detector = small(patch_size=1).fit([*parts[:4], damaged(parts[4])])
     places = detector.places_
@@ -113,8 +113,8 @@ def test_mask_says_which_places_of_a_defective_part_are_damaged(
 def test_without_a_mask_the_oddest_places_count_and_no_place_is_good(
     make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("makellos.detectors.places._ODDEST", 4 / 64)
-    monkeypatch.setattr("makellos.detectors.places._N_TURNS", 1)
+    monkeypatch.setattr("makellos.detectors.patches.patch_examples._ODDEST", 4 / 64)
+    monkeypatch.setattr("makellos.detectors.patches.patch_examples._N_TURNS", 1)
     parts = make_parts(5)
     detector = small(patch_size=1).fit([*parts[:4], damaged(parts[4], masked=False)])
     places = detector.places_
@@ -198,7 +198,7 @@ def test_mask_turns_with_its_part(make_parts: MakeParts, monkeypatch: pytest.Mon
 def test_damage_smaller_than_a_place_still_counts(
     make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("makellos.detectors.places._N_TURNS", 1)
+    monkeypatch.setattr("makellos.detectors.patches.patch_examples._N_TURNS", 1)
     parts = make_parts(4)
     burnt = damaged(parts[3])
     mask = np.zeros((64, 64), np.uint8)

@@ -34,8 +34,8 @@ from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.model_file import WEIGHTS
 from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 from makellos.models import encode_pictures, pack_members
+from makellos.models.release import Split, release
 from makellos.models.writing import golden_names
-from makellos.workflows.releasing import Split, release
 
 Features = NDArray[np.float32]
 

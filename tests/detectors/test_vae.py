@@ -21,8 +21,8 @@ from makellos.detectors.networks import vae as networks
 from makellos.detectors.networks.vae import Likelihood, Scoring, VariationalAutoencoder, draw_noise
 from makellos.detectors.networks.vae_training import VAETask
 from makellos.detectors.vae import VAE
+from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError
-from makellos.inspection import write_picture
 from makellos.training import Training, loop
 
 SHAPES = [(1, 28, 28), (3, 16, 16), (1, 17, 41), (3, 33, 20), (1, 100, 100), (3, 31, 64)]

@@ -33,8 +33,9 @@ from small_models import (
 )
 
 from makellos.data.pictures import Picture
+from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError
-from makellos.inspection import Inspection, Inspector, available_engines, write_picture
+from makellos.inspection import Inspection, Inspector, available_engines
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.inspector import Scorer, choose_engine
 

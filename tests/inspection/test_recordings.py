@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from makellos.calibration import Calibration
-from makellos.data.views import SignalView
 from makellos.inspection.recordings import SignalRecord, judge_windows
+from makellos.vibration.views import SignalView
 
 VIEW = SignalView(rate=1000.0, channels=("a",), view="features")
 

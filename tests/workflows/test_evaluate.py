@@ -25,8 +25,8 @@ from sklearn.metrics import (
 
 import makellos
 from makellos.data.pictures import read_picture
+from makellos.drawing.panels import draw_panel
 from makellos.errors import ConfigurationError, InputError
-from makellos.inspection.panels import draw_panel
 from makellos.inspection.regions import resize_map
 
 Number = int | float

@@ -24,8 +24,8 @@ from makellos.detectors.networks.exporting import export_graph
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.evaluation.localisation import wilson_interval
 from makellos.inspection import Aggregation, Inspector, Preprocessing
+from makellos.models import explainer as explaining
 from makellos.models import pack_members, write_model
-from makellos.workflows import explainer as explaining
 from makellos.workflows.explain import explain
 
 SIDE, TEMPERATURE = 64, 1.5

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from makellos.data.bearings import find_bearing
 from makellos.data.parts import find_parts
-from makellos.data.signals import SignalSettings
-from makellos.data.synthetic_bearings import synthetic_recording
-from makellos.data.windows import Piece, parse_piece
 from makellos.detectors import make_detector
 from makellos.inspection import Inspector, read_model
+from makellos.sets.synthetic_bearings import synthetic_recording
+from makellos.vibration.bearings import find_bearing
+from makellos.vibration.signals import SignalSettings
+from makellos.vibration.windows import Piece, parse_piece
 from makellos.workflows.evaluate import evaluate
 from makellos.workflows.fit import fit
 from makellos.workflows.inspect import window_rows

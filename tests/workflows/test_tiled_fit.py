@@ -16,8 +16,8 @@ import pytest
 from makellos import Inspector, calibrate, evaluate, fit
 from makellos.errors import ConfigurationError, MakellosError
 from makellos.inspection.model_file import read_model
-from makellos.workflows.auto import Wish
-from makellos.workflows.covering import Coverage
+from makellos.models.coverage import Coverage
+from makellos.search.auto import Wish
 
 SIZE = (200, 328)  # of pictures: whole cells, but not whole tiles
 

@@ -17,8 +17,8 @@ import pytest
 from makellos import Inspector, calibrate, evaluate, fit
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.model_file import read_model
-from makellos.workflows.covering import Coverage
-from makellos.workflows.zone_files import read_zones
+from makellos.inspection.zone_files import read_zones
+from makellos.models.coverage import Coverage
 
 HEIGHT, WIDTH = SIZE = (160, 240)  # 20 x 30 cells
 LEFT, RIGHT = [[0, 0], [120, 0], [120, 160], [0, 160]], [[120, 0], [240, 0], [240, 160], [120, 160]]

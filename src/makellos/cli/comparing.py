@@ -13,7 +13,7 @@ from makellos.cli.learning import Budget, Data, Preset, Seed
 from makellos.cli.queueing import ending_as_interrupted
 
 if TYPE_CHECKING:
-    from makellos.workflows.compare_results import Compared, CompareResults
+    from makellos.jobs.compare_results import Compared, CompareResults
 
 EXIT_FAILED = 1
 
@@ -71,8 +71,8 @@ def compare(
 
     Example: makellos compare screws --detectors patchcore,padim -o comparison
     """
+    from makellos.jobs.compare_files import PAGE
     from makellos.workflows.compare import compare as run
-    from makellos.workflows.compare_files import PAGE
 
     quietly = str(json) == "-"
     with ending_as_interrupted():

@@ -44,7 +44,7 @@ def synth(
 
     Example: makellos data synth -o screws
     """
-    from makellos.data.synthetic import write_screws
+    from makellos.sets.synthetic_screws import write_screws
 
     if signals:
         _synth_bearings(output, seed)
@@ -64,7 +64,7 @@ def synth(
 
 
 def _synth_bearings(output: Path, seed: int) -> None:
-    from makellos.data.synthetic_bearings import (
+    from makellos.sets.synthetic_bearings import (
         SYNTHETIC_BEARING,
         SYNTHETIC_RPM,
         write_bearings,
@@ -98,8 +98,8 @@ def get(
 
     Example: makellos data get mvtec_ad/screw -o screws --accept-license
     """
-    from makellos.data.downloads import get as run
-    from makellos.data.public_sets import PUBLIC_SETS
+    from makellos.sets.downloads import get as run
+    from makellos.sets.public_sets import PUBLIC_SETS
 
     if name == "list":
         rows = [[key, found.licence.name] for key, found in PUBLIC_SETS.items()]
@@ -137,7 +137,7 @@ def check(
     from makellos.cli.summaries import check_text
     from makellos.data.checks import check_parts
     from makellos.data.parts import find_parts
-    from makellos.data.recording_checks import check_recordings
+    from makellos.vibration.recording_checks import check_recordings
 
     parts = find_parts(data)
     check_all = check_recordings if parts.kind == "signals" else check_parts

@@ -13,9 +13,9 @@ import typer
 from makellos.cli.console import Json, MmPerPixel, Rules, bars, parse_settings, say, write_json
 
 if TYPE_CHECKING:
-    from makellos.data.signals import SignalSettings
+    from makellos.models.coverage import Coverage
     from makellos.training import Training
-    from makellos.workflows.covering import Coverage
+    from makellos.vibration.signals import SignalSettings
 
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")]
 Data = Annotated[
@@ -259,7 +259,7 @@ def _signal(
     bearing: str,
     rpm: float | None,
 ) -> SignalSettings:
-    from makellos.data.signals import SignalSettings
+    from makellos.vibration.signals import SignalSettings
 
     return SignalSettings(
         rate=rate, channel=channel, window=window, hop=hop, view=view, bearing=bearing, rpm=rpm
@@ -273,7 +273,7 @@ def _coverage(
     rules: Path | None,
     mm_per_pixel: float | None,
 ) -> Coverage:
-    from makellos.workflows.covering import Coverage
+    from makellos.models.coverage import Coverage
 
     return Coverage(
         tile=tile, tile_overlap=tile_overlap, zones=zones, rules=rules, mm_per_pixel=mm_per_pixel

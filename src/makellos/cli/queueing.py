@@ -56,8 +56,8 @@ def queue(
     if dry_run:
         _show_plan(runs, json, keep_going=keep_going)
         return
+    from makellos.jobs.queue_plan import PAGE
     from makellos.workflows.queue import queue as run
-    from makellos.workflows.queue_plan import PAGE
 
     with ending_as_interrupted():
         try:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from makellos.cli.console import table
-from makellos.data.recording_checks import RecordingsCheck
+from makellos.vibration.recording_checks import RecordingsCheck
 
 if TYPE_CHECKING:
     from makellos.data.checks import DataCheck

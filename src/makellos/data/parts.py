@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.pictures import PICTURE_SUFFIXES, Picture, read_picture
-from makellos.data.recordings import SIGNAL_SUFFIXES
-from makellos.data.windows import Piece, parse_piece, parse_rpm
 from makellos.errors import InputError, suggest
+from makellos.vibration.recordings import SIGNAL_SUFFIXES
+from makellos.vibration.windows import Piece, parse_piece, parse_rpm
 
 __all__ = [
     "GOOD",

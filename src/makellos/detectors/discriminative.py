@@ -15,8 +15,8 @@ from makellos.detectors.contract import Detector, Graph, Parameter, check_folds,
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import require_packages
 from makellos.detectors.patchcore import PatchCore
-from makellos.detectors.places import Look, PlaceDrawer, Places
-from makellos.detectors.weighing import ENOUGH, Weights, summed_up, weights_told
+from makellos.detectors.patches.layer_weights import ENOUGH, Weights, summed_up, weights_told
+from makellos.detectors.patches.patch_examples import Look, PlaceDrawer, Places
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 

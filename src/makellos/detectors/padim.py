@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
-from makellos.detectors.embeddings import Embedding, PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
+from makellos.detectors.patches.embeddings import Embedding, PatchEmbedder, choose_size
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part, group_names
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
-from makellos.detectors.coreset import k_center, spacings
-from makellos.detectors.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.turning import turning_pays, views
-from makellos.detectors.weighing import Weights
+from makellos.detectors.patches.coreset import k_center, spacings
+from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.patches.layer_weights import Weights
+from makellos.detectors.patches.rotations import turning_pays, views
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 

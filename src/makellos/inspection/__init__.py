@@ -1,4 +1,4 @@
-"""The torch-free runtime: model file, engines, inspector, regions and overlays."""
+"""The torch-free runtime: model file, engines, inspector, regions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice, available_engines
 from makellos.inspection.inspector import Inspection, Inspector
 from makellos.inspection.model_file import ModelFile, read_model
-from makellos.inspection.overlays import draw_overlay, write_picture
 from makellos.inspection.preprocessing import Preprocessing
 from makellos.inspection.regions import Region, find_regions
 
@@ -19,8 +18,6 @@ __all__ = [
     "Preprocessing",
     "Region",
     "available_engines",
-    "draw_overlay",
     "find_regions",
     "read_model",
-    "write_picture",
 ]

@@ -18,8 +18,6 @@ from safetensors.numpy import load_file
 
 from makellos.calibration import Calibration
 from makellos.data.pictures import Picture, read_picture
-from makellos.data.signals import at_speed, read_windows
-from makellos.data.windows import Piece
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.acceptance import (
     Acceptance,
@@ -28,7 +26,6 @@ from makellos.inspection.acceptance import (
     find_zones,
 )
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
-from makellos.inspection.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
 from makellos.inspection.recordings import (
@@ -40,6 +37,9 @@ from makellos.inspection.recordings import (
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
 from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
+from makellos.vibration.good_spectra import GOOD_SPECTRA, unpack_spectra
+from makellos.vibration.signals import at_speed, read_windows
+from makellos.vibration.windows import Piece
 
 __all__ = ["UNREADABLE", "Inspection", "Inspector", "Scored", "Scorer"]
 

@@ -11,12 +11,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from makellos.calibration import Calibration, Verdict, count_p_value
-from makellos.data.bearings import parse_bearing
-from makellos.data.signals import Windows
-from makellos.data.views import SignalView
 from makellos.errors import InputError
-from makellos.inspection.bearing_faults import FaultFinding, name_fault
-from makellos.inspection.envelopes import BandSpectra
+from makellos.vibration.bearing_faults import FaultFinding, name_fault
+from makellos.vibration.bearings import parse_bearing
+from makellos.vibration.envelopes import BandSpectra
+from makellos.vibration.signals import Windows
+from makellos.vibration.views import SignalView
 
 if TYPE_CHECKING:
     from makellos.inspection.inspector import Inspection

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from makellos.models.release import (
+from makellos.models.parity import (
     Parity,
     choose_golden,
     compare_engines,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.inspection.lettering import INK, PAGE, SOFT, letter, text_width
-from makellos.inspection.panels import fit_picture
+from makellos.drawing.lettering import INK, PAGE, SOFT, letter, text_width
+from makellos.drawing.panels import fit_picture
 
 __all__ = ["draw_grid", "draw_traversal"]
 

@@ -27,9 +27,9 @@ from makellos.training.checkpoints import (
     write_checkpoint,
 )
 from makellos.training.devices import open_fabric, precision_of
-from makellos.training.draws import random_states, seeded, set_random_states
 from makellos.training.logs import Logs
 from makellos.training.pictures import Pictures
+from makellos.training.random_state import random_states, seeded, set_random_states
 from makellos.training.settings import Training
 from makellos.training.sharing import (
     average,

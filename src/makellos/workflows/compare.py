@@ -14,17 +14,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from makellos.errors import ConfigurationError, StorageError
-from makellos.workflows.compare_files import check_output, write_results
-from makellos.workflows.compare_plan import Entry, Plan, Settings, make_plan
-from makellos.workflows.compare_results import Compared, CompareResults, Rows, add_differences
-from makellos.workflows.compare_steps import PICTURES
+from makellos.jobs.compare_files import check_output, write_results
+from makellos.jobs.compare_plan import Entry, Plan, Settings, make_plan
+from makellos.jobs.compare_results import Compared, CompareResults, Rows, add_differences
+from makellos.jobs.compare_steps import PICTURES
+from makellos.jobs.processes import Execute, ProcessRunner, failure
 from makellos.workflows.evaluate import FIGURES, REPORT
-from makellos.workflows.queue_processes import Execute, ProcessRunner, failure
 
 __all__ = ["CompareResults", "compare"]
 
 LOG = "log.txt"
-_STEPS_MODULE = "makellos.workflows.compare_steps"
+_STEPS_MODULE = "makellos.jobs.compare_steps"
 
 
 def compare(

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from makellos.data.progress import Progress, no_progress
-from makellos.data.signals import SignalSettings
-from makellos.data.synthetic import write_screws
-from makellos.data.synthetic_bearings import SYNTHETIC_BEARING, SYNTHETIC_RPM, write_bearings
 from makellos.errors import StorageError
+from makellos.sets.synthetic_bearings import SYNTHETIC_BEARING, SYNTHETIC_RPM, write_bearings
+from makellos.sets.synthetic_screws import write_screws
+from makellos.vibration.signals import SignalSettings
 from makellos.workflows.evaluate import REPORT, evaluate
 from makellos.workflows.fit import FitSummary, fit
 from makellos.workflows.inspect import Outputs, inspect

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part, PartSet, find_parts
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
+from makellos.drawing.overlays import draw_overlay
+from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_tiles
 from makellos.errors import InputError, StorageError
 from makellos.evaluation import (
     Located,
@@ -36,8 +38,7 @@ from makellos.evaluation import (
     roc_curve,
     verdict_rates,
 )
-from makellos.inspection import Inspection, Inspector, draw_overlay
-from makellos.inspection.panels import DAMAGE, NEAREST, PART, draw_tiles
+from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
 from makellos.workflows.fit import check_seed, fingerprint

@@ -18,11 +18,9 @@ from makellos.calibration import Calibration, parts_needed
 from makellos.data.parts import Part, PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, full_scale
 from makellos.data.progress import Progress, no_progress
-from makellos.data.signals import SignalSettings
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError
 from makellos.inspection.acceptance import Acceptance
-from makellos.inspection.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.inspection.manifest import (
     AutoRecord,
     CalibrationRecord,
@@ -33,13 +31,15 @@ from makellos.inspection.manifest import (
     TrainingRecord,
 )
 from makellos.models import check_target, encode_pictures, pack_members, write_model
+from makellos.models.coverage import Coverage, Surroundings, cut_to_learn, surroundings_of
+from makellos.models.partition import Seen, see_pictures
+from makellos.models.release import Release, Split, groups_of, plain, release
+from makellos.models.white_level import filling_their_depth
+from makellos.search.auto import Wish, check_auto, choose
 from makellos.training import Training, is_first_process
-from makellos.workflows.auto import Wish, check_auto, choose
-from makellos.workflows.covering import Coverage, Surroundings, cut_to_learn, surroundings_of
-from makellos.workflows.learned_parts import Seen, see_pictures
-from makellos.workflows.releasing import Release, Split, groups_of, plain, release
+from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
+from makellos.vibration.signals import SignalSettings
 from makellos.workflows.signals import see_signals
-from makellos.workflows.white_level import filling_their_depth
 
 __all__ = ["FitSummary", "fit", "run_folder"]
 

@@ -15,18 +15,19 @@ from typing import Any, TextIO
 
 from makellos.data.parts import walk_parts
 from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
-from makellos.data.recordings import SIGNAL_SUFFIXES
-from makellos.data.signals import read_windows
-from makellos.data.views import SignalView
+from makellos.drawing.overlays import draw_overlay, write_picture
+from makellos.drawing.panels import draw_panel
+from makellos.drawing.recording_panels import draw_recording
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
-from makellos.inspection import Inspection, Inspector, draw_overlay, write_picture
+from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice, default_workers
 from makellos.inspection.model_file import read_model
-from makellos.inspection.panels import draw_panel
-from makellos.inspection.recording_panels import draw_recording
 from makellos.inspection.recordings import region_on_axes
+from makellos.inspection.zone_files import read_acceptance
+from makellos.vibration.recordings import SIGNAL_SUFFIXES
+from makellos.vibration.signals import read_windows
+from makellos.vibration.views import SignalView
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
-from makellos.workflows.zone_files import read_acceptance
 
 __all__ = ["COLUMNS", "HeldTo", "InspectSummary", "Outputs", "inspect"]
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from makellos.jobs.processes import Execute, ProcessRunner, alone_in, failure
+from makellos.jobs.queue_plan import Job, Plan, QueuedRun, read_plan
+from makellos.jobs.queue_results import QueueResults, RunRecord, read_records, write_results
 from makellos.workflows.evaluate import FIGURES, REPORT
 from makellos.workflows.fit import run_folder
-from makellos.workflows.queue_plan import Job, Plan, QueuedRun, read_plan
-from makellos.workflows.queue_processes import Execute, ProcessRunner, alone_in, failure
-from makellos.workflows.queue_results import QueueResults, RunRecord, read_records, write_results
 
 __all__ = ["QueueResults", "RunRecord", "Step", "plan_queue", "queue"]
 

@@ -12,11 +12,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.bearings import parse_bearing
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.progress import Progress
-from makellos.data.recordings import Recording, read_recording
-from makellos.data.signals import (
+from makellos.detectors import Detector
+from makellos.drawing.recording_panels import draw_recording
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection import Inspection, Inspector
+from makellos.inspection.engines import default_workers
+from makellos.inspection.model_file import read_model
+from makellos.inspection.recordings import SignalRecord
+from makellos.models.partition import Seen
+from makellos.models.release import Method, Split
+from makellos.vibration.bearing_faults import bearing_spectra
+from makellos.vibration.bearings import parse_bearing
+from makellos.vibration.envelopes import BandSpectra
+from makellos.vibration.recordings import Recording, read_recording
+from makellos.vibration.signals import (
     SignalSettings,
     Takes,
     Windows,
@@ -27,19 +38,8 @@ from makellos.data.signals import (
     window_parts,
     windows_of,
 )
-from makellos.data.views import SignalView
-from makellos.data.windows import split_in_time
-from makellos.detectors import Detector
-from makellos.errors import ConfigurationError, InputError
-from makellos.inspection import Inspection, Inspector
-from makellos.inspection.bearing_faults import bearing_spectra
-from makellos.inspection.engines import default_workers
-from makellos.inspection.envelopes import BandSpectra
-from makellos.inspection.model_file import read_model
-from makellos.inspection.recording_panels import draw_recording
-from makellos.inspection.recordings import SignalRecord
-from makellos.workflows.learned_parts import Seen
-from makellos.workflows.releasing import Method, Split
+from makellos.vibration.views import SignalView
+from makellos.vibration.windows import split_in_time
 
 __all__ = [
     "Recordings",

@@ -20,10 +20,8 @@ from makellos.errors import (
     StorageError,
     TrainingError,
 )
-from makellos.training import Training
-from makellos.workflows.fit import check_seed, fingerprint
-from makellos.workflows.search_space import described, search_space
-from makellos.workflows.study import (
+from makellos.search.search_space import described, search_space
+from makellos.search.study import (
     COST,
     LOCK,
     PARAMETERS,
@@ -37,8 +35,8 @@ from makellos.workflows.study import (
     hyperband,
     open_study,
 )
-from makellos.workflows.trials import Enough, Meter, Wanted, make_trials
-from makellos.workflows.tune_results import (
+from makellos.search.trials import Enough, Meter, Wanted, make_trials
+from makellos.search.tune_results import (
     BEST,
     PAGE,
     Search,
@@ -49,6 +47,8 @@ from makellos.workflows.tune_results import (
     n_killed,
     write_results,
 )
+from makellos.training import Training
+from makellos.workflows.fit import check_seed, fingerprint
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

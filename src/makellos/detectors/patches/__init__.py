@@ -1,0 +1,1 @@
+"""What detectors of patches share: backbones, embeddings, memory banks."""

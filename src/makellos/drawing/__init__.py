@@ -1,0 +1,1 @@
+"""Pictures of findings: overlays, panels, heat maps, charts of recordings."""

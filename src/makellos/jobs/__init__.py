@@ -1,0 +1,1 @@
+"""Many fits with plan, processes and records: comparisons and queues."""

@@ -1,0 +1,159 @@
+"""What a fit covers of a picture: in tiles or whole, which zones of it, and by which rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from makellos.data.parts import Part, PartSet, group_names
+from makellos.data.tiles import cut_parts
+from makellos.detectors import Detector, Graph
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.acceptance import Acceptance
+from makellos.inspection.tiling import STRIDE, Tiling
+from makellos.inspection.zone_files import read_acceptance, read_zones
+from makellos.inspection.zones import Zones
+
+__all__ = ["Coverage", "Surroundings", "cut_to_learn", "surroundings_of"]
+
+_MOST_PROMISED = 0.5  # of good parts rejected: no budget is larger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Say how pictures are covered: in tiles of `tile` pixels, which share `tile_overlap`.
+
+    None for `tile`: pictures are seen whole; None for `tile_overlap`: a quarter of a tile. `zones`
+    is a mask picture or JSON of polygons and rules, `rules` JSON of rules alone, `mm_per_pixel` the
+    size of a pixel.
+    """
+
+    tile: int | None = None
+    tile_overlap: int | None = None
+    zones: Path | None = None
+    rules: Path | None = None
+    mm_per_pixel: float | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Hold what shared code does around a detector's graph, for graphs of every fold alike."""
+
+    false_alarms: float
+    white_level: int | None = None
+    tiling: Tiling | None = None
+    zones: Zones | None = None
+    acceptance: Acceptance | None = None
+
+    @property
+    def smallest_budget(self) -> float:
+        """Return the budget that takes the most parts: with zones that of one of them."""
+        if self.zones is None:
+            return self.false_alarms
+        return min(self.zones.record.budgets(self.false_alarms))
+
+    def check_detector(self, detector: Detector) -> None:
+        """Raise `ConfigurationError` for tiles or zones around a detector of whole pictures."""
+        if not detector.needs_labels:
+            return
+        if self.zones is not None:
+            raise ConfigurationError(
+                f"{detector.name} scores pictures by classes, and zones lie on maps. Leave --zones "
+                "out, or take a detector that learns from good parts alone."
+            )
+        if self.tiling is not None:
+            raise ConfigurationError(
+                f"{detector.name} learns the labels of whole pictures, and a tile of a defective "
+                "part may be good. Leave --tile out, or take a detector that learns from good "
+                "parts alone."
+            )
+
+    def check(self, used: Sequence[Part], calibrating: Sequence[Part]) -> None:
+        """Raise `InputError` where zones do not fit pictures, or are too many to calibrate."""
+        if self.zones is None:
+            return
+        if self.zones.record.size is not None:
+            for part in used:
+                self.zones.record.check_size(str(part.path), part.read().shape[:2])
+        n_groups, n_zones = len(set(group_names(calibrating))), len(self.zones.record.zones)
+        if n_zones > _MOST_PROMISED * (n_groups + 1):
+            raise InputError(
+                f"{n_zones} zones, each with a threshold of its own, cannot be calibrated on "
+                f"{n_groups} good parts or groups: half of all good parts would be rejected. Draw "
+                f"fewer zones, or add good parts, {math.ceil(n_zones / _MOST_PROMISED) - 1} at "
+                "least."
+            )
+
+    def notes(self, learned: Sequence[Part]) -> list[str]:
+        """Return what a user should know of parts that are cut into tiles."""
+        n_unmarked = sum(not part.is_good and part.mask is None for part in learned)
+        if self.tiling is None or not n_unmarked:
+            return []
+        return [
+            f"Labelled defective parts without a mask, {n_unmarked} of them, were not learned "
+            "from: which of their tiles show damage is not known."
+        ]
+
+    def around(self, graph: Graph) -> Graph:
+        """Return a graph with all of this around it."""
+        changed = graph.preprocessing.model_copy(update={"white_level": self.white_level})
+        return replace(graph, preprocessing=changed, tiling=self.tiling, zones=self.zones)
+
+
+def surroundings_of(
+    coverage: Coverage,
+    false_alarms: float,
+    white_level: int | None,
+    parts: PartSet,
+) -> Surroundings:
+    """Return what a coverage puts around the graphs of a fit; no picture is read.
+
+    Raises `ConfigurationError` for what is not accepted or does not go with the parts, `InputError`
+    for files that cannot be read.
+    """
+    if coverage == Coverage():
+        return Surroundings(false_alarms, white_level)
+    if parts.kind != "pictures":
+        raise ConfigurationError(
+            f"{parts.root} holds recordings; --tile, --zones, --rules and --mm-per-pixel are for "
+            "pictures. Leave them out."
+        )
+    drawn = None if coverage.zones is None else read_zones(coverage.zones)
+    zones = None if drawn is None else drawn.zones(false_alarms)
+    own = None if drawn is None else drawn.acceptance
+    acceptance = read_acceptance(coverage.rules, coverage.mm_per_pixel, own)
+    if acceptance is not None:
+        acceptance.check([] if zones is None else zones.record.names)
+    if zones is not None:
+        # A zone whose budget is not shared leaves less to promise.
+        used = sum(zone.share for zone in zones.record.zones)
+        if used < 1 - 1e-9:
+            false_alarms, zones = false_alarms * used, _shared(zones, used)
+    return Surroundings(false_alarms, white_level, _tiling(coverage), zones, acceptance)
+
+
+def _shared(zones: Zones, used: float) -> Zones:
+    records = [
+        zone.model_copy(update={"share": min(1.0, zone.share / used)})
+        for zone in zones.record.zones
+    ]
+    return replace(zones, record=zones.record.model_copy(update={"zones": records}))
+
+
+def _tiling(coverage: Coverage) -> Tiling | None:
+    if coverage.tile is None:
+        if coverage.tile_overlap is not None:
+            raise ConfigurationError(
+                f"--tile-overlap is {coverage.tile_overlap}, but pictures are not cut. Add --tile."
+            )
+        return None
+    return Tiling.of(coverage.tile, coverage.tile_overlap)
+
+
+def cut_to_learn(parts: Sequence[Part], tiling: Tiling | None) -> tuple[list[Part], list[int]]:
+    """Return what a detector learns from, parts or their tiles, and the number of each's part."""
+    if tiling is None:
+        return list(parts), list(range(len(parts)))
+    return cut_parts(parts, size=tiling.size, overlap=tiling.overlap, unit=STRIDE)

@@ -1,0 +1,1 @@
+"""Looking for the best detector and parameters: by planted damage, by validation parts."""

@@ -1,0 +1,405 @@
+"""Auto: try a few detectors and settings within a time, and keep the one that sees damage best."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple
+
+from makellos.data.checks import readable
+from makellos.data.parts import PartSet
+from makellos.data.progress import Progress, no_progress
+from makellos.detectors import Detector, detectors, make_detector
+from makellos.errors import (
+    ConfigurationError,
+    MakellosError,
+    MissingRuntimeError,
+    TrainingError,
+    suggest,
+)
+from makellos.inspection.manifest import AutoRecord, TrialRecord
+from makellos.models.white_level import filling_their_depth
+from makellos.search.planted_trials import Bench, Fold, Judgement, judge, lay_out
+from makellos.search.validation import check_readable
+from makellos.training import Training
+from makellos.vibration.signals import SignalSettings
+
+__all__ = ["AUTO", "TIME_BUDGET", "Choice", "Wish", "check_auto", "choose"]
+
+AUTO = "auto"
+DEFAULT = "patchcore"
+TIME_BUDGET = 10.0  # minutes
+
+_FIRST_SHARE = 1 / 4  # of the parts, in the first round
+_LEAST_LEARN, _LEAST_GOOD = 16, 12  # of the first round
+_FIRST_TIME = 0.4  # of the time, for the first round
+_GOES_ON, _AT_LEAST = 1 / 3, 3  # of the candidates go on to all parts
+
+
+class _Late(Exception):  # noqa: N818 -- it is no error
+    """Break a trial off, for its time is over."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Hold what a user asked of `auto`: `parameters` that keep their value, `minutes` (None: 10).
+
+    `on_maps` says that tiles or zones need anomaly maps; `clock` gives seconds.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    minutes: float | None = None
+    seed: int = 0
+    white_level: int | None = None
+    skip_unreadable: bool = False
+    training: Training = field(default_factory=Training)
+    clock: Callable[[], float] = time.monotonic
+    on_maps: bool = False
+
+
+class Choice(NamedTuple):
+    """Hold the detector that was chosen, not fitted; how to train it; and how it was chosen."""
+
+    detector: Detector
+    training: Training
+    record: AutoRecord
+
+
+@dataclass
+class _Candidate:
+    """Hold what is tried, and what came of it; `stage` counts the rounds it was judged in."""
+
+    detector: Detector
+    shown: dict[str, Any]
+    stage: int = 0
+    judgement: Judgement | None = None
+    n_learned: int = 0
+    seconds: float = 0.0
+    last_seconds: float = 0.0
+    reason: str = ""
+    is_late: bool = False
+    has_failed: bool = False
+    missing: MissingRuntimeError | None = None
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.detector.name, *(f"{k}={v}" for k, v in self.shown.items())])
+
+    @property
+    def is_default(self) -> bool:
+        return self.detector.name == DEFAULT and not self.shown
+
+    @property
+    def learns_labels(self) -> bool:
+        return self.detector.needs_labels or self.detector.uses_labels
+
+    @property
+    def auroc(self) -> float:
+        return -math.inf if self.judgement is None else self.judgement.auroc
+
+    def record(self, chosen: _Candidate, last_stage: int) -> TrialRecord:
+        """Return what is kept of the trial."""
+        judged = self.judgement
+        result: Literal["chosen", "judged", "dropped", "failed", "left out"]
+        if judged is not None:
+            result = "judged" if self.stage == last_stage else "dropped"
+        else:
+            result = "failed" if self.has_failed else "left out"
+        return TrialRecord(
+            detector=self.detector.name,
+            parameters=self.shown,
+            result="chosen" if self is chosen else result,
+            reason=self.reason,
+            n_learned=self.n_learned,
+            auroc=None if judged is None else judged.auroc,
+            by_kind={} if judged is None else dict(judged.by_kind),
+            seconds=round(self.seconds, 2),
+        )
+
+
+def check_auto(
+    detector: str,
+    preset: str,
+    minutes: float | None,
+    training: Training,
+    signal: SignalSettings | None,
+) -> bool:
+    """Tell whether `detector` is `auto`; raises `ConfigurationError` for options that do not fit.
+
+    `minutes` are None where no time was asked for.
+    """
+    if detector != AUTO:
+        known = detectors()
+        if detector not in known:
+            raise ConfigurationError(
+                f"There is no detector {detector!r}. {suggest(detector, {AUTO, *known})}"
+            )
+        if minutes is not None:
+            raise ConfigurationError(
+                f"A time budget is for the detector 'auto', which tries some; the detector is "
+                f"{detector!r}. Leave --time-budget out, or give --detector auto."
+            )
+        return False
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigurationError(
+            f"The time budget is {minutes:g} minutes; accepted is a number above 0."
+        )
+    if preset != "balanced":
+        raise ConfigurationError(
+            f"The preset is {preset!r}, and auto chooses among the presets by itself. Leave "
+            "--preset out, or name a detector."
+        )
+    if signal not in (None, SignalSettings()):
+        raise ConfigurationError(
+            "auto is for pictures; --rate, --channel, --window, --hop, --view, --bearing and --rpm "
+            "are for recordings of vibration. Leave them out, or name a detector."
+        )
+    if training.resume or training.n_devices * training.n_nodes > 1:
+        raise ConfigurationError(
+            "auto tries detectors one after another in one process: --resume, --devices and "
+            "--nodes are not accepted. Leave them out, or name a detector."
+        )
+    return True
+
+
+def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choice:
+    """Return the detector that ranks damaged parts above good ones best, and what was tried.
+
+    Damage is planted in held-out good parts; labelled defective parts, but those of split test,
+    count as well. Candidates are what the registered detectors declare. All are judged on a quarter
+    of the parts, the better third and the default on all of them. The default is kept where the
+    lead of the first is small, or may be chance in the parts. No trial goes on past the time, and
+    the same seed chooses the same where time does not run out. Raises `ConfigurationError` for
+    parameters that are not accepted, `InputError` for data that cannot be used,
+    `MissingRuntimeError` where no candidate can be fitted on this machine.
+    """
+    parts.require_pictures("fit --detector auto")
+    report, began = progress or no_progress, wish.clock()
+    candidates, left_out = _candidates(wish)
+    known = [part for part in parts if part.split != "test"]
+    if wish.skip_unreadable:
+        known, _ = readable(known, progress=lambda done, n: report("reading", done, n))
+    else:
+        check_readable(known, report)
+    with (
+        TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder,
+        filling_their_depth(known, wish.white_level) as filled,
+    ):
+        bench = lay_out(
+            replace(parts, parts=tuple(filled)),
+            Path(folder),
+            wish.seed,
+            shares_labels=any(c.learns_labels for c in candidates),
+        )
+        search = _Search(bench, wish, began, report)
+        search.run(candidates)
+    return _choice(candidates, left_out, search)
+
+
+class _Search:
+    """Judge candidates in rounds until the time is over."""
+
+    def __init__(self, bench: Bench, wish: Wish, began: float, progress: Progress) -> None:
+        self.bench, self.wish, self.began = bench, wish, began
+        self.progress = progress
+        self.minutes = TIME_BUDGET if wish.minutes is None else wish.minutes
+        self.end = began + 60 * self.minutes  # of the round, while there are rounds to come
+
+    def run(self, candidates: Sequence[_Candidate]) -> None:
+        """Judge all on some of the parts, and the best on all of them."""
+        whole = self.bench.folds
+        rounds = [[_smaller(fold) for fold in whole], whole]
+        if rounds[0] == whole:
+            rounds = [whole]
+        going, end = list(candidates), self.end
+        for number, folds in enumerate(rounds, start=1):
+            is_last = number == len(rounds)
+            self.end = end if is_last else self.began + _FIRST_TIME * 60 * self.minutes
+            for place, candidate in enumerate(going):
+                self.progress(f"trying detectors, round {number}", place, len(going))
+                self._try(candidate, folds, number, is_last=is_last)
+            self.progress(f"trying detectors, round {number}", len(going), len(going))
+            judged = [c for c in going if c.stage == number]
+            n_on = max(_AT_LEAST, math.ceil(_GOES_ON * len(judged)))
+            # A tie goes to what stands first: the cheaper one.
+            best = sorted(judged, key=lambda c: -c.auroc)[:n_on]
+            # All others are compared with the default, so its time may not run out.
+            default = [c for c in judged if c.is_default]
+            going = [*default, *(c for c in best if not c.is_default)]
+
+    def _try(
+        self, candidate: _Candidate, folds: Sequence[Fold], number: int, *, is_last: bool
+    ) -> None:
+        """Judge a candidate, or say why not; what was judged before stays."""
+        began = self.wish.clock()
+        left = self.end - began
+        expected = candidate.last_seconds * self._growth(folds) if candidate.stage else 0.0
+        if left <= max(0.0, expected):
+            candidate.reason = f"the time budget of {self.minutes:g} min was used up"
+            candidate.is_late = True
+            return
+        if candidate.detector.needs_labels and not self.bench.has_labels:
+            candidate.reason = "it learns from labelled defects, and there are too few"
+            return
+        if candidate.detector.learns_planted and not self.bench.has_labels:
+            candidate.reason = "it learns from planted damage, and nothing else would judge it"
+            return
+        # Half of what is left at most, so that one slow candidate does not keep others out.
+        limit = began + (left if is_last else left / 2)
+        try:
+            candidate.judgement = self._judged(candidate, folds, limit)
+            candidate.stage, candidate.reason = number, ""
+            candidate.n_learned = sum(len(fold.learn) for fold in folds) // len(folds)
+        except _Late:
+            candidate.reason = f"it takes longer than the {limit - began:.0f} s that were left"
+            candidate.is_late = True
+        except Exception as error:  # noqa: BLE001 -- one broken detector must not cost the others
+            candidate.has_failed, candidate.reason = True, _first_sentence(error)
+            if isinstance(error, MissingRuntimeError):
+                candidate.missing = error
+            elif not isinstance(error, MakellosError):
+                candidate.reason = f"{type(error).__name__}: {candidate.reason}"
+        candidate.last_seconds = self.wish.clock() - began
+        candidate.seconds += candidate.last_seconds
+
+    def _judged(self, candidate: _Candidate, folds: Sequence[Fold], limit: float) -> Judgement:
+        def progress(what: str, done: int, total: int) -> None:
+            if self.wish.clock() > limit:
+                raise _Late
+            self.progress(f"{candidate.detector.name}: {what}", done, total)
+
+        graphs = []
+        where = replace(self.wish.training, folder=None)
+        for fold in folds:
+            detector = type(candidate.detector)(**candidate.detector.get_parameters())
+            learn = [*fold.learn, *(fold.labelled if candidate.learns_labels else [])]
+            detector.fit(learn, progress=progress, training=where)
+            graphs.append((detector.graph(), fold))
+        return judge(graphs, progress)
+
+    def _growth(self, folds: Sequence[Fold]) -> float:
+        before = sum(_smaller(fold).n_pictures for fold in self.bench.folds)
+        return sum(fold.n_pictures for fold in folds) / before
+
+
+def _smaller(fold: Fold) -> Fold:
+    n_learn = max(_LEAST_LEARN, math.ceil(_FIRST_SHARE * len(fold.learn)))
+    return fold.first(n_learn, max(_LEAST_GOOD, math.ceil(_FIRST_SHARE * len(fold.good))))
+
+
+def _candidates(wish: Wish) -> tuple[list[_Candidate], list[TrialRecord]]:
+    """Return what is tried, the default first and then the cheaper; and what is not, and why."""
+    found: list[tuple[tuple[bool, bool, int, str], _Candidate]] = []
+    left_out = []
+    known: set[str] = set()
+    for name, cls in detectors().items():
+        known.update(cls.parameters)
+        reason = _unfit(cls, wish)
+        if reason:
+            left_out.append(TrialRecord(detector=name, result="left out", reason=reason))
+            continue
+        seen: list[Mapping[str, Any]] = []
+        for place, values in enumerate(cls.candidates):
+            detector = make_detector(name, parameters={**values, **wish.parameters}, seed=wish.seed)
+            taken = detector.get_parameters()
+            if taken in seen:
+                continue
+            seen.append(taken)
+            shown = {k: v for k, v in taken.items() if v != cls.parameters[k].default}
+            shown.pop("seed", None)
+            order = (name != DEFAULT or bool(values), cls.trains, place, name)
+            found.append((order, _Candidate(detector, shown)))
+    unknown = [key for key in wish.parameters if key not in known]
+    if unknown:
+        raise ConfigurationError(
+            f"No detector has a parameter {unknown[0]!r}. {suggest(unknown[0], known)}"
+        )
+    if not found:
+        raise ConfigurationError(
+            f"No detector that auto tries has all of {', '.join(wish.parameters)}. Name a detector "
+            "with --detector, or set less."
+        )
+    return [candidate for _, candidate in sorted(found, key=lambda each: each[0])], left_out
+
+
+def _unfit(cls: type[Detector], wish: Wish) -> str:
+    """Return why a detector is not tried at all; empty where it is."""
+    if cls.takes != "pictures":
+        return "it takes no pictures"
+    if not cls.candidates:
+        return "it declares nothing to try; name it with --detector to fit it"
+    if cls.needs_labels and wish.on_maps:
+        return "it scores pictures by classes, and tiles and zones take maps"
+    missing = [key for key in wish.parameters if key not in cls.parameters]
+    return f"it has no parameter {missing[0]}" if missing else ""
+
+
+def _choice(
+    candidates: Sequence[_Candidate], left_out: Sequence[TrialRecord], search: _Search
+) -> Choice:
+    last = max(candidate.stage for candidate in candidates)
+    ranked = sorted(candidates, key=lambda c: (-c.stage, -c.auroc))
+    best = _unjudged(candidates) if not last else _best([c for c in ranked if c.stage == last])
+    trials = [candidate.record(best, last) for candidate in ranked]
+    record = AutoRecord(
+        judged=search.bench.described,
+        reason=_why(best, [c for c in ranked if c.stage == last and c is not best], last),
+        trials=[*trials, *left_out],
+        time_budget=search.minutes,
+        seconds=round(search.wish.clock() - search.began, 2),
+    )
+    training = search.wish.training
+    if not best.detector.trains:
+        training = replace(training, device="auto")
+    return Choice(best.detector, training, record)
+
+
+def _best(ranked: Sequence[_Candidate]) -> _Candidate:
+    """Return the first, or the default where the first does not clearly beat it.
+
+    Candidates lie close together: the best of many that differ by chance is no better, and small
+    differences in planted damage say little about real damage.
+    """
+    default = next((c for c in ranked if c.is_default and c.judgement), None)
+    first = ranked[0]
+    if default is None or first.judgement is None or default.judgement is None:
+        return first
+    return first if first.judgement.clearly_beats(default.judgement) else default
+
+
+def _unjudged(candidates: Sequence[_Candidate]) -> _Candidate:
+    """Return the first candidate that only lacked the time; raises where all failed."""
+    late = [candidate for candidate in candidates if candidate.is_late]
+    if late:
+        return late[0]
+    missing = [candidate.missing for candidate in candidates if candidate.missing]
+    if missing:
+        raise missing[0]
+    told = "\n  ".join(f"{candidate.name}: {candidate.reason}" for candidate in candidates)
+    raise TrainingError(
+        f"None of {len(candidates)} candidates could be judged:\n  {told}\nMend what these name, "
+        "or name a detector with --detector."
+    )
+
+
+def _why(best: _Candidate, others: Sequence[_Candidate], last: int) -> str:
+    if not last:
+        return f"{best.name} is taken unjudged: no candidate was judged in the time."
+    text = f"{best.name} ranks damaged parts above good ones best: AUROC {best.auroc:.3f}"
+    if not others:
+        return f"{text}. No other was judged on as many parts."
+    if others[0].auroc > best.auroc:
+        return (
+            f"{best.name}, the default, has an AUROC of {best.auroc:.3f}, and the first, "
+            f"{others[0].name}, {others[0].auroc:.3f}: too little to say that it is better."
+        )
+    return f"{text}, before {others[0].name} with {others[0].auroc:.3f}."
+
+
+def _first_sentence(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0].rstrip(".")

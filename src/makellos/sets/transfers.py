@@ -1,0 +1,236 @@
+"""Download one file over HTTP, going on where a connection broke off.
+
+pooch starts a download anew every time; archives of gigabytes over a slow line need more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from makellos.errors import StorageError
+from makellos.sets.public_sets import RemoteFile
+
+if TYPE_CHECKING:
+    from requests import Response
+
+__all__ = ["Progress", "Sleep", "download"]
+
+Progress = Callable[[str, int, int | None], None]
+Sleep = Callable[[float], None]
+
+CHUNK = 256 * 1024
+CONNECT_S = 15.0
+READ_S = 60.0
+# A connection that brought bytes is worth another at once; three that brought none are not.
+MAX_IDLE = 3
+MAX_ATTEMPTS = 100
+PAUSE_S = 1.0
+
+_TRY_AGAIN = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+_VERSION = ("etag", "last_modified", "total")
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+class _InterruptedError(Exception):
+    """Say why a connection ended before the file was whole; another one may help."""
+
+
+class _RefusedError(Exception):
+    """Say why the server will not give the file, however often it is asked."""
+
+
+def download(
+    file: RemoteFile, target: Path, *, progress: Progress | None = None, sleep: Sleep = time.sleep
+) -> None:
+    """Download a file to `target`, going on with what an earlier call has left.
+
+    Unfinished, the file is `NAME.part`, and `NAME.part.json` beside it says which version of it
+    the server had. Where the server gives no ranges, or has another version by now, it starts anew.
+
+    Raises
+    ------
+    StorageError : where the server is not reached, refuses, or breaks off time and again.
+    OSError : where `target` cannot be written.
+    """
+    part = _Part(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    idle = 0
+    reason: Exception = _InterruptedError("it was never whole")
+    for _ in range(MAX_ATTEMPTS):
+        before = part.size()
+        try:
+            _transfer(file, part, progress or (lambda *_: None))
+        except _RefusedError as error:
+            reason = error
+            break
+        except _InterruptedError as error:
+            reason = error
+            idle = 0 if part.size() > before else idle + 1
+            if idle == MAX_IDLE:
+                break
+            sleep(PAUSE_S * 2**idle if idle else 0)
+        else:
+            part.finish()
+            return
+    raise StorageError(f"Cannot download {file.address}: {reason}.") from reason
+
+
+class _Part:
+    """Keep the unfinished part of a file, and what the server said of the whole."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self.path = target.with_name(f"{target.name}.part")
+        self._state = target.with_name(f"{target.name}.part.json")
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def state(self, address: str) -> dict[str, str]:
+        """Return what is known of the version that was begun, nothing where it cannot go on."""
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(state, dict) or state.get("address") != address:
+            return {}
+        known = {key: str(state.get(key, "")) for key in _VERSION}
+        # With nothing known of the version, nothing tells whether the rest belongs to it.
+        return known if any(known.values()) else {}
+
+    def begin(self, state: Mapping[str, str]) -> None:
+        self.drop()
+        self._state.write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._state.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        self.path.touch()
+        self.path.replace(self._target)
+        self._state.unlink(missing_ok=True)
+
+
+def _transfer(file: RemoteFile, part: _Part, progress: Progress) -> None:
+    """Ask once for what is missing of a file and append what comes."""
+    state = part.state(file.address)
+    start = part.size() if state else 0
+    if start and state["total"] == str(start):
+        return
+    with _connection(file.address, _range_headers(start, state)) as response:
+        seen = _server_state(file.address, response)
+        if response.status_code == HTTPStatus.PARTIAL_CONTENT and start:
+            if not _continues(response, start, state, seen):
+                part.drop()
+                raise _InterruptedError("the file on the server has changed")
+        elif response.status_code == HTTPStatus.OK:
+            start = 0
+            part.begin(seen)
+        else:
+            _raise_for(part, response)
+        total = int(seen["total"] or (start and state["total"]) or 0) or None
+        done = start
+        with part.path.open("ab") as sink:
+            for block in _blocks(response):
+                sink.write(block)
+                done += len(block)
+                progress(f"download {file.name}", done, total)
+    if total is not None and done != total:
+        if done > total:
+            part.drop()
+        raise _InterruptedError(f"{done} of {total} bytes came")
+
+
+def _range_headers(start: int, state: Mapping[str, str]) -> dict[str, str]:
+    # Packed on the way, ranges would count packed bytes.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "makellos"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        # A weak ETag allows differences in bytes and is not accepted for a range.
+        etag = "" if state["etag"].startswith("W/") else state["etag"]
+        if etag or state["last_modified"]:
+            headers["If-Range"] = etag or state["last_modified"]
+    return headers
+
+
+@contextmanager
+def _connection(address: str, headers: Mapping[str, str]) -> Iterator[Response]:
+    import requests
+
+    try:
+        response = requests.get(address, headers=headers, stream=True, timeout=(CONNECT_S, READ_S))
+    except requests.RequestException as error:
+        raise _InterruptedError(f"the server was not reached ({_root(error)})") from error
+    with response:
+        yield response
+
+
+def _blocks(response: Response) -> Iterator[bytes]:
+    from urllib3.exceptions import HTTPError
+
+    # The raw stream: some servers label a .gz file as packed, and it must arrive as it is.
+    blocks = response.raw.stream(CHUNK, decode_content=False)
+    while True:
+        try:
+            block = next(blocks, b"")
+        except (HTTPError, ConnectionError, TimeoutError) as error:
+            raise _InterruptedError(f"the connection broke off ({_root(error)})") from error
+        if not block:
+            return
+        yield block
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _server_state(address: str, response: Response) -> dict[str, str]:
+    """Return what the server says of the whole file; empty where it says nothing."""
+    length = response.headers.get("Content-Length", "")
+    if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+        found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        length = found[2] if found else ""
+    return {
+        "address": address,
+        "etag": response.headers.get("ETag", ""),
+        "last_modified": response.headers.get("Last-Modified", ""),
+        "total": length if length.isdecimal() else "",
+    }
+
+
+def _continues(
+    response: Response, start: int, state: Mapping[str, str], seen: Mapping[str, str]
+) -> bool:
+    """Say whether a partial answer continues the version that was begun."""
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    changed = any(state[key] and seen[key] and state[key] != seen[key] for key in _VERSION)
+    return found is not None and int(found[1]) == start and not changed
+
+
+def _raise_for(part: _Part, response: Response) -> NoReturn:
+    answer = f"the server answered {response.status_code} {response.reason}"
+    if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        part.drop()
+        raise _InterruptedError(answer)
+    if response.status_code in _TRY_AGAIN:
+        raise _InterruptedError(answer)
+    raise _RefusedError(answer)

@@ -1,0 +1,1 @@
+"""Recordings of vibration: read, cut into windows, seen as pictures or features, faults named."""

@@ -1,0 +1,121 @@
+"""What a set of recordings holds and what is wrong with it, before anything is learned from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from makellos.data.parts import GOOD, Part, PartSet
+from makellos.errors import InputError
+from makellos.vibration.recordings import RATE_TOLERANCE, Recording, check_recording, read_recording
+
+__all__ = ["RecordingsCheck", "check_recordings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingsCheck:
+    """Hold what a set of recordings contains and what is wrong with it.
+
+    Parameters
+    ----------
+    layout : how the recordings lie.
+    n_recordings, n_unreadable : how many there are, and how many cannot be read.
+    labels : recordings by label.
+    seconds : of all recordings that state a rate, together.
+    rates, channels : recordings by rate in Hz (0: not stated) and by the names of their channels.
+    problems : sentences about what should be put right before anything is learned.
+    advice : sentences about what is good to know.
+    """
+
+    layout: str
+    n_recordings: int
+    n_unreadable: int
+    labels: dict[str, int]
+    seconds: float
+    rates: dict[str, int]
+    channels: dict[str, int]
+    problems: list[str]
+    advice: list[str]
+
+
+def check_recordings(
+    parts: PartSet, *, window: int = 2048, progress: Callable[[int, int], None] | None = None
+) -> RecordingsCheck:
+    """Read every recording of a set, say what it holds and what is wrong with it.
+
+    `window` is how many samples a verdict needs. Files that are wrong raise no error.
+    """
+    read: list[tuple[Part, Recording]] = []
+    problems: list[str] = []
+    for done, part in enumerate(parts, start=1):
+        try:
+            read.append((part, read_recording(part.path)))
+        except InputError as error:
+            problems.append(str(error))
+        if progress is not None:
+            progress(done, len(parts))
+    n_unreadable = len(problems)
+    for _, recording in read:
+        problems += check_recording(recording, window=window)
+    rates = Counter(f"{recording.rate or 0:g}" for _, recording in read)
+    channels = Counter(", ".join(recording.channels) for _, recording in read)
+    problems += [*_unlike(read), *_twice(read)]
+    return RecordingsCheck(
+        layout=parts.layout,
+        n_recordings=len(parts),
+        n_unreadable=n_unreadable,
+        labels=dict(Counter(part.label for part in parts)),
+        seconds=round(sum(recording.seconds or 0.0 for _, recording in read), 3),
+        rates=dict(rates),
+        channels=dict(channels),
+        problems=problems,
+        advice=list(_advice(parts, read)),
+    )
+
+
+def _unlike(read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
+    stated = sorted({recording.rate for _, recording in read if recording.rate})
+    if stated and stated[-1] / stated[0] > 1 + RATE_TOLERANCE:
+        yield (
+            f"Recordings differ in their rate: {', '.join(f'{rate:g} Hz' for rate in stated)}. "
+            "A model takes one: resample them, or fit a model for each."
+        )
+    names = {recording.channels for _, recording in read}
+    if len(names) > 1:
+        common = set.intersection(*(set(each) for each in names))
+        there = f"All have {', '.join(sorted(common))}." if common else "They share none."
+        yield f"Recordings differ in their channels. {there} Name those to use with --channel."
+
+
+def _twice(read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
+    seen: dict[bytes, list[Part]] = defaultdict(list)
+    for part, recording in read:
+        seen[hashlib.blake2b(recording.values.tobytes(), digest_size=16).digest()].append(part)
+    for alike in seen.values():
+        labels = sorted({part.label for part in alike})
+        splits = sorted({part.split or "none" for part in alike})
+        whole = [part.name for part in alike if part.piece is None]
+        if len(whole) > 1:
+            more = f", with the labels {' and '.join(labels)}" if len(labels) > 1 else ""
+            more += f", in the splits {' and '.join(splits)}" if len(splits) > 1 else ""
+            yield f"{' and '.join(whole)} hold the same samples{more}. Keep one of them."
+
+
+def _advice(parts: PartSet, read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
+    if any(recording.rate is None for _, recording in read):
+        yield "Some recordings do not state their rate: give it to fit with --rate HZ."
+    n_good = sum(part.label == GOOD for part in parts)
+    if not n_good:
+        yield "No recording is good: a detector learns from good ones."
+    elif n_good == 1:
+        yield (
+            "There is one good recording. It cannot show how good ones differ from day to day, "
+            "from load to load or from machine to machine; record more."
+        )
+    if read and all(part.rpm is None for part, _ in read):
+        yield (
+            "No speed is known: with --bearing and --rpm, or a column 'speed' in a manifest, "
+            "faults are named."
+        )
