@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from makellos import Calibration, Inspector, fit
-from makellos.data.parts import Part, find_parts, group_names
+from makellos import Calibration, Inspector, find_parts, fit
+from makellos.data.parts import Part, group_names
 
 BUDGET, N_DRAWS, N_SPLITS = 0.05, 5, 200
 

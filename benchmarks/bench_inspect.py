@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import cv2
 
-from makellos.data.parts import walk_parts
+from makellos.data.layouts import walk_parts
 from makellos.sets.synthetic_screws import write_screws
 
 

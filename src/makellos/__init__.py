@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from makellos.drawing.overlays import draw_overlay, write_picture
     from makellos.drawing.panels import draw_panel
     from makellos.inspection import Inspection, Inspector
+    from makellos.subjects import find_parts
     from makellos.training import Training
     from makellos.workflows.calibrate import calibrate
     from makellos.workflows.compare import compare
@@ -60,6 +61,7 @@ _PLACES = {
     "draw_panel": "makellos.drawing.panels",
     "evaluate": "makellos.workflows.evaluate",
     "explain": "makellos.workflows.explain",
+    "find_parts": "makellos.subjects",
     "fit": "makellos.workflows.fit",
     "generate": "makellos.workflows.generate",
     "inspect": "makellos.workflows.inspect",
@@ -91,6 +93,7 @@ __all__ = [
     "draw_panel",
     "evaluate",
     "explain",
+    "find_parts",
     "fit",
     "generate",
     "inspect",

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from makellos import find_parts
 from makellos.data import checks
 from makellos.data._findings import advice
 from makellos.data.checks import DataCheck, check_parts, readable
-from makellos.data.parts import Part, find_parts
+from makellos.data.parts import Part
 from makellos.errors import InputError
 
 Bits = NDArray[np.generic]
@@ -319,7 +320,7 @@ def test_an_interrupt_leaves_the_waiting_parts_alone(
 
 def test_readable_sorts_parts_and_keeps_their_order(sound: Path) -> None:
     (sound / "train/good/3.png").write_bytes(b"")
-    gone = Part(path=sound / "gone.png", name="gone.png")
+    gone = Part(source=sound / "gone.png", name="gone.png")
     good = find_parts(sound).good()
     found, broken = readable([gone, *good])
     assert [part.name for part in found] == [p.name for p in good if p.name != "train/good/3.png"]

@@ -20,7 +20,7 @@ def picture(root: Path, name: str, label: str, seed: int, group: str | None = No
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8)).astype(np.uint8)
     path.write_bytes(cv2.imencode(".bmp", pixels)[1].tobytes())
-    return Part(path=path, name=name, label=label, group=group)
+    return Part(source=path, name=name, label=label, group=group)
 
 
 def some(root: Path, label: str, n: int, first: int = 0, split: str = "train") -> list[Part]:
@@ -158,7 +158,7 @@ def test_labels_that_disagree_with_folders(tmp_path: Path) -> None:
 
 def test_folders_far_above_a_part_from_elsewhere_say_nothing(tmp_path: Path) -> None:
     near, far = (tmp_path / "good" / "0.png", tmp_path / "good" / "lot" / "0.png")
-    parts = [Part(path=path, name=path.as_posix(), label="dent") for path in (near, far)]
+    parts = [Part(source=path, name=path.as_posix(), label="dent") for path in (near, far)]
     assert misplaced(parts) == [(near.as_posix(), "dent")]
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from makellos.data.parts import Part, PartSet, find_parts, group_names, walk_parts
+from makellos import find_parts
+from makellos.data.layouts import walk_parts
+from makellos.data.parts import Part, PartSet, group_names
 from makellos.errors import InputError
 
 
@@ -234,16 +236,16 @@ def test_manifest(delimiter: str, start: str, end: str, tmp_path: Path) -> None:
     assert found.layout == "CSV manifest"
     assert found.root == tmp_path
     assert found.parts == (
-        Part(path=tmp_path / "a.png", name="a.png", split="train", group="lot 1"),
+        Part(source=tmp_path / "a.png", name="a.png", split="train", group="lot 1"),
         Part(
-            path=tmp_path / "sub" / "b.png",
+            source=tmp_path / "sub" / "b.png",
             name="sub/b.png",
             label="Scratch",
             split="test",
             mask=tmp_path / "m.png",
             group="lot 2",
         ),
-        Part(path=tmp_path / "c.png", name="c.png", split="val"),
+        Part(source=tmp_path / "c.png", name="c.png", split="val"),
     )
 
 
@@ -358,10 +360,10 @@ def test_manifest_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_parts_without_group_are_groups_of_their_own(tmp_path: Path) -> None:
     parts = [
-        Part(path=tmp_path / "a", name="a", group="lot"),
-        Part(path=tmp_path / "b", name="b", group="lot"),
-        Part(path=tmp_path / "c", name="c"),
-        Part(path=tmp_path / "d", name="d"),
+        Part(source=tmp_path / "a", name="a", group="lot"),
+        Part(source=tmp_path / "b", name="b", group="lot"),
+        Part(source=tmp_path / "c", name="c"),
+        Part(source=tmp_path / "d", name="d"),
     ]
     names = group_names(parts)
     assert names[0] == names[1]

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makellos.data.parts import GOOD, Part, find_parts, group_names
+from makellos import find_parts
+from makellos.data.parts import GOOD, Part, group_names
 from makellos.data.splits import SplitSummary, aside, stratified_split, write_split
 from makellos.errors import ConfigurationError, InputError, StorageError
 
@@ -24,7 +25,7 @@ THREE = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 def part(number: int, label: str = GOOD, group: str | None = None) -> Part:
     name = f"{label}/{number:05}.png"
-    return Part(path=Path(name), name=name, label=label, group=group)
+    return Part(source=Path(name), name=name, label=label, group=group)
 
 
 def some(**counts: int) -> list[Part]:

@@ -22,7 +22,7 @@ def make_parts(tmp_path: Path) -> MakeParts:
         for i in range(n_parts):
             path = tmp_path / f"cloud_{i:02d}.png"
             write_picture(path, draw(0, i, height, width))
-            parts.append(Part(path=path, name=path.name))
+            parts.append(Part(source=path, name=path.name))
         return parts
 
     return make

@@ -47,7 +47,7 @@ def write(folder: Path, shape: tuple[int, ...], n: int = 8) -> list[Part]:
         picture[row : row + 8, column : column + 8] = 200 + rng.integers(0, 50)
         path = folder / f"{i}.png"
         write_picture(path, picture)
-        parts.append(Part(path=path, name=path.name))
+        parts.append(Part(source=path, name=path.name))
     return parts
 
 

@@ -48,7 +48,7 @@ def write(folder: Path, pictures: list[NDArray[Any]]) -> list[Part]:
     for i, picture in enumerate(pictures):
         path = folder / f"{i:02d}.png"
         write_picture(path, picture)
-        parts.append(Part(path=path, name=path.name))
+        parts.append(Part(source=path, name=path.name))
     return parts
 
 
@@ -132,7 +132,7 @@ def test_losses_are_read(text: str, expected: dict[str, float]) -> None:
     ],
 )
 def test_other_losses_are_refused_before_anything_is_read(text: str, reason: str) -> None:
-    parts = [Part(path=Path("nowhere.png"), name="nowhere")] * 2
+    parts = [Part(source=Path("nowhere.png"), name="nowhere")] * 2
     with pytest.raises(ConfigurationError, match=r"loss is") as caught:
         Autoencoder(loss=text).fit(parts)
     assert reason in str(caught.value)
@@ -150,7 +150,7 @@ def test_other_losses_are_refused_before_anything_is_read(text: str, reason: str
     ids=str,
 )
 def test_values_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
-    parts = [Part(path=Path("nowhere.png"), name="nowhere")] * 2
+    parts = [Part(source=Path("nowhere.png"), name="nowhere")] * 2
     name, value = next(iter(changes.items()))
     with pytest.raises(ConfigurationError) as caught:
         Autoencoder(**changes).fit(parts)

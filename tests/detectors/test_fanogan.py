@@ -60,7 +60,7 @@ def _parts(folder: Path, pictures: list[NDArray[np.uint8]]) -> list[Part]:
     for i, picture in enumerate(pictures):
         path = folder / f"{i:02d}.png"
         assert cv2.imwrite(str(path), picture)
-        parts.append(Part(path=path, name=path.name, label="good"))
+        parts.append(Part(source=path, name=path.name, label="good"))
     return parts
 
 

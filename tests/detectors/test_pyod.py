@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from makellos.data.parts import Part, View
+from makellos.data.parts import Part
 from makellos.detectors import Graph, make_detector, pyod
 from makellos.detectors.pyod import Pyod
 from makellos.errors import (
@@ -63,7 +63,7 @@ def features(n_parts: int, seed: int, *, off: float = 0.0) -> Features:
 def parts(rows: Features) -> list[Part]:
     path = Path("recording.wav")
     return [
-        Part(path=path, name=f"recording.wav/{i}", view=View(values=row, start=i))
+        Part(source=path, name=f"recording.wav/{i}", view=View(values=row, start=i))
         for i, row in enumerate(rows)
     ]
 
@@ -224,13 +224,13 @@ def test_networks_leave_the_draws_of_the_process_alone(
 
 def test_pictures_are_refused() -> None:
     picture = np.zeros((32, 32), np.uint16)
-    given = [Part(path=Path("a"), name="a", view=View(values=picture, start=0)) for _ in range(3)]
+    given = [Part(source=Path("a"), name="a", view=View(values=picture, start=0)) for _ in range(3)]
     with pytest.raises(InputError, match=r"shape \(32, 32\).*--view features"):
         Pyod().fit(given)
 
 
 def test_features_of_different_number_and_broken_ones_are_named(good: Features) -> None:
-    odd = Part(path=Path("b"), name="short", view=View(values=good[0, :3], start=0))
+    odd = Part(source=Path("b"), name="short", view=View(values=good[0, :3], start=0))
     with pytest.raises(InputError, match=r"short has 3 features, recording.wav/0 has 8"):
         Pyod().fit([*parts(good[:4]), odd])
     broken = good[:4].copy()
@@ -392,10 +392,10 @@ def test_neither_torch_nor_onnx_is_imported_to_learn_and_score() -> None:
         "import makellos.detectors as d, numpy as np\n"
         "d.detectors(); assert 'pyod' not in sys.modules\n"
         "from pathlib import Path\n"
-        "from makellos.data.parts import Part, View\n"
+        "from makellos.data.parts import Part, Values\n"
         "from makellos.models import pack_members, open_scorer, engines_of\n"
         "rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)\n"
-        "parts = [Part(path=Path('a'), name=str(i), view=View(values=row, start=i))\n"
+        "parts = [Part(source=Path('a'), name=str(i), view=View(values=row, start=i))\n"
         "         for i, row in enumerate(rows)]\n"
         "for method in ('KNN', 'ECOD'):\n"
         "    graph = d.make_detector('pyod', parameters={'method': method}).fit(parts).graph()\n"

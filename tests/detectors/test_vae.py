@@ -65,7 +65,7 @@ def draw(tmp_path: Path) -> Draw:
             pixels = picture(rng, height, width)
             path = tmp_path / f"{i}.png"
             write_picture(path, np.stack([pixels, pixels, 255 - pixels], 2) if color else pixels)
-            parts.append(Part(path=path, name=path.name))
+            parts.append(Part(source=path, name=path.name))
         return parts
 
     return write
@@ -262,7 +262,7 @@ def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder, rng, parts = tmp_path_factory.mktemp("bars"), np.random.default_rng(0), []
     for i in range(32):
         write_picture(folder / f"{i}.png", picture(rng))
-        parts.append(Part(path=folder / f"{i}.png", name=f"{i}.png"))
+        parts.append(Part(source=folder / f"{i}.png", name=f"{i}.png"))
     likelihood, network = request.param
     detector = VAE(
         latent_dim=4,
@@ -406,7 +406,7 @@ def test_digits_stand_out_from_others(
     parts = []
     for i in np.sort(rng.permutation(own[:n_learned])[: round(0.8 * n_learned)]):
         write_picture(tmp_path / f"{i}.png", images[i])
-        parts.append(Part(path=tmp_path / f"{i}.png", name=f"{i}.png"))
+        parts.append(Part(source=tmp_path / f"{i}.png", name=f"{i}.png"))
     others = rng.choice(np.flatnonzero(labels != digit), 1000, replace=False)
     graph = VAE().fit(parts).graph()
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from makellos import Calibration
-from makellos.data.parts import Part, find_parts, group_names
+from makellos import Calibration, find_parts
+from makellos.data.parts import Part, group_names
 
 pytestmark = [
     pytest.mark.real,

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import makellos
-from makellos.data.parts import Part, find_parts
+from makellos import find_parts
+from makellos.data.parts import Part
 from makellos.data.planting import KINDS, plant
 from makellos.detectors import Detector, Parameter, contract
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, TrainingError

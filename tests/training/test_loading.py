@@ -25,7 +25,7 @@ def parts_of(folder: Path, *pictures: NDArray[np.uint8] | NDArray[np.uint16]) ->
         path = folder / f"{i}.png"
         stored = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         assert cv2.imwrite(str(path), stored)
-        parts.append(Part(path=path, name=path.name, label="good"))
+        parts.append(Part(source=path, name=path.name, label="good"))
     return parts
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from makellos.data.parts import find_parts
+from makellos import find_parts
 from makellos.vibration.recording_checks import RecordingsCheck, check_recordings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from makellos.data.parts import find_parts
+from makellos import find_parts
 from makellos.detectors import make_detector
 from makellos.inspection import Inspector, read_model
 from makellos.sets.synthetic_bearings import synthetic_recording

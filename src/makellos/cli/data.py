@@ -136,7 +136,7 @@ def check(
     """
     from makellos.cli.summaries import check_text
     from makellos.data.checks import check_parts
-    from makellos.data.parts import find_parts
+    from makellos.subjects import find_parts
     from makellos.vibration.recording_checks import check_recordings
 
     parts = find_parts(data)
@@ -180,8 +180,8 @@ def split(
 
     Example: makellos data split screws -o parts.csv --val 0.2 --test 0.2
     """
-    from makellos.data.parts import find_parts
     from makellos.data.splits import write_split
+    from makellos.subjects import find_parts
 
     found = find_parts(data)
     found.require_pictures("data split")

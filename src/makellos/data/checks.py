@@ -14,7 +14,9 @@ import numpy as np
 
 from makellos.data._findings import Findings, advice, problems
 from makellos.data.labelled import misplaced
-from makellos.data.parts import MANIFEST, Part, PartSet, group_names, walk_parts
+from makellos.data.layouts import walk_parts
+from makellos.data.manifests import MANIFEST
+from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
 from makellos.errors import InputError
 

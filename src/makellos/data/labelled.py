@@ -9,7 +9,8 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from makellos.data._findings import listed, listed_sets, misplaced_text, n_of
-from makellos.data.parts import _CLASS_DEFECTIVE, _CLASS_GOOD, GOOD, Part
+from makellos.data.layouts import CLASS_DEFECTIVE, CLASS_GOOD
+from makellos.data.parts import GOOD, Part
 from makellos.errors import InputError, suggest
 
 __all__ = ["check_labelled", "misplaced"]
@@ -94,9 +95,9 @@ def misplaced(parts: Sequence[Part]) -> list[tuple[str, str]]:
 def _class_of(name: str) -> str:
     """Return a label or a folder's name in one spelling; generic names are good or defective."""
     folded = name.casefold()
-    if folded in _CLASS_GOOD:
+    if folded in CLASS_GOOD:
         return GOOD
-    return _DEFECTIVE if folded in _CLASS_DEFECTIVE else folded
+    return _DEFECTIVE if folded in CLASS_DEFECTIVE else folded
 
 
 def _agree(label: str, folder: str) -> bool:

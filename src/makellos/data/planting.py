@@ -8,15 +8,17 @@ which of two detectors sees more, not how much of the damage that a plant really
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.parts import Change
 from makellos.data.pictures import Picture
 
-__all__ = ["KINDS", "plant"]
+__all__ = ["KINDS", "Damage", "plant"]
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -31,6 +33,18 @@ _WIDE = (0.12, 0.4)  # size of a stain
 
 # From a picture's values, its contrast, the value of white and a generator to damaged values.
 Kind = Callable[[Floats, float, float, np.random.Generator], Floats]
+
+
+@dataclass(frozen=True)
+class Damage(Change):
+    """Plant one damage of a `kind` in a picture; the same `seed` plants the same in it."""
+
+    kind: str | None
+    seed: tuple[int, ...]
+
+    def __call__(self, picture: Picture) -> Picture:
+        """Return the damaged picture."""
+        return plant(picture, np.random.default_rng(self.seed), kind=self.kind)[0]
 
 
 def plant(

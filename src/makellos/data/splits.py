@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data._findings import listed, n_of
-from makellos.data.parts import GOOD, Part, PartSet, find_parts, group_names
+from makellos.data.layouts import list_parts
+from makellos.data.parts import GOOD, Part, PartSet, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 
 __all__ = ["SplitSummary", "aside", "stratified_split", "write_split"]
@@ -478,7 +479,7 @@ def _relative(path: Path, root: Path, folders: dict[Path, str]) -> str:
 
 def _check_same(partial: Path, path: Path, parts: Sequence[Part]) -> None:
     try:
-        read = find_parts(partial).parts
+        read = list_parts(partial).parts
     except InputError as error:
         said = str(error).replace(str(partial), str(path))
         raise InputError(f"The split cannot be written as a manifest: {said}") from None

@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part, group_names
-from makellos.data.pictures import Picture, read_mask, read_picture
+from makellos.data.parts import Change, Part, group_names
+from makellos.data.pictures import Picture
 
-__all__ = ["TilePart", "cut_parts", "cut_tile", "mask_of", "tile_starts"]
+__all__ = ["Tile", "cut_parts", "cut_tile", "tile_starts"]
 
-_ADVICE = "Mend it, or leave the mask out."
 _KEPT = 2  # decoded pictures, for the tiles of one follow each other
 
 
@@ -47,49 +47,74 @@ def cut_tile(picture: Picture, top: int, left: int, size: int) -> Picture:
     return crop
 
 
-class _Decoded:
-    """Decode pictures, and keep the last ones; threads may ask side by side."""
+class _Kept:
+    """Read parts, and keep the last ones, for tiles of one follow each other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Path, Picture] = OrderedDict()
-        self._mask: tuple[Path, Picture] | None = None
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self._mask: tuple[Path, NDArray[np.bool_]] | None = None
 
-    def read(self, path: Path) -> Picture:
+    def read(self, part: Part) -> Picture:
         with self._lock:
-            if path not in self._kept:
-                while len(self._kept) >= _KEPT:
-                    self._kept.popitem(last=False)
-                self._kept[path] = read_picture(path)
-            self._kept.move_to_end(path)
-            return self._kept[path]
+            if part.name not in self._pictures:
+                while len(self._pictures) >= _KEPT:
+                    self._pictures.popitem(last=False)
+                self._pictures[part.name] = part.read()
+            self._pictures.move_to_end(part.name)
+            return self._pictures[part.name]
 
-    def read_mask(self, path: Path, size: tuple[int, ...]) -> Picture:
-        """Return a mask H×W, 1 where damaged."""
+    def read_mask(self, part: Part, mask: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
         with self._lock:
-            if self._mask is None or self._mask[0] != path:
-                self._mask = path, read_mask(path, size, _ADVICE).astype(np.uint8)
+            if self._mask is None or self._mask[0] != mask:
+                self._mask = mask, part.mask_in(mask, size)
             return self._mask[1]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TilePart(Part):
-    """Name one tile of a part's picture: `size` pixels square, from `top` and `left` on."""
+@dataclass(frozen=True)
+class _KeptPart:
+    """Read a part, or what was kept of it."""
+
+    of: Part
+    kept: _Kept = field(repr=False, compare=False)
+
+    @property
+    def path(self) -> Path:
+        return self.of.path
+
+    @property
+    def is_whole(self) -> bool:
+        return self.of.is_whole
+
+    def read(self) -> Picture:
+        return self.kept.read(self.of)
+
+    def read_mask(self, mask: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+        return self.kept.read_mask(self.of, mask, size)
+
+
+@dataclass(frozen=True)
+class Tile(Change):
+    """Cut a tile, `size` pixels square from `top` and `left` on, out of a picture of H×W `of`."""
 
     top: int
     left: int
     size: int
-    decoded: _Decoded = field(repr=False, compare=False)
+    of: tuple[int, int]
+    keeps_all: ClassVar[bool] = False
 
-    def read(self) -> Picture:
-        """Return the tile's pixels; raises `InputError` for a file that cannot be read."""
-        return cut_tile(self.decoded.read(self.path), self.top, self.left, self.size)
+    def __call__(self, picture: Picture) -> Picture:
+        """Return the tile's pixels."""
+        return cut_tile(picture, self.top, self.left, self.size)
 
-    def cut_mask(self, mask: Path) -> NDArray[np.bool_]:
-        """Return the tile's piece of the part's mask; raises as `read_mask` does."""
-        size = self.decoded.read(self.path).shape[:2]
-        whole = self.decoded.read_mask(mask, size)
-        return cut_tile(whole, self.top, self.left, self.size) > 0
+    def on_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the tile's piece of a mask."""
+        return cut_tile(mask.astype(np.uint8), self.top, self.left, self.size) > 0
+
+    def size_before(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the whole picture."""
+        del size
+        return self.of
 
 
 def cut_parts(
@@ -101,39 +126,20 @@ def cut_parts(
     a defective part those are kept whose piece of the mask shows damage; without a mask it is not
     known which do. Raises `InputError` for a picture or mask that cannot be read.
     """
-    decoded = _Decoded()
+    kept = _Kept()
     tiles: list[Part] = []
     owners: list[int] = []
     for number, (part, group) in enumerate(zip(parts, group_names(parts), strict=True)):
-        mask = None if part.is_good else part.mask
-        if not part.is_good and mask is None:
+        if not part.is_good and part.mask is None:
             continue
-        height, width = decoded.read(part.path).shape[:2]
+        whole = replace(part, source=_KeptPart(part, kept), group=group)
+        height, width = whole.read().shape[:2]
         for top in tile_starts(height, size=size, overlap=overlap, unit=unit):
             for left in tile_starts(width, size=size, overlap=overlap, unit=unit):
-                tile = TilePart(
-                    path=part.path,
-                    name=f"{part.name} at {left},{top}",
-                    label=part.label,
-                    split=part.split,
-                    group=group,
-                    mask=part.mask,
-                    top=top,
-                    left=left,
-                    size=size,
-                    decoded=decoded,
-                )
-                if mask is None or tile.cut_mask(mask).any():
+                cut = Tile(top, left, size, (height, width))
+                tile = whole.changed(cut, name=f"{part.name} at {left},{top}")
+                mask = None if part.is_good else tile.read_mask((size, size))
+                if mask is None or mask.any():
                     tiles.append(tile)
                     owners.append(number)
     return tiles, owners
-
-
-def mask_of(part: Part, mask: Path, size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return the `mask` of a part's picture of a `size` H, W, or the piece of it of a tile.
-
-    Raises `InputError` where it has another size, or cannot be read.
-    """
-    if isinstance(part, TilePart):
-        return part.cut_mask(mask)
-    return read_mask(mask, size, _ADVICE)

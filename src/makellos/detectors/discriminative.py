@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
 from makellos.data.progress import Progress, no_progress
-from makellos.data.tiles import TilePart
 from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import require_packages
@@ -226,7 +225,7 @@ class Discriminative(Detector):
         what = "weighing what labelled parts tell"
         figures = drawer.each(figures_of, [turns[i] for i in chosen], progress, what)
         # The mean of a tile's map says little of that of a picture, which is judged later.
-        by_mean = not any(isinstance(parts[i], TilePart) for i in labelled)
+        by_mean = all(parts[i].is_whole for i in labelled)
         is_good = np.array([parts[i].is_good for i in chosen])
         return weights_told(np.array(figures), is_good, by_mean=by_mean)
 

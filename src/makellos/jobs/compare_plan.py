@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from makellos.calibration import parts_needed
-from makellos.data.parts import PartSet, find_parts
+from makellos.data.parts import PartSet
 from makellos.detectors import make_detector
 from makellos.errors import ConfigurationError, InputError, suggest
+from makellos.subjects import find_parts
 from makellos.workflows.fit import check_seed
 
 __all__ = ["Entry", "Plan", "make_plan"]
@@ -82,7 +83,7 @@ def make_plan(
     names = [entry.name for entry in entries]
     if against is not None and against not in names:
         raise ConfigurationError(f"{against!r} is not compared. {suggest(against, names)}")
-    _check_parts(find_parts(Path(data)), data, fits=any(entry.model is None for entry in entries))
+    _check_parts(find_parts(data), data, fits=any(entry.model is None for entry in entries))
     return Plan(
         data=Path(data),
         entries=tuple(entries),

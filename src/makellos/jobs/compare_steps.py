@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from makellos.data.parts import find_parts
 from makellos.errors import InputError, MakellosError
+from makellos.subjects import find_parts
 
 __all__ = ["PICTURES", "main"]
 

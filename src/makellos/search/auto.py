@@ -6,13 +6,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 from makellos.data.checks import readable
 from makellos.data.parts import PartSet
 from makellos.data.progress import Progress, no_progress
+from makellos.data.white_level import filling_their_depth
 from makellos.detectors import Detector, detectors, make_detector
 from makellos.errors import (
     ConfigurationError,
@@ -22,7 +21,6 @@ from makellos.errors import (
     suggest,
 )
 from makellos.inspection.manifest import AutoRecord, TrialRecord
-from makellos.models.white_level import filling_their_depth
 from makellos.search.planted_trials import Bench, Fold, Judgement, judge, lay_out
 from makellos.search.validation import check_readable
 from makellos.training import Training
@@ -185,18 +183,13 @@ def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choi
         known, _ = readable(known, progress=lambda done, n: report("reading", done, n))
     else:
         check_readable(known, report)
-    with (
-        TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder,
-        filling_their_depth(known, wish.white_level) as filled,
-    ):
-        bench = lay_out(
-            replace(parts, parts=tuple(filled)),
-            Path(folder),
-            wish.seed,
-            shares_labels=any(c.learns_labels for c in candidates),
-        )
-        search = _Search(bench, wish, began, report)
-        search.run(candidates)
+    bench = lay_out(
+        replace(parts, parts=tuple(filling_their_depth(known, wish.white_level))),
+        wish.seed,
+        shares_labels=any(c.learns_labels for c in candidates),
+    )
+    search = _Search(bench, wish, began, report)
+    search.run(candidates)
     return _choice(candidates, left_out, search)
 
 

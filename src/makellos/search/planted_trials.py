@@ -9,14 +9,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, PartSet, group_names
-from makellos.data.planting import KINDS, plant
+from makellos.data.planting import KINDS, Damage
 from makellos.data.progress import Progress
 from makellos.data.splits import aside
 from makellos.detectors import Graph
@@ -24,7 +23,6 @@ from makellos.errors import InputError
 from makellos.evaluation.ranking import auroc
 from makellos.models import engines_of
 from makellos.models.release import score_parts
-from makellos.models.writing import encode_golden
 
 __all__ = ["LABELLED", "Bench", "Fold", "Judgement", "judge", "lay_out"]
 
@@ -34,7 +32,7 @@ _FEW = 40  # good parts, below which each is held out in turn
 _N_FOLDS = 3
 _MOST_GOOD = 40  # held-out good parts that are judged by
 _PER_KIND = 24  # damaged pictures of a kind at least
-_MOST_PIXELS = 1e9  # of planted pictures together, for they lie on the disk meanwhile
+_MOST_PIXELS = 1e9  # of planted pictures together, for each is planted when it is read
 _MOST_DEFECTIVE = 100
 _SHARED = 10  # labelled defects, from which on some of them may be learned from
 # So many labelled defects count as much as all that is planted.
@@ -116,8 +114,8 @@ class Judgement:
         return float(np.quantile(self.drawn - other.drawn, _CHANCE)) > 0
 
 
-def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = False) -> Bench:
-    """Hold good parts out and plant damage in them, as files in `folder`.
+def lay_out(parts: PartSet, seed: int, *, shares_labels: bool = False) -> Bench:
+    """Hold good parts out and plant damage in them.
 
     None of `parts` is there for a test. Held out are the good ones of split val, else a fifth of
     the groups; below 40 good parts each third in turn. Labelled defects judge, or half of them
@@ -150,7 +148,7 @@ def lay_out(parts: PartSet, folder: Path, seed: int, *, shares_labels: bool = Fa
         folds.append(Fold(_shuffled(learn, seed, 11), rest, judged, [], mine))
     n_good = sum(len(fold.good) for fold in folds)
     n_each = max(1, min(math.ceil(_PER_KIND / n_good), 8))
-    folds = [replace(fold, planted=_planted(fold.good, n_each, folder, seed)) for fold in folds]
+    folds = [replace(fold, planted=_planted(fold.good, n_each, seed)) for fold in folds]
     n_planted, n_defective = (
         sum(len(getattr(fold, kind)) for fold in folds) for kind in ("planted", "defective")
     )
@@ -255,21 +253,20 @@ def _shuffled(parts: Sequence[Part], seed: int, stream: int) -> list[Part]:
     return [parts[i] for i in order]
 
 
-def _planted(parts: Sequence[Part], n_each: int, folder: Path, seed: int) -> list[Part]:
-    """Write `n_each` pictures with damage of each kind per part; its name is their group."""
+def _planted(parts: Sequence[Part], n_each: int, seed: int) -> list[Part]:
+    """Return `n_each` parts with damage of each kind per part; its name is their group."""
     planted: list[Part] = []
-    n_written, n_pixels = len(list(folder.iterdir())), 0
+    n_pixels = 0
     for i, part in enumerate(parts):
-        picture = part.read()
-        n_pixels += picture.shape[0] * picture.shape[1] * n_each * len(KINDS)
+        height, width = part.read().shape[:2]
+        n_pixels += height * width * n_each * len(KINDS)
         if i and n_pixels > _MOST_PIXELS:
             break
         for k, kind in enumerate(KINDS):
             for n in range(n_each):
-                rng = np.random.default_rng([seed, 3, i, k, n])
-                path = folder / f"{n_written + len(planted):06d}.png"
-                path.write_bytes(encode_golden(plant(picture, rng, kind=kind)[0]))
-                planted.append(Part(path=path, name=path.name, label=kind, group=part.name))
+                damaged = part.changed(Damage(kind, (seed, 3, i, k, n)))
+                name = f"{part.name} with {kind} {n + 1}"
+                planted.append(replace(damaged, name=name, label=kind, group=part.name))
     return planted
 
 

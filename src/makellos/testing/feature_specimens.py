@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import GOOD, Part, View
+from makellos.data.parts import GOOD, Part
 from makellos.data.pictures import Picture
 from makellos.testing.specimens import Planted
 
@@ -60,7 +60,7 @@ def feature_parts(folder: Path, rows: list[Picture], label: str = GOOD) -> list[
     parts = []
     for i, row in enumerate(rows):
         view = View(values=np.asarray(row, np.float32), start=i)
-        parts.append(Part(path=path, name=f"{folder.name}/{i:02d}", label=label, view=view))
+        parts.append(Part(source=path, name=f"{folder.name}/{i:02d}", label=label, view=view))
     return parts
 
 

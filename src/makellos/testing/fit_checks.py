@@ -108,7 +108,7 @@ def progress_is_reported(bench: Workbench) -> None:
 
 def failed_fit_leaves_nothing(bench: Workbench) -> None:
     """Check that a fit that breaks off leaves an unfitted detector, not half of a fitted one."""
-    missing = Part(path=Path(bench.folder, "missing.png"), name="missing.png")
+    missing = Part(source=Path(bench.folder, "missing.png"), name="missing.png")
     detector = bench.make()
     fitting = _fitting(detector, [*bench.parts[:3], missing])
     _refusal("fit on a picture that does not exist", InputError, fitting)

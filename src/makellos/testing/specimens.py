@@ -75,7 +75,7 @@ def write_parts(folder: Path, pictures: list[Picture], label: str = GOOD) -> lis
     for i, picture in enumerate(pictures):
         path = folder / f"{i:02d}.png"
         write_picture(path, picture.astype(np.uint8, copy=False))
-        parts.append(Part(path=path, name=f"{folder.name}/{path.name}", label=label))
+        parts.append(Part(source=path, name=f"{folder.name}/{path.name}", label=label))
     return parts
 
 

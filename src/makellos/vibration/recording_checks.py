@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from makellos.data.parts import GOOD, Part, PartSet
 from makellos.errors import InputError
+from makellos.vibration.parts import piece_of, rpm_of
 from makellos.vibration.recordings import RATE_TOLERANCE, Recording, check_recording, read_recording
 
 __all__ = ["RecordingsCheck", "check_recordings"]
@@ -96,7 +97,7 @@ def _twice(read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
     for alike in seen.values():
         labels = sorted({part.label for part in alike})
         splits = sorted({part.split or "none" for part in alike})
-        whole = [part.name for part in alike if part.piece is None]
+        whole = [part.name for part in alike if piece_of(part) is None]
         if len(whole) > 1:
             more = f", with the labels {' and '.join(labels)}" if len(labels) > 1 else ""
             more += f", in the splits {' and '.join(splits)}" if len(splits) > 1 else ""
@@ -114,7 +115,7 @@ def _advice(parts: PartSet, read: Sequence[tuple[Part, Recording]]) -> Iterator[
             "There is one good recording. It cannot show how good ones differ from day to day, "
             "from load to load or from machine to machine; record more."
         )
-    if read and all(part.rpm is None for part, _ in read):
+    if read and all(rpm_of(part) is None for part, _ in read):
         yield (
             "No speed is known: with --bearing and --rpm, or a column 'speed' in a manifest, "
             "faults are named."

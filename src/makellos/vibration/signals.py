@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part, View
+from makellos.data.parts import Part
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.vibration.recordings import Recording, read_recording, refuse
 from makellos.vibration.views import VIEWS, SignalView, ViewName
@@ -165,7 +165,7 @@ def window_parts(
             recording,
             name=f"{recording.name} at {start / view.rate:.6g} s",
             group=whole if groups is None else groups[i],
-            view=View(values=seen[i], start=int(start), recording=recording.name),
+            source=Values(seen[i]),
         )
         for i, start in enumerate(starts)
     ]

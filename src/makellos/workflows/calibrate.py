@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from makellos.calibration import parts_needed
-from makellos.data.parts import Part, PartSet, find_parts
+from makellos.data.parts import Part, PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
 from makellos.inspection import Inspection
@@ -21,6 +21,7 @@ from makellos.inspection.recordings import SignalRecord
 from makellos.inspection.zones import Zones
 from makellos.models.release import groups_of
 from makellos.models.writing import check_target, rewrite_manifest
+from makellos.subjects import find_parts
 from makellos.workflows.fit import budget_notes, counted_in, fingerprint
 from makellos.workflows.signals import (
     Recordings,
@@ -74,7 +75,7 @@ def calibrate(
     asked = record.asked if false_alarms is None else false_alarms
     parts_needed(asked)
     if data is not None:
-        found = find_parts(Path(data))
+        found = find_parts(data)
         if _fitted_on(found, read.manifest):
             notes = [
                 f"{data} holds the parts that the model was fitted on. Its own calibration with "

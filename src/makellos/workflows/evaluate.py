@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part, PartSet, find_parts
+from makellos.data.parts import Part, PartSet
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
 from makellos.drawing.overlays import draw_overlay
@@ -41,6 +41,7 @@ from makellos.evaluation import (
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
+from makellos.subjects import find_parts
 from makellos.workflows.fit import check_seed, fingerprint
 from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
 
@@ -94,7 +95,7 @@ def evaluate_parts(
     """Do what `evaluate` does, and return every tested part beside the figures."""
     check_seed(seed)
     report = progress or no_progress
-    found = find_parts(Path(data))
+    found = find_parts(data)
     parts = found.test()
     if not parts:
         raise InputError(

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part, find_parts
+from makellos.data.parts import Part
 from makellos.data.pictures import read_mask, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.drawing.heat_maps import draw_explanation
@@ -33,6 +33,7 @@ from makellos.inspection.inspector import UNREADABLE
 from makellos.inspection.model_file import read_model
 from makellos.inspection.regions import resize_map
 from makellos.models.explainer import Explained, Explainer
+from makellos.subjects import find_parts
 from makellos.workflows.fit import check_seed
 from makellos.workflows.inspect import list_inputs
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from makellos.calibration import Calibration, parts_needed
-from makellos.data.parts import Part, PartSet, find_parts, group_names
+from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.pictures import Picture, full_scale
 from makellos.data.progress import Progress, no_progress
+from makellos.data.white_level import filling_their_depth
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError
 from makellos.inspection.acceptance import Acceptance
@@ -34,8 +35,8 @@ from makellos.models import check_target, encode_pictures, pack_members, write_m
 from makellos.models.coverage import Coverage, Surroundings, cut_to_learn, surroundings_of
 from makellos.models.partition import Seen, see_pictures
 from makellos.models.release import Release, Split, groups_of, plain, release
-from makellos.models.white_level import filling_their_depth
 from makellos.search.auto import Wish, check_auto, choose
+from makellos.subjects import find_parts
 from makellos.training import Training, is_first_process
 from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.vibration.signals import SignalSettings
@@ -124,7 +125,7 @@ def fit(
     named = _named(detector, preset, wish, signal)
     parts_needed(false_alarms)
     check_target(target)
-    parts = find_parts(Path(data))
+    parts = find_parts(data)
     around = surroundings_of(coverage or Coverage(), false_alarms, white_level, parts)
     fitted, where, auto = _chosen(named, parts, wish, around, target, report)
     see = see_signals if parts.kind == "signals" else see_pictures
@@ -132,8 +133,8 @@ def fit(
     seen = see(parts, signal, fitted, asked, seed, skip_unreadable, progress=report)
     fitted, split = _at_size_of(fitted, seen), seen.split
     around.check([part for part in seen.used if part.is_good], split.calibrate)
-    with filling_their_depth(split.learn, white_level) as learn:
-        folds = _fit(fitted, replace(split, learn=learn), seed, around, where, report)
+    learned = replace(split, learn=filling_their_depth(split.learn, white_level))
+    folds = _fit(fitted, learned, seed, around, where, report)
     if not is_first_process():
         raise SystemExit(0)  # a process that only helped to train ends here
     graph = around.around(fitted.graph())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from makellos.data.parts import walk_parts
+from makellos.data.layouts import walk_parts
 from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
 from makellos.drawing.overlays import draw_overlay, write_picture
 from makellos.drawing.panels import draw_panel

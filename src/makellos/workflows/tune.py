@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from makellos.data.parts import Part, find_parts
+from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors import detector_class, make_detector
 from makellos.errors import (
@@ -47,6 +47,7 @@ from makellos.search.tune_results import (
     n_killed,
     write_results,
 )
+from makellos.subjects import find_parts
 from makellos.training import Training
 from makellos.workflows.fit import check_seed, fingerprint
 
@@ -130,7 +131,7 @@ def tune(
     kept = {key: value for key, value in kept.items() if key not in space}
     _check_target(target)
     wanted = Wanted(detector, preset, kept, space, seed, device)
-    trials = make_trials(wanted, find_parts(Path(data)), report)
+    trials = make_trials(wanted, find_parts(data), report)
     identity = {
         "data": _fingerprint(trials.parts),
         "detector": detector,

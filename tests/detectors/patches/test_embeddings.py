@@ -25,7 +25,7 @@ def parts_of(folder: Path, *sizes: tuple[int, int]) -> list[Part]:
     for i, size in enumerate(sizes):
         path = folder / f"{i:03d}.png"
         write_picture(path, np.zeros(size, np.uint8))
-        parts.append(Part(path=path, name=path.name))
+        parts.append(Part(source=path, name=path.name))
     return parts
 
 
@@ -58,7 +58,7 @@ def test_size_follows_the_pictures(
 def test_size_that_is_given_is_taken_without_a_look_at_the_pictures(
     side: int, expected: int
 ) -> None:
-    nowhere = [Part(path=Path("missing.png"), name="missing.png")] * 2
+    nowhere = [Part(source=Path("missing.png"), name="missing.png")] * 2
     chosen = choose_size(nowhere, image_size=side, max_image_size=64)
     assert chosen.shape == (3, expected, expected)
 
@@ -124,7 +124,7 @@ def test_embeddings_come_in_the_order_of_parts(tmp_path: Path) -> None:
     for i in range(60):
         path = tmp_path / f"{i:02d}.png"
         write_picture(path, np.full((64, 64), 4 * i, np.uint8))
-        parts.append(Part(path=path, name=path.name))
+        parts.append(Part(source=path, name=path.name))
     told: list[tuple[str, int, int]] = []
     embedder = load(64, 64)
     reds = [e[0][0, 0] for e in embedder.stream(parts, lambda *report: told.append(report))]
@@ -134,7 +134,7 @@ def test_embeddings_come_in_the_order_of_parts(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("known")
 def test_a_part_that_cannot_be_read_is_named(make_parts: MakeParts, tmp_path: Path) -> None:
-    missing = Part(path=tmp_path / "missing.png", name="missing.png")
+    missing = Part(source=tmp_path / "missing.png", name="missing.png")
     with pytest.raises(InputError, match=r"missing\.png does not exist"):
         list(load(64, 64).stream([*make_parts(3), missing], no_progress))
 

@@ -78,7 +78,7 @@ def bars(folder: Path, angles: Sequence[float]) -> list[Part]:
         picture[112:144, 24:232] = 220
         picture[100:156, 24:64] = 160  # a head, so that half turns differ
         cv2.imwrite(str(folder / f"{i}.png"), turned(picture, angle))
-        parts.append(Part(path=folder / f"{i}.png", name=f"{i}.png"))
+        parts.append(Part(source=folder / f"{i}.png", name=f"{i}.png"))
     return parts
 
 

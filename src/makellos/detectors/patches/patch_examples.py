@@ -16,10 +16,9 @@ from makellos.data.parts import Part
 from makellos.data.pictures import Picture
 from makellos.data.planting import plant
 from makellos.data.progress import Progress
-from makellos.data.tiles import mask_of
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.patchcore import PatchCore, distances_of
-from makellos.detectors.patches.rotations import TurnedPart, turned, turned_part
+from makellos.detectors.patches.rotations import Turn
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class PlaceDrawer:
             rng = np.random.default_rng([self.seed, i, copy])
             if not parts[i].is_good:
                 view = _turned_by_chance(parts[i], rng) if copy else parts[i]
-                return [self._defective(view, parts[i], look, folds[i], rng)]
+                return [self._defective(view, look, folds[i], rng)]
             if copy:
                 return [self._planted(parts[i], look, folds[i], rng)]
             return self._good(parts[i], look, folds[i], most, rng)
@@ -225,18 +224,10 @@ class PlaceDrawer:
         picture, mask = plant(part.read(), rng)
         return self._chosen("planted", look(picture), self._share(mask), fold, rng)
 
-    def _defective(
-        self, view: Part, part: Part, look: Look, fold: int, rng: np.random.Generator
-    ) -> Example:
-        picture = view.read()
-        looked = look(picture)
-        if part.mask is None:
-            share = _oddest(looked.distances)
-        else:
-            mask = mask_of(part, part.mask, picture.shape[:2])
-            if isinstance(view, TurnedPart):
-                mask = turned(mask.astype(np.uint8), view.degrees, mirrored=view.mirrored) > 0
-            share = self._share(mask)
+    def _defective(self, part: Part, look: Look, fold: int, rng: np.random.Generator) -> Example:
+        picture = part.read()
+        looked, mask = look(picture), part.read_mask((picture.shape[0], picture.shape[1]))
+        share = _oddest(looked.distances) if mask is None else self._share(mask)
         return self._chosen("defective", looked, share, fold, rng)
 
     def _chosen(
@@ -292,7 +283,7 @@ class PlaceDrawer:
 
 def _turned_by_chance(part: Part, rng: np.random.Generator) -> Part:
     degrees, mirrored = float(rng.uniform(0, 360)), bool(rng.random() < 0.5)
-    return turned_part(part, degrees, mirrored=mirrored)
+    return part.changed(Turn(degrees, mirrored))
 
 
 def _oddest(distances: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,19 +6,19 @@ Also whether that pays: few parts that lie at any angle gain much by it, those i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part
+from makellos.data.parts import Change, Part
 from makellos.data.pictures import Picture
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.patches.embeddings import PatchEmbedder
 
-__all__ = ["TurnedPart", "turned", "turned_part", "turning_pays", "views"]
+__all__ = ["Turn", "turned", "turning_pays", "views"]
 
 _N_PROBES = 6
 _ODDEST = 0.98  # quantile of a part's distances: most of a part is plain at any angle
@@ -26,20 +26,23 @@ _WORTH = 0.9  # 0.75 was seen on ten screws that lie anyhow, 0.96 on ten tiles i
 _ROWS = 8192
 
 
-@dataclass(frozen=True, kw_only=True)
-class TurnedPart(Part):
-    """Name a part whose picture is read turned by `degrees` against the clock, or mirrored first.
+@dataclass(frozen=True)
+class Turn(Change):
+    """Turn a picture by `degrees` against the clock, or mirror it first.
 
-    The picture keeps its size: what a turn uncovers repeats the border.
+    It keeps its size: what a turn uncovers repeats the border.
     """
 
-    of: Part
     degrees: float = 0.0
     mirrored: bool = False
 
-    def read(self) -> Picture:
-        """Return the turned picture; raises `InputError` for a file that cannot be read."""
-        return turned(self.of.read(), self.degrees, mirrored=self.mirrored)
+    def __call__(self, picture: Picture) -> Picture:
+        """Return the turned picture."""
+        return turned(picture, self.degrees, mirrored=self.mirrored)
+
+    def on_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the turned mask."""
+        return turned(mask.astype(np.uint8), self.degrees, mirrored=self.mirrored) > 0
 
 
 def turned(picture: Picture, degrees: float, *, mirrored: bool = False) -> Picture:
@@ -65,12 +68,6 @@ def turned(picture: Picture, degrees: float, *, mirrored: bool = False) -> Pictu
     return result
 
 
-def turned_part(part: Part, degrees: float, *, mirrored: bool = False) -> TurnedPart:
-    """Return a part whose picture is read mirrored and turned."""
-    known = {field.name: getattr(part, field.name) for field in fields(Part)}
-    return TurnedPart(**known, of=part, degrees=degrees, mirrored=mirrored)
-
-
 def views(parts: Sequence[Part], *, n_turns: int = 1, mirror: bool = False) -> list[Part]:
     """Return each part at `n_turns` even turns from its own pose on, and those mirrored as well.
 
@@ -82,7 +79,7 @@ def views(parts: Sequence[Part], *, n_turns: int = 1, mirror: bool = False) -> l
             for turn in range(n_turns):
                 plain = not turn and not mirrored
                 degrees = 360.0 * turn / n_turns
-                found.append(part if plain else turned_part(part, degrees, mirrored=mirrored))
+                found.append(part if plain else part.changed(Turn(degrees, mirrored)))
     return found
 
 

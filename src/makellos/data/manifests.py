@@ -1,0 +1,180 @@
+"""CSV manifests: a row per part, with label, split, mask and group."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from makellos.data.parts import GOOD, FileKind, Part
+from makellos.errors import InputError, suggest
+
+__all__ = ["COLUMNS", "MANIFEST", "SPLITS", "read_manifest"]
+
+MANIFEST = "CSV manifest"
+COLUMNS = ("path", "label", "split", "mask", "group")
+# Some sets call the calibration folder "validation", as MVTec AD 2 does.
+SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
+_DELIMITERS = ",;\t"
+_MAX_SHOWN = 20
+
+
+def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list[Part]]:
+    """Return what the files of a manifest are, by their suffixes, and its parts in their order.
+
+    Raises `InputError` with all the mistakes of the manifest.
+    """
+    columns, rows = _table(path)
+    problems: list[str] = []
+    given = [
+        (dict(zip(columns, cells, strict=False)), line)
+        for line, cells in rows
+        if _fits(cells, len(columns), line, problems)
+    ]
+    kind = _kind(path, [row["path"] for row, _ in given], kinds)
+    parts = [_row(row, line, path.parent, kind, problems) for row, line in given]
+    problems += _repeated(parts, [line for _, line in given], kind) if not problems else []
+    if problems:
+        more = f"\n  and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
+        shown = "\n  ".join(problems[:_MAX_SHOWN])
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise InputError(f"{path} has {count}. Correct the lines:\n  {shown}{more}")
+    if not parts:
+        raise InputError(f"{path} lists no parts. Add a row per picture below the header.")
+    return kind, parts
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the names of the columns, and line number and cells of each row that is not blank."""
+    if path.suffix.lower() not in {".csv", ".tsv"}:
+        raise InputError(
+            f"{path} is a file but no CSV manifest. Give a folder of pictures, or a .csv with the "
+            f"columns {', '.join(COLUMNS)}."
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}). Save it again as CSV UTF-8."
+        ) from None
+    first, _, rest = text.partition("\n")
+    says_delimiter = first.casefold().startswith("sep=")  # Excel's own way to name it
+    header = rest.partition("\n")[0] if says_delimiter else first
+    reader = csv.reader(
+        io.StringIO(text), delimiter=_delimiter(header), strict=True, skipinitialspace=True
+    )
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}. Put double quotes around cells that hold "
+            "the delimiter, and double the quotes within."
+        ) from None
+    rows = [(line, cells) for line, cells in rows[says_delimiter:] if any(cells)]
+    columns = [name.casefold() for name in rows[0][1]] if rows else []
+    _check_columns(path, columns)
+    return columns, rows[1:]
+
+
+def _delimiter(header: str) -> str:
+    def columns(delimiter: str) -> tuple[bool, int]:
+        names = [
+            name.strip().casefold() for name in next(csv.reader([header], delimiter=delimiter), [])
+        ]
+        return "path" in names, len(names)
+
+    return max(_DELIMITERS, key=columns)
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if "path" not in columns:
+        raise InputError(
+            f"{path} has no column 'path' in its first line. {suggest('path', columns)} "
+            f"Name the columns {', '.join(COLUMNS)}; path is needed, the others may be left out."
+        )
+    twice = [name for name, count in Counter(columns).items() if count > 1 and name in COLUMNS]
+    if twice:
+        raise InputError(f"{path} has more than one column {twice[0]!r}. Keep one of them.")
+
+
+def _fits(cells: list[str], n_columns: int, line: int, problems: list[str]) -> bool:
+    if not any(cells[n_columns:]):
+        return True
+    problems.append(
+        f"line {line}: {len(cells)} cells, but {n_columns} columns (put double quotes around a "
+        "cell that holds the delimiter)"
+    )
+    return False
+
+
+def _row(row: dict[str, str], line: int, root: Path, kind: FileKind, problems: list[str]) -> Part:
+    cells = dict.fromkeys((*COLUMNS, *kind.details), "") | row
+    picture = _located(root, cells["path"])
+    if not cells["path"]:
+        problems.append(f"line {line}: no path")
+    elif picture is None:
+        problems.append(
+            f"line {line}: {cells['path']} does not exist (paths are relative to {root})"
+        )
+    if "label" in row and not cells["label"]:
+        problems.append(f"line {line}: no label (good, defective, or the name of a defect)")
+    split = SPLITS.get(cells["split"].casefold())
+    if cells["split"] and split is None:
+        problems.append(f"line {line}: split {cells['split']!r} is none of train, val, test")
+    mask = _located(root, cells["mask"])
+    if cells["mask"] and mask is None:
+        problems.append(f"line {line}: mask {cells['mask']} does not exist")
+    path = picture or root
+    name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    details = {key: cells[key] for key in kind.details if cells[key]}
+    problems += (f"line {line}: {problem}" for problem in kind.problems(details))
+    piece = kind.piece(details)
+    return Part(
+        source=path,
+        name=f"{name} {piece}" if piece else name,
+        label=cells["label"] or GOOD,
+        split=split,
+        mask=mask,
+        # Pieces of one file belong together.
+        group=cells["group"] or (name if piece else None),
+        details=details,
+    )
+
+
+def _kind(manifest: Path, paths: Sequence[str], kinds: Sequence[FileKind]) -> FileKind:
+    """Return of which kind the files of a manifest are; that of unknown ones is the first."""
+    for kind in kinds[1:]:
+        ours = [path for path in paths if kind.has(Path(path))]
+        if ours and len(ours) < len(paths):
+            raise InputError(
+                f"{manifest} lists {len(ours)} {kind.noun}s, such as {ours[0]}, among other "
+                f"files. Give {kinds[0].name} and {kind.noun}s a manifest each."
+            )
+        if ours:
+            return kind
+    return kinds[0]
+
+
+def _located(root: Path, cell: str) -> Path | None:
+    """Return the file that a cell names; one written on Windows has backslashes."""
+    for name in dict.fromkeys((cell, cell.replace("\\", "/"))):
+        try:
+            if name and (root / name).is_file():
+                return root / name
+        except OSError:  # a name that is too long, a folder that may not be entered
+            continue
+    return None
+
+
+def _repeated(parts: Sequence[Part], lines: Sequence[int], kind: FileKind) -> Iterator[str]:
+    seen: dict[str, list[tuple[Part, int]]] = {}
+    for part, line in zip(parts, lines, strict=True):
+        before = seen.setdefault(os.path.normcase(part.path.resolve()), [])
+        clashes = (kind.clash(part, other, at) for other, at in before)
+        clash = next(filter(None, clashes), None)
+        if clash is not None:
+            yield f"line {line}: {clash}"
+        before.append((part, line))

@@ -1,0 +1,154 @@
+"""What inspection says of a part, and of a recording by its windows."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.pictures import Picture
+from makellos.inspection.acceptance import ZoneFinding
+from makellos.inspection.regions import Region
+from makellos.vibration.bearing_faults import FaultFinding
+from makellos.vibration.signals import Windows
+from makellos.vibration.views import SignalView
+
+__all__ = ["UNREADABLE", "Inspection", "RecordingFinding", "region_on_axes", "unreadable"]
+
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, eq=False)
+class RecordingFinding:
+    """Hold what was found on a recording beside its verdict.
+
+    `windows` are the inspections of its windows, `starts` their first samples' times in s,
+    `share_rejected` the share of them that are rejected. `notes` say what is odd about the
+    recording. `faults` is what the envelope spectrum shows, by channel; empty for a recording that
+    is ok, and without a bearing and a speed. `samples` are what was judged, where the inspector was
+    asked to keep it.
+    """
+
+    windows: tuple[Inspection, ...]
+    starts: tuple[float, ...]
+    share_rejected: float
+    notes: tuple[str, ...]
+    faults: dict[str, FaultFinding]
+    samples: Windows | None = field(default=None, repr=False)
+
+    @property
+    def fault(self) -> FaultFinding | None:
+        """Return the finding of the channel where a fault stands out most; None without any."""
+        if not self.faults:
+            return None
+        return max(self.faults.values(), key=_evidence)
+
+    def row(self) -> dict[str, Any]:
+        """Return what the row of a recording has beside that of a picture."""
+        fault = self.fault
+        return {
+            "n_windows": len(self.windows),
+            "share_rejected": round(self.share_rejected, 6),
+            "fault": None if fault is None else fault.fault,
+            "finding": None if fault is None else fault.sentence,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """Hold what was found on one part.
+
+    `verdict` is ``ok``, ``look_again``, ``reject`` or ``unreadable`` (then `error` says why and the
+    figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `reconstruction`
+    C×H×W float32 in [0, 1] the nearest good part that a reconstructing detector can make. `size` is
+    the height and width of the picture, `regions` are in its pixels. `probabilities` are those of
+    a classifier's classes by name, good first. A recording's verdict joins those of its windows,
+    which `recording` holds; theirs have no regions, which `window_regions` finds in their maps.
+    `zones` are what each zone says, where the model has such: score and map are then in units of
+    the zones' thresholds. `broken_rules` are those of the model's rules that regions break, and
+    `calibrated_verdict` is the verdict without rules; None where there are none. `picture` is what
+    was judged, decoded, where the inspector was asked to keep it.
+    """
+
+    input: str
+    verdict: str
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    regions: tuple[Region, ...] = ()
+    milliseconds: float = 0.0
+    error: str | None = None
+    size: tuple[int, int] | None = None
+    anomaly_map: NDArray[np.float32] | None = field(default=None, repr=False)
+    reconstruction: NDArray[np.float32] | None = field(default=None, repr=False)
+    probabilities: dict[str, float] = field(default_factory=dict)
+    recording: RecordingFinding | None = field(default=None, repr=False)
+    zones: tuple[ZoneFinding, ...] = ()
+    calibrated_verdict: str | None = None
+    broken_rules: tuple[str, ...] = ()
+    picture: Picture | None = field(default=None, repr=False)
+
+    def row(self) -> dict[str, Any]:
+        """Return the row that `makellos inspect` writes, as plain data.
+
+        It has ``probabilities`` where the model is a classifier; a recording's has ``n_windows``,
+        ``share_rejected``, ``fault``, ``finding`` and ``notes``. With zones it has ``zones``, with
+        rules ``calibrated_verdict`` and ``broken_rules``.
+        """
+        row: dict[str, Any] = {
+            "input": self.input,
+            "verdict": self.verdict,
+            "score": self.score,
+            "p_value": self.p_value,
+            "threshold": self.threshold,
+            "regions": [region.row() for region in self.regions],
+            "milliseconds": round(self.milliseconds, 3),
+            "error": self.error,
+        }
+        if self.probabilities:
+            row["probabilities"] = {k: round(v, 6) for k, v in self.probabilities.items()}
+        if self.recording is not None:
+            row.update(self.recording.row())
+        if self.zones:
+            row["zones"] = [zone.row() for zone in self.zones]
+        if self.calibrated_verdict is not None:
+            row["calibrated_verdict"] = self.calibrated_verdict
+            row["broken_rules"] = list(self.broken_rules)
+        return row
+
+
+def unreadable(name: str, started: float, reason: str) -> Inspection:
+    """Return the inspection of a part that no verdict can rest on, begun at `started` in s."""
+    spent = (time.perf_counter() - started) * 1e3
+    return Inspection(name, UNREADABLE, milliseconds=spent, error=reason)
+
+
+def region_on_axes(region: Region, view: SignalView, start: float) -> dict[str, Any]:
+    """Return channel, times in s and frequencies in Hz of a region of a window's picture.
+
+    `start` is the window's own in s.
+    """
+    top, bottom = region.y, region.y + region.height - 1
+    number = min(len(view.channels) - 1, (top + bottom) // 2 // view.height)
+    rows = [min(view.height - 1, max(0, row - number * view.height)) for row in (top, bottom)]
+    high, low = (float(view.frequencies()[row]) for row in rows)
+    times = view.times()
+    half = float(times[1] - times[0]) / 2
+    return {
+        "channel": view.channels[number],
+        "start_s": round(start + float(times[region.x]) - half, 6),
+        "end_s": round(start + float(times[region.x + region.width - 1]) + half, 6),
+        "low_hz": round(low, 2),
+        "high_hz": round(high, 2),
+    }
+
+
+def _evidence(finding: FaultFinding) -> float:
+    if finding.fault is None:
+        return -math.inf
+    return finding.strengths[finding.fault].evidence

@@ -1,0 +1,75 @@
+"""From scores and maps to verdicts: calibration, zones, rules and regions."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from makellos.calibration import Calibration
+from makellos.data.pictures import Picture
+from makellos.inspection.acceptance import Acceptance, find_zone_regions, find_zones
+from makellos.inspection.findings import Inspection, unreadable
+from makellos.inspection.regions import Region
+from makellos.inspection.scorer import Scored
+from makellos.inspection.zones import Zones
+
+__all__ = ["Judge"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Hold what makes a verdict of a score, and regions of a map."""
+
+    calibration: Calibration
+    map_threshold: float
+    zones: Zones | None
+    acceptance: Acceptance
+    classes: Sequence[str]
+
+    @property
+    def threshold(self) -> float:
+        """Return the score above which a part is rejected."""
+        return self.calibration.threshold
+
+    def __call__(
+        self,
+        label: str,
+        picture: Picture,
+        scored: Scored,
+        started: float,
+        *,
+        outlined: bool = True,
+    ) -> Inspection:
+        """Return the finding on a part; the regions of its map are left out unless `outlined`."""
+        score, anomaly_map, reconstruction, probabilities, looked = scored
+        if not math.isfinite(score):
+            reason = (
+                f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
+            )
+            return unreadable(label, started, reason)
+        regions: tuple[Region, ...] = ()
+        if anomaly_map is not None and outlined:
+            height, width = picture.shape[:2]
+            found = find_zone_regions(anomaly_map, height, width, self.map_threshold, self.zones)
+            regions = self.acceptance.measure(found)
+        calibrated, broken = self.calibration.verdict(score), self.acceptance.broken(regions)
+        return Inspection(
+            input=label,
+            verdict=self.acceptance.verdict(calibrated, broken),
+            score=score,
+            p_value=self.calibration.p_value(score),
+            threshold=self.threshold,
+            regions=regions,
+            milliseconds=(time.perf_counter() - started) * 1e3,
+            size=(picture.shape[0], picture.shape[1]) if picture.ndim > 1 else None,
+            anomaly_map=anomaly_map,
+            reconstruction=reconstruction,
+            probabilities={}
+            if probabilities is None
+            else dict(zip(self.classes, map(float, probabilities), strict=True)),
+            zones=() if looked is None else find_zones(looked, self.zones, self.calibration),
+            calibrated_verdict=calibrated if self.acceptance.rules else None,
+            broken_rules=broken,
+        )

@@ -1,0 +1,55 @@
+"""Kinds of data, pictures and vibration, and what each can do; workflows ask, and do not branch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from makellos.data.layouts import list_parts
+from makellos.data.parts import PartSet
+from makellos.errors import InputError
+from makellos.inspection import Inspector
+from makellos.inspection.manifest import Manifest
+from makellos.inspection.model_file import read_model
+from makellos.subjects.pictures import PictureSubject
+from makellos.subjects.subject import Gathered, Subject
+from makellos.subjects.vibration import VibrationSubject
+
+__all__ = ["Gathered", "Subject", "find_parts", "open_inspector", "subject_of", "subject_of_model"]
+
+_PICTURES, _VIBRATION = PictureSubject(), VibrationSubject()
+_SUBJECTS: tuple[Subject, ...] = (_PICTURES, _VIBRATION)
+
+
+def find_parts(data: Path | str) -> PartSet:
+    """List the parts of a folder or a CSV manifest: pictures or, where there are none, recordings.
+
+    Folders are read in the MVTec AD layout, as one folder per class, or as a flat folder of good
+    parts; no file of a part is opened. Rows of a manifest have ``path``, and may have ``label``,
+    ``split``, ``mask`` and ``group``; those of recordings also ``start`` and ``end`` of the piece
+    that counts (seconds, or per cent as in ``50%``), ``speed`` in turns per minute, ``machine``,
+    ``sensor`` and ``load``. Raises `InputError` when `data` does not exist, cannot be read or holds
+    no parts, when a picture in ``test`` has no label, and with all the mistakes of a manifest.
+    """
+    return list_parts(Path(data), [subject.kind for subject in _SUBJECTS])
+
+
+def subject_of(parts: PartSet) -> Subject:
+    """Return what the kind of a set's files can do."""
+    return next(subject for subject in _SUBJECTS if subject.kind == parts.kind)
+
+
+def subject_of_model(manifest: Manifest) -> Subject:
+    """Return what the kind of data can do that a model was fitted on."""
+    return _PICTURES if manifest.signal is None else _VIBRATION
+
+
+def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector:
+    """Return the inspector; raise `InputError` where a model of one kind meets parts of another."""
+    manifest = read_model(Path(model)).manifest
+    subject = subject_of_model(manifest)
+    if subject.kind != found.kind:
+        raise InputError(
+            f"{model} was fitted on {subject.kind.name}, and {found.root} holds "
+            f"{found.kind.name}. Give data of the same kind."
+        )
+    return Inspector(model, workers=subject.workers(manifest, n_parts))

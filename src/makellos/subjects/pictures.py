@@ -1,0 +1,169 @@
+"""Pictures of parts: how they are divided, inspected and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.checks import DataCheck, check_parts, readable
+from makellos.data.labelled import check_labelled
+from makellos.data.parts import PICTURES, Part, PartSet
+from makellos.data.progress import Progress
+from makellos.detectors import Detector
+from makellos.drawing.overlays import draw_overlay
+from makellos.drawing.panels import draw_panel
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection import Inspection, Inspector
+from makellos.inspection.engines import default_workers
+from makellos.inspection.manifest import Manifest
+from makellos.models.coverage import Coverage
+from makellos.models.partition import Partition, PartitionRequest, split_parts
+from makellos.subjects.subject import Calibrating, Gathered, Subject
+from makellos.vibration.signals import SignalSettings
+
+__all__ = ["PictureSubject"]
+
+
+class PictureSubject(Subject):
+    """Pictures, each of which is a part."""
+
+    kind = PICTURES
+
+    def check(
+        self, parts: PartSet, *, progress: Callable[[int, int], None] | None = None
+    ) -> DataCheck:
+        return check_parts(parts, progress=progress)
+
+    def check_options(
+        self,
+        parts: PartSet,
+        signal: SignalSettings | None,
+        coverage: Coverage,
+        white_level: int | None,
+    ) -> None:
+        del coverage, white_level
+        if signal not in (None, SignalSettings()):
+            raise ConfigurationError(
+                f"{parts.root} holds pictures; --rate, --channel, --window, --hop, --view, "
+                "--bearing and --rpm are for recordings of vibration. Leave them out."
+            )
+
+    def partition(
+        self, parts: PartSet, request: PartitionRequest, progress: Progress
+    ) -> Partition:
+        detector = request.detector
+        if detector.takes != "pictures":
+            raise ConfigurationError(
+                f"{parts.root} holds pictures. {detector.name} and options of signals (--rate, "
+                "--channel, --window, --hop, --view, --bearing, --rpm) are for recordings of "
+                "vibration."
+            )
+        found = _usable(parts, request, progress)
+        split = split_parts(
+            found.learnable, found.calibration, detector, request.false_alarms, request.seed
+        )
+        from_labels = detector.needs_labels or not all(part.is_good for part in split.learn)
+        few = not detector.needs_labels
+        return Partition(
+            split.learn,
+            split.calibrate,
+            split.method,
+            used=[*found.learnable, *found.calibration],
+            skipped=found.skipped,
+            notes=_label_notes(parts, split, few=few) if from_labels else [],
+        )
+
+    def workers(self, manifest: Manifest, n_parts: int) -> int:
+        # The tiles of one part are enough for all workers.
+        return default_workers() if manifest.tiling else min(default_workers(), n_parts)
+
+    def tested(
+        self, inspector: Inspector, parts: Sequence[Part], gathered: Gathered, progress: Progress
+    ) -> Iterator[tuple[Part, Inspection]]:
+        inspections = inspector.inspect_many(parts, keep=gathered.draws)
+        for done, pair in enumerate(zip(parts, inspections, strict=True), start=1):
+            yield pair
+            progress("inspecting", done, len(parts))
+
+    def calibrating(
+        self, inspector: Inspector, parts: Sequence[Part], progress: Progress
+    ) -> Calibrating:
+        inspections = []
+        for inspection in inspector.inspect_many(parts):
+            inspections.append(inspection)
+            progress("scoring calibration parts", len(inspections), len(parts))
+        return Calibrating(list(parts), inspections)
+
+    def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
+        if inspection.picture is None:
+            raise InputError(f"{inspection.input} was inspected without keeping its picture.")
+        draw = draw_overlay if inspection.reconstruction is None else draw_panel
+        return draw(
+            inspection.picture,
+            inspection,
+            map_threshold=inspector.map_threshold,
+            white_level=inspector.manifest.preprocessing.white_level,
+        )
+
+
+class _Usable(NamedTuple):
+    """Hold parts to learn from, parts that calibrate, and the names of those left out."""
+
+    learnable: list[Part]
+    calibration: list[Part]
+    skipped: list[str]
+
+
+def _usable(
+    parts: PartSet, request: PartitionRequest, progress: Progress
+) -> _Usable:
+    """Return the parts that can be decoded, with defective ones where the detector learns from them.
+
+    One that only uses labels validates with none: good parts come first, then defective ones.
+    """
+    detector: Detector = request.detector
+    good, calibration = parts.good(), parts.calibration()
+    learnable = parts.labelled() if detector.needs_labels else good
+    if detector.uses_labels:
+        learnable += tuple(p for p in parts if not p.is_good and p.split in (None, "train"))
+    if not good:
+        raise InputError(
+            f"{parts.root} has no good parts to learn from ({parts.layout}). Put them into "
+            "train/good, or label them 'good' with split 'train' or none in the manifest."
+        )
+    found, broken = readable(
+        [*learnable, *calibration], progress=lambda done, total: progress("reading", done, total)
+    )
+    if broken and not request.skip_unreadable:
+        listed = "\n  ".join(reason for _, reason in broken)
+        raise InputError(
+            f"{len(broken)} of {len(learnable) + len(calibration)} files cannot be used:\n  "
+            f"{listed}\nMend or remove them, or leave them out with --skip-unreadable."
+        )
+    names = {part.name for part in found}
+    return _Usable(
+        [part for part in learnable if part.name in names],
+        [part for part in calibration if part.name in names],
+        [part.name for part, _ in broken],
+    )
+
+
+def _label_notes(parts: PartSet, split: Partition, *, few: bool) -> list[str]:
+    """Return what spoils learning from labels, or a test of it; raise where nothing is learned.
+
+    `few` defective parts are nothing to remark on.
+    """
+    learn = [part for part in split.learn if part.split != "val"]
+    # Cross-fitted parts calibrate by fits that have not seen them.
+    apart = [] if split.method == "cross-fitted" else split.calibrate
+    held_out = [*apart, *(part for part in split.learn if part.split == "val")]
+    if any(part.split == "test" for part in parts):
+        return check_labelled(learn, held_out, parts.test(), few=few)
+    return [
+        *check_labelled(learn, held_out, few=few),
+        "No parts are kept for a test: those that were learned from flatter. 'makellos data split' "
+        "divides a set, by group where parts have groups.",
+    ]

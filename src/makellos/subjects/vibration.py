@@ -1,0 +1,250 @@
+"""Recordings of vibration: how they are divided, inspected and drawn; their windows are parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part, PartSet, Values
+from makellos.data.progress import Progress
+from makellos.detectors import Detector
+from makellos.drawing.recording_panels import draw_recording
+from makellos.errors import ConfigurationError, InputError
+from makellos.inspection import Inspection, Inspector
+from makellos.inspection.manifest import Manifest
+from makellos.models.coverage import Coverage
+from makellos.models.partition import Partition, PartitionRequest
+from makellos.subjects.subject import Calibrating, Gathered, Subject
+from makellos.vibration.good_recordings import (
+    counts_recordings,
+    divide,
+    oddities,
+    parts_of,
+    read_all,
+    spectra_of_longest,
+    spread,
+)
+from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
+from makellos.vibration.parts import RECORDINGS, described, rpm_of
+from makellos.vibration.recording_checks import RecordingsCheck, check_recordings
+from makellos.vibration.signal_record import SignalRecord
+from makellos.vibration.signals import SignalSettings, at_speed
+from makellos.vibration.views import SignalView
+
+__all__ = ["VibrationSubject"]
+
+_MOST_PANELS = 40  # in a report, which has to pass through a mail server
+
+
+class VibrationSubject(Subject):
+    """Recordings of vibration; a detector learns from their windows, the verdict is on each whole."""
+
+    kind = RECORDINGS
+    columns = ("n_windows", "share_rejected", "fault", "finding", "notes")
+
+    def check(
+        self, parts: PartSet, *, progress: Callable[[int, int], None] | None = None
+    ) -> RecordingsCheck:
+        return check_recordings(parts, progress=progress)
+
+    def check_options(
+        self,
+        parts: PartSet,
+        signal: SignalSettings | None,
+        coverage: Coverage,
+        white_level: int | None,
+    ) -> None:
+        del signal
+        if coverage != Coverage() or white_level is not None:
+            raise ConfigurationError(
+                f"{parts.root} holds recordings; --tile, --zones, --rules, --mm-per-pixel and "
+                "--white-level are for pictures. Leave them out."
+            )
+
+    def partition(
+        self, parts: PartSet, request: PartitionRequest, progress: Progress
+    ) -> Partition:
+        """Read the good recordings of a set, and return their windows as a detector sees them.
+
+        Recordings of split ``val`` calibrate. Without such all are cross-fitted by recording, or 3
+        in 10 held out where the detector trains; of fewer than 5 recordings the last 3 tenths of
+        each are held out. Windows of one recording are never shuffled. Where 5 recordings or more
+        calibrate they are what is counted; of fewer, blocks of windows that share no samples.
+        """
+        detector = request.detector
+        _check(parts, detector)
+        good = [*parts.good(), *parts.calibration()]
+        settings = request.signal or SignalSettings()
+        view, read, skipped = read_all(good, settings, detector.takes, progress)
+        if skipped and not (request.skip_unreadable and read):
+            listed = "\n  ".join(reason for _, reason in skipped)
+            raise InputError(
+                f"{len(skipped)} of {len(good)} recordings cannot be used:\n  {listed}\nMend or "
+                "remove them, or leave them out with --skip-unreadable."
+            )
+        divided = divide(parts, read, view, request.seed, trains=detector.trains)
+        learn, calibrate, method = spread(divided[0]), spread(divided[1]), divided[2]
+        by_recording = counts_recordings([each.part for each in divided[1]])
+        view = view.learned(np.concatenate([each.windows.values for each in learn]))
+        learned = [parts_of(each, view, by_recording=True) for each in learn]
+        calibrating = learned
+        if method != "cross-fitted":
+            calibrating = [parts_of(each, view, by_recording=by_recording) for each in calibrate]
+        spectra = spectra_of_longest(learn, view)
+        return Partition(
+            [part for windows in learned for part in windows],
+            [part for windows in calibrating for part in windows],
+            method,
+            used=[each.part for each in read],
+            skipped=[part.name for part, _ in skipped],
+            notes=oddities(read),
+            signal=SignalRecord(
+                view=view,
+                calibrated_on="recordings" if by_recording else "blocks",
+                recordings=_numbered([len(windows) for windows in calibrating]),
+            ),
+            members={GOOD_SPECTRA: pack_spectra(spectra)} if spectra else {},
+        )
+
+    def sized(self, detector: Detector, partition: Partition) -> Detector:
+        """Return a detector that takes windows at the size they are drawn, unless told otherwise.
+
+        Networks pretrained on photos see as much at half of it, in a quarter of the time.
+        """
+        parameters = detector.get_parameters()
+        if partition.signal is None or parameters.get("image_size") != 0:
+            return detector
+        view = partition.signal.view
+        side = max(view.width, view.height * len(view.channels)) // (1 if detector.trains else 2)
+        # Networks that halve their maps again and again take powers of two.
+        size = min(256, 1 << (side - 1).bit_length())
+        return type(detector)(**{**parameters, "image_size": size})
+
+    def workers(self, manifest: Manifest, n_parts: int) -> int:
+        del manifest, n_parts
+        return 1  # windows are taken many at once, so that recordings follow one another
+
+    def tested(
+        self, inspector: Inspector, parts: Sequence[Part], gathered: Gathered, progress: Progress
+    ) -> Iterator[tuple[Part, Inspection]]:
+        """Yield the windows of recordings as parts; a recording that cannot be read itself.
+
+        `gathered` gets what there is to say of each other recording.
+        """
+        record = _record(inspector)
+        for done, part in enumerate(parts, start=1):
+            inspection = inspector.inspect_part(part, keep=gathered.draws)
+            finding = inspection.recording
+            if finding is None:
+                yield part, inspection
+            else:
+                gathered.entries[part.name] = {
+                    "label": part.label,
+                    "verdict": inspection.verdict,
+                    "p_value": inspection.p_value,
+                    **finding.row(),
+                    **described(part),
+                }
+                if gathered.draws and len(gathered.panels) < _MOST_PANELS:
+                    drawn = self._panel(inspector, inspection, rpm_of(part))
+                    gathered.panels.append((part.name, _encoded(drawn)))
+                for start, window in zip(finding.starts, finding.windows, strict=True):
+                    yield _window(part, record.view, start, window), window
+            progress("inspecting", done, len(parts))
+
+    def calibrating(
+        self, inspector: Inspector, parts: Sequence[Part], progress: Progress
+    ) -> Calibrating:
+        record, by_recording = _record(inspector), counts_recordings(parts)
+        length = record.view.window / record.view.rate
+        windows: list[Part] = []
+        inspections: list[Inspection] = []
+        counts: list[int] = []
+        for done, part in enumerate(parts, start=1):
+            inspection, end = inspector.inspect_part(part), 0.0
+            found = inspection.recording
+            pairs = [(0.0, inspection)]
+            if found is not None:
+                pairs = list(zip(found.starts, found.windows, strict=True))
+            counts.append(0)
+            for start, each in pairs:
+                window = _window(part, record.view, start, each)
+                if not by_recording:
+                    # Windows that share samples are not counted twice.
+                    if start < end - _SAMPLE / record.view.rate:
+                        continue
+                    window, end = replace(window, group=window.name), start + length
+                windows.append(window)
+                inspections.append(each)
+                counts[-1] += 1
+            progress("inspecting", done, len(parts))
+        counted = {
+            "calibrated_on": "recordings" if by_recording else "blocks",
+            "recordings": _numbered(counts),
+        }
+        return Calibrating(windows, inspections, record.model_copy(update=counted))
+
+    def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
+        return self._panel(inspector, inspection, inspector.rpm)
+
+    def _panel(
+        self, inspector: Inspector, inspection: Inspection, rpm: float | None
+    ) -> NDArray[np.uint8]:
+        found = inspection.recording
+        if found is None or found.samples is None:
+            raise InputError(f"{inspection.input} was inspected without keeping its samples.")
+        return draw_recording(
+            found.samples,
+            at_speed(_record(inspector).view, rpm),
+            inspection,
+            threshold=inspector.threshold,
+            rpm=rpm,
+            map_threshold=inspector.map_threshold,
+        )
+
+
+_SAMPLE = 0.5  # of one: times in s are rounded to less
+
+
+def _check(parts: PartSet, detector: Detector) -> None:
+    if detector.needs_labels:
+        raise ConfigurationError(
+            f"{detector.name} learns from labelled pictures, and {parts.root} holds recordings. "
+            "Choose a detector that learns from good parts alone, such as patchcore or pyod."
+        )
+    if not parts.good():
+        raise InputError(
+            f"{parts.root} has no good recordings to learn from ({parts.layout}). Put them into "
+            "train/good or good, or label them 'good' with split 'train' or none in a manifest."
+        )
+
+
+def _record(inspector: Inspector) -> SignalRecord:
+    record = inspector.manifest.signal
+    if record is None:
+        raise ConfigurationError(
+            f"{inspector.model.path} is a model of pictures. Fit a model on recordings."
+        )
+    return record
+
+
+def _window(part: Part, view: SignalView, start: float, inspection: Inspection) -> Part:
+    """Return a window of a recording as a part that shows what was judged, where it was kept."""
+    shown = part.source if inspection.picture is None else Values(inspection.picture)
+    name = f"{part.name} at {start:.6g} s"
+    return replace(part, source=shown, name=name, group=part.group or part.name)
+
+
+def _numbered(counts: Sequence[int]) -> tuple[int, ...]:
+    """Return the number of its recording for each window, where recordings have so many."""
+    return tuple(number for number, count in enumerate(counts) for _ in range(count))
+
+
+def _encoded(drawn: NDArray[np.uint8]) -> bytes:
+    _, encoded = cv2.imencode(".webp", drawn[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])
+    raw: bytes = encoded.tobytes()
+    return raw
