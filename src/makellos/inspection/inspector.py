@@ -26,6 +26,7 @@ from makellos.inspection.acceptance import (
     find_zones,
 )
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
+from makellos.inspection.external_runtime import external_engines, open_external_engine
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
 from makellos.inspection.recordings import (
@@ -36,7 +37,6 @@ from makellos.inspection.recordings import (
 )
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
-from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 from makellos.vibration.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.vibration.signals import at_speed, read_windows
 from makellos.vibration.windows import Piece
@@ -292,14 +292,14 @@ class Inspector:
                 return open_engine(
                     folder / GRAPH, choice, shape=shape, workers=workers, together=together
                 )
-            choice = engine or choose_engine(released, torch_engines(detector.name))
+            choice = engine or choose_engine(released, external_engines(detector.name))
             stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).exists() else {}
             weights = {
                 name.removeprefix(TORCH_PREFIX): values
                 for name, values in stored.items()
                 if name.startswith(TORCH_PREFIX)
             }
-            return open_torch_engine(detector.name, detector.parameters, weights, shape, choice)
+            return open_external_engine(detector.name, detector.parameters, weights, shape, choice)
 
     def _judge(
         self,
