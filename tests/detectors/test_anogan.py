@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.detectors.anogan import AnoGAN
-from makellos.detectors.contract import Graph
+from makellos.detectors.graph import Graph
 from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError
 from makellos.inspection.engines import Engine, EngineChoice
@@ -57,9 +57,9 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> AnoGAN:
 
 
 def opened(graph: Graph, **changed: float | bool) -> Engine:
-    assert graph.torch is not None
-    parameters = {**graph.torch.parameters, **changed}
-    return AnoGAN.open_engine(parameters, graph.torch.weights, graph.preprocessing.shape, F32)
+    assert graph.external is not None
+    parameters = {**graph.external.parameters, **changed}
+    return AnoGAN.open_engine(parameters, graph.external.weights, graph.preprocessing.shape, F32)
 
 
 def batch(n: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -82,9 +82,9 @@ def test_colour_and_size_can_be_chosen(tmp_path: Path):
 def test_graph_scores_with_torch_and_makes_pictures_without(fitted: AnoGAN):
     graph = fitted.graph()
     assert graph.onnx == b""
-    assert graph.torch is not None
-    assert graph.torch.detector == "anogan"
-    assert all(values.dtype == np.float32 for values in graph.torch.weights.values())
+    assert graph.external is not None
+    assert graph.external.detector == "anogan"
+    assert all(values.dtype == np.float32 for values in graph.external.weights.values())
     assert graph.generator is not None
     session = onnxruntime.InferenceSession(graph.generator, providers=["CPUExecutionProvider"])
     latent = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.detectors.contract import Graph, make_detector
 from makellos.detectors.fanogan import FAnoGAN
+from makellos.detectors.graph import Graph
+from makellos.detectors.registry import make_detector
 from makellos.errors import ConfigurationError
 from makellos.training.settings import Training
 

@@ -30,9 +30,9 @@ from makellos.errors import (
     ModelFileError,
 )
 from makellos.inspection.engines import Engine, EngineChoice
+from makellos.inspection.external_runtime import external_engines, open_external_engine
 from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.model_file import WEIGHTS
-from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 from makellos.models import encode_pictures, pack_members
 from makellos.models.release import Split, release
 from makellos.models.writing import golden_names
@@ -77,14 +77,14 @@ def fitted(method: str, rows: Features, **parameters: Any) -> Graph:
 
 
 def weights_of(graph: Graph) -> Mapping[str, Features]:
-    assert graph.torch is not None
-    return graph.torch.weights
+    assert graph.external is not None
+    return graph.external.weights
 
 
 def opened(graph: Graph) -> Engine:
-    assert graph.torch is not None
-    kept, shape = graph.torch, graph.preprocessing.shape
-    return open_torch_engine("pyod", kept.parameters, kept.weights, shape, CHOICE)
+    assert graph.external is not None
+    kept, shape = graph.external, graph.preprocessing.shape
+    return open_external_engine("pyod", kept.parameters, kept.weights, shape, CHOICE)
 
 
 def scores(graph: Graph, rows: Features) -> Features:
@@ -127,8 +127,8 @@ def test_a_stored_model_scores_the_same_bit_for_bit(method: str) -> None:
     assert list(members) == [WEIGHTS]
     assert b"pickle" not in members[WEIGHTS]
     stored = {k.removeprefix(TORCH_PREFIX): v for k, v in load(members[WEIGHTS]).items()}
-    assert graph.torch is not None
-    engine = Pyod.open_engine(graph.torch.parameters, stored, (N_FEATURES,), CHOICE)
+    assert graph.external is not None
+    engine = Pyod.open_engine(graph.external.parameters, stored, (N_FEATURES,), CHOICE)
     rows = features(20, 6)
     np.testing.assert_array_equal(engine.run(rows)["score"], scores(graph, rows))
 
@@ -360,10 +360,10 @@ def test_foreign_weights_are_refused(change: dict[str, Features], good: Features
 @pytest.mark.parametrize("lost", ["network.encoder.0.linear.weight", "rows"])
 def test_weights_that_are_missing_are_refused(lost: str, good: Features) -> None:
     graph = fitted("AutoEncoder", good, epochs=1)
-    assert graph.torch is not None
-    kept = {name: values for name, values in graph.torch.weights.items() if name != lost}
+    assert graph.external is not None
+    kept = {name: values for name, values in graph.external.weights.items() if name != lost}
     with pytest.raises(ConfigurationError, match="do not fit"):
-        Pyod.open_engine(graph.torch.parameters, kept, (N_FEATURES,), CHOICE)
+        Pyod.open_engine(graph.external.parameters, kept, (N_FEATURES,), CHOICE)
 
 
 def test_missing_packages_are_named(good: Features, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -379,7 +379,7 @@ def test_missing_packages_are_named(good: Features, monkeypatch: pytest.MonkeyPa
             scores(graph, good)
         with pytest.raises(MissingRuntimeError, match=rf"makellos\[{extra}\]"):
             Pyod(method="VAE", epochs=1).fit(parts(good))
-    assert torch_engines("pyod") == (CHOICE,)
+    assert external_engines("pyod") == (CHOICE,)
 
 
 def test_neither_torch_nor_onnx_is_imported_to_learn_and_score() -> None:

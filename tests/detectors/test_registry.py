@@ -10,11 +10,11 @@ from mean_picture import MeanPicture
 
 from makellos.detectors import (
     Parameter,
-    contract,
     detector_class,
     detectors,
     make_detector,
     register,
+    registry,
 )
 from makellos.detectors.padim import PaDiM
 from makellos.detectors.patchcore import PatchCore
@@ -24,7 +24,7 @@ from makellos.errors import ConfigurationError
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tests register is gone afterwards."""
-    monkeypatch.setattr(contract, "_registry", detectors())
+    monkeypatch.setattr(registry, "_registry", detectors())
 
 
 # Names

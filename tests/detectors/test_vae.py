@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from makellos.data.parts import Part
-from makellos.detectors.contract import Graph
+from makellos.detectors.graph import Graph
 from makellos.detectors.networks import vae as networks
 from makellos.detectors.networks.vae import Likelihood, Scoring, VariationalAutoencoder, draw_noise
 from makellos.detectors.networks.vae_training import VAETask

@@ -16,7 +16,7 @@ import makellos
 from makellos import find_parts
 from makellos.data.parts import Part
 from makellos.data.planting import KINDS, plant
-from makellos.detectors import Detector, Parameter, contract
+from makellos.detectors import Detector, Parameter, registry
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, TrainingError
 from makellos.inspection.manifest import AutoRecord
 from makellos.inspection.model_file import read_model
@@ -78,8 +78,8 @@ def known(toy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, type[De
     found: dict[str, type[Detector]] = {"patchcore": Seeing, "blind": Blind, "breaking": Breaking}
     for name, cls in found.items():
         cls.name = name
-    monkeypatch.setattr(contract, "_registry", found)
-    monkeypatch.setattr(contract.pkgutil, "iter_modules", lambda _path: [])
+    monkeypatch.setattr(registry, "_registry", found)
+    monkeypatch.setattr(registry.pkgutil, "iter_modules", lambda _path: [])
     return found
 
 

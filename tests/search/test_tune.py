@@ -18,7 +18,7 @@ import pytest
 from searched_toys import AUTOMATIC, TOYS, ToyClassifier, ToySearched, ToyTrained
 
 from makellos.data.planting import plant
-from makellos.detectors import contract, detectors, make_detector
+from makellos.detectors import detectors, make_detector, registry
 from makellos.errors import (
     ConfigurationError,
     InputError,
@@ -54,7 +54,7 @@ def _fast_database() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
     known = {**detectors(), **{toy.name: toy for toy in TOYS}}
-    monkeypatch.setattr(contract, "_registry", known)
+    monkeypatch.setattr(registry, "_registry", known)
     for toy in TOYS:
         toy.seen.clear()
     ToyTrained.asked.clear()
@@ -169,7 +169,7 @@ def test_brackets_are_shared_out_as_hyperband_does_in_every_beginning() -> None:
 def done(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("search") / "search"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contract, "_registry", {**detectors(), "toy_classifier": ToyClassifier})
+        patch.setattr(registry, "_registry", {**detectors(), "toy_classifier": ToyClassifier})
         yield folder, search(labelled, folder)
 
 
@@ -265,8 +265,8 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[3])
 import optuna
 from searched_toys import ToyClassifier
-from makellos.detectors import contract, detectors
-contract._registry.update({**detectors(), "toy_classifier": ToyClassifier})
+from makellos.detectors import detectors, registry
+registry._registry.update({**detectors(), "toy_classifier": ToyClassifier})
 real, count = optuna.trial.Trial.report, 0
 def report(self, value, step):
     global count

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from makellos.detectors.contract import (
-    Detector,
-    Graph,
-    Parameter,
-    Progress,
-    detector_class,
-    detectors,
-    make_detector,
-    register,
-)
+from makellos.data.progress import Progress
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import Graph
+from makellos.detectors.parameters import Parameter
+from makellos.detectors.registry import detector_class, detectors, make_detector, register
 
 __all__ = [
     "Detector",

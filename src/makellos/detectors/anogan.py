@@ -10,14 +10,10 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors.contract import (
-    Detector,
-    Graph,
-    Parameter,
-    TorchScoring,
-    Value,
-    register,
-)
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import ExternalScoring, Graph
+from makellos.detectors.parameters import Parameter, Value
+from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice
@@ -239,8 +235,8 @@ class AnoGAN(Detector):
         generator = export_graph(
             self.generator_, (self.latent_dim,), input_name="latent", output_names=("picture",)
         )
-        scoring = TorchScoring(self.name, self.get_parameters(), weights)
-        return Graph(b"", self.preprocessing_, Aggregation(), generator=generator, torch=scoring)
+        scoring = ExternalScoring(self.name, self.get_parameters(), weights)
+        return Graph(b"", self.preprocessing_, Aggregation(), generator=generator, external=scoring)
 
 
 class _SearchEngine:

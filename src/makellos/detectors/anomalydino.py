@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import require_packages
+from makellos.detectors.parameters import Parameter
 from makellos.detectors.patches.backbones import backbone_card
 from makellos.detectors.patches.coreset import k_center
 from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.patches.rotations import views
+from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
 
 _LAST = "-1"  # the block whose tokens are compared, where none is named

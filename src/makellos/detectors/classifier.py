@@ -15,9 +15,12 @@ from makellos.data.labelled import check_labelled
 from makellos.data.parts import GOOD, Part, group_names
 from makellos.data.progress import Progress
 from makellos.data.splits import aside
-from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import Graph
 from makellos.detectors.loading import choose_preprocessing, load_masks, load_pictures
+from makellos.detectors.parameters import Parameter
 from makellos.detectors.patches.backbones import backbone_card, backbone_state, from_hub
+from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training

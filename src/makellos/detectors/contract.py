@@ -1,132 +1,26 @@
-"""What every detector is: parameters as data, `fit`, a graph; and the registry of detectors."""
+"""What every detector is: parameters as data, `fit`, a graph."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
+from makellos.detectors.graph import Graph
 from makellos.detectors.loading import require_packages
-from makellos.errors import ConfigurationError, InputError, NotFittedError, suggest
-from makellos.inspection.aggregation import Aggregation
+from makellos.detectors.parameters import Parameter, Value
+from makellos.errors import ConfigurationError, InputError, NotFittedError
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
-from makellos.inspection.preprocessing import Preprocessing, Vectors
-from makellos.inspection.tiling import Tiling
-from makellos.inspection.zones import Zones
 from makellos.training.settings import Training
 
-__all__ = [
-    "Detector",
-    "Graph",
-    "Parameter",
-    "Progress",
-    "TorchScoring",
-    "detector_class",
-    "detectors",
-    "register",
-]
-
-Value = int | float | str | bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """Declare a detector's parameter: default, accepted range or choices, and meaning.
-
-    `search` is what `makellos tune` searches: lowest and highest number, `logarithmic` or not, or
-    some of the choices; empty for a parameter that is not searched.
-    """
-
-    default: Value
-    meaning: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    search: tuple[Value, ...] = ()
-    logarithmic: bool = False
-
-    @property
-    def accepted(self) -> str:
-        """Return a phrase that says which values are accepted."""
-        if self.choices:
-            return " or ".join(repr(choice) for choice in self.choices)
-        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-        bounds = [f"at least {self.low:g}"] if self.low is not None else []
-        bounds += [f"at most {self.high:g}"] if self.high is not None else []
-        return ", ".join([kind[type(self.default)], *bounds])
-
-    def accepts(self, value: object) -> bool:
-        """Tell whether `value` has the kind of the default and lies in the range."""
-        kind = type(self.default)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind or (self.choices and value not in self.choices):
-            return False
-        if not isinstance(value, int | float):
-            return True
-        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
-
-    def parse(self, text: str) -> Value:
-        """Return the value that a user typed; raises `ValueError` when it is of another kind."""
-        kind = type(self.default)
-        if kind is bool:
-            words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-            if text.lower() not in words:
-                raise ValueError(text)
-            return words[text.lower()]
-        return kind(text)
-
-
-@dataclass(frozen=True)
-class TorchScoring:
-    """Hold what scores parts where a score is no graph: AnoGAN's search with torch, PyOD.
-
-    `weights` are float32 arrays by name; the detector's `open_engine` takes them back.
-    """
-
-    detector: str
-    parameters: Mapping[str, Value]
-    weights: Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Hold a fitted detector as an ONNX graph, and what surrounds it.
-
-    `onnx` maps ``picture`` N×C×H×W float32 in [0, 1] to ``anomaly_map`` N×h×w, ``score`` N or
-    both; normalisation is inside. Higher is more anomalous. A score that it gives is the score;
-    without one `aggregation` makes it of the map. ``reconstruction`` N×C×H×W in [0, 1] is the
-    nearest good part that the method can make. `generator` maps ``latent`` N×d to ``picture``
-    N×C×H×W, where the method makes new pictures. ``probabilities`` N×K are those of `classes`, good
-    first, and `weights` the network's float32 arrays by name, for `explain`. `torch` takes the
-    place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
-    graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
-    takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
-    `tiling` and `zones` are set by what fits, never by a detector: how pictures are cut before the
-    graph, and which cells of the map decide after it.
-    """
-
-    onnx: bytes
-    preprocessing: Preprocessing | Vectors
-    aggregation: Aggregation
-    generator: bytes | None = None
-    torch: TorchScoring | None = None
-    classes: tuple[str, ...] = ()
-    weights: Mapping[str, NDArray[np.float32]] | None = None
-    exact: bool = False
-    tiling: Tiling | None = None
-    zones: Zones | None = None
+__all__ = ["Detector", "check_folds"]
 
 
 class Detector(ABC):
@@ -309,88 +203,3 @@ def _torch_engines() -> tuple[EngineChoice, ...]:
     # Without AMX a processor emulates bf16, slower than float32.
     fast = bool(torch.cpu._is_amx_tile_supported())
     return (EngineChoice("torch", "bf16"), exact) if fast else (exact,)
-
-
-_registry: dict[str, type[Detector]] = {}
-
-
-def register(name: str) -> Callable[[type[Detector]], type[Detector]]:
-    """Register a detector class under `name`.
-
-    Raises `ConfigurationError` when the name is taken, or when the constructor and the declared
-    parameters differ.
-    """
-
-    def add(cls: type[Detector]) -> type[Detector]:
-        if name in _registry:
-            raise ConfigurationError(f"Detector {name!r} is registered twice. Choose another name.")
-        defaults = {
-            key: value.default
-            for key, value in inspect.signature(cls).parameters.items()
-            if value.kind is inspect.Parameter.KEYWORD_ONLY
-        }
-        if defaults != {key: value.default for key, value in cls.parameters.items()}:
-            raise ConfigurationError(f"{name}: constructor and declared parameters differ.")
-        cls.name = name
-        _registry[name] = cls
-        return cls
-
-    return add
-
-
-def detectors() -> dict[str, type[Detector]]:
-    """Return the registered detector classes by name."""
-    package = importlib.import_module("makellos.detectors")
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.ispkg:
-            importlib.import_module(f"makellos.detectors.{module.name}")
-    return dict(sorted(_registry.items()))
-
-
-def detector_class(name: str) -> type[Detector]:
-    """Return the detector registered as `name`; unknown names get a suggestion."""
-    known = detectors()
-    if name not in known:
-        raise ConfigurationError(f"There is no detector {name!r}. {suggest(name, known)}")
-    return known[name]
-
-
-def make_detector(
-    name: str,
-    *,
-    preset: str = "balanced",
-    parameters: Mapping[str, Any] | None = None,
-    seed: int = 0,
-) -> Detector:
-    """Return a detector with a preset's parameters, overridden by `parameters`.
-
-    Values given as text are parsed as declared. Raises `ConfigurationError` for unknown names and
-    values that are not accepted.
-    """
-    cls = detector_class(name)
-    if preset != "balanced" and preset not in cls.presets:
-        raise ConfigurationError(
-            f"There is no preset {preset!r}. {suggest(preset, {'balanced', *cls.presets})}"
-        )
-    values: dict[str, Any] = dict(cls.presets.get(preset, {}))
-    if "seed" in cls.parameters:
-        values["seed"] = seed
-    for key, value in (parameters or {}).items():
-        if key not in cls.parameters:
-            raise ConfigurationError(
-                f"{name} has no parameter {key!r}. {suggest(key, cls.parameters)}"
-            )
-        values[key] = _value(name, key, value, cls.parameters[key])
-    return cls(**values)
-
-
-def _value(detector: str, key: str, value: object, parameter: Parameter) -> Value:
-    try:
-        parsed = parameter.parse(value) if isinstance(value, str) else value
-    except ValueError:
-        parsed = value
-    if not parameter.accepts(parsed):
-        raise ConfigurationError(
-            f"{detector}: {key} is {value!r}; accepted is {parameter.accepted}. {parameter.meaning}"
-        )
-    return parsed  # type: ignore[return-value]

@@ -9,10 +9,13 @@ import numpy as np
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import Graph
 from makellos.detectors.loading import load_pictures
+from makellos.detectors.parameters import Parameter
 from makellos.detectors.patches.backbones import backbone_card, load_backbone
 from makellos.detectors.patches.embeddings import choose_size, parse_layers
+from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
 from makellos.data.progress import Progress, no_progress
-from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
+from makellos.detectors.contract import Detector, check_folds
+from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.loading import require_packages
+from makellos.detectors.parameters import Parameter
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.patches.layer_weights import ENOUGH, Weights, summed_up, weights_told
 from makellos.detectors.patches.patch_examples import Look, PlaceDrawer, Places
+from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
-from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
+from makellos.detectors.contract import Detector, check_folds
+from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
+from makellos.detectors.parameters import Parameter
 from makellos.detectors.patches.embeddings import Embedding, PatchEmbedder, choose_size
+from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training

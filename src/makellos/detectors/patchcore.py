@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
 from makellos.data.progress import Progress, no_progress
-from makellos.detectors.contract import Detector, Graph, Parameter, check_folds, register
+from makellos.detectors.contract import Detector, check_folds
+from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
+from makellos.detectors.parameters import Parameter
 from makellos.detectors.patches.coreset import k_center, spacings
 from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.rotations import turning_pays, views
+from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 

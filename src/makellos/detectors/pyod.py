@@ -14,19 +14,15 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors.contract import (
-    Detector,
-    Graph,
-    Parameter,
-    TorchScoring,
-    Value,
-    register,
-)
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import ExternalScoring, Graph
+from makellos.detectors.parameters import Parameter, Value
+from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice
+from makellos.inspection.external_runtime import require_runtime
 from makellos.inspection.preprocessing import Vectors
-from makellos.inspection.torch_runtime import require_runtime
 
 Weights = Mapping[str, NDArray[np.float32]]
 Matrix = NDArray[np.float64]
@@ -269,8 +265,8 @@ class Pyod(Detector):
             )
 
     def _build_graph(self) -> Graph:
-        scoring = TorchScoring(self.name, self.get_parameters(), self.weights_)
-        return Graph(b"", Vectors(n_features=self.n_features_), Aggregation(), torch=scoring)
+        scoring = ExternalScoring(self.name, self.get_parameters(), self.weights_)
+        return Graph(b"", Vectors(n_features=self.n_features_), Aggregation(), external=scoring)
 
 
 class _PyodEngine:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import with_rounded_weights
+from makellos.detectors.parameters import Parameter
 from makellos.detectors.patches.backbones import load_backbone
 from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size, parse_layers
 from makellos.detectors.patches.rotations import views
+from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors.contract import Detector, Graph, Parameter, register
+from makellos.detectors.contract import Detector
+from makellos.detectors.graph import Graph
 from makellos.detectors.loading import choose_preprocessing, load_pictures
+from makellos.detectors.parameters import Parameter
+from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training

@@ -18,6 +18,7 @@ from makellos.data.pictures import Picture
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
+from makellos.inspection.external_runtime import external_engines, open_external_engine
 from makellos.inspection.findings import UNREADABLE, Inspection, unreadable
 from makellos.inspection.judge import Judge
 from makellos.inspection.manifest import Manifest
@@ -26,7 +27,6 @@ from makellos.inspection.pictures import PictureLane
 from makellos.inspection.recordings import RecordingLane
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
-from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 from makellos.vibration.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.vibration.signals import at_speed
 
@@ -191,14 +191,14 @@ class Inspector:
                 return open_engine(
                     folder / GRAPH, choice, shape=shape, workers=workers, together=together
                 )
-            choice = engine or choose_engine(released, torch_engines(detector.name))
+            choice = engine or choose_engine(released, external_engines(detector.name))
             stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).exists() else {}
             weights = {
                 name.removeprefix(TORCH_PREFIX): values
                 for name, values in stored.items()
                 if name.startswith(TORCH_PREFIX)
             }
-            return open_torch_engine(detector.name, detector.parameters, weights, shape, choice)
+            return open_external_engine(detector.name, detector.parameters, weights, shape, choice)
 
 
 def choose_engine(

@@ -10,8 +10,8 @@ import numpy as np
 from makellos.data.pictures import Picture
 from makellos.detectors import Graph
 from makellos.inspection.engines import EngineChoice, available_engines, open_engine
+from makellos.inspection.external_runtime import external_engines, open_external_engine
 from makellos.inspection.inspector import Scorer
-from makellos.inspection.torch_runtime import open_torch_engine, torch_engines
 
 __all__ = ["Parity", "choose_golden", "compare_engines", "engines_of", "open_scorer"]
 
@@ -74,19 +74,19 @@ def choose_golden(scores: Sequence[float], threshold: float) -> list[int]:
 
 def engines_of(graph: Graph) -> tuple[EngineChoice, ...]:
     """Return the engines of this machine that can score with a graph, the fastest first."""
-    if graph.torch is not None:
-        return torch_engines(graph.torch.detector)
+    if graph.external is not None:
+        return external_engines(graph.external.detector)
     engines = available_engines()
     return tuple(e for e in engines if e.precision == "f32") if graph.exact else engines
 
 
 def open_scorer(graph: Graph, choice: EngineChoice, *, workers: int = 1) -> Scorer:
     """Return what scores parts with a graph on one engine; raises as `open_engine` does."""
-    shape, search = graph.preprocessing.shape, graph.torch
+    shape, search = graph.preprocessing.shape, graph.external
     if search is None:
         engine = open_engine(graph.onnx, choice, shape=shape, workers=workers)
     else:
-        engine = open_torch_engine(
+        engine = open_external_engine(
             search.detector, search.parameters, search.weights, shape, choice
         )
     return Scorer(

@@ -92,7 +92,7 @@ def pack_members(graph: Graph) -> dict[str, bytes]:
     sources = {GRAPH: graph.onnx} if graph.onnx else {}
     if graph.generator is not None:
         sources[GENERATOR] = graph.generator
-    arrays = graph.weights or ({} if graph.torch is None else graph.torch.weights)
+    arrays = graph.weights or ({} if graph.external is None else graph.external.weights)
     graphs, weights = _pack(sources, {TORCH_PREFIX + name: a for name, a in arrays.items()})
     zones = {} if graph.zones is None else {ZONES: encode_zones(graph.zones.raster)}
     return {**graphs, WEIGHTS: weights, **zones}

@@ -36,7 +36,7 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
     """Check the graph's input and outputs, and that it resizes without antialiasing."""
     import onnx
 
-    if bench.graph.torch is not None:
+    if bench.graph.external is not None:
         _expect_torch_weights(bench)
         return
     graph = onnx.load_from_string(bench.graph.onnx).graph
@@ -62,7 +62,7 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
 
 
 def _expect_torch_weights(bench: Workbench) -> None:
-    search = bench.graph.torch
+    search = bench.graph.external
     expect(
         bench.detector.runtime != "graph",
         "the graph scores without ONNX, but the detector's runtime is 'graph'",
@@ -219,7 +219,7 @@ def _together(bench: Workbench) -> Mapping[str, NDArray[np.float32]]:
 
 def _runner(bench: Workbench) -> Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.float32]]]:
     """Return what computes a batch at once."""
-    if bench.graph.torch is not None:
+    if bench.graph.external is not None:
         return bench.scorer(bench.graph).engine.run
     try:
         import onnxruntime

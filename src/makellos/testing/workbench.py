@@ -140,7 +140,7 @@ class Workbench:
         """Return what scores pictures with a graph, as an inspector does."""
         # Compiling takes longer than all that is computed; the same bytes are compiled once.
         choice = engine or self.engines[0]
-        key = (graph.onnx, graph.torch and id(graph.torch), choice)
+        key = (graph.onnx, graph.external and id(graph.external), choice)
         if key not in self._scorers:
             # The graph is kept with it, for another object could get its number.
             self._scorers[key] = graph, open_scorer(graph, choice)

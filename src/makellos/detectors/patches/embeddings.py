@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.detectors.contract import Progress
+from makellos.data.progress import Progress
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.patches.backbones import export_backbone
 from makellos.errors import ConfigurationError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from makellos.errors import ConfigurationError, MissingRuntimeError, suggest
 from makellos.inspection.engines import Engine, EngineChoice
 
-__all__ = ["open_torch_engine", "require_runtime", "torch_engines"]
+__all__ = ["external_engines", "open_external_engine", "require_runtime"]
 
 _EXTRAS = {"torch": "train", "pyod": "signals"}
 
@@ -27,7 +27,7 @@ def require_runtime(detector: str, package: str) -> None:
         )
 
 
-def torch_engines(detector: str) -> tuple[EngineChoice, ...]:
+def external_engines(detector: str) -> tuple[EngineChoice, ...]:
     """Return the precisions that a detector's own runtime computes in here, the fastest first.
 
     Raises `MissingRuntimeError` where torch, or PyOD, is not installed; `detector` is named in it.
@@ -40,7 +40,7 @@ def torch_engines(detector: str) -> tuple[EngineChoice, ...]:
     return found.engines()
 
 
-def open_torch_engine(
+def open_external_engine(
     detector: str,
     parameters: Mapping[str, Any],
     weights: Mapping[str, NDArray[np.float32]],
@@ -52,7 +52,7 @@ def open_torch_engine(
     Raises `MissingRuntimeError` without its runtime, `ConfigurationError` for an engine that this
     machine does not have and a detector that is not installed.
     """
-    known = torch_engines(detector)
+    known = external_engines(detector)
     if choice not in known:
         raise ConfigurationError(
             f"This machine has no engine {choice} for {detector}. "

@@ -1,0 +1,58 @@
+"""What a fitted detector gives: an ONNX graph, or what another runtime scores with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.detectors.parameters import Value
+from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.preprocessing import Preprocessing, Vectors
+from makellos.inspection.tiling import Tiling
+from makellos.inspection.zones import Zones
+
+__all__ = ["ExternalScoring", "Graph"]
+
+
+@dataclass(frozen=True)
+class ExternalScoring:
+    """Hold what scores parts where a score is no graph: AnoGAN's search with torch, PyOD.
+
+    `weights` are float32 arrays by name; the detector's `open_engine` takes them back.
+    """
+
+    detector: str
+    parameters: Mapping[str, Value]
+    weights: Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Hold a fitted detector as an ONNX graph, and what surrounds it.
+
+    `onnx` maps ``picture`` N×C×H×W float32 in [0, 1] to ``anomaly_map`` N×h×w, ``score`` N or
+    both; normalisation is inside. Higher is more anomalous. A score that it gives is the score;
+    without one `aggregation` makes it of the map. ``reconstruction`` N×C×H×W in [0, 1] is the
+    nearest good part that the method can make. `generator` maps ``latent`` N×d to ``picture``
+    N×C×H×W, where the method makes new pictures. ``probabilities`` N×K are those of `classes`, good
+    first, and `weights` the network's float32 arrays by name, for `explain`. `external` takes the
+    place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
+    graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
+    takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
+    `tiling` and `zones` are set by what fits, never by a detector: how pictures are cut before the
+    graph, and which cells of the map decide after it.
+    """
+
+    onnx: bytes
+    preprocessing: Preprocessing | Vectors
+    aggregation: Aggregation
+    generator: bytes | None = None
+    external: ExternalScoring | None = None
+    classes: tuple[str, ...] = ()
+    weights: Mapping[str, NDArray[np.float32]] | None = None
+    exact: bool = False
+    tiling: Tiling | None = None
+    zones: Zones | None = None

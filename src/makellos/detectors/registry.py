@@ -1,0 +1,99 @@
+"""The registry: every detector by its name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from makellos.detectors.contract import Detector
+from makellos.detectors.parameters import Parameter, Value
+from makellos.errors import ConfigurationError, suggest
+
+__all__ = ["detector_class", "detectors", "make_detector", "register"]
+
+_registry: dict[str, type[Detector]] = {}
+
+
+def register(name: str) -> Callable[[type[Detector]], type[Detector]]:
+    """Register a detector class under `name`.
+
+    Raises `ConfigurationError` when the name is taken, or when the constructor and the declared
+    parameters differ.
+    """
+
+    def add(cls: type[Detector]) -> type[Detector]:
+        if name in _registry:
+            raise ConfigurationError(f"Detector {name!r} is registered twice. Choose another name.")
+        defaults = {
+            key: value.default
+            for key, value in inspect.signature(cls).parameters.items()
+            if value.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        if defaults != {key: value.default for key, value in cls.parameters.items()}:
+            raise ConfigurationError(f"{name}: constructor and declared parameters differ.")
+        cls.name = name
+        _registry[name] = cls
+        return cls
+
+    return add
+
+
+def detectors() -> dict[str, type[Detector]]:
+    """Return the registered detector classes by name."""
+    package = importlib.import_module("makellos.detectors")
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.ispkg:
+            importlib.import_module(f"makellos.detectors.{module.name}")
+    return dict(sorted(_registry.items()))
+
+
+def detector_class(name: str) -> type[Detector]:
+    """Return the detector registered as `name`; unknown names get a suggestion."""
+    known = detectors()
+    if name not in known:
+        raise ConfigurationError(f"There is no detector {name!r}. {suggest(name, known)}")
+    return known[name]
+
+
+def make_detector(
+    name: str,
+    *,
+    preset: str = "balanced",
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Detector:
+    """Return a detector with a preset's parameters, overridden by `parameters`.
+
+    Values given as text are parsed as declared. Raises `ConfigurationError` for unknown names and
+    values that are not accepted.
+    """
+    cls = detector_class(name)
+    if preset != "balanced" and preset not in cls.presets:
+        raise ConfigurationError(
+            f"There is no preset {preset!r}. {suggest(preset, {'balanced', *cls.presets})}"
+        )
+    values: dict[str, Any] = dict(cls.presets.get(preset, {}))
+    if "seed" in cls.parameters:
+        values["seed"] = seed
+    for key, value in (parameters or {}).items():
+        if key not in cls.parameters:
+            raise ConfigurationError(
+                f"{name} has no parameter {key!r}. {suggest(key, cls.parameters)}"
+            )
+        values[key] = _value(name, key, value, cls.parameters[key])
+    return cls(**values)
+
+
+def _value(detector: str, key: str, value: object, parameter: Parameter) -> Value:
+    try:
+        parsed = parameter.parse(value) if isinstance(value, str) else value
+    except ValueError:
+        parsed = value
+    if not parameter.accepts(parsed):
+        raise ConfigurationError(
+            f"{detector}: {key} is {value!r}; accepted is {parameter.accepted}. {parameter.meaning}"
+        )
+    return parsed  # type: ignore[return-value]
