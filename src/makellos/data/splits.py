@@ -20,7 +20,7 @@ from makellos.data._findings import listed, n_of
 from makellos.data.parts import GOOD, Part, PartSet, find_parts, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 
-__all__ = ["SplitSummary", "aside", "stratified_split", "write_split"]
+__all__ = ["SplitSummary", "aside", "check_seed", "stratified_split", "write_split"]
 
 By = Literal["group", "part"]
 _BY: tuple[By, ...] = ("group", "part")
@@ -157,9 +157,14 @@ def write_split(
     )
 
 
-def _generator(seed: int) -> np.random.Generator:
+def check_seed(seed: int) -> None:
+    """Raise `ConfigurationError` for a seed that no generator takes."""
     if seed < 0:
         raise ConfigurationError(f"The seed is {seed}; accepted is a whole number from 0 up.")
+
+
+def _generator(seed: int) -> np.random.Generator:
+    check_seed(seed)
     return np.random.default_rng(seed)
 
 

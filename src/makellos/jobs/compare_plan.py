@@ -9,9 +9,9 @@ from typing import Any
 
 from makellos.calibration import parts_needed
 from makellos.data.parts import PartSet, find_parts
+from makellos.data.splits import check_seed
 from makellos.detectors import make_detector
 from makellos.errors import ConfigurationError, InputError, suggest
-from makellos.workflows.fit import check_seed
 
 __all__ = ["Entry", "Plan", "make_plan"]
 

@@ -19,9 +19,9 @@ from makellos.inspection.manifest import (
 from makellos.inspection.model_file import read_model
 from makellos.inspection.recordings import SignalRecord
 from makellos.inspection.zones import Zones
+from makellos.models.provenance import budget_notes, counted_in, fingerprint
 from makellos.models.release import groups_of
 from makellos.models.writing import check_target, rewrite_manifest
-from makellos.workflows.fit import budget_notes, counted_in, fingerprint
 from makellos.workflows.signals import (
     Recordings,
     counts_recordings,

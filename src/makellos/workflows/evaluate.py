@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part, PartSet, find_parts
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
+from makellos.data.splits import check_seed
 from makellos.drawing.overlays import draw_overlay
 from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_tiles
 from makellos.errors import InputError, StorageError
@@ -40,8 +41,8 @@ from makellos.evaluation import (
 )
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
+from makellos.models.provenance import fingerprint
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
-from makellos.workflows.fit import check_seed, fingerprint
 from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
 
 __all__ = ["TestedPart", "evaluate", "evaluate_parts"]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from makellos.calibration import Calibration, parts_needed
-from makellos.data.parts import Part, PartSet, find_parts, group_names
+from makellos.calibration import parts_needed
+from makellos.data.parts import PartSet, find_parts, group_names
 from makellos.data.pictures import Picture, full_scale
 from makellos.data.progress import Progress, no_progress
+from makellos.data.splits import check_seed
 from makellos.detectors import Detector, Graph, make_detector
 from makellos.errors import ConfigurationError
 from makellos.inspection.acceptance import Acceptance
@@ -33,30 +31,18 @@ from makellos.inspection.manifest import (
 from makellos.models import check_target, encode_pictures, pack_members, write_model
 from makellos.models.coverage import Coverage, Surroundings, cut_to_learn, surroundings_of
 from makellos.models.partition import Seen, see_pictures
+from makellos.models.provenance import budget_notes, counted_in, fingerprint, library_versions
 from makellos.models.release import Release, Split, groups_of, plain, release
 from makellos.models.white_level import filling_their_depth
 from makellos.search.auto import Wish, check_auto, choose
-from makellos.training import Training, is_first_process
+from makellos.training import Training, is_first_process, run_folder
 from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.vibration.signals import SignalSettings
 from makellos.workflows.signals import see_signals
 
-__all__ = ["FitSummary", "fit", "run_folder"]
+__all__ = ["FitSummary", "fit"]
 
 _N_EXAMPLES = 64
-_LIBRARIES = (
-    "makellos",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "opencv-python-headless",
-    "openvino",
-    "pyod",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "timm",
-)
 
 
 @dataclass(frozen=True)
@@ -292,54 +278,6 @@ def _check_numbers(seed: int, white_level: int | None) -> None:
     full_scale(np.zeros((1, 1), np.uint16), white_level)
 
 
-def check_seed(seed: int) -> None:
-    """Raise `ConfigurationError` for a seed that no generator takes."""
-    if seed < 0:
-        raise ConfigurationError(f"The seed is {seed}; accepted is a whole number from 0 up.")
-
-
-def counted_in(manifest: Manifest) -> str:
-    """Return what the calibration of a model counts: parts, groups, recordings or windows."""
-    if manifest.signal is not None:
-        return "recordings" if manifest.signal.calibrated_on == "recordings" else "windows"
-    return "parts" if manifest.calibration.groups is None else "groups"
-
-
-def budget_notes(calibration: Calibration, counted: str) -> list[str]:
-    """Return a sentence when the budget asked for cannot be promised, and what it takes."""
-    if calibration.keeps_budget:
-        return []
-    unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
-    return [
-        f"A false-alarm budget of {calibration.asked:g} takes {calibration.n_needed} "
-        f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
-        f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
-        f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "
-        "and run 'makellos calibrate', or fit again."
-    ]
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that a model depends on."""
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def fingerprint(parts: Sequence[Part]) -> str:
-    """Return the SHA-256 over names and contents of the parts' files, in the order of names."""
-    digest = hashlib.sha256()
-    for part in sorted(parts, key=lambda part: part.name):
-        digest.update(
-            plain(part.name).encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest()
-        )
-    return digest.hexdigest()
-
-
 def _at_size_of(detector: Detector, seen: Seen) -> Detector:
     """Return a detector that takes windows at the size they are drawn, unless told otherwise.
 
@@ -399,11 +337,6 @@ def _check_device(detector: Detector, training: Training) -> None:
 def _where(detector: Detector, training: Training, target: Path) -> Training:
     _check_device(detector, training)
     return replace(training, folder=training.folder or run_folder(target))
-
-
-def run_folder(model: Path) -> Path:
-    """Return the run directory of a model's training."""
-    return model.with_name(f"{model.name}.run")
 
 
 def _examples(graph: Graph, split: Split) -> dict[str, Picture]:
