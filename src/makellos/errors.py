@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ConfigurationError",
+    "HelperProcessError",
     "InputError",
     "MakellosError",
     "MissingRuntimeError",
@@ -54,6 +55,19 @@ class MissingRuntimeError(MakellosError):
 
 class NotFittedError(MakellosError):
     """Say that a detector was used before `fit`."""
+
+
+class HelperProcessError(MakellosError):
+    """Say that this process only helped another to train; it has nothing to write or to tell.
+
+    The command line ends it without a message, with 0 where all went well.
+    """
+
+    exit_code = 0
+
+    def __init__(self, message: str, *, exit_code: int = 0) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -35,10 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from makellos.errors import MakellosError
+        from makellos.errors import HelperProcessError, MakellosError
 
         if isinstance(error, MakellosError):
-            sys.stderr.write(f"Error: {error}\n")
+            if not isinstance(error, HelperProcessError):  # the first process has told
+                sys.stderr.write(f"Error: {error}\n")
             return error.exit_code
         if os.environ.get("MAKELLOS_DEBUG"):
             raise

@@ -135,12 +135,10 @@ def check(
     Example: makellos data check screws
     """
     from makellos.cli.summaries import check_text
-    from makellos.data.checks import check_parts
-    from makellos.subjects import find_parts
-    from makellos.vibration.recording_checks import check_recordings
+    from makellos.subjects import find_parts, subject_of
 
     parts = find_parts(data)
-    check_all = check_recordings if parts.kind == "signals" else check_parts
+    check_all = subject_of(parts).check
     with bars() as progress:
         found = check_all(parts, progress=lambda done, total: progress("reading", done, total))
     say(check_text(found), quietly=str(json) == "-")

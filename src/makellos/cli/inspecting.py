@@ -101,7 +101,7 @@ def inspect(
 
     from makellos.cli.summaries import inspect_text, row_text
     from makellos.inspection.inspector import Inspection
-    from makellos.workflows.inspect import HeldTo, Outputs
+    from makellos.workflows.inspect import Outputs, RuleOverrides
     from makellos.workflows.inspect import inspect as run
 
     outputs = Outputs(
@@ -121,7 +121,7 @@ def inspect(
             if listed or inspection.error is not None:
                 say(row_text(inspection), quietly=not listed)
 
-        held_to = HeldTo(rules=rules, mm_per_pixel=mm_per_pixel)
+        held_to = RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel)
         chosen = _engine(engine)
         summary = run(
             model, inputs, outputs=outputs, engine=chosen, rpm=rpm, held_to=held_to, on_row=on_row

@@ -304,7 +304,7 @@ def _resumable(model: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from makellos.workflows.fit import run_folder
+        from makellos.training import run_folder
 
         folder = run_folder(model)
         if any(folder.rglob("last.safetensors")):

@@ -11,8 +11,8 @@ from makellos.vibration.recording_checks import RecordingsCheck
 if TYPE_CHECKING:
     from makellos.data.checks import DataCheck
     from makellos.inspection import Inspection, ModelFile
+    from makellos.inspection.findings import RecordingFinding
     from makellos.inspection.manifest import AutoRecord
-    from makellos.inspection.recordings import RecordingFinding
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
     from makellos.workflows.fit import FitSummary

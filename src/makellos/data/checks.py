@@ -61,7 +61,7 @@ class _Seen:
     is_marked: bool = False
 
 
-Looked = list[tuple[Part, _Seen]]
+_Decoded = list[tuple[Part, _Seen]]
 
 
 def check_parts(parts: PartSet, *, progress: Progress | None = None) -> DataCheck:
@@ -145,7 +145,7 @@ def _is_blank(picture: Picture) -> bool:
     return bool((picture[0] == first).all() and (picture == first).all())
 
 
-def _findings(parts: PartSet, looked: Looked) -> Findings:
+def _findings(parts: PartSet, looked: _Decoded) -> Findings:
     decoded = {part.name: seen for part, seen in looked if seen.error is None}
     good = [part for part in parts.good() if part.name in decoded]
     aside = [part for part in parts.calibration() if part.name in decoded]
@@ -214,7 +214,7 @@ def _counts(parts: PartSet) -> dict[str, dict[str, int]]:
     }
 
 
-def _duplicates(looked: Looked) -> list[list[Part]]:
+def _duplicates(looked: _Decoded) -> list[list[Part]]:
     same: defaultdict[bytes, list[Part]] = defaultdict(list)
     for part, seen in looked:
         if seen.error is None:
@@ -233,7 +233,7 @@ def _shared_groups(parts: PartSet) -> list[str]:
     return sorted(tested & others)
 
 
-def _giveaways(looked: Looked) -> list[str]:
+def _giveaways(looked: _Decoded) -> list[str]:
     """Name what tells good parts from defective ones without a look at the pixels."""
     traits = [
         (part.is_good, {"size": str(seen.size), "mode": seen.mode, "file format": _format(part)})

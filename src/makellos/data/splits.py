@@ -21,7 +21,7 @@ from makellos.data.layouts import list_parts
 from makellos.data.parts import GOOD, Part, PartSet, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 
-__all__ = ["SplitSummary", "aside", "stratified_split", "write_split"]
+__all__ = ["SplitSummary", "aside", "check_seed", "stratified_split", "write_split"]
 
 By = Literal["group", "part"]
 _BY: tuple[By, ...] = ("group", "part")
@@ -158,9 +158,14 @@ def write_split(
     )
 
 
-def _generator(seed: int) -> np.random.Generator:
+def check_seed(seed: int) -> None:
+    """Raise `ConfigurationError` for a seed that no generator takes."""
     if seed < 0:
         raise ConfigurationError(f"The seed is {seed}; accepted is a whole number from 0 up.")
+
+
+def _generator(seed: int) -> np.random.Generator:
+    check_seed(seed)
     return np.random.default_rng(seed)
 
 
@@ -484,7 +489,7 @@ def _check_same(partial: Path, path: Path, parts: Sequence[Part]) -> None:
         said = str(error).replace(str(partial), str(path))
         raise InputError(f"The split cannot be written as a manifest: {said}") from None
     for part, again in zip(parts, read, strict=True):
-        same = replace(again, path=part.path, mask=part.mask, name=part.name)
+        same = replace(again, source=part.source, mask=part.mask, name=part.name)
         if same != part or not again.path.samefile(part.path):
             raise InputError(
                 f"{part.name} (label {part.label!r}) cannot be written into a CSV manifest: read "

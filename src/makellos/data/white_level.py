@@ -23,7 +23,10 @@ class WhiteLevel(Change):
         """Return the stretched picture; one of 8 bit stays as it is."""
         if picture.dtype != np.uint16:
             return picture
-        return np.rint(np.minimum(picture * (65535 / self.level), 65535)).astype(np.uint16)
+        stretched: Picture = np.rint(np.minimum(picture * (65535 / self.level), 65535)).astype(
+            np.uint16
+        )
+        return stretched
 
 
 def filling_their_depth(parts: Sequence[Part], white_level: int | None) -> list[Part]:

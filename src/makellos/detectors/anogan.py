@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
 from makellos.detectors.contract import Detector
-from makellos.detectors.graph import ExternalScoring, Graph
+from makellos.detectors.graph import Graph
 from makellos.detectors.parameters import Parameter, Value
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice
+from makellos.inspection.external_runtime import ExternalScoring
 from makellos.training.settings import Training
 
 if TYPE_CHECKING:

@@ -8,30 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.detectors.parameters import Value
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.preprocessing import Preprocessing, Vectors
-from makellos.inspection.tiling import Tiling
-from makellos.inspection.zones import Zones
+from makellos.inspection.recipe import Recipe
 
-__all__ = ["ExternalScoring", "Graph"]
-
-
-@dataclass(frozen=True)
-class ExternalScoring:
-    """Hold what scores parts where a score is no graph: AnoGAN's search with torch, PyOD.
-
-    `weights` are float32 arrays by name; the detector's `open_engine` takes them back.
-    """
-
-    detector: str
-    parameters: Mapping[str, Value]
-    weights: Mapping[str, NDArray[np.float32]]
+__all__ = ["Graph"]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Hold a fitted detector as an ONNX graph, and what surrounds it.
+    """Hold a fitted detector as an ONNX graph, and how a score is made of it.
 
     `onnx` maps ``picture`` N×C×H×W float32 in [0, 1] to ``anomaly_map`` N×h×w, ``score`` N or
     both; normalisation is inside. Higher is more anomalous. A score that it gives is the score;
@@ -42,8 +29,6 @@ class Graph:
     place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
     graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
     takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
-    `tiling` and `zones` are set by what fits, never by a detector: how pictures are cut before the
-    graph, and which cells of the map decide after it.
     """
 
     onnx: bytes
@@ -54,5 +39,9 @@ class Graph:
     classes: tuple[str, ...] = ()
     weights: Mapping[str, NDArray[np.float32]] | None = None
     exact: bool = False
-    tiling: Tiling | None = None
-    zones: Zones | None = None
+
+    def recipe(self) -> Recipe:
+        """Return what scores parts with this graph, whole and without zones."""
+        return Recipe(
+            self.external or self.onnx, self.preprocessing, self.aggregation, exact=self.exact
+        )

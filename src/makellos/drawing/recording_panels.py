@@ -40,8 +40,7 @@ from makellos.drawing.time_frequency_charts import (
     unusual,
 )
 from makellos.errors import InputError
-from makellos.inspection.inspector import Inspection
-from makellos.inspection.recordings import RecordingFinding
+from makellos.inspection.findings import Inspection, RecordingFinding
 from makellos.vibration.bearing_faults import FAULTS, FaultFinding
 from makellos.vibration.signals import Windows, at_speed
 from makellos.vibration.views import SignalView

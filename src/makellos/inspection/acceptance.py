@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from makellos.calibration import Calibration, Verdict, ZonedCalibration
 from makellos.errors import ConfigurationError, suggest
 from makellos.inspection.regions import Region, find_regions
-from makellos.inspection.zones import IGNORED, Looked, Zones
+from makellos.inspection.zones import IGNORED, ZonedMap, Zones
 
 __all__ = ["Acceptance", "Rule", "ZoneFinding", "find_zone_regions", "find_zones"]
 
@@ -160,7 +160,7 @@ def find_zone_regions(
 
 
 def find_zones(
-    looked: Looked, zones: Zones | None, calibration: Calibration
+    looked: ZonedMap, zones: Zones | None, calibration: Calibration
 ) -> tuple[ZoneFinding, ...]:
     """Return what each zone of a part says, under a calibration of zones."""
     if zones is None or not isinstance(calibration, ZonedCalibration):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,21 @@ from numpy.typing import NDArray
 from makellos.errors import ConfigurationError, MissingRuntimeError, suggest
 from makellos.inspection.engines import Engine, EngineChoice
 
-__all__ = ["external_engines", "open_external_engine", "require_runtime"]
+__all__ = ["ExternalScoring", "external_engines", "open_external_engine", "require_runtime"]
 
 _EXTRAS = {"torch": "train", "pyod": "signals"}
+
+
+@dataclass(frozen=True)
+class ExternalScoring:
+    """Hold what scores parts where a score is no graph: AnoGAN's search with torch, PyOD.
+
+    `weights` are float32 arrays by name; the detector's `open_engine` takes them back.
+    """
+
+    detector: str
+    parameters: Mapping[str, Any]
+    weights: Mapping[str, NDArray[np.float32]]
 
 
 def require_runtime(detector: str, package: str) -> None:
@@ -41,23 +54,20 @@ def external_engines(detector: str) -> tuple[EngineChoice, ...]:
 
 
 def open_external_engine(
-    detector: str,
-    parameters: Mapping[str, Any],
-    weights: Mapping[str, NDArray[np.float32]],
-    shape: tuple[int, ...],
-    choice: EngineChoice,
+    scoring: ExternalScoring, shape: tuple[int, ...], choice: EngineChoice
 ) -> Engine:
     """Return what scores parts of C, H, W, or of F features, by a detector's own means.
 
     Raises `MissingRuntimeError` without its runtime, `ConfigurationError` for an engine that this
     machine does not have and a detector that is not installed.
     """
-    known = external_engines(detector)
+    known = external_engines(scoring.detector)
     if choice not in known:
         raise ConfigurationError(
-            f"This machine has no engine {choice} for {detector}. "
+            f"This machine has no engine {choice} for {scoring.detector}. "
             f"{suggest(str(choice), [str(engine) for engine in known])}"
         )
     from makellos.detectors import detector_class
 
-    return detector_class(detector).open_engine(parameters, weights, shape, choice)
+    cls = detector_class(scoring.detector)
+    return cls.open_engine(scoring.parameters, scoring.weights, shape, choice)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,17 @@ from safetensors.numpy import load_file
 from makellos.calibration import Calibration
 from makellos.data.parts import Part, Values
 from makellos.data.pictures import Picture
+from makellos.data.threads import in_order
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.acceptance import Acceptance
-from makellos.inspection.engines import Engine, EngineChoice, available_engines, open_engine
-from makellos.inspection.external_runtime import external_engines, open_external_engine
+from makellos.inspection.engines import EngineChoice, available_engines
+from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.findings import UNREADABLE, Inspection, unreadable
 from makellos.inspection.judge import Judge
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
 from makellos.inspection.pictures import PictureLane
+from makellos.inspection.recipe import Recipe
 from makellos.inspection.recordings import RecordingLane
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
@@ -50,7 +51,7 @@ class Inspector:
 
     def __init__(
         self,
-        model: Path | str,
+        model: Path | str | ModelFile,
         *,
         workers: int = 1,
         engine: EngineChoice | None = None,
@@ -62,7 +63,7 @@ class Inspector:
                 f"The speed is {rpm:g} turns per minute; accepted are numbers above 0."
             )
         self.rpm = rpm
-        self.model: ModelFile = read_model(Path(model))
+        self.model = model if isinstance(model, ModelFile) else read_model(Path(model))
         self.manifest: Manifest = self.model.manifest
         self.workers = workers
         self.calibration: Calibration = self.manifest.calibration.calibration()
@@ -79,14 +80,7 @@ class Inspector:
             self.acceptance,
             self.manifest.classes,
         )
-        self.scorer = Scorer(
-            self._open(engine, workers),
-            self.manifest.preprocessing,
-            self.manifest.aggregation,
-            tiling=self.manifest.tiling,
-            zones=self.zones,
-            workers=workers,
-        )
+        self.scorer = self._open(engine, workers)
         self._pictures = PictureLane(self.scorer, judge, self.manifest.zones)
         self._recordings = self._recording_lane(judge, acceptance)
 
@@ -155,18 +149,8 @@ class Inspector:
             for part, found in zip(waiting_parts, together, strict=True):
                 yield found or self._guarded(part, keep=keep)
             return
-        if self.concurrency == 1:
-            yield from (self._guarded(part, keep=keep) for part in listed)
-            return
         # One thread more than engine streams keeps the engine busy while a file is decoded.
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            waiting: deque[Future[Inspection]] = deque()
-            for part in listed:
-                waiting.append(pool.submit(self._guarded, part, keep=keep))
-                if len(waiting) > 2 * self.workers + 2:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from in_order(partial(self._guarded, keep=keep), listed, threads=self.concurrency)
 
     @property
     def _lane(self) -> PictureLane | RecordingLane:
@@ -175,30 +159,37 @@ class Inspector:
     def _guarded(self, part: Part, *, keep: bool = False) -> Inspection:
         started = time.perf_counter()
         try:
-            return self.inspect_part(part, keep=keep)
+            return self._lane.inspect(part, keep=keep)
         except Exception as error:  # noqa: BLE001
             # Runtimes and codecs have errors of their own kinds; none may stop the other parts.
             return unreadable(part.name, started, f"{type(error).__name__}: {error}")
 
-    def _open(self, engine: EngineChoice | None, workers: int) -> Engine:
-        detector, shape = self.manifest.detector, self.manifest.preprocessing.shape
-        released = self.manifest.engine.choice()
+    def _open(self, engine: EngineChoice | None, workers: int) -> Scorer:
+        # Windows' pictures are so small that one would keep no core busy.
+        together = _WINDOWS_TOGETHER if self.manifest.signal else 1
         with self.model.unpacked() as folder:
-            if detector.runtime == "graph":
-                choice = engine or choose_engine(released)
-                # Windows' pictures are so small that one would keep no core busy.
-                together = _WINDOWS_TOGETHER if self.manifest.signal else 1
-                return open_engine(
-                    folder / GRAPH, choice, shape=shape, workers=workers, together=together
-                )
-            choice = engine or choose_engine(released, external_engines(detector.name))
-            stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).exists() else {}
-            weights = {
-                name.removeprefix(TORCH_PREFIX): values
-                for name, values in stored.items()
-                if name.startswith(TORCH_PREFIX)
-            }
-            return open_external_engine(detector.name, detector.parameters, weights, shape, choice)
+            recipe = Recipe(
+                self._graph(folder),
+                self.manifest.preprocessing,
+                self.manifest.aggregation,
+                self.manifest.tiling,
+                self.zones,
+            )
+            released = self.manifest.engine.choice()
+            choice = engine or choose_engine(released, recipe.engines())
+            return recipe.open(choice, workers=workers, together=together)
+
+    def _graph(self, folder: Path) -> Path | ExternalScoring:
+        detector = self.manifest.detector
+        if detector.runtime == "graph":
+            return folder / GRAPH
+        stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).exists() else {}
+        weights = {
+            name.removeprefix(TORCH_PREFIX): values
+            for name, values in stored.items()
+            if name.startswith(TORCH_PREFIX)
+        }
+        return ExternalScoring(detector.name, detector.parameters, weights)
 
 
 def choose_engine(

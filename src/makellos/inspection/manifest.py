@@ -11,9 +11,9 @@ from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.preprocessing import Preprocessing, Vectors
-from makellos.inspection.recordings import SignalRecord
 from makellos.inspection.tiling import Tiling
 from makellos.inspection.zones import ZonesRecord
+from makellos.vibration.signal_record import SignalRecord
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 

@@ -42,7 +42,7 @@ class PictureLane:
             picture = part.read()
             if self.zones is not None:
                 self.zones.check_size(part.name, (picture.shape[0], picture.shape[1]))
-            scored = self.scorer(picture)
+            (scored,) = self.scorer.many([picture])
         except InputError as error:
             return unreadable(part.name, started, str(error))
         found = self.judge(part.name, picture, scored, started)

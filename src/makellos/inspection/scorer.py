@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture
+from makellos.data.threads import in_order
 from makellos.data.tiles import cut_tile
 from makellos.errors import ConfigurationError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.tiling import Mosaic, Tiling
-from makellos.inspection.zones import Looked, Zones
+from makellos.inspection.zones import ZonedMap, Zones
 
 __all__ = ["Scored", "Scorer"]
+
+
+Outputs = Mapping[str, NDArray[np.float32]]
 
 
 class Scored(NamedTuple):
@@ -33,7 +36,7 @@ class Scored(NamedTuple):
     anomaly_map: NDArray[np.float32] | None
     reconstruction: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float32] | None = None
-    zones: Looked | None = None
+    zones: ZonedMap | None = None
 
 
 class Scorer:
@@ -61,25 +64,29 @@ class Scorer:
         self.workers = workers
 
     def __call__(self, picture: Picture) -> Scored:
-        """Return what the detector finds on a picture.
-
-        Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
-        """
+        """Return what the detector finds on a picture; raises as `many` does."""
         return self.many([picture])[0]
 
     def many(self, pictures: Sequence[Picture]) -> list[Scored]:
-        """Return the same for several pictures, which the engine takes at once."""
+        """Return what the detector finds on pictures, which the engine takes at once.
+
+        Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
+        """
         if self.tiling is not None:
             found = [self._in_tiles(picture, self.tiling) for picture in pictures]
         else:
-            found = self._at_once(pictures)
+            batch = self._batch(pictures)
+            found = self._scored(_checked(self.engine.run(batch), batch))
         zones = self.zones
         return found if zones is None else [self._by_zone(each, zones) for each in found]
 
-    def _at_once(self, pictures: Sequence[Picture]) -> list[Scored]:
-        outputs = self._run(pictures)
+    def _batch(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        return np.concatenate([self.preprocessing(picture) for picture in pictures])
+
+    def _scored(self, outputs: Outputs) -> list[Scored]:
         maps, scores = outputs.get("anomaly_map"), outputs.get("score")
         made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
+        n = len(maps) if maps is not None else outputs["score"].size
         return [
             Scored(
                 self._score(i, maps, scores),
@@ -87,52 +94,39 @@ class Scorer:
                 None if made is None else made[i],
                 None if classes is None else classes[i],
             )
-            for i in range(len(pictures))
+            for i in range(n)
         ]
-
-    def _run(self, pictures: Sequence[Picture]) -> dict[str, NDArray[np.float32]]:
-        """Return the graph's outputs; raise `ModelFileError` where their shapes are unusable."""
-        batch = np.concatenate([self.preprocessing(picture) for picture in pictures])
-        outputs = self.engine.run(batch)
-        maps, scores = outputs.get("anomaly_map"), outputs.get("score")
-        made, n = outputs.get("reconstruction"), len(pictures)
-        usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
-            scores.size == n if scores is not None else maps is not None
-        )
-        if not usable or (made is not None and made.shape != batch.shape):
-            shapes = {name: values.shape for name, values in outputs.items()}
-            raise ModelFileError(
-                f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; needed is "
-                f"anomaly_map ({n}, h, w), or one score each. Fit the model again."
-            )
-        return outputs
 
     def _in_tiles(self, picture: Picture, tiling: Tiling) -> Scored:
         """Return the score and the whole map of one picture; what tiles reconstruct is dropped."""
         height, width = picture.shape[:2]
-        first = self._run([cut_tile(picture, 0, 0, tiling.size)])
+        first = self._of_tiles(picture, tiling, [(0, 0)])
         _, *tile = self.preprocessing.shape
         cells = first["anomaly_map"].shape[1:] if "anomaly_map" in first else (1, 1)
         mosaic = Mosaic(tiling, (height, width), (tile[0], tile[1]), (cells[0], cells[1]))
         corners, together = mosaic.corners, self.engine.batch_size
 
-        def run(start: int) -> dict[str, NDArray[np.float32]]:
+        def run(start: int) -> Outputs:
             if start == 0 and together == 1:
                 return first
-            chosen = corners[start : start + together]
-            return self._run([cut_tile(picture, *corner, tiling.size) for corner in chosen])
+            return self._of_tiles(picture, tiling, corners[start : start + together])
 
         scores: list[float] = []
         starts = range(0, len(corners), together)
-        with ThreadPoolExecutor(self.workers) as pool:
-            # An engine that takes several at once is given one batch at a time.
-            results = pool.map(run, starts) if together == 1 else map(run, starts)
-            for start, outputs in zip(starts, results, strict=True):
-                for i, each in enumerate(outputs.get("anomaly_map", ())):
-                    mosaic.put(start + i, each)
-                scores += outputs["score"].reshape(-1).tolist() if "score" in outputs else []
+        # An engine that takes several at once is given one batch at a time.
+        threads = self.workers if together == 1 else 1
+        for start, outputs in zip(starts, in_order(run, starts, threads=threads), strict=True):
+            for i, each in enumerate(outputs.get("anomaly_map", ())):
+                mosaic.put(start + i, each)
+            scores += outputs["score"].reshape(-1).tolist() if "score" in outputs else []
         score = float(np.max(scores)) if scores else self.aggregation(mosaic.map)
         return Scored(score, mosaic.map if "anomaly_map" in first else None)
+
+    def _of_tiles(
+        self, picture: Picture, tiling: Tiling, corners: Sequence[tuple[int, int]]
+    ) -> Outputs:
+        batch = self._batch([cut_tile(picture, *corner, tiling.size) for corner in corners])
+        return _checked(self.engine.run(batch), batch)
 
     def _score(
         self, i: int, maps: NDArray[np.float32] | None, scores: NDArray[np.float32] | None
@@ -150,3 +144,19 @@ class Scorer:
             )
         looked = zones.look(scored.anomaly_map, self.aggregation)
         return scored._replace(score=looked.score, anomaly_map=looked.anomaly_map, zones=looked)
+
+
+def _checked(outputs: Outputs, batch: NDArray[np.float32]) -> Outputs:
+    """Return a graph's outputs; raise `ModelFileError` where their shapes are unusable."""
+    maps, scores = outputs.get("anomaly_map"), outputs.get("score")
+    made, n = outputs.get("reconstruction"), len(batch)
+    usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
+        scores.size == n if scores is not None else maps is not None
+    )
+    if not usable or (made is not None and made.shape != batch.shape):
+        shapes = {name: values.shape for name, values in outputs.items()}
+        raise ModelFileError(
+            f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; needed is "
+            f"anomaly_map ({n}, h, w), or one score each. Fit the model again."
+        )
+    return outputs

@@ -23,8 +23,8 @@ __all__ = [
     "IGNORED",
     "MOST_ZONES",
     "ZONES",
-    "Looked",
     "ZoneRecord",
+    "ZonedMap",
     "Zones",
     "ZonesRecord",
     "decode_zones",
@@ -77,7 +77,7 @@ class ZonesRecord(BaseModel):
             )
 
 
-class Looked(NamedTuple):
+class ZonedMap(NamedTuple):
     """Hold what zones make of a map: the part's score, its map, and each zone's score and maximum.
 
     Score and map are in units of the zones' thresholds; what decides nothing is 0 in the map.
@@ -126,7 +126,7 @@ class Zones:
         labels: Labels = kept.labels
         return labels
 
-    def look(self, anomaly_map: NDArray[np.float32], aggregation: Aggregation) -> Looked:
+    def look(self, anomaly_map: NDArray[np.float32], aggregation: Aggregation) -> ZonedMap:
         """Return score and map of a part, and what each zone says."""
         shape = (anomaly_map.shape[0], anomaly_map.shape[1])
         labels, ones = self.labels(shape), (1.0,) * len(self.record.zones)
@@ -144,7 +144,7 @@ class Zones:
         if not decided.any():
             raise InputError("No cell of the map lies in a zone. Draw the zones larger.")
         relative[~decided] = min(0.0, float(relative[decided].min()))
-        return Looked(self.score(scores, scales), relative, tuple(scores), tuple(maxima))
+        return ZonedMap(self.score(scores, scales), relative, tuple(scores), tuple(maxima))
 
     @staticmethod
     def score(scores: Sequence[float | None], scales: Sequence[float]) -> float:

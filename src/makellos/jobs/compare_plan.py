@@ -9,10 +9,10 @@ from typing import Any
 
 from makellos.calibration import parts_needed
 from makellos.data.parts import PartSet
+from makellos.data.splits import check_seed
 from makellos.detectors import make_detector
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.subjects import find_parts
-from makellos.workflows.fit import check_seed
 
 __all__ = ["Entry", "Plan", "make_plan"]
 

@@ -16,12 +16,12 @@ import numpy as np
 from makellos.calibration import parts_needed
 from makellos.data.parts import PartSet
 from makellos.data.pictures import full_scale
+from makellos.data.splits import check_seed
 from makellos.detectors import detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError, MakellosError
 from makellos.jobs.queue_file import Entry, Mistake, mistakes_text, read_queue_file
 from makellos.subjects import find_parts
 from makellos.training import Training
-from makellos.workflows.fit import check_seed
 
 __all__ = ["PAGE", "RESULTS", "Job", "Plan", "QueuedRun", "read_plan"]
 

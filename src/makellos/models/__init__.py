@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from makellos.models.parity import (
-    Parity,
-    choose_golden,
-    compare_engines,
-    engines_of,
-    open_scorer,
-)
+from makellos.models.parity import Parity, choose_golden, compare_engines
+from makellos.models.scoring import score_parts
 from makellos.models.writing import (
     assemble,
     check_target,
@@ -26,10 +21,9 @@ __all__ = [
     "choose_golden",
     "compare_engines",
     "encode_pictures",
-    "engines_of",
-    "open_scorer",
     "pack_graph",
     "pack_members",
     "rewrite_manifest",
+    "score_parts",
     "write_model",
 ]

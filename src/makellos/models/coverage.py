@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from makellos.data.parts import Part, PartSet, group_names
+from makellos.data.parts import Part, group_names
 from makellos.data.tiles import cut_parts
 from makellos.detectors import Detector, Graph
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.acceptance import Acceptance
+from makellos.inspection.recipe import Recipe
 from makellos.inspection.tiling import STRIDE, Tiling
 from makellos.inspection.zone_files import read_acceptance, read_zones
 from makellos.inspection.zones import Zones
 
-__all__ = ["Coverage", "Surroundings", "cut_to_learn", "surroundings_of"]
+__all__ = ["Coverage", "Frame", "cut_to_learn", "frame_of"]
 
 _MOST_PROMISED = 0.5  # of good parts rejected: no budget is larger
 
@@ -36,10 +37,15 @@ class Coverage:
     rules: Path | None = None
     mm_per_pixel: float | None = None
 
+    @property
+    def on_maps(self) -> bool:
+        """Tell whether it takes a detector with anomaly maps."""
+        return self.tile is not None or self.zones is not None
+
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Hold what shared code does around a detector's graph, for graphs of every fold alike."""
+class Frame:
+    """Hold what surrounds a detector's graph, for graphs of every fold alike; and the budget."""
 
     false_alarms: float
     white_level: int | None = None
@@ -96,30 +102,26 @@ class Surroundings:
             "from: which of their tiles show damage is not known."
         ]
 
-    def around(self, graph: Graph) -> Graph:
-        """Return a graph with all of this around it."""
-        changed = graph.preprocessing.model_copy(update={"white_level": self.white_level})
-        return replace(graph, preprocessing=changed, tiling=self.tiling, zones=self.zones)
+    def recipe(self, graph: Graph) -> Recipe:
+        """Return what scores parts with a graph, all of this around it."""
+        preprocessing = graph.preprocessing.model_copy(update={"white_level": self.white_level})
+        return replace(
+            graph.recipe(), preprocessing=preprocessing, tiling=self.tiling, zones=self.zones
+        )
 
 
-def surroundings_of(
+def frame_of(
     coverage: Coverage,
     false_alarms: float,
     white_level: int | None,
-    parts: PartSet,
-) -> Surroundings:
+) -> Frame:
     """Return what a coverage puts around the graphs of a fit; no picture is read.
 
-    Raises `ConfigurationError` for what is not accepted or does not go with the parts, `InputError`
-    for files that cannot be read.
+    Raises `ConfigurationError` for what is not accepted, `InputError` for files that cannot be
+    read.
     """
     if coverage == Coverage():
-        return Surroundings(false_alarms, white_level)
-    if parts.kind != "pictures":
-        raise ConfigurationError(
-            f"{parts.root} holds recordings; --tile, --zones, --rules and --mm-per-pixel are for "
-            "pictures. Leave them out."
-        )
+        return Frame(false_alarms, white_level)
     drawn = None if coverage.zones is None else read_zones(coverage.zones)
     zones = None if drawn is None else drawn.zones(false_alarms)
     own = None if drawn is None else drawn.acceptance
@@ -131,7 +133,7 @@ def surroundings_of(
         used = sum(zone.share for zone in zones.record.zones)
         if used < 1 - 1e-9:
             false_alarms, zones = false_alarms * used, _shared(zones, used)
-    return Surroundings(false_alarms, white_level, _tiling(coverage), zones, acceptance)
+    return Frame(false_alarms, white_level, _tiling(coverage), zones, acceptance)
 
 
 def _shared(zones: Zones, used: float) -> Zones:

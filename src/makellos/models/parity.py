@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from makellos.data.parts import Part, Values
 from makellos.data.pictures import Picture
-from makellos.detectors import Graph
-from makellos.inspection.engines import EngineChoice, available_engines, open_engine
-from makellos.inspection.external_runtime import external_engines, open_external_engine
-from makellos.inspection.inspector import Scorer
+from makellos.inspection.engines import EngineChoice
+from makellos.inspection.recipe import Recipe
+from makellos.models.scoring import score_parts
 
-__all__ = ["Parity", "choose_golden", "compare_engines", "engines_of", "open_scorer"]
+__all__ = ["Parity", "choose_golden", "compare_engines"]
 
 N_NEAR, N_FAR = 4, 2
 
@@ -72,42 +72,12 @@ def choose_golden(scores: Sequence[float], threshold: float) -> list[int]:
     return [int(index) for index in (*near, *far)]
 
 
-def engines_of(graph: Graph) -> tuple[EngineChoice, ...]:
-    """Return the engines of this machine that can score with a graph, the fastest first."""
-    if graph.external is not None:
-        return external_engines(graph.external.detector)
-    engines = available_engines()
-    return tuple(e for e in engines if e.precision == "f32") if graph.exact else engines
-
-
-def open_scorer(graph: Graph, choice: EngineChoice, *, workers: int = 1) -> Scorer:
-    """Return what scores parts with a graph on one engine; raises as `open_engine` does."""
-    shape, search = graph.preprocessing.shape, graph.external
-    if search is None:
-        engine = open_engine(graph.onnx, choice, shape=shape, workers=workers)
-    else:
-        engine = open_external_engine(
-            search.detector, search.parameters, search.weights, shape, choice
-        )
-    return Scorer(
-        engine,
-        graph.preprocessing,
-        graph.aggregation,
-        tiling=graph.tiling,
-        zones=graph.zones,
-        workers=workers,
-    )
-
-
-def compare_engines(graph: Graph, pictures: Sequence[Picture]) -> Parity:
+def compare_engines(recipe: Recipe, pictures: Sequence[Picture]) -> Parity:
     """Return the scores of pictures on every engine of this machine."""
-    scores = {}
-    for choice in engines_of(graph):
-        scorer = open_scorer(graph, choice)
-        size = scorer.engine.batch_size
-        scores[choice] = [
-            scored.score
-            for start in range(0, len(pictures), size)
-            for scored in scorer.many(pictures[start : start + size])
-        ]
-    return Parity(scores)
+    parts = [Part(source=Values(each), name=f"golden {i}") for i, each in enumerate(pictures)]
+    return Parity(
+        {
+            choice: [scored.score for scored in score_parts(recipe, choice, parts, workers=1)]
+            for choice in recipe.engines()
+        }
+    )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
@@ -14,55 +12,22 @@ from makellos.data.parts import Part, group_names
 from makellos.data.pictures import Picture
 from makellos.data.progress import Progress
 from makellos.data.tiles import cut_tile
-from makellos.detectors import Graph
 from makellos.errors import InputError, ModelFileError
-from makellos.inspection.engines import EngineChoice, default_workers
-from makellos.inspection.inspector import Scored, Scorer
+from makellos.inspection.engines import EngineChoice
 from makellos.inspection.manifest import ZoneScoresRecord
+from makellos.inspection.recipe import Recipe
+from makellos.inspection.scorer import Scored
 from makellos.inspection.tiling import STRIDE
-from makellos.inspection.zones import Looked, Zones
-from makellos.models.parity import (
-    Parity,
-    choose_golden,
-    compare_engines,
-    engines_of,
-    open_scorer,
-)
+from makellos.inspection.zones import ZonedMap, Zones
+from makellos.models.parity import Parity, choose_golden, compare_engines
+from makellos.models.partition import Partition
+from makellos.models.scoring import score_parts
 from makellos.models.writing import golden_names
 
-__all__ = ["Method", "Release", "Split", "groups_of", "plain", "release"]
+__all__ = ["Release", "groups_of", "plain", "release"]
 
-Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
-Folds = list[tuple[Graph, list[int]]]
+Folds = Sequence[tuple[Recipe, list[int]]]
 _N_JUDGED = 4  # calibration parts near the threshold that engines must agree about
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """Scores and map maxima of calibration parts, by the engine of a release.
-
-    `peaks` say where each map is highest, as shares of height and width; `zones` is what zones say
-    of each part, in the detector's own unit.
-    """
-
-    scores: list[float]
-    map_maxima: list[float] | None
-    peaks: list[tuple[float, float]]
-    zones: list[Looked]
-
-    def zone_records(self, zones: Zones | None) -> list[ZoneScoresRecord]:
-        """Return the scores of each zone; raise `InputError` where a part does not show one."""
-        records = []
-        for i, zone in enumerate([] if zones is None else zones.record.zones):
-            scores = [score for looked in self.zones if (score := looked.scores[i]) is not None]
-            maxima = [value for looked in self.zones if (value := looked.maxima[i]) is not None]
-            if len(scores) < len(self.scores):
-                raise InputError(
-                    f"Zone {zone.name!r} covers no whole cell of the map of a calibration part. "
-                    "Draw it larger, or leave it out."
-                )
-            records.append(ZoneScoresRecord(share=zone.share, scores=scores, map_maxima=maxima))
-        return records
 
 
 @dataclass(frozen=True)
@@ -82,84 +47,26 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Which good parts are learned from, which calibrate, and how."""
+class _Brief:
+    """What calibration keeps of a part's map: where it is highest, in shares of height and width.
 
-    learn: list[Part]
-    calibrate: list[Part]
-    method: Method
-
-
-def release(
-    graph: Graph,
-    folds: Folds,
-    split: Split,
-    false_alarms: float,
-    progress: Progress,
-) -> Release:
-    """Take the fastest engine whose verdicts near the threshold all others share."""
-    engines = engines_of(graph)
-    exact = [engine for engine in engines if engine.precision == "f32"]
-    for choice in dict.fromkeys((engines[0], *exact)):
-        scored = _calibration_scores(graph, folds, split, choice, progress)
-        groups = groups_of(split.calibrate)
-        zones, calibration, counted = _calibrated(scored, graph, false_alarms, groups)
-        chosen = choose_golden(calibration.scores.tolist(), calibration.threshold)
-        shown = {i: _show(counted(graph), split.calibrate[i], scored.peaks[i]) for i in chosen}
-        unseeing = [(counted(fold), inside) for fold, inside in folds]
-        judged = _judge(counted(graph), unseeing, shown, len(split.calibrate), chosen[:_N_JUDGED])
-        parity = _compare(counted(graph), list(shown.values()))
-        # A tile shows places that its zone leaves out, and the final graph may find them near it.
-        both = {engine: found + parity.scores[engine] for engine, found in judged.scores.items()}
-        tolerance = Parity(both).settle(choice, calibration.threshold)
-        if tolerance is not None:
-            settled = replace(calibration, tolerance=tolerance)
-            pictures = [each.picture for each in shown.values()]
-            golden = dict(zip(golden_names(pictures), shown.values(), strict=True))
-            return Release(
-                choice,
-                settled,
-                scored.map_maxima,
-                parity,
-                {name: each.picture for name, each in golden.items()},
-                zones,
-                _golden_zones(counted(graph), choice, golden),
-            )
-    raise ModelFileError(
-        "The runtimes of this machine disagree about the golden parts even in f32, so the model "
-        "was not released. Update openvino and onnxruntime, then fit again."
-    )
-
-
-def _calibrated(
-    scored: Calibrated, graph: Graph, false_alarms: float, groups: list[str] | None
-) -> tuple[list[ZoneScoresRecord], Calibration, Callable[[Graph], Graph]]:
-    """Return the zones' scores, the calibration, and what counts a graph's scores in its units."""
-    zones = graph.zones
-    if zones is None:
-        return [], Calibration(np.array(scored.scores), false_alarms, groups), lambda graph: graph
-    records = scored.zone_records(zones)
-    budgets = zones.record.budgets(false_alarms)
-    calibration = calibrate_zones([record.scores for record in records], budgets, groups)
-    maxima = calibrate_zones([record.map_maxima for record in records], budgets, groups)
-    scaled = zones.scaled(calibration.scales, maxima.scales)
-    return records, calibration, lambda graph: replace(graph, zones=scaled)
-
-
-def _judge(
-    graph: Graph, folds: Folds, shown: Mapping[int, _Shown], n_parts: int, chosen: Sequence[int]
-) -> Parity:
-    """Return calibration parts' scores on every engine, each by a graph that has not seen it.
-
-    The final graph of a cross-fit has learned from all of them and finds none near the threshold.
+    `zones` is what zones say of it, in the detector's own unit.
     """
-    scores: dict[EngineChoice, list[float]] = {engine: [] for engine in engines_of(graph)}
-    for unseeing, inside in folds or [(graph, list(range(n_parts)))]:
-        those = [shown[i] for i in chosen if i in inside]
-        if those:
-            for engine, found in _compare(unseeing, those).scores.items():
-                scores[engine] += found
-    return Parity(scores)
+
+    score: float
+    maximum: float | None
+    peak: tuple[float, float]
+    zones: ZonedMap | None
+
+    @classmethod
+    def of(cls, scored: Scored) -> _Brief:
+        found = scored.anomaly_map
+        if found is None:
+            return cls(scored.score, None, (0.5, 0.5), scored.zones)
+        height, width = found.shape
+        row, column = divmod(int(found.argmax()), width)
+        peak = (row + 0.5) / height, (column + 0.5) / width
+        return cls(scored.score, float(found.max()), peak, scored.zones)
 
 
 @dataclass(frozen=True)
@@ -170,27 +77,134 @@ class _Shown:
     zone: int = 0
 
 
-def _show(graph: Graph, part: Part, peak: tuple[float, float]) -> _Shown:
+def release(
+    recipe: Recipe,
+    folds: Folds,
+    partition: Partition,
+    false_alarms: float,
+    progress: Progress,
+) -> Release:
+    """Take the fastest engine whose verdicts near the threshold all others share."""
+    engines, calibrate = recipe.engines(), partition.calibrate
+    exact = [engine for engine in engines if engine.precision == "f32"]
+    for choice in dict.fromkeys((engines[0], *exact)):
+        found = _calibration_scores(recipe, folds, calibrate, choice, progress)
+        groups = groups_of(calibrate)
+        zones, calibration, counted = _calibrated(found, recipe, false_alarms, groups)
+        chosen = choose_golden(calibration.scores.tolist(), calibration.threshold)
+        final = counted(recipe)
+        shown = {i: _show(final, calibrate[i], found[i].peak) for i in chosen}
+        unseeing = [(counted(fold), inside) for fold, inside in folds]
+        judging = {i: shown[i] for i in chosen[:_N_JUDGED]}
+        judged = _judge(unseeing or [(final, list(range(len(calibrate))))], judging)
+        parity = _compare(final, list(shown.values()))
+        # A tile shows places that its zone leaves out, and the final graph may find them near it.
+        both = {engine: scores + judged[engine] for engine, scores in parity.scores.items()}
+        tolerance = Parity(both).settle(choice, calibration.threshold)
+        if tolerance is not None:
+            maxima = [each.maximum for each in found if each.maximum is not None]
+            names = golden_names([each.picture for each in shown.values()])
+            golden = dict(zip(names, shown.values(), strict=True))
+            return Release(
+                choice,
+                replace(calibration, tolerance=tolerance),
+                maxima or None,
+                parity,
+                {name: each.picture for name, each in golden.items()},
+                zones,
+                _golden_zones(final, choice, golden),
+            )
+    raise ModelFileError(
+        "The runtimes of this machine disagree about the golden parts even in f32, so the model "
+        "was not released. Update openvino and onnxruntime, then fit again."
+    )
+
+
+def _calibrated(
+    found: Sequence[_Brief], recipe: Recipe, false_alarms: float, groups: list[str] | None
+) -> tuple[list[ZoneScoresRecord], Calibration, Callable[[Recipe], Recipe]]:
+    """Return the zones' scores, the calibration, and what counts a recipe's scores in its units."""
+    zones = recipe.zones
+    if zones is None:
+        scores = np.array([each.score for each in found])
+        return [], Calibration(scores, false_alarms, groups), lambda recipe: recipe
+    records = _zone_records(found, zones)
+    budgets = zones.record.budgets(false_alarms)
+    calibration = calibrate_zones([record.scores for record in records], budgets, groups)
+    maxima = calibrate_zones([record.map_maxima for record in records], budgets, groups)
+    scaled = zones.scaled(calibration.scales, maxima.scales)
+    return records, calibration, lambda recipe: replace(recipe, zones=scaled)
+
+
+def _zone_records(found: Sequence[_Brief], zones: Zones) -> list[ZoneScoresRecord]:
+    """Return the scores of each zone; raise `InputError` where a part does not show one."""
+    maps = [each.zones for each in found if each.zones is not None]
+    records = []
+    for i, zone in enumerate(zones.record.zones):
+        scores = [score for each in maps if (score := each.scores[i]) is not None]
+        maxima = [value for each in maps if (value := each.maxima[i]) is not None]
+        if len(scores) < len(found):
+            raise InputError(
+                f"Zone {zone.name!r} covers no whole cell of the map of a calibration part. "
+                "Draw it larger, or leave it out."
+            )
+        records.append(ZoneScoresRecord(share=zone.share, scores=scores, map_maxima=maxima))
+    return records
+
+
+def _calibration_scores(
+    recipe: Recipe,
+    folds: Folds,
+    parts: Sequence[Part],
+    choice: EngineChoice,
+    progress: Progress,
+) -> list[_Brief]:
+    """Return what calibration keeps of each part, scored by a recipe that has not seen it."""
+    found: dict[int, _Brief] = {}
+    for unseeing, inside in folds or [(recipe, list(range(len(parts))))]:
+        for i, scored in zip(
+            inside, score_parts(unseeing, choice, [parts[i] for i in inside]), strict=True
+        ):
+            found[i] = _Brief.of(scored)
+            progress("scoring calibration parts", len(found), len(parts))
+    return [found[i] for i in range(len(parts))]
+
+
+def _judge(folds: Folds, shown: Mapping[int, _Shown]) -> dict[EngineChoice, list[float]]:
+    """Return calibration parts' scores by engine, each by a recipe that has not seen it.
+
+    The final one of a cross-fit has learned from all of them and finds none near the threshold.
+    """
+    scores: dict[EngineChoice, list[float]] = {engine: [] for engine in folds[0][0].engines()}
+    for unseeing, inside in folds:
+        those = [each for i, each in shown.items() if i in inside]
+        if those:
+            for engine, found in _compare(unseeing, those).scores.items():
+                scores[engine] += found
+    return scores
+
+
+def _show(recipe: Recipe, part: Part, peak: tuple[float, float]) -> _Shown:
     """Return a part at the graph's size; of one that is cut, a tile around its highest cell."""
     picture = part.read()
-    if graph.tiling is None:
-        return _Shown(graph.preprocessing.resize(picture))
-    size = graph.tiling.size
+    if recipe.tiling is None:
+        return _Shown(recipe.preprocessing.resize(picture))
+    size = recipe.tiling.size
     top, left = (
         max(0, min(round(share * side) - size // 2, side - size)) // STRIDE * STRIDE
         for share, side in zip(peak, picture.shape[:2], strict=True)
     )
-    zone = 0 if graph.zones is None else max(1, graph.zones.at(*peak))
+    zone = 0 if recipe.zones is None else max(1, recipe.zones.at(*peak))
     return _Shown(cut_tile(picture, top, left, size), zone)
 
 
-def _compare(graph: Graph, shown: Sequence[_Shown]) -> Parity:
+def _compare(recipe: Recipe, shown: Sequence[_Shown]) -> Parity:
     """Return the scores of parts on every engine; a tile's are counted as in its zone."""
     pictures = [each.picture for each in shown]
-    if graph.tiling is None or graph.zones is None:
-        return compare_engines(graph, pictures)
-    scales = [graph.zones.scales[each.zone - 1] for each in shown]
-    plain = compare_engines(replace(graph, zones=None), pictures)
+    if recipe.tiling is None or recipe.zones is None:
+        return compare_engines(recipe, pictures)
+    scales = [recipe.zones.scales[each.zone - 1] for each in shown]
+    plain = compare_engines(replace(recipe, zones=None), pictures)
     return Parity(
         {
             engine: [score / scale for score, scale in zip(scores, scales, strict=True)]
@@ -200,91 +214,18 @@ def _compare(graph: Graph, shown: Sequence[_Shown]) -> Parity:
 
 
 def _golden_zones(
-    graph: Graph, choice: EngineChoice, golden: Mapping[str, _Shown]
+    recipe: Recipe, choice: EngineChoice, golden: Mapping[str, _Shown]
 ) -> dict[str, list[float | None]]:
     """Return the zones' scores of golden parts, in the detector's own unit; none without zones."""
-    zones = graph.zones
+    zones = recipe.zones
     if zones is None:
         return {}
     found = {}
     for name, each in golden.items():
         here = zones.only(each.zone) if each.zone else zones
-        looked = open_scorer(replace(graph, zones=here), choice)(each.picture).zones
-        found[name] = [] if looked is None else list(looked.scores)
+        zoned = replace(recipe, zones=here).open(choice)(each.picture).zones
+        found[name] = [] if zoned is None else list(zoned.scores)
     return found
-
-
-def _calibration_scores(
-    graph: Graph,
-    folds: Folds,
-    split: Split,
-    choice: EngineChoice,
-    progress: Progress,
-) -> Calibrated:
-    if not folds:
-        return score_parts(graph, choice, split.calibrate, progress)
-    scores = [0.0] * len(split.calibrate)
-    maxima: list[float] | None = [0.0] * len(split.calibrate)
-    peaks = [(0.5, 0.5)] * len(split.calibrate)
-    zones: dict[int, Looked] = {}
-    n_done = 0
-    for fold_graph, inside in folds:
-
-        def report(what: str, done: int, _total: int, before: int = n_done) -> None:
-            progress(what, before + done, len(scores))
-
-        found = score_parts(fold_graph, choice, [split.calibrate[i] for i in inside], report)
-        n_done += len(inside)
-        for place, i in enumerate(inside):
-            scores[i], peaks[i] = found.scores[place], found.peaks[place]
-            zones |= {i: found.zones[place]} if found.zones else {}
-            if maxima is not None and found.map_maxima is not None:
-                maxima[i] = found.map_maxima[place]
-        if found.map_maxima is None:
-            maxima = None
-    return Calibrated(scores, maxima, peaks, [zones[i] for i in sorted(zones)])
-
-
-def score_parts(
-    graph: Graph, choice: EngineChoice, parts: Sequence[Part], progress: Progress
-) -> Calibrated:
-    """Return the scores of parts as the inspector computes them, on one engine."""
-    workers = default_workers()
-    scorer = open_scorer(graph, choice, workers=workers)
-    scores: list[float] = []
-    maxima: list[float] = []
-    peaks: list[tuple[float, float]] = []
-    zones: list[Looked] = []
-    with ThreadPoolExecutor(workers + 1) as pool:
-        results: Iterable[Scored]
-        if scorer.tiling is not None:
-            results = (scorer(part.read()) for part in parts)  # its tiles keep all workers busy
-        elif scorer.engine.batch_size > 1:
-            results = _in_batches(scorer, parts)
-        else:
-            results = pool.map(lambda part: scorer(part.read()), parts)
-        for scored in results:
-            scores.append(scored.score)
-            if scored.anomaly_map is not None:
-                maxima.append(float(scored.anomaly_map.max()))
-            peaks.append(_peak(scored))
-            zones += [] if scored.zones is None else [scored.zones]
-            progress("scoring calibration parts", len(scores), len(parts))
-    return Calibrated(scores, maxima or None, peaks, zones)
-
-
-def _peak(scored: Scored) -> tuple[float, float]:
-    if scored.anomaly_map is None:
-        return 0.5, 0.5
-    height, width = scored.anomaly_map.shape
-    row, column = divmod(int(scored.anomaly_map.argmax()), width)
-    return (row + 0.5) / height, (column + 0.5) / width
-
-
-def _in_batches(scorer: Scorer, parts: Sequence[Part]) -> Iterator[Scored]:
-    size = scorer.engine.batch_size
-    for start in range(0, len(parts), size):
-        yield from scorer.many([part.read() for part in parts[start : start + size]])
 
 
 def groups_of(parts: Sequence[Part], *, neutral: bool = False) -> list[str] | None:

@@ -24,7 +24,7 @@ from makellos.errors import ConfigurationError, StorageError
 from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.manifest import Manifest, MemberRecord
 from makellos.inspection.model_file import GENERATOR, GRAPH, MANIFEST, WEIGHTS, ModelFile
-from makellos.inspection.zones import ZONES, encode_zones
+from makellos.inspection.zones import ZONES, Zones, encode_zones
 
 __all__ = [
     "assemble",
@@ -84,7 +84,7 @@ def pack_graph(onnx_graph: bytes) -> PackedGraph:
     return PackedGraph(graphs[GRAPH], weights)
 
 
-def pack_members(graph: Graph) -> dict[str, bytes]:
+def pack_members(graph: Graph, zones: Zones | None = None) -> dict[str, bytes]:
     """Return the members that hold a detector: its graph, its generator, their weights, its zones.
 
     Constants that both graphs have are stored once; weights that torch scores with lie beside.
@@ -94,8 +94,8 @@ def pack_members(graph: Graph) -> dict[str, bytes]:
         sources[GENERATOR] = graph.generator
     arrays = graph.weights or ({} if graph.external is None else graph.external.weights)
     graphs, weights = _pack(sources, {TORCH_PREFIX + name: a for name, a in arrays.items()})
-    zones = {} if graph.zones is None else {ZONES: encode_zones(graph.zones.raster)}
-    return {**graphs, WEIGHTS: weights, **zones}
+    drawn = {} if zones is None else {ZONES: encode_zones(zones.raster)}
+    return {**graphs, WEIGHTS: weights, **drawn}
 
 
 def _pack(

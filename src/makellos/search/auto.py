@@ -26,7 +26,7 @@ from makellos.search.validation import check_readable
 from makellos.training import Training
 from makellos.vibration.signals import SignalSettings
 
-__all__ = ["AUTO", "TIME_BUDGET", "Choice", "Wish", "check_auto", "choose"]
+__all__ = ["AUTO", "TIME_BUDGET", "AutoSettings", "Choice", "check_auto", "choose"]
 
 AUTO = "auto"
 DEFAULT = "patchcore"
@@ -42,8 +42,8 @@ class _Late(Exception):  # noqa: N818 -- it is no error
     """Break a trial off, for its time is over."""
 
 
-@dataclass(frozen=True)
-class Wish:
+@dataclass(frozen=True, kw_only=True)
+class AutoSettings:
     """Hold what a user asked of `auto`: `parameters` that keep their value, `minutes` (None: 10).
 
     `on_maps` says that tiles or zones need anomaly maps; `clock` gives seconds.
@@ -64,7 +64,7 @@ class Choice(NamedTuple):
 
     detector: Detector
     training: Training
-    record: AutoRecord
+    record: AutoRecord | None = None
 
 
 @dataclass
@@ -164,7 +164,7 @@ def check_auto(
     return True
 
 
-def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choice:
+def choose(parts: PartSet, asked: AutoSettings, progress: Progress | None = None) -> Choice:
     """Return the detector that ranks damaged parts above good ones best, and what was tried.
 
     Damage is planted in held-out good parts; labelled defective parts, but those of split test,
@@ -176,19 +176,19 @@ def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choi
     `MissingRuntimeError` where no candidate can be fitted on this machine.
     """
     parts.require_pictures("fit --detector auto")
-    report, began = progress or no_progress, wish.clock()
-    candidates, left_out = _candidates(wish)
+    report, began = progress or no_progress, asked.clock()
+    candidates, left_out = _candidates(asked)
     known = [part for part in parts if part.split != "test"]
-    if wish.skip_unreadable:
+    if asked.skip_unreadable:
         known, _ = readable(known, progress=lambda done, n: report("reading", done, n))
     else:
         check_readable(known, report)
     bench = lay_out(
-        replace(parts, parts=tuple(filling_their_depth(known, wish.white_level))),
-        wish.seed,
+        replace(parts, parts=tuple(filling_their_depth(known, asked.white_level))),
+        asked.seed,
         shares_labels=any(c.learns_labels for c in candidates),
     )
-    search = _Search(bench, wish, began, report)
+    search = _Search(bench, asked, began, report)
     search.run(candidates)
     return _choice(candidates, left_out, search)
 
@@ -196,10 +196,10 @@ def choose(parts: PartSet, wish: Wish, progress: Progress | None = None) -> Choi
 class _Search:
     """Judge candidates in rounds until the time is over."""
 
-    def __init__(self, bench: Bench, wish: Wish, began: float, progress: Progress) -> None:
-        self.bench, self.wish, self.began = bench, wish, began
+    def __init__(self, bench: Bench, asked: AutoSettings, began: float, progress: Progress) -> None:
+        self.bench, self.asked, self.began = bench, asked, began
         self.progress = progress
-        self.minutes = TIME_BUDGET if wish.minutes is None else wish.minutes
+        self.minutes = TIME_BUDGET if asked.minutes is None else asked.minutes
         self.end = began + 60 * self.minutes  # of the round, while there are rounds to come
 
     def run(self, candidates: Sequence[_Candidate]) -> None:
@@ -228,7 +228,7 @@ class _Search:
         self, candidate: _Candidate, folds: Sequence[Fold], number: int, *, is_last: bool
     ) -> None:
         """Judge a candidate, or say why not; what was judged before stays."""
-        began = self.wish.clock()
+        began = self.asked.clock()
         left = self.end - began
         expected = candidate.last_seconds * self._growth(folds) if candidate.stage else 0.0
         if left <= max(0.0, expected):
@@ -256,17 +256,17 @@ class _Search:
                 candidate.missing = error
             elif not isinstance(error, MakellosError):
                 candidate.reason = f"{type(error).__name__}: {candidate.reason}"
-        candidate.last_seconds = self.wish.clock() - began
+        candidate.last_seconds = self.asked.clock() - began
         candidate.seconds += candidate.last_seconds
 
     def _judged(self, candidate: _Candidate, folds: Sequence[Fold], limit: float) -> Judgement:
         def progress(what: str, done: int, total: int) -> None:
-            if self.wish.clock() > limit:
+            if self.asked.clock() > limit:
                 raise _Late
             self.progress(f"{candidate.detector.name}: {what}", done, total)
 
         graphs = []
-        where = replace(self.wish.training, folder=None)
+        where = replace(self.asked.training, folder=None)
         for fold in folds:
             detector = type(candidate.detector)(**candidate.detector.get_parameters())
             learn = [*fold.learn, *(fold.labelled if candidate.learns_labels else [])]
@@ -284,20 +284,22 @@ def _smaller(fold: Fold) -> Fold:
     return fold.first(n_learn, max(_LEAST_GOOD, math.ceil(_FIRST_SHARE * len(fold.good))))
 
 
-def _candidates(wish: Wish) -> tuple[list[_Candidate], list[TrialRecord]]:
+def _candidates(asked: AutoSettings) -> tuple[list[_Candidate], list[TrialRecord]]:
     """Return what is tried, the default first and then the cheaper; and what is not, and why."""
     found: list[tuple[tuple[bool, bool, int, str], _Candidate]] = []
     left_out = []
     known: set[str] = set()
     for name, cls in detectors().items():
         known.update(cls.parameters)
-        reason = _unfit(cls, wish)
+        reason = _unfit(cls, asked)
         if reason:
             left_out.append(TrialRecord(detector=name, result="left out", reason=reason))
             continue
         seen: list[Mapping[str, Any]] = []
         for place, values in enumerate(cls.candidates):
-            detector = make_detector(name, parameters={**values, **wish.parameters}, seed=wish.seed)
+            detector = make_detector(
+                name, parameters={**values, **asked.parameters}, seed=asked.seed
+            )
             taken = detector.get_parameters()
             if taken in seen:
                 continue
@@ -306,28 +308,28 @@ def _candidates(wish: Wish) -> tuple[list[_Candidate], list[TrialRecord]]:
             shown.pop("seed", None)
             order = (name != DEFAULT or bool(values), cls.trains, place, name)
             found.append((order, _Candidate(detector, shown)))
-    unknown = [key for key in wish.parameters if key not in known]
+    unknown = [key for key in asked.parameters if key not in known]
     if unknown:
         raise ConfigurationError(
             f"No detector has a parameter {unknown[0]!r}. {suggest(unknown[0], known)}"
         )
     if not found:
         raise ConfigurationError(
-            f"No detector that auto tries has all of {', '.join(wish.parameters)}. Name a detector "
-            "with --detector, or set less."
+            f"No detector that auto tries has all of {', '.join(asked.parameters)}. Name a "
+            "detector with --detector, or set less."
         )
     return [candidate for _, candidate in sorted(found, key=lambda each: each[0])], left_out
 
 
-def _unfit(cls: type[Detector], wish: Wish) -> str:
+def _unfit(cls: type[Detector], asked: AutoSettings) -> str:
     """Return why a detector is not tried at all; empty where it is."""
     if cls.takes != "pictures":
         return "it takes no pictures"
     if not cls.candidates:
         return "it declares nothing to try; name it with --detector to fit it"
-    if cls.needs_labels and wish.on_maps:
+    if cls.needs_labels and asked.on_maps:
         return "it scores pictures by classes, and tiles and zones take maps"
-    missing = [key for key in wish.parameters if key not in cls.parameters]
+    missing = [key for key in asked.parameters if key not in cls.parameters]
     return f"it has no parameter {missing[0]}" if missing else ""
 
 
@@ -343,9 +345,9 @@ def _choice(
         reason=_why(best, [c for c in ranked if c.stage == last and c is not best], last),
         trials=[*trials, *left_out],
         time_budget=search.minutes,
-        seconds=round(search.wish.clock() - search.began, 2),
+        seconds=round(search.asked.clock() - search.began, 2),
     )
-    training = search.wish.training
+    training = search.asked.training
     if not best.detector.trains:
         training = replace(training, device="auto")
     return Choice(best.detector, training, record)

@@ -6,7 +6,7 @@ Labelled defective parts are judged by as well, where there are some. Test parts
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -21,8 +21,7 @@ from makellos.data.splits import aside
 from makellos.detectors import Graph
 from makellos.errors import InputError
 from makellos.evaluation.ranking import auroc
-from makellos.models import engines_of
-from makellos.models.release import score_parts
+from makellos.models import score_parts
 
 __all__ = ["LABELLED", "Bench", "Fold", "Judgement", "judge", "lay_out"]
 
@@ -162,13 +161,19 @@ def lay_out(parts: PartSet, seed: int, *, shares_labels: bool = False) -> Bench:
 
 def judge(folds: Sequence[tuple[Graph, Fold]], progress: Progress) -> Judgement:
     """Score what each fold's graph has not seen, and return how well damage stands out."""
+
+    def report(done: int, total: int) -> None:
+        progress("scoring planted damage", done, total)
+
     good: list[float] = []
     damaged: dict[str, list[float]] = {}
     owners: dict[str, list[int]] = {}
     for graph, fold in folds:
         place_of = {part.name: len(good) + i for i, part in enumerate(fold.good)}
         parts = [*fold.good, *fold.planted, *fold.defective]
-        scores = score_parts(graph, engines_of(graph)[0], parts, _renamed(progress)).scores
+        recipe = graph.recipe()
+        found = score_parts(recipe, recipe.engines()[0], parts, report)
+        scores = [scored.score for scored in found]
         good += scores[: len(fold.good)]
         kinds = chain((p.label for p in fold.planted), (LABELLED for _ in fold.defective))
         for kind, score in zip(kinds, scores[len(fold.good) :], strict=True):
@@ -268,7 +273,3 @@ def _planted(parts: Sequence[Part], n_each: int, seed: int) -> list[Part]:
                 name = f"{part.name} with {kind} {n + 1}"
                 planted.append(replace(damaged, name=name, label=kind, group=part.name))
     return planted
-
-
-def _renamed(progress: Progress) -> Callable[[str, int, int], None]:
-    return lambda _what, done, total: progress("scoring planted damage", done, total)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from makellos.data.checks import readable
 from makellos.data.parts import Part, PartSet, group_names
-from makellos.data.pictures import Picture
-from makellos.data.planting import plant
+from makellos.data.planting import Damage
 from makellos.data.progress import Progress
 from makellos.data.splits import aside
 from makellos.detectors import Graph
 from makellos.errors import InputError
 from makellos.evaluation.ranking import auroc
-from makellos.inspection.engines import default_workers
-from makellos.models import engines_of, open_scorer
+from makellos.models import score_parts
 
 __all__ = ["ASIDE", "Validation", "check_readable", "held_out"]
 
@@ -27,8 +24,6 @@ ASIDE = 0.2  # share of the groups that validates where the data names no parts 
 _MOST_SCORED = 100  # parts of a kind, for a detector may take seconds for each
 _PLANTED = 64  # damaged pictures at least, so that one of them does not decide
 _MOST_PER_PART = 4
-
-Look = Callable[[], Picture]
 
 
 @dataclass(frozen=True)
@@ -58,14 +53,20 @@ class Validation:
 
         Where no part is defective, damage is planted in the good ones, the same for every graph.
         """
-        looks = [_reader(part) for part in self.good]
-        looks += [_reader(part) for part in self.defective] or [
-            _planter(part, [self.seed, 3, i, k])
+        damaged = self.defective or [
+            part.changed(Damage(None, (self.seed, 3, i, k)))
             for i, part in enumerate(self.good)
             for k in range(self.n_each)
         ]
-        scores = _scores(graph, looks, progress)
-        found = auroc(scores, np.arange(len(looks)) >= len(self.good))
+        recipe = graph.recipe()
+
+        def report(done: int, total: int) -> None:
+            progress("scoring validation parts", done, total)
+
+        parts = [*self.good, *damaged]
+        scored = score_parts(recipe, recipe.engines()[0], parts, report)
+        scores = [each.score for each in scored]
+        found = auroc(scores, np.arange(len(parts)) >= len(self.good))
         if found is None:
             raise InputError("There are no validation parts of both kinds. Add good ones.")
         return found
@@ -103,30 +104,3 @@ def check_readable(parts: Sequence[Part], progress: Progress) -> None:
 
 def _some(parts: list[Part]) -> list[Part]:
     return parts[:: max(1, math.ceil(len(parts) / _MOST_SCORED))]
-
-
-def _reader(part: Part) -> Look:
-    return part.read
-
-
-def _planter(part: Part, seeds: list[int]) -> Look:
-    return lambda: plant(part.read(), np.random.default_rng(seeds))[0]
-
-
-def _scores(graph: Graph, looks: Sequence[Look], progress: Progress) -> list[float]:
-    """Return the score of each picture, as the inspector computes it."""
-    workers = default_workers()
-    scorer = open_scorer(graph, engines_of(graph)[0], workers=workers)
-    size = scorer.engine.batch_size
-    scores: list[float] = []
-
-    def score(start: int) -> list[float]:
-        return [s.score for s in scorer.many([look() for look in looks[start : start + size]])]
-
-    starts = range(0, len(looks), size)
-    with ThreadPoolExecutor(workers) as pool:
-        # What searches on a device takes whole batches, one after another.
-        for found in pool.map(score, starts) if size == 1 else map(score, starts):
-            scores += found
-            progress("scoring validation parts", len(scores), len(looks))
-    return scores

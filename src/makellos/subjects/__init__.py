@@ -11,10 +11,18 @@ from makellos.inspection import Inspector
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import read_model
 from makellos.subjects.pictures import PictureSubject
-from makellos.subjects.subject import Gathered, Subject
+from makellos.subjects.subject import WINDOW, Gathered, Subject
 from makellos.subjects.vibration import VibrationSubject
 
-__all__ = ["Gathered", "Subject", "find_parts", "open_inspector", "subject_of", "subject_of_model"]
+__all__ = [
+    "WINDOW",
+    "Gathered",
+    "Subject",
+    "find_parts",
+    "open_inspector",
+    "subject_of",
+    "subject_of_model",
+]
 
 _PICTURES, _VIBRATION = PictureSubject(), VibrationSubject()
 _SUBJECTS: tuple[Subject, ...] = (_PICTURES, _VIBRATION)
@@ -45,11 +53,11 @@ def subject_of_model(manifest: Manifest) -> Subject:
 
 def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector:
     """Return the inspector; raise `InputError` where a model of one kind meets parts of another."""
-    manifest = read_model(Path(model)).manifest
-    subject = subject_of_model(manifest)
+    opened = read_model(Path(model))
+    subject = subject_of_model(opened.manifest)
     if subject.kind != found.kind:
         raise InputError(
             f"{model} was fitted on {subject.kind.name}, and {found.root} holds "
             f"{found.kind.name}. Give data of the same kind."
         )
-    return Inspector(model, workers=subject.workers(manifest, n_parts))
+    return Inspector(opened, workers=subject.workers(opened.manifest, n_parts))

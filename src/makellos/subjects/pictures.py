@@ -51,9 +51,7 @@ class PictureSubject(Subject):
                 "--bearing and --rpm are for recordings of vibration. Leave them out."
             )
 
-    def partition(
-        self, parts: PartSet, request: PartitionRequest, progress: Progress
-    ) -> Partition:
+    def partition(self, parts: PartSet, request: PartitionRequest, progress: Progress) -> Partition:
         detector = request.detector
         if detector.takes != "pictures":
             raise ConfigurationError(
@@ -117,10 +115,8 @@ class _Usable(NamedTuple):
     skipped: list[str]
 
 
-def _usable(
-    parts: PartSet, request: PartitionRequest, progress: Progress
-) -> _Usable:
-    """Return the parts that can be decoded, with defective ones where the detector learns from them.
+def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _Usable:
+    """Return the parts that can be decoded, defective ones too where those are learned from.
 
     One that only uses labels validates with none: good parts come first, then defective ones.
     """

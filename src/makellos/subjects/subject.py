@@ -22,7 +22,9 @@ from makellos.vibration.recording_checks import RecordingsCheck
 from makellos.vibration.signal_record import SignalRecord
 from makellos.vibration.signals import SignalSettings
 
-__all__ = ["Calibrating", "Gathered", "Subject"]
+__all__ = ["WINDOW", "Calibrating", "Gathered", "Subject"]
+
+WINDOW = ("input", "start_s", "end_s", "verdict", "score", "p_value", "threshold", "regions")
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Subject(ABC):
 
     kind: ClassVar[FileKind]
     columns: ClassVar[tuple[str, ...]] = ()  # of a row, beside those of every part
+    has_windows: ClassVar[bool] = False  # a file holds many parts, with rows of their own
 
     @abstractmethod
     def check(
@@ -70,9 +73,7 @@ class Subject(ABC):
         """Raise `ConfigurationError` for options of a fit that are for another kind of data."""
 
     @abstractmethod
-    def partition(
-        self, parts: PartSet, request: PartitionRequest, progress: Progress
-    ) -> Partition:
+    def partition(self, parts: PartSet, request: PartitionRequest, progress: Progress) -> Partition:
         """Return the parts that are learned from, and those that calibrate.
 
         Raises `InputError` for parts that cannot be used, `ConfigurationError` for a detector that
@@ -103,3 +104,8 @@ class Subject(ABC):
     @abstractmethod
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         """Return the picture H×W×3 of a finding whose inspection keeps what was judged."""
+
+    def window_rows(self, inspector: Inspector, inspection: Inspection) -> list[dict[str, Any]]:
+        """Return a row for each window of a file, with the columns `WINDOW`."""
+        del inspector, inspection
+        return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,10 +16,11 @@ from makellos.detectors import Detector
 from makellos.drawing.recording_panels import draw_recording
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
+from makellos.inspection.findings import region_on_axes
 from makellos.inspection.manifest import Manifest
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest
-from makellos.subjects.subject import Calibrating, Gathered, Subject
+from makellos.subjects.subject import WINDOW, Calibrating, Gathered, Subject
 from makellos.vibration.good_recordings import (
     counts_recordings,
     divide,
@@ -33,18 +35,19 @@ from makellos.vibration.parts import RECORDINGS, described, rpm_of
 from makellos.vibration.recording_checks import RecordingsCheck, check_recordings
 from makellos.vibration.signal_record import SignalRecord
 from makellos.vibration.signals import SignalSettings, at_speed
-from makellos.vibration.views import SignalView
 
 __all__ = ["VibrationSubject"]
 
 _MOST_PANELS = 40  # in a report, which has to pass through a mail server
+_SAMPLE = 0.5  # of one: times in s are rounded to less
 
 
 class VibrationSubject(Subject):
-    """Recordings of vibration; a detector learns from their windows, the verdict is on each whole."""
+    """Recordings of vibration: a detector learns from windows, the verdict is on each recording."""
 
     kind = RECORDINGS
     columns = ("n_windows", "share_rejected", "fault", "finding", "notes")
+    has_windows = True
 
     def check(
         self, parts: PartSet, *, progress: Callable[[int, int], None] | None = None
@@ -65,9 +68,7 @@ class VibrationSubject(Subject):
                 "--white-level are for pictures. Leave them out."
             )
 
-    def partition(
-        self, parts: PartSet, request: PartitionRequest, progress: Progress
-    ) -> Partition:
+    def partition(self, parts: PartSet, request: PartitionRequest, progress: Progress) -> Partition:
         """Read the good recordings of a set, and return their windows as a detector sees them.
 
         Recordings of split ``val`` calibrate. Without such all are cross-fitted by recording, or 3
@@ -135,7 +136,6 @@ class VibrationSubject(Subject):
 
         `gathered` gets what there is to say of each other recording.
         """
-        record = _record(inspector)
         for done, part in enumerate(parts, start=1):
             inspection = inspector.inspect_part(part, keep=gathered.draws)
             finding = inspection.recording
@@ -153,7 +153,7 @@ class VibrationSubject(Subject):
                     drawn = self._panel(inspector, inspection, rpm_of(part))
                     gathered.panels.append((part.name, _encoded(drawn)))
                 for start, window in zip(finding.starts, finding.windows, strict=True):
-                    yield _window(part, record.view, start, window), window
+                    yield _window(part, start, window), window
             progress("inspecting", done, len(parts))
 
     def calibrating(
@@ -172,7 +172,7 @@ class VibrationSubject(Subject):
                 pairs = list(zip(found.starts, found.windows, strict=True))
             counts.append(0)
             for start, each in pairs:
-                window = _window(part, record.view, start, each)
+                window = _window(part, start, each)
                 if not by_recording:
                     # Windows that share samples are not counted twice.
                     if start < end - _SAMPLE / record.view.rate:
@@ -191,6 +191,25 @@ class VibrationSubject(Subject):
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         return self._panel(inspector, inspection, inspector.rpm)
 
+    def window_rows(self, inspector: Inspector, inspection: Inspection) -> list[dict[str, Any]]:
+        """Return a row for each window of a recording, with regions in s and Hz as well."""
+        view, found = _record(inspector).view, inspection.recording
+        if found is None:
+            return []
+        seconds = view.window / view.rate
+        return [
+            {
+                **{name: value for name, value in window.row().items() if name in WINDOW},
+                "start_s": round(start, 6),
+                "end_s": round(start + seconds, 6),
+                "regions": [
+                    {**region.row(), **region_on_axes(region, view, start)}
+                    for region in inspector.window_regions(window)
+                ],
+            }
+            for start, window in zip(found.starts, found.windows, strict=True)
+        ]
+
     def _panel(
         self, inspector: Inspector, inspection: Inspection, rpm: float | None
     ) -> NDArray[np.uint8]:
@@ -205,9 +224,6 @@ class VibrationSubject(Subject):
             rpm=rpm,
             map_threshold=inspector.map_threshold,
         )
-
-
-_SAMPLE = 0.5  # of one: times in s are rounded to less
 
 
 def _check(parts: PartSet, detector: Detector) -> None:
@@ -232,7 +248,7 @@ def _record(inspector: Inspector) -> SignalRecord:
     return record
 
 
-def _window(part: Part, view: SignalView, start: float, inspection: Inspection) -> Part:
+def _window(part: Part, start: float, inspection: Inspection) -> Part:
     """Return a window of a recording as a part that shows what was judged, where it was kept."""
     shown = part.source if inspection.picture is None else Values(inspection.picture)
     name = f"{part.name} at {start:.6g} s"

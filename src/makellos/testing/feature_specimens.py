@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import GOOD, Part
+from makellos.data.parts import GOOD, Part, Values
 from makellos.data.pictures import Picture
 from makellos.testing.specimens import Planted
 
@@ -56,12 +56,10 @@ def extreme_features(seed: int) -> list[Picture]:
 
 def feature_parts(folder: Path, rows: list[Picture], label: str = GOOD) -> list[Part]:
     """Return feature vectors as windows of a recording, which is not written."""
-    path = folder / "recording.wav"
-    parts = []
-    for i, row in enumerate(rows):
-        view = View(values=np.asarray(row, np.float32), start=i)
-        parts.append(Part(source=path, name=f"{folder.name}/{i:02d}", label=label, view=view))
-    return parts
+    return [
+        Part(source=Values(np.asarray(row, np.float32)), name=f"{folder.name}/{i:02d}", label=label)
+        for i, row in enumerate(rows)
+    ]
 
 
 def _features(rng: np.random.Generator) -> Picture:

@@ -15,7 +15,6 @@ from makellos.data.pictures import Picture
 from makellos.detectors import Detector, Graph
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.inspector import Scorer
-from makellos.models import open_scorer
 from makellos.testing.feature_specimens import (
     extreme_features,
     feature_parts,
@@ -143,7 +142,7 @@ class Workbench:
         key = (graph.onnx, graph.external and id(graph.external), choice)
         if key not in self._scorers:
             # The graph is kept with it, for another object could get its number.
-            self._scorers[key] = graph, open_scorer(graph, choice)
+            self._scorers[key] = graph, graph.recipe().open(choice)
         return self._scorers[key][1]
 
     def scores(

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from makellos.training.settings import Training, is_first_process
+from makellos.training.settings import Training, is_first_process, run_folder
 
-__all__ = ["Training", "is_first_process"]
+__all__ = ["Training", "is_first_process", "run_folder"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from makellos.data.progress import Progress
-from makellos.errors import MakellosError, StorageError, TrainingError
+from makellos.errors import HelperProcessError, MakellosError, StorageError, TrainingError
 from makellos.training.checkpoints import (
     BEST,
     LAST,
@@ -199,8 +199,7 @@ class _Run:
             except MakellosError as error:
                 failure = error
         if of_the_first(self.fabric, failure is not None):
-            # The first process says why; the others have nothing to add.
-            raise failure or SystemExit(0)
+            raise failure or HelperProcessError("The first process says why.")
         stored = of_the_first(self.fabric, stored)
         if stored is not None:
             self._restore(stored)

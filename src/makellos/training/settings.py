@@ -10,7 +10,7 @@ from typing import Self
 
 from makellos.errors import ConfigurationError, suggest
 
-__all__ = ["DEVICES", "PRECISIONS", "Training", "is_first_process"]
+__all__ = ["DEVICES", "PRECISIONS", "Training", "is_first_process", "run_folder"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 PRECISIONS = ("auto", "f32", "bf16")
@@ -65,3 +65,8 @@ class Training:
 def is_first_process() -> bool:
     """Tell whether this process goes on after training; the others only help with it."""
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
+
+def run_folder(model: Path) -> Path:
+    """Return the run directory of a model's training."""
+    return model.with_name(f"{model.name}.run")

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from makellos.errors import ConfigurationError, TrainingError
+from makellos.errors import ConfigurationError, HelperProcessError, TrainingError
 
 __all__ = [
     "average",
@@ -63,7 +63,7 @@ def _with_the_others(fabric: Fabric) -> Iterator[None]:
         if fabric.world_size == 1:
             raise
         if fabric.global_rank > 0:
-            raise SystemExit(1) from None  # what broke off says why; this one has nothing to add
+            raise HelperProcessError("The first process says why.", exit_code=1) from None
         raise TrainingError(
             "Another process that trained together with this one has ended; its message says why. "
             "The last checkpoint is whole: go on with --resume."

@@ -1,4 +1,4 @@
-"""Good recordings as a fit needs them: read, divided into those to learn from and to calibrate with."""
+"""Good recordings as a fit needs them: read, and divided to learn from and to calibrate with."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part
+from makellos.data.parts import Part, Values
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.vibration.recordings import Recording, read_recording, refuse
 from makellos.vibration.views import VIEWS, SignalView, ViewName

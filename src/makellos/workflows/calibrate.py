@@ -17,20 +17,12 @@ from makellos.inspection.manifest import (
     ZoneScoresRecord,
 )
 from makellos.inspection.model_file import read_model
-from makellos.inspection.recordings import SignalRecord
 from makellos.inspection.zones import Zones
+from makellos.models.provenance import budget_notes, counted_in, fingerprint
 from makellos.models.release import groups_of
 from makellos.models.writing import check_target, rewrite_manifest
-from makellos.subjects import find_parts
-from makellos.workflows.fit import budget_notes, counted_in, fingerprint
-from makellos.workflows.signals import (
-    Recordings,
-    counts_recordings,
-    inspect_windows,
-    number_recordings,
-    open_inspector,
-    standing_apart,
-)
+from makellos.subjects import find_parts, open_inspector, subject_of
+from makellos.vibration.signal_record import SignalRecord
 
 __all__ = ["CalibrationSummary", "calibrate"]
 
@@ -141,28 +133,8 @@ def _measure(
             "folder of their own, or label them 'good'."
         )
     inspector = open_inspector(model, found, len(parts))
-    inspections: list[Inspection] = []
-    signal = inspector.manifest.signal
-    if signal is None:
-        for inspection in inspector.inspect_many([part.path for part in parts]):
-            inspections.append(inspection)
-            progress("scoring calibration parts", len(inspections), len(parts))
-    else:
-        by_recording = counts_recordings(parts)
-        signal = signal.model_copy(
-            update={"calibrated_on": "recordings" if by_recording else "blocks"}
-        )
-        pairs = list(inspect_windows(inspector, parts, Recordings(draws=False), progress))
-        if not by_recording:
-            apart = standing_apart([part for part, _ in pairs], signal.view)
-            pairs = [
-                (replace(part, group=part.name), inspection)
-                for (part, inspection), alone in zip(pairs, apart, strict=True)
-                if alone
-            ]
-        inspections = [inspection for _, inspection in pairs]
-        parts = tuple(part for part, _ in pairs)
-        signal = signal.model_copy(update={"recordings": number_recordings(parts)})
+    anew = subject_of(found).calibrating(inspector, parts, progress)
+    inspections = anew.inspections
     broken = [each.error for each in inspections if each.error is not None]
     if broken:
         raise InputError(
@@ -181,11 +153,11 @@ def _measure(
             "zones": zones,
             "scores": [each.score for each in inspections],
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
-            "groups": groups_of(parts, neutral=signal is not None),
+            "groups": groups_of(anew.parts, neutral=anew.signal is not None),
             "method": "new good parts",
         }
     )
-    return measured, signal
+    return measured, anew.signal
 
 
 def _of_zone(inspection: Inspection, number: int) -> tuple[float, float]:

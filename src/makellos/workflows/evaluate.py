@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part, PartSet
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
+from makellos.data.splits import check_seed
 from makellos.drawing.overlays import draw_overlay
 from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_tiles
 from makellos.errors import InputError, StorageError
@@ -40,10 +41,9 @@ from makellos.evaluation import (
 )
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
+from makellos.models.provenance import fingerprint
 from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
-from makellos.subjects import find_parts
-from makellos.workflows.fit import check_seed, fingerprint
-from makellos.workflows.signals import Recordings, inspect_windows, open_inspector
+from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
 
 __all__ = ["TestedPart", "evaluate", "evaluate_parts"]
 
@@ -104,9 +104,9 @@ def evaluate_parts(
         )
     inspector = open_inspector(model, found, len(parts))
     pixels = PixelMetrics(threshold=inspector.map_threshold)
-    recordings = Recordings(draws=output is not None)
+    gathered = Gathered(draws=output is not None)
     tested: list[TestedPart] = []
-    for part, inspection in _inspected(inspector, parts, recordings, report):
+    for part, inspection in subject_of(found).tested(inspector, parts, gathered, report):
         tested.append(_test(inspector, part, inspection, pixels, thumbnails=output is not None))
     read = [test for test in tested if test.inspection.score is not None]
     if not read:
@@ -121,26 +121,13 @@ def evaluate_parts(
         for test in tested
         if test.inspection.score is None
     ]
-    if recordings.entries:
-        figures["recordings"] = recordings.entries
+    if gathered.entries:
+        figures["recordings"] = gathered.entries
     figures["notes"] = [*_notes(found, inspector), *figures.pop("class_notes", [])]
     report("computing intervals", 1, 1)
     if output is not None:
-        _write_report(Path(output), Path(data), inspector, tested, figures, recordings.panels)
+        _write_report(Path(output), Path(data), inspector, tested, figures, gathered.panels)
     return figures, tested
-
-
-def _inspected(
-    inspector: Inspector, parts: Sequence[Part], recordings: Recordings, progress: Progress
-) -> Iterator[tuple[Part, Inspection]]:
-    """Yield parts with their inspections; of signals all windows, and fill `recordings`."""
-    if inspector.manifest.signal is not None:
-        yield from inspect_windows(inspector, parts, recordings, progress)
-        return
-    inspections = inspector.inspect_many([part.path for part in parts])
-    for done, pair in enumerate(zip(parts, inspections, strict=True), start=1):
-        yield pair
-        progress("inspecting", done, len(parts))
 
 
 def _notes(found: PartSet, inspector: Inspector) -> list[str]:
@@ -216,7 +203,7 @@ def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:
 
 
 def _thumbnails(inspector: Inspector, part: Part, inspection: Inspection) -> dict[str, bytes]:
-    picture = part.read()
+    picture = part.read() if inspection.picture is None else inspection.picture
     threshold = inspector.map_threshold
     white = inspector.manifest.preprocessing.white_level
     if inspection.reconstruction is not None:

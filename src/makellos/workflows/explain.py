@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import read_mask, read_picture
 from makellos.data.progress import Progress, no_progress
+from makellos.data.splits import check_seed
 from makellos.drawing.heat_maps import draw_explanation
 from makellos.drawing.overlays import write_picture
 from makellos.errors import InputError, MakellosError
@@ -34,7 +35,6 @@ from makellos.inspection.model_file import read_model
 from makellos.inspection.regions import resize_map
 from makellos.models.explainer import Explained, Explainer
 from makellos.subjects import find_parts
-from makellos.workflows.fit import check_seed
 from makellos.workflows.inspect import list_inputs
 
 __all__ = ["ExplainSummary", "Explanation", "Trust", "explain"]

@@ -2,62 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from makellos.calibration import Calibration, parts_needed
-from makellos.data.parts import Part, PartSet, group_names
-from makellos.data.pictures import Picture, full_scale
+from makellos.calibration import parts_needed
+from makellos.data.parts import PartSet
+from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
-from makellos.data.white_level import filling_their_depth
-from makellos.detectors import Detector, Graph, make_detector
+from makellos.data.splits import check_seed
+from makellos.detectors import Detector, make_detector
 from makellos.errors import ConfigurationError
-from makellos.inspection.acceptance import Acceptance
-from makellos.inspection.manifest import (
-    AutoRecord,
-    CalibrationRecord,
-    DetectorRecord,
-    EngineRecord,
-    GoldenRecord,
-    Manifest,
-    TrainingRecord,
-)
-from makellos.models import check_target, encode_pictures, pack_members, write_model
-from makellos.models.coverage import Coverage, Surroundings, cut_to_learn, surroundings_of
-from makellos.models.partition import Seen, see_pictures
-from makellos.models.release import Release, Split, groups_of, plain, release
-from makellos.search.auto import Wish, check_auto, choose
-from makellos.subjects import find_parts
-from makellos.training import Training, is_first_process
-from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
+from makellos.inspection.manifest import Manifest
+from makellos.models import check_target
+from makellos.models.coverage import Coverage, Frame, frame_of
+from makellos.models.learning import learn
+from makellos.models.partition import PartitionRequest
+from makellos.models.provenance import budget_notes, counted_in
+from makellos.models.release import release
+from makellos.models.released_model import ReleasedModel
+from makellos.search.auto import AutoSettings, Choice, check_auto, choose
+from makellos.subjects import find_parts, subject_of
+from makellos.training import Training, run_folder
 from makellos.vibration.signals import SignalSettings
-from makellos.workflows.signals import see_signals
 
-__all__ = ["FitSummary", "fit", "run_folder"]
-
-_N_EXAMPLES = 64
-_LIBRARIES = (
-    "makellos",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "opencv-python-headless",
-    "openvino",
-    "pyod",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "timm",
-)
+__all__ = ["FitSummary", "fit"]
 
 
 @dataclass(frozen=True)
@@ -118,151 +91,71 @@ def fit(
     ``auto`` tries some for `time_budget` minutes (10 unless given) and fits the best.
     """
     started, report = time.perf_counter(), progress or no_progress
-    target = Path(model)
-    _check_numbers(seed, white_level)
-    where = training or Training()
-    wish = Wish(parameters or {}, time_budget, seed, white_level, skip_unreadable, where)
-    named = _named(detector, preset, wish, signal)
+    target, covers = Path(model), coverage or Coverage()
+    check_seed(seed)
+    full_scale(np.zeros((1, 1), np.uint16), white_level)  # refuses a level that cannot be
+    asked = AutoSettings(
+        parameters=parameters or {},
+        minutes=time_budget,
+        seed=seed,
+        white_level=white_level,
+        skip_unreadable=skip_unreadable,
+        training=training or Training(),
+        on_maps=covers.on_maps,
+    )
+    named = _named(detector, preset, asked, signal)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(data)
-    around = surroundings_of(coverage or Coverage(), false_alarms, white_level, parts)
-    fitted, where, auto = _chosen(named, parts, wish, around, target, report)
-    see = see_signals if parts.kind == "signals" else see_pictures
-    asked = around.smallest_budget
-    seen = see(parts, signal, fitted, asked, seed, skip_unreadable, progress=report)
-    fitted, split = _at_size_of(fitted, seen), seen.split
-    around.check([part for part in seen.used if part.is_good], split.calibrate)
-    learned = replace(split, learn=filling_their_depth(split.learn, white_level))
-    folds = _fit(fitted, learned, seed, around, where, report)
-    if not is_first_process():
-        raise SystemExit(0)  # a process that only helped to train ends here
-    graph = around.around(fitted.graph())
-    released = release(graph, folds, split, around.false_alarms, report)
-    record = _record(fitted, parts, data, seen, around, seed=seed, since=started, auto=auto)
-    examples = _examples(graph, split)
-    manifest = _manifest(fitted, graph, seen, released, record, list(examples), around.acceptance)
+    subject = subject_of(parts)
+    subject.check_options(parts, signal, covers, white_level)
+    frame = frame_of(covers, false_alarms, white_level)
+    choice = _chosen(named, parts, asked, frame, report)
+    request = PartitionRequest(
+        detector=choice.detector,
+        false_alarms=frame.smallest_budget,
+        seed=seed,
+        skip_unreadable=skip_unreadable,
+        signal=signal,
+    )
+    partition = subject.partition(parts, request, report)
+    fitted = subject.sized(choice.detector, partition)
+    frame.check([part for part in partition.used if part.is_good], partition.calibrate)
+    where = replace(choice.training, folder=choice.training.folder or run_folder(target))
+    folds = learn(fitted, partition, frame, seed=seed, training=where, progress=report)
+    released = release(frame.recipe(fitted.graph()), folds, partition, frame.false_alarms, report)
+    made = ReleasedModel(fitted, frame, partition, released)
+    record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
     report("writing the model", 0, 1)
-    write_model(target, manifest, _members(graph, {**released.golden, **examples}, seen))
+    spent = round(time.perf_counter() - started, 2)
+    manifest = made.write(target, record.model_copy(update={"fit_seconds": spent}))
     report("writing the model", 1, 1)
     return _summary(target, manifest, time.perf_counter() - started)
 
 
 def _named(
-    detector: str, preset: str, wish: Wish, signal: SignalSettings | None
+    detector: str, preset: str, asked: AutoSettings, signal: SignalSettings | None
 ) -> Detector | None:
     """Return the detector that the user named; None for auto."""
-    if check_auto(detector, preset, wish.minutes, wish.training, signal):
+    if check_auto(detector, preset, asked.minutes, asked.training, signal):
         return None
-    made = make_detector(detector, preset=preset, parameters=wish.parameters, seed=wish.seed)
-    _check_device(made, wish.training)
+    made = make_detector(detector, preset=preset, parameters=asked.parameters, seed=asked.seed)
+    _check_device(made, asked.training)
     return made
 
 
 def _chosen(
     named: Detector | None,
     parts: PartSet,
-    wish: Wish,
-    around: Surroundings,
-    target: Path,
+    asked: AutoSettings,
+    frame: Frame,
     progress: Progress,
-) -> tuple[Detector, Training, AutoRecord | None]:
+) -> Choice:
     """Return the detector to fit, how to train it, and how it was chosen where none was named."""
-    detector, where, auto = named, wish.training, None
-    if detector is None:
-        on_maps = around.tiling is not None or around.zones is not None
-        detector, where, auto = choose(parts, replace(wish, on_maps=on_maps), progress)
-    around.check_detector(detector)
-    return detector, _where(detector, where, target), auto
-
-
-def _manifest(
-    detector: Detector,
-    graph: Graph,
-    seen: Seen,
-    released: Release,
-    training: TrainingRecord,
-    examples: list[str],
-    acceptance: Acceptance | None,
-) -> Manifest:
-    choice, parity, calibration = released.choice, released.parity, released.calibration
-    reference = np.array(parity.scores[choice])
-    return Manifest(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        detector=DetectorRecord(
-            name=detector.name, parameters=detector.get_parameters(), runtime=detector.runtime
-        ),
-        preprocessing=graph.preprocessing,
-        aggregation=graph.aggregation,
-        engine=EngineRecord(runtime=choice.runtime, precision=choice.precision),
-        calibration=CalibrationRecord(
-            scores=calibration.scores.tolist(),
-            map_maxima=released.map_maxima,
-            groups=groups_of(seen.split.calibrate, neutral=seen.record is not None),
-            asked=calibration.asked,
-            tolerance=calibration.tolerance,
-            zones=released.zones,
-            method=seen.split.method,
-        ),
-        training=training,
-        golden=[
-            GoldenRecord(
-                file=name,
-                score=score,
-                verdict=calibration.verdict(score),
-                zone_scores=released.golden_zones.get(name, []),
-            )
-            for name, score in zip(released.golden, parity.scores[choice], strict=True)
-        ],
-        examples=examples,
-        classes=list(graph.classes),
-        signal=seen.record,
-        tiling=graph.tiling,
-        acceptance=acceptance,
-        zones=None if graph.zones is None else graph.zones.record,
-        parity={
-            str(engine): {"max_score_difference": float(np.abs(np.array(scores) - reference).max())}
-            for engine, scores in parity.scores.items()
-        },
-        versions=library_versions(),
-        members={},
-    )
-
-
-def _members(graph: Graph, pictures: Mapping[str, Picture], seen: Seen) -> dict[str, bytes]:
-    members = {**pack_members(graph), **encode_pictures(pictures)}
-    return members | ({GOOD_SPECTRA: pack_spectra(seen.good_spectra)} if seen.good_spectra else {})
-
-
-def _record(
-    detector: Detector,
-    parts: PartSet,
-    data: Path | str,
-    seen: Seen,
-    around: Surroundings,
-    *,
-    seed: int,
-    since: float,
-    auto: AutoRecord | None,
-) -> TrainingRecord:
-    used = seen.used
-    return TrainingRecord(
-        data=plain(Path(data).resolve().name),
-        layout=parts.layout,
-        n_good=sum(part.is_good for part in used),
-        n_defective=sum(not part.is_good for part in used),
-        n_learned=len(seen.split.learn),
-        fingerprint=fingerprint(used),
-        skipped=[plain(name) for name in seen.skipped],
-        seed=seed,
-        fit_seconds=round(time.perf_counter() - since, 2),
-        notes=[
-            *seen.notes,
-            *around.notes(seen.split.learn),
-            *getattr(detector, "notes_", []),
-        ],
-        auto=auto,
-    )
+    choice = Choice(named, asked.training) if named else choose(parts, asked, progress)
+    frame.check_detector(choice.detector)
+    _check_device(choice.detector, choice.training)
+    return choice
 
 
 def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
@@ -288,132 +181,9 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
     )
 
 
-def _check_numbers(seed: int, white_level: int | None) -> None:
-    check_seed(seed)
-    full_scale(np.zeros((1, 1), np.uint16), white_level)
-
-
-def check_seed(seed: int) -> None:
-    """Raise `ConfigurationError` for a seed that no generator takes."""
-    if seed < 0:
-        raise ConfigurationError(f"The seed is {seed}; accepted is a whole number from 0 up.")
-
-
-def counted_in(manifest: Manifest) -> str:
-    """Return what the calibration of a model counts: parts, groups, recordings or windows."""
-    if manifest.signal is not None:
-        return "recordings" if manifest.signal.calibrated_on == "recordings" else "windows"
-    return "parts" if manifest.calibration.groups is None else "groups"
-
-
-def budget_notes(calibration: Calibration, counted: str) -> list[str]:
-    """Return a sentence when the budget asked for cannot be promised, and what it takes."""
-    if calibration.keeps_budget:
-        return []
-    unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
-    return [
-        f"A false-alarm budget of {calibration.asked:g} takes {calibration.n_needed} "
-        f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
-        f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
-        f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "
-        "and run 'makellos calibrate', or fit again."
-    ]
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that a model depends on."""
-    found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def fingerprint(parts: Sequence[Part]) -> str:
-    """Return the SHA-256 over names and contents of the parts' files, in the order of names."""
-    digest = hashlib.sha256()
-    for part in sorted(parts, key=lambda part: part.name):
-        digest.update(
-            plain(part.name).encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest()
-        )
-    return digest.hexdigest()
-
-
-def _at_size_of(detector: Detector, seen: Seen) -> Detector:
-    """Return a detector that takes windows at the size they are drawn, unless told otherwise.
-
-    Networks pretrained on photos see as much at half of it, in a quarter of the time.
-    """
-    parameters = detector.get_parameters()
-    if seen.record is None or parameters.get("image_size") != 0:
-        return detector
-    view = seen.record.view
-    side = max(view.width, view.height * len(view.channels)) // (1 if detector.trains else 2)
-    # Networks that halve their maps again and again take powers of two.
-    return type(detector)(**{**parameters, "image_size": min(256, 1 << (side - 1).bit_length())})
-
-
-def _fit(
-    detector: Detector,
-    split: Split,
-    seed: int,
-    around: Surroundings,
-    training: Training,
-    progress: Progress,
-) -> list[tuple[Graph, list[int]]]:
-    """Fit, and return per fold of a cross-fit its graph and which parts it has not seen."""
-    seen, owners = cut_to_learn(split.learn, around.tiling)
-    if split.method != "cross-fitted":
-        if detector.trains:
-            detector.fit(seen, progress=progress, training=training)
-        else:
-            detector.fit(seen, progress=progress)
-        return []
-    names = group_names(split.learn)
-    good = sorted({name for name, p in zip(names, split.learn, strict=True) if p.is_good})
-    groups = np.random.default_rng([seed, 2]).permutation(good)
-    fold_of = {str(group): i % detector.n_folds for i, group in enumerate(groups)}
-    # Defective parts of a group that has good ones as well are left out with it.
-    folds = [fold_of.get(name, -1) for name in names]
-    seen_folds = [folds[owner] for owner in owners]
-    if detector.trains:
-        graphs = detector.cross_fit(seen, seen_folds, progress=progress, training=training)
-    else:
-        graphs = detector.cross_fit(seen, seen_folds, progress=progress)
-    calibrating = folds[: len(split.calibrate)]  # good parts come first
-    return [
-        (around.around(graph), [i for i, f in enumerate(calibrating) if f == fold])
-        for fold, graph in enumerate(graphs)
-    ]
-
-
 def _check_device(detector: Detector, training: Training) -> None:
     if not detector.trains and training.device not in ("auto", "cpu"):
         raise ConfigurationError(
             f"{detector.name} trains nothing; its network runs on the processor by OpenVINO or "
             f"ONNX Runtime. The device is {training.device!r}; accepted are auto and cpu."
         )
-
-
-def _where(detector: Detector, training: Training, target: Path) -> Training:
-    _check_device(detector, training)
-    return replace(training, folder=training.folder or run_folder(target))
-
-
-def run_folder(model: Path) -> Path:
-    """Return the run directory of a model's training."""
-    return model.with_name(f"{model.name}.run")
-
-
-def _examples(graph: Graph, split: Split) -> dict[str, Picture]:
-    """Return good parts to show beside those that a generator makes, none without generator."""
-    if graph.generator is None:
-        return {}
-    seen, _ = cut_to_learn(split.learn, graph.tiling)
-    chosen = sorted({i * len(seen) // _N_EXAMPLES for i in range(_N_EXAMPLES)})
-    return {
-        f"examples/{place:02d}.png": graph.preprocessing.resize(seen[i].read())
-        for place, i in enumerate(chosen)
-    }

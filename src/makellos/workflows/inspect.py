@@ -14,28 +14,21 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from makellos.data.layouts import walk_parts
-from makellos.data.pictures import PICTURE_SUFFIXES, read_picture
-from makellos.drawing.overlays import draw_overlay, write_picture
-from makellos.drawing.panels import draw_panel
-from makellos.drawing.recording_panels import draw_recording
+from makellos.data.parts import PICTURES, FileKind
+from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.inspection import Inspection, Inspector
-from makellos.inspection.engines import EngineChoice, default_workers
+from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
-from makellos.inspection.recordings import region_on_axes
 from makellos.inspection.zone_files import read_acceptance
-from makellos.vibration.recordings import SIGNAL_SUFFIXES
-from makellos.vibration.signals import read_windows
-from makellos.vibration.views import SignalView
+from makellos.subjects import WINDOW, Subject, subject_of_model
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
-__all__ = ["COLUMNS", "HeldTo", "InspectSummary", "Outputs", "inspect"]
+__all__ = ["COLUMNS", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
 ZONE_COLUMN, RULE_COLUMNS = "zones", ("calibrated_verdict", "broken_rules")
-RECORDING = ("n_windows", "share_rejected", "fault", "finding", "notes")  # of a model of signals
-WINDOW = ("input", "start_s", "end_s", "verdict", "score", "p_value", "threshold", "regions")
 _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
 _WINDOWS_BEGINS = ",".join(WINDOW).encode()
 
@@ -58,7 +51,7 @@ class Outputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldTo:
+class RuleOverrides:
     """Name a file of rules in place of the model's own, and another size of a pixel in mm."""
 
     rules: Path | None = None
@@ -83,7 +76,7 @@ def inspect(
     outputs: Outputs | None = None,
     engine: EngineChoice | None = None,
     rpm: float | None = None,
-    held_to: HeldTo | None = None,
+    held_to: RuleOverrides | None = None,
     on_row: Callable[[Inspection, int, int], None] | None = None,
 ) -> InspectSummary:
     """Inspect files and folders with a model; every file gets one row, whatever happens to it.
@@ -95,37 +88,47 @@ def inspect(
     `ConfigurationError` for rules that do not fit the model, `StorageError` when nothing can be
     written or a file of another kind would be replaced.
     """
-    wanted = outputs or Outputs()
+    wanted, held = outputs or Outputs(), held_to or RuleOverrides()
     _check_outputs(wanted)
-    signals = read_model(Path(model)).manifest.signal is not None
-    if (wanted.windows or wanted.trend) and not signals:
+    opened = read_model(Path(model))
+    manifest, subject = opened.manifest, subject_of_model(opened.manifest)
+    if (wanted.windows or wanted.trend) and not subject.has_windows:
         raise ConfigurationError(
-            f"--windows and --trend are for models of recordings; {model} is of pictures."
+            f"--windows and --trend are for models of recordings; {model} is of "
+            f"{subject.kind.name}."
         )
-    suffixes = SIGNAL_SUFFIXES if signals else PICTURE_SUFFIXES
-    listed = list_inputs([Path(item) for item in inputs], suffixes)
-    inspector = _open(model, len(listed), engine, rpm, held_to or HeldTo())
+    listed = list_inputs([Path(item) for item in inputs], subject.kind)
+    inspector = Inspector(
+        opened,
+        workers=subject.workers(manifest, len(listed)),
+        engine=engine,
+        rpm=rpm,
+        acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
+    )
     summary = InspectSummary()
     kept: list[Inspection] = []
+    keep = wanted.overlays is not None
     with ExitStack() as stack:
-        columns = _columns(inspector)
+        columns = _columns(inspector, subject)
         writers = [stack.enter_context(writer) for writer in _writers(wanted, columns)]
         if wanted.windows is not None:
             write_windows = stack.enter_context(_csv_writer(wanted.windows, WINDOW))
-        inspections = inspector.inspect_many([path for path, _ in listed])
-        for (path, relative), inspection in zip(listed, inspections, strict=True):
+        inspections = inspector.inspect_many([path for path, _ in listed], keep=keep)
+        for (_, relative), inspection in zip(listed, inspections, strict=True):
             row = inspection.row()
-            if inspector.manifest.classes:
+            if manifest.classes:
                 row.setdefault(PROBABILITIES, {})
             for write in writers:
                 write(row)
             if wanted.windows is not None:
-                for window in window_rows(inspector, inspection):
+                for window in subject.window_rows(inspector, inspection):
                     write_windows(window)
             if wanted.trend is not None:
                 kept.append(_without_windows(inspection))
             if wanted.overlays is not None and inspection.error is None:
-                _save_overlay(inspector, path, wanted.overlays / relative, inspection)
+                # The suffix of the part stays in the name: a.png and a.jpg are two parts.
+                target = wanted.overlays / f"{relative}.overlay.png"
+                write_picture(target, subject.draw(inspector, inspection))
             summary.n_parts += 1
             summary.verdicts[inspection.verdict] += 1
             if on_row is not None:
@@ -135,31 +138,12 @@ def inspect(
     return summary
 
 
-def _open(
-    model: Path | str,
-    n_parts: int,
-    engine: EngineChoice | None,
-    rpm: float | None,
-    held_to: HeldTo,
-) -> Inspector:
-    manifest = read_model(Path(model)).manifest
-    # The tiles of one part are enough for all workers.
-    n_at_once = n_parts if manifest.tiling is None else default_workers()
-    return Inspector(
-        model,
-        workers=min(default_workers(), n_at_once),
-        engine=engine,
-        rpm=rpm,
-        acceptance=read_acceptance(held_to.rules, held_to.mm_per_pixel, manifest.acceptance),
-    )
-
-
-def _columns(inspector: Inspector) -> tuple[str, ...]:
+def _columns(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
     """Return the columns of rows, as the model has them."""
     return (
         *COLUMNS,
         *([PROBABILITIES] if inspector.manifest.classes else []),
-        *(RECORDING if inspector.manifest.signal is not None else ()),
+        *subject.columns,
         *(() if inspector.zones is None else (ZONE_COLUMN,)),
         *(RULE_COLUMNS if inspector.acceptance.rules else ()),
     )
@@ -173,32 +157,10 @@ def _without_windows(inspection: Inspection) -> Inspection:
     return replace(inspection, recording=replace(found, windows=(), starts=()))
 
 
-def window_rows(inspector: Inspector, inspection: Inspection) -> list[dict[str, Any]]:
-    """Return a row for each window of a recording: `WINDOW`, regions in s and Hz as well."""
-    signal, found = inspector.manifest.signal, inspection.recording
-    if signal is None or found is None:
-        return []
-    seconds = signal.view.window / signal.view.rate
-    return [
-        {
-            **{name: value for name, value in window.row().items() if name in WINDOW},
-            "start_s": round(start, 6),
-            "end_s": round(start + seconds, 6),
-            "regions": [
-                {**region.row(), **region_on_axes(region, signal.view, start)}
-                for region in inspector.window_regions(window)
-            ],
-        }
-        for start, window in zip(found.starts, found.windows, strict=True)
-    ]
-
-
-def list_inputs(
-    inputs: Sequence[Path], suffixes: frozenset[str] = PICTURE_SUFFIXES
-) -> list[tuple[Path, Path]]:
+def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> list[tuple[Path, Path]]:
     """Return every file to inspect with the relative path that its overlay gets.
 
-    Folders are walked for files of these suffixes; a file is taken whatever its name. The relative
+    Folders are walked for files of a kind; a file is taken whatever its name. The relative
     path is the one below the folder; where two files would share it, the folder's name stands
     before it.
     Raises `InputError` when nothing is left.
@@ -207,20 +169,16 @@ def list_inputs(
     for item in inputs:
         if item.is_dir():
             name = item.resolve().name
-            listed += [(path, path.relative_to(item), name) for path in walk_parts(item, suffixes)]
+            listed += [(path, path.relative_to(item), name) for path in walk_parts(item, kind)]
         else:
             listed.append((item, Path(item.name), item.parent.resolve().name))
     if not listed:
         names = ", ".join(str(item) for item in inputs) or "nothing"
         raise InputError(
-            f"There is no {_kind(suffixes)} in {names}. Give {_kind(suffixes)} files, or folders "
+            f"There is no {kind.noun} in {names}. Give {kind.noun} files, or folders "
             "that hold some."
         )
     return _apart(listed)
-
-
-def _kind(suffixes: frozenset[str]) -> str:
-    return "picture" if suffixes == PICTURE_SUFFIXES else "recording"
 
 
 def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
@@ -239,44 +197,6 @@ def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
             place = Path(str(number)) / wanted
         found.append((path, place))
     return found
-
-
-def _save_overlay(inspector: Inspector, path: Path, target: Path, inspection: Inspection) -> None:
-    signal = inspector.manifest.signal
-    if signal is not None:
-        _save_panel(inspector, signal.view, path, target, inspection)
-        return
-    try:
-        picture = read_picture(path)
-    except InputError:
-        return  # gone since it was inspected; its row stands
-    draw = draw_overlay if inspection.reconstruction is None else draw_panel
-    drawn = draw(
-        picture,
-        inspection,
-        map_threshold=inspector.map_threshold,
-        white_level=inspector.manifest.preprocessing.white_level,
-    )
-    # The suffix of the part stays in the name: a.png and a.jpg are two parts.
-    write_picture(target.with_name(target.name + ".overlay.png"), drawn)
-
-
-def _save_panel(
-    inspector: Inspector, view: SignalView, path: Path, target: Path, inspection: Inspection
-) -> None:
-    try:
-        windows = read_windows(path, view)
-    except InputError:
-        return  # gone since it was inspected; its row stands
-    drawn = draw_recording(
-        windows,
-        view,
-        inspection,
-        threshold=inspector.threshold,
-        rpm=inspector.rpm,
-        map_threshold=inspector.map_threshold,
-    )
-    write_picture(target.with_name(target.name + ".overlay.png"), drawn)
 
 
 Writer = Callable[[dict[str, Any]], None]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from makellos.jobs.processes import Execute, ProcessRunner, alone_in, failure
 from makellos.jobs.queue_plan import Job, Plan, QueuedRun, read_plan
 from makellos.jobs.queue_results import QueueResults, RunRecord, read_records, write_results
+from makellos.training import run_folder
 from makellos.workflows.evaluate import FIGURES, REPORT
-from makellos.workflows.fit import run_folder
 
 __all__ = ["QueueResults", "RunRecord", "Step", "plan_queue", "queue"]
 

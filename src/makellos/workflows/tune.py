@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
+from makellos.data.splits import check_seed
 from makellos.detectors import detector_class, make_detector
 from makellos.errors import (
     ConfigurationError,
@@ -20,6 +21,7 @@ from makellos.errors import (
     StorageError,
     TrainingError,
 )
+from makellos.models.provenance import fingerprint
 from makellos.search.search_space import described, search_space
 from makellos.search.study import (
     COST,
@@ -49,7 +51,6 @@ from makellos.search.tune_results import (
 )
 from makellos.subjects import find_parts
 from makellos.training import Training
-from makellos.workflows.fit import check_seed, fingerprint
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -1,0 +1,135 @@
+"""A released model: its manifest and members, and the file that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from makellos.data.pictures import Picture
+from makellos.detectors import Detector
+from makellos.inspection.manifest import (
+    AutoRecord,
+    CalibrationRecord,
+    DetectorRecord,
+    EngineRecord,
+    GoldenRecord,
+    Manifest,
+    TrainingRecord,
+)
+from makellos.models.coverage import Frame, cut_to_learn
+from makellos.models.partition import Partition
+from makellos.models.provenance import fingerprint, library_versions
+from makellos.models.release import Release, groups_of, plain
+from makellos.models.writing import encode_pictures, pack_members, write_model
+
+__all__ = ["ReleasedModel"]
+
+_N_EXAMPLES = 64
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """Hold all that a model file is made of."""
+
+    detector: Detector
+    frame: Frame
+    partition: Partition
+    released: Release
+
+    def training(
+        self, data: str, layout: str, seed: int, auto: AutoRecord | None
+    ) -> TrainingRecord:
+        """Return the record of a fit on the folder `data`; its time is still to be told."""
+        used = self.partition.used
+        return TrainingRecord(
+            data=plain(data),
+            layout=layout,
+            n_good=sum(part.is_good for part in used),
+            n_defective=sum(not part.is_good for part in used),
+            n_learned=len(self.partition.learn),
+            fingerprint=fingerprint(used),
+            skipped=[plain(name) for name in self.partition.skipped],
+            seed=seed,
+            fit_seconds=0.0,
+            notes=[
+                *self.partition.notes,
+                *self.frame.notes(self.partition.learn),
+                *getattr(self.detector, "notes_", []),
+            ],
+            auto=auto,
+        )
+
+    def write(self, path: Path, training: TrainingRecord) -> Manifest:
+        """Write the model file in one step, and return its manifest."""
+        graph, golden, examples = self.detector.graph(), self.released.golden, self._examples()
+        manifest = self._manifest(training, list(examples))
+        members = pack_members(graph, self.frame.zones)
+        members |= encode_pictures({**golden, **examples})
+        write_model(path, manifest, {**members, **self.partition.members})
+        return manifest
+
+    def _manifest(self, training: TrainingRecord, examples: list[str]) -> Manifest:
+        detector, graph, frame = self.detector, self.detector.graph(), self.frame
+        released, calibration = self.released, self.released.calibration
+        scores = released.parity.scores
+        reference = np.array(scores[released.choice])
+        neutral = self.partition.signal is not None
+        return Manifest(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            detector=DetectorRecord(
+                name=detector.name, parameters=detector.get_parameters(), runtime=detector.runtime
+            ),
+            preprocessing=frame.recipe(graph).preprocessing,
+            aggregation=graph.aggregation,
+            engine=EngineRecord(
+                runtime=released.choice.runtime, precision=released.choice.precision
+            ),
+            calibration=CalibrationRecord(
+                scores=calibration.scores.tolist(),
+                map_maxima=released.map_maxima,
+                groups=groups_of(self.partition.calibrate, neutral=neutral),
+                asked=calibration.asked,
+                tolerance=calibration.tolerance,
+                zones=released.zones,
+                method=self.partition.method,
+            ),
+            training=training,
+            golden=[
+                GoldenRecord(
+                    file=name,
+                    score=score,
+                    verdict=calibration.verdict(score),
+                    zone_scores=released.golden_zones.get(name, []),
+                )
+                for name, score in zip(released.golden, reference.tolist(), strict=True)
+            ],
+            examples=examples,
+            classes=list(graph.classes),
+            signal=self.partition.signal,
+            tiling=frame.tiling,
+            acceptance=frame.acceptance,
+            zones=None if frame.zones is None else frame.zones.record,
+            parity={
+                str(engine): {
+                    "max_score_difference": float(np.abs(np.array(found) - reference).max())
+                }
+                for engine, found in scores.items()
+            },
+            versions=library_versions(),
+            members={},
+        )
+
+    def _examples(self) -> dict[str, Picture]:
+        """Return good parts to show beside those that a generator makes, none without generator."""
+        graph = self.detector.graph()
+        if graph.generator is None:
+            return {}
+        seen, _ = cut_to_learn(self.partition.learn, self.frame.tiling)
+        chosen = sorted({i * len(seen) // _N_EXAMPLES for i in range(_N_EXAMPLES)})
+        return {
+            f"examples/{place:02d}.png": graph.preprocessing.resize(seen[i].read())
+            for place, i in enumerate(chosen)
+        }
