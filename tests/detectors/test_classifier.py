@@ -258,11 +258,10 @@ def test_a_checkpoint_of_another_head_is_not_gone_on_from(
 
 def test_scores_are_computed_in_full_precision_alone(parts: list[Part]) -> None:
     from makellos.inspection.engines import available_engines
-    from makellos.models import engines_of
 
     graph = fitted(parts, epochs=1).graph()
-    assert {engine.precision for engine in engines_of(graph)} == {"f32"}
-    assert engines_of(replace(graph, exact=False)) == available_engines()
+    assert {engine.precision for engine in graph.recipe().engines()} == {"f32"}
+    assert replace(graph, exact=False).recipe().engines() == available_engines()
 
 
 def test_masks_teach_where_to_look() -> None:

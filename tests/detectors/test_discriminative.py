@@ -21,6 +21,7 @@ from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.patches import patch_examples as drawing
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.patch_examples import Places
+from makellos.detectors.patches.rotations import Turn
 from makellos.detectors.patches.rotations import turned as turned_picture
 from makellos.drawing.overlays import write_picture
 from makellos.errors import InputError
@@ -170,13 +171,12 @@ def test_tiles_of_a_part_tell_as_one(
 
 def test_mask_turns_with_its_part(make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch) -> None:
     turned: list[tuple[float, bool]] = []
-    turn = drawing.turned_part
 
-    def note(part: Part, degrees: float, *, mirrored: bool) -> Part:
+    def note(degrees: float, mirrored: bool) -> Turn:
         turned.append((degrees, mirrored))
-        return turn(part, degrees, mirrored=mirrored)
+        return Turn(degrees, mirrored)
 
-    monkeypatch.setattr(drawing, "turned_part", note)
+    monkeypatch.setattr(drawing, "Turn", note)
     monkeypatch.setattr(drawing, "default_workers", lambda: 1)
     parts = make_parts(5)
     found = small(patch_size=1).fit([*parts[:4], damaged(parts[4])]).places_

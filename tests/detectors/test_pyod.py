@@ -12,7 +12,6 @@ import subprocess
 import sys
 import types
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from makellos.data.parts import Part
+from makellos.data.parts import Part, Values
 from makellos.detectors import Graph, make_detector, pyod
 from makellos.detectors.pyod import Pyod
 from makellos.errors import (
@@ -34,7 +33,8 @@ from makellos.inspection.external_runtime import external_engines, open_external
 from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.model_file import WEIGHTS
 from makellos.models import encode_pictures, pack_members
-from makellos.models.release import Split, release
+from makellos.models.partition import Partition
+from makellos.models.release import release
 from makellos.models.writing import golden_names
 
 Features = NDArray[np.float32]
@@ -61,11 +61,7 @@ def features(n_parts: int, seed: int, *, off: float = 0.0) -> Features:
 
 
 def parts(rows: Features) -> list[Part]:
-    path = Path("recording.wav")
-    return [
-        Part(source=path, name=f"recording.wav/{i}", view=View(values=row, start=i))
-        for i, row in enumerate(rows)
-    ]
+    return [Part(source=Values(row), name=f"recording.wav/{i}") for i, row in enumerate(rows)]
 
 
 def fitted(method: str, rows: Features, **parameters: Any) -> Graph:
@@ -224,13 +220,13 @@ def test_networks_leave_the_draws_of_the_process_alone(
 
 def test_pictures_are_refused() -> None:
     picture = np.zeros((32, 32), np.uint16)
-    given = [Part(source=Path("a"), name="a", view=View(values=picture, start=0)) for _ in range(3)]
+    given = [Part(source=Values(picture), name="a") for _ in range(3)]
     with pytest.raises(InputError, match=r"shape \(32, 32\).*--view features"):
         Pyod().fit(given)
 
 
 def test_features_of_different_number_and_broken_ones_are_named(good: Features) -> None:
-    odd = Part(source=Path("b"), name="short", view=View(values=good[0, :3], start=0))
+    odd = Part(source=Values(good[0, :3]), name="short")
     with pytest.raises(InputError, match=r"short has 3 features, recording.wav/0 has 8"):
         Pyod().fit([*parts(good[:4]), odd])
     broken = good[:4].copy()
@@ -393,14 +389,14 @@ def test_neither_torch_nor_onnx_is_imported_to_learn_and_score() -> None:
         "d.detectors(); assert 'pyod' not in sys.modules\n"
         "from pathlib import Path\n"
         "from makellos.data.parts import Part, Values\n"
-        "from makellos.models import pack_members, open_scorer, engines_of\n"
+        "from makellos.models import pack_members\n"
         "rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)\n"
-        "parts = [Part(source=Path('a'), name=str(i), view=View(values=row, start=i))\n"
+        "parts = [Part(source=Values(row), name=str(i))\n"
         "         for i, row in enumerate(rows)]\n"
         "for method in ('KNN', 'ECOD'):\n"
         "    graph = d.make_detector('pyod', parameters={'method': method}).fit(parts).graph()\n"
         "    pack_members(graph)\n"
-        "    print(len(open_scorer(graph, engines_of(graph)[0]).many(list(rows))))\n"
+        "    print(len(graph.recipe().open(graph.recipe().engines()[0]).many(list(rows))))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["30", "30"], done.stderr
@@ -409,8 +405,8 @@ def test_neither_torch_nor_onnx_is_imported_to_learn_and_score() -> None:
 def test_a_release_keeps_golden_features_without_pickle(good: Features) -> None:
     detector = Pyod().fit(parts(good))
     calibrate = parts(features(120, 8))
-    split = Split(parts(good), calibrate, "held out")
-    done = release(detector.graph(), [], split, 0.05, lambda *_: None)
+    partition = Partition(parts(good), calibrate, "held out")
+    done = release(detector.graph().recipe(), [], partition, 0.05, lambda *_: None)
     assert done.choice == CHOICE
     assert list(done.golden) == [f"golden/{i:02d}.npy" for i in range(6)]
     encoded = encode_pictures(done.golden)

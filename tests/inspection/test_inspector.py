@@ -36,8 +36,8 @@ from makellos.data.pictures import Picture
 from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError
 from makellos.inspection import Inspection, Inspector, available_engines
-from makellos.inspection.engines import EngineChoice
-from makellos.inspection.inspector import Scorer, choose_engine
+from makellos.inspection.engines import Engine, EngineChoice
+from makellos.inspection.inspector import choose_engine
 
 LEVELS = [0.5, 0.55, 0.6, 0.597, 0.7, 0.3, 0.5, 0.0, 1.0]
 
@@ -290,15 +290,17 @@ def test_no_parts_give_no_rows(inspector: Inspector, model_path: Path) -> None:
 
 
 class Falling:
-    """A scorer that fails on dark pictures, as a runtime or a codec might."""
+    """An engine that fails on dark pictures, as a runtime or a codec might."""
 
-    def __init__(self, scorer: Scorer, error: Exception) -> None:
-        self.scorer, self.error = scorer, error
+    batch_size = 1
 
-    def __call__(self, picture: Picture) -> tuple[float, NDArray[np.float32] | None]:
-        if picture.mean() < 10:
+    def __init__(self, engine: Engine, error: Exception) -> None:
+        self.engine, self.error, self.choice = engine, error, engine.choice
+
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if batch.mean() < 10 / 255:
             raise self.error
-        return self.scorer(picture)
+        return self.engine.run(batch)
 
 
 class OddError(Exception):
@@ -319,7 +321,7 @@ def test_one_bad_part_costs_only_itself(
 ) -> None:
     inspector = Inspector(model_path, workers=workers)
     expected = [plain(inspection) for inspection in inspector.inspect_many(parts)]
-    inspector.scorer = Falling(inspector.scorer, error)  # type: ignore[assignment]
+    inspector.scorer.engine = Falling(inspector.scorer.engine, error)
     inspections = list(inspector.inspect_many(parts))
     dark = LEVELS.index(0.0) + 2
     bad = inspections[dark]

@@ -22,7 +22,7 @@ from makellos.inspection.manifest import AutoRecord
 from makellos.inspection.model_file import read_model
 from makellos.search import auto
 from makellos.search import planted_trials as judging
-from makellos.search.auto import Choice, Wish, _Search, choose
+from makellos.search.auto import AutoSettings, Choice, _Search, choose
 from makellos.search.planted_trials import LABELLED, Fold, Judgement, lay_out
 from makellos.vibration.signals import SignalSettings
 
@@ -92,7 +92,7 @@ def write_parts(folder: Path, toy: ModuleType, n: int, label: str = "", spot: fl
 
 
 def choice(data: Path, **options: Any) -> Choice:
-    return choose(find_parts(data), Wish(**{"clock": CLOCK, **options}))
+    return choose(find_parts(data), AutoSettings(**{"clock": CLOCK, **options}))
 
 
 def results(record: AutoRecord) -> dict[str, list[str]]:
@@ -166,7 +166,7 @@ def test_group_is_on_one_side(toy: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
     parts = find_parts(tmp_path / "parts.csv")
     (tmp_path / "planted").mkdir()
-    (fold,) = lay_out(parts, tmp_path / "planted", 0).folds
+    (fold,) = lay_out(parts, 0).folds
     assert fold.good
     assert not {part.group for part in fold.learn} & {part.group for part in fold.good}
 
@@ -204,9 +204,9 @@ def test_detector_that_needs_labels_does_not_learn_what_judges(
     write_parts(data, toy, 12, "defective", spot=0.4)
     parts = find_parts(data)
     (tmp_path / "planted").mkdir()
-    (fold,) = lay_out(parts, tmp_path / "planted", 0).folds
+    (fold,) = lay_out(parts, 0).folds
     assert (len(fold.labelled), len(fold.defective)) == (0, 12)
-    (fold,) = lay_out(parts, tmp_path / "planted", 0, shares_labels=True).folds
+    (fold,) = lay_out(parts, 0, shares_labels=True).folds
     assert len(fold.labelled) == len(fold.defective) == 6
     assert not {p.name for p in fold.labelled} & {p.name for p in fold.defective}
     choice(data)
@@ -234,7 +234,7 @@ def fold_of(folder: Path, toy: ModuleType, kinds: Sequence[tuple[str, str, str]]
     manifest = folder / "parts.csv"
     manifest.write_text("\n".join(["path,label,split,group", *rows]), encoding="utf-8")
     (folder / "planted").mkdir()
-    (fold,) = lay_out(find_parts(manifest), folder / "planted", 0, shares_labels=True).folds
+    (fold,) = lay_out(find_parts(manifest), 0, shares_labels=True).folds
     return fold
 
 

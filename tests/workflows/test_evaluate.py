@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 import math
 import re
@@ -28,6 +27,7 @@ from makellos.data.pictures import read_picture
 from makellos.drawing.panels import draw_panel
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.regions import resize_map
+from makellos.inspection.scorer import Scored, Scorer
 
 Number = int | float
 KEYS: dict[str, type | tuple[type, ...]] = {
@@ -235,13 +235,14 @@ def test_optimistic_accuracy_stands_beneath_the_calibrated_one(
 
 def reconstructing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every inspection hold a reconstruction that is black."""
-    judge = makellos.Inspector._judge
+    many = Scorer.many
 
-    def judged(self: makellos.Inspector, *arguments: Any) -> makellos.Inspection:
-        black = np.zeros(self.manifest.preprocessing.shape, np.float32)
-        return dataclasses.replace(judge(self, *arguments), reconstruction=black)
+    def black(self: Scorer, pictures: Any) -> list[Scored]:
+        shape = self.preprocessing.shape
+        found = many(self, pictures)
+        return [each._replace(reconstruction=np.zeros(shape, np.float32)) for each in found]
 
-    monkeypatch.setattr(makellos.Inspector, "_judge", judged)
+    monkeypatch.setattr(Scorer, "many", black)
 
 
 def pictures_of_page(path: Path) -> list[Any]:

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 
 from makellos import find_parts
+from makellos.data.parts import Part
+from makellos.data.progress import no_progress
 from makellos.detectors import make_detector
 from makellos.inspection import Inspector, read_model
+from makellos.models.partition import PartitionRequest
 from makellos.sets.synthetic_bearings import synthetic_recording
+from makellos.subjects.vibration import VibrationSubject
 from makellos.vibration.bearings import find_bearing
 from makellos.vibration.signals import SignalSettings
 from makellos.vibration.windows import Piece, parse_piece
 from makellos.workflows.evaluate import evaluate
 from makellos.workflows.fit import fit
-from makellos.workflows.inspect import window_rows
-from makellos.workflows.signals import see_signals
 
 RATE, RPM = 12000.0, 1797.0
 SETTINGS = SignalSettings(window=1024, bearing="6205", rpm=RPM)
@@ -129,7 +131,7 @@ def test_a_picture_detector_sees_the_same(bearings: Path, tmp_path: Path) -> Non
     window = found.recording.windows[0]
     assert window.anomaly_map is not None
     assert inspector.engine.runtime in ("openvino", "onnxruntime")
-    rows = window_rows(inspector, found)
+    rows = VibrationSubject().window_rows(inspector, found)
     region = rows[0]["regions"][0]
     assert region["channel"] == "DE"
     assert 0 <= region["start_s"] < region["end_s"] <= rows[0]["end_s"]
@@ -208,7 +210,10 @@ def test_pieces_of_one_recording(tmp_path: Path) -> None:
     assert figures["recordings"]["outer.npz"]["fault"] == "outer race"
     assert read_model(target).manifest.signal is not None
     inspector = Inspector(target)
-    found = inspector.inspect_recording(tmp_path / "normal.npz", piece=Piece(0.75, 1, True))
+    late = Part(
+        source=tmp_path / "normal.npz", name="late", details={"start": "75%", "end": "100%"}
+    )
+    found = inspector.inspect_part(late)
     assert found.recording is not None
     assert found.recording.starts[0] == pytest.approx(9)
 
@@ -247,18 +252,23 @@ def test_pieces() -> None:
 
 def test_windows_of_a_recording_are_held_out_in_time(bearings: Path) -> None:
     parts, detector = find_parts(bearings), make_detector("pyod")
-    seen = see_signals(
-        parts, SETTINGS, detector, 0.05, 0, False, progress=lambda what, done, total: None
-    )
-    assert seen.record is not None
-    assert seen.record.calibrated_on == "blocks"
-    last = {}
-    for part in seen.split.learn:
-        assert part.view is not None
-        last[part.path] = max(last.get(part.path, 0), part.view.start)
-    for part in seen.split.calibrate:
-        assert part.view is not None
-        assert part.view.start >= last[part.path] + 1024
+    request = PartitionRequest(detector=detector, false_alarms=0.05, seed=0, signal=SETTINGS)
+    found = VibrationSubject().partition(parts, request, no_progress)
+    assert found.signal is not None
+    assert found.signal.calibrated_on == "blocks"
+    last: dict[str, float] = {}
+    for part in found.learn:
+        recording, start = place(part)
+        last[recording] = max(last.get(recording, 0), start)
+    for part in found.calibrate:
+        recording, start = place(part)
+        assert start >= last[recording] + 1024 / RATE - 1e-6
+
+
+def place(window: Part) -> tuple[str, float]:
+    """Return the name of a window's recording, and where it begins in s."""
+    recording, _, start = window.name.rpartition(" at ")
+    return recording, float(start.removesuffix(" s"))
 
 
 def test_many_recordings_calibrate_as_such(tmp_path: Path) -> None:
@@ -357,7 +367,9 @@ def test_speeds_that_the_rate_cannot_follow(
     told = cli("inspect", model, bearings / "test" / "good", "--rpm", "200000")
     assert told.code == 2
     assert "shaft_hz" in told.err
-    found = Inspector(model).inspect_recording(bearings / "test" / "good" / "0.npz", rpm=200_000.0)
+    path = bearings / "test" / "good" / "0.npz"
+    fast = Part(source=path, name="fast", details={"speed": "200000"})
+    found = Inspector(model).inspect_part(fast)
     assert found.verdict == "unreadable"
 
 

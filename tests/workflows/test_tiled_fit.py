@@ -17,7 +17,7 @@ from makellos import Inspector, calibrate, evaluate, fit
 from makellos.errors import ConfigurationError, MakellosError
 from makellos.inspection.model_file import read_model
 from makellos.models.coverage import Coverage
-from makellos.search.auto import Wish
+from makellos.search.auto import AutoSettings
 
 SIZE = (200, 328)  # of pictures: whole cells, but not whole tiles
 
@@ -167,8 +167,8 @@ def test_coverage_is_checked_before_auto_tries(
 def test_auto_knows_that_tiles_take_maps(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, on_maps: bool
 ) -> None:
-    def note(_: Any, wish: Wish, __: Any) -> None:
-        assert wish.on_maps == on_maps
+    def note(_: Any, asked: AutoSettings, __: Any) -> None:
+        assert asked.on_maps == on_maps
         raise KeyboardInterrupt
 
     monkeypatch.setattr("makellos.workflows.fit.choose", note)
