@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drawing": FOR_ALL | {"inspection", "vibration"},
     "training": FOR_ALL,
     "detectors": FOR_ALL | {"inspection", "training", "vibration"},
-    "models": FOR_ALL | {"calibration", "detectors", "inspection", "vibration"},
+    "models": FOR_ALL | {"calibration", "detectors", "inspection", "training", "vibration"},
     "evaluation": FOR_ALL,
     "reports": FOR_ALL | {"drawing", "evaluation", "inspection", "vibration"},
     "testing": FOR_ALL | {"detectors", "inspection", "models", "drawing"},

@@ -133,9 +133,9 @@ def test_settled_means_no_flips_within_the_difference_of_engines(
 
 def test_engines_of_this_machine_are_compared_on_pictures() -> None:
     preprocessing = Preprocessing(height=HEIGHT, width=WIDTH)
-    graph = Graph(cell_graph(), preprocessing, Aggregation())
+    recipe = Graph(cell_graph(), preprocessing, Aggregation()).recipe()
     pictures = [gray_picture(0.75), spotted_picture(3, 4), gray_picture(0.5, (50, 60))]
-    parity = compare_engines(graph, pictures)
+    parity = compare_engines(recipe, pictures)
     assert set(parity.scores) == set(available_engines())
     for choice, scores in parity.scores.items():
         tolerance = 1e-6 if choice.precision == "f32" else 4e-3

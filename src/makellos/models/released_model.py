@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from makellos.data.pictures import Picture
+from makellos.data.progress import Progress
 from makellos.detectors import Detector
 from makellos.inspection.manifest import (
     AutoRecord,
@@ -62,13 +63,15 @@ class ReleasedModel:
             auto=auto,
         )
 
-    def write(self, path: Path, training: TrainingRecord) -> Manifest:
+    def write(self, path: Path, training: TrainingRecord, progress: Progress) -> Manifest:
         """Write the model file in one step, and return its manifest."""
         graph, golden, examples = self.detector.graph(), self.released.golden, self._examples()
         manifest = self._manifest(training, list(examples))
         members = pack_members(graph, self.frame.zones)
         members |= encode_pictures({**golden, **examples})
+        progress("writing the model", 0, 1)
         write_model(path, manifest, {**members, **self.partition.members})
+        progress("writing the model", 1, 1)
         return manifest
 
     def _manifest(self, training: TrainingRecord, examples: list[str]) -> Manifest:

@@ -81,8 +81,7 @@ def fit(
     `data` is a folder or CSV manifest, `false_alarms` the share of good parts that may be rejected
     by mistake. Raises `InputError` for data that cannot be used (unless `skip_unreadable`, files
     that cannot be decoded among it), `ConfigurationError` for names and values that are not
-    accepted, `StorageError` when the model cannot be written. A model file that is there is
-    replaced once the new one is whole.
+    accepted, `StorageError` when the model cannot be written. An existing one is replaced at once.
 
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
@@ -92,8 +91,6 @@ def fit(
     """
     started, report = time.perf_counter(), progress or no_progress
     target, covers = Path(model), coverage or Coverage()
-    check_seed(seed)
-    full_scale(np.zeros((1, 1), np.uint16), white_level)  # refuses a level that cannot be
     asked = AutoSettings(
         parameters=parameters or {},
         minutes=time_budget,
@@ -107,8 +104,7 @@ def fit(
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(data)
-    subject = subject_of(parts)
-    subject.check_options(parts, signal, covers, white_level)
+    subject_of(parts).check_options(parts, signal, covers, white_level)
     frame = frame_of(covers, false_alarms, white_level)
     choice = _chosen(named, parts, asked, frame, report)
     request = PartitionRequest(
@@ -118,25 +114,39 @@ def fit(
         skip_unreadable=skip_unreadable,
         signal=signal,
     )
-    partition = subject.partition(parts, request, report)
-    fitted = subject.sized(choice.detector, partition)
+    made = _made(choice, parts, request, frame, target, report)
+    record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
+    spent = {"fit_seconds": round(time.perf_counter() - started, 2)}
+    manifest = made.write(target, record.model_copy(update=spent), report)
+    return _summary(target, manifest, time.perf_counter() - started)
+
+
+def _made(
+    choice: Choice,
+    parts: PartSet,
+    request: PartitionRequest,
+    frame: Frame,
+    target: Path,
+    progress: Progress,
+) -> ReleasedModel:
+    """Divide the parts, learn from them, and calibrate with the engine of the release."""
+    subject = subject_of(parts)
+    partition = subject.partition(parts, request, progress)
+    detector = subject.sized(choice.detector, partition)
     frame.check([part for part in partition.used if part.is_good], partition.calibrate)
     where = replace(choice.training, folder=choice.training.folder or run_folder(target))
-    folds = learn(fitted, partition, frame, seed=seed, training=where, progress=report)
-    released = release(frame.recipe(fitted.graph()), folds, partition, frame.false_alarms, report)
-    made = ReleasedModel(fitted, frame, partition, released)
-    record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
-    report("writing the model", 0, 1)
-    spent = round(time.perf_counter() - started, 2)
-    manifest = made.write(target, record.model_copy(update={"fit_seconds": spent}))
-    report("writing the model", 1, 1)
-    return _summary(target, manifest, time.perf_counter() - started)
+    folds = learn(detector, partition, frame, seed=request.seed, training=where, progress=progress)
+    recipe = frame.recipe(detector.graph())
+    released = release(recipe, folds, partition, frame.false_alarms, progress)
+    return ReleasedModel(detector, frame, partition, released)
 
 
 def _named(
     detector: str, preset: str, asked: AutoSettings, signal: SignalSettings | None
 ) -> Detector | None:
     """Return the detector that the user named; None for auto."""
+    check_seed(asked.seed)
+    full_scale(np.zeros((1, 1), np.uint16), asked.white_level)  # refuses a level that cannot be
     if check_auto(detector, preset, asked.minutes, asked.training, signal):
         return None
     made = make_detector(detector, preset=preset, parameters=asked.parameters, seed=asked.seed)

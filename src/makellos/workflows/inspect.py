@@ -8,7 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +29,9 @@ __all__ = ["COLUMNS", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
 ZONE_COLUMN, RULE_COLUMNS = "zones", ("calibrated_verdict", "broken_rules")
+Writer = Callable[[dict[str, Any]], None]
+Sink = Callable[[Inspection, Path], None]  # takes a finding, and where its part lies
+
 _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
 _WINDOWS_BEGINS = ",".join(WINDOW).encode()
 
@@ -107,28 +110,15 @@ def inspect(
     )
     summary = InspectSummary()
     kept: list[Inspection] = []
-    keep = wanted.overlays is not None
     with ExitStack() as stack:
-        columns = _columns(inspector, subject)
-        writers = [stack.enter_context(writer) for writer in _writers(wanted, columns)]
-        if wanted.windows is not None:
-            write_windows = stack.enter_context(_csv_writer(wanted.windows, WINDOW))
+        sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
+        keep = wanted.overlays is not None
         inspections = inspector.inspect_many([path for path, _ in listed], keep=keep)
         for (_, relative), inspection in zip(listed, inspections, strict=True):
-            row = inspection.row()
-            if manifest.classes:
-                row.setdefault(PROBABILITIES, {})
-            for write in writers:
-                write(row)
-            if wanted.windows is not None:
-                for window in subject.window_rows(inspector, inspection):
-                    write_windows(window)
+            for put in sinks:
+                put(inspection, relative)
             if wanted.trend is not None:
                 kept.append(_without_windows(inspection))
-            if wanted.overlays is not None and inspection.error is None:
-                # The suffix of the part stays in the name: a.png and a.jpg are two parts.
-                target = wanted.overlays / f"{relative}.overlay.png"
-                write_picture(target, subject.draw(inspector, inspection))
             summary.n_parts += 1
             summary.verdicts[inspection.verdict] += 1
             if on_row is not None:
@@ -136,6 +126,57 @@ def inspect(
     if wanted.trend is not None:
         summary.trend = write_trend_of(kept, inspector, wanted.trend)
     return summary
+
+
+@contextmanager
+def _rows(writer: AbstractContextManager[Writer], *, classes: bool) -> Iterator[Sink]:
+    """Give what writes the row of each part; those of a classifier always have probabilities."""
+    with writer as write:
+
+        def put(inspection: Inspection, _relative: Path) -> None:
+            row = inspection.row()
+            if classes:
+                row.setdefault(PROBABILITIES, {})
+            write(row)
+
+        yield put
+
+
+@contextmanager
+def _windows(path: Path, inspector: Inspector, subject: Subject) -> Iterator[Sink]:
+    """Give what writes a row for each window of a recording."""
+    with _csv_writer(path, WINDOW) as write:
+
+        def put(inspection: Inspection, _relative: Path) -> None:
+            for row in subject.window_rows(inspector, inspection):
+                write(row)
+
+        yield put
+
+
+@contextmanager
+def _overlays(folder: Path, inspector: Inspector, subject: Subject) -> Iterator[Sink]:
+    """Give what draws the finding of each part that could be read."""
+
+    def put(inspection: Inspection, relative: Path) -> None:
+        if inspection.error is None:
+            # The suffix of the part stays in the name: a.png and a.jpg are two parts.
+            target = folder / f"{relative}.overlay.png"
+            write_picture(target, subject.draw(inspector, inspection))
+
+    yield put
+
+
+def _sinks(
+    outputs: Outputs, inspector: Inspector, subject: Subject
+) -> Iterator[AbstractContextManager[Sink]]:
+    columns, classes = _columns(inspector, subject), bool(inspector.manifest.classes)
+    for writer in _writers(outputs, columns):
+        yield _rows(writer, classes=classes)
+    if outputs.windows is not None:
+        yield _windows(outputs.windows, inspector, subject)
+    if outputs.overlays is not None:
+        yield _overlays(outputs.overlays, inspector, subject)
 
 
 def _columns(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
@@ -197,9 +238,6 @@ def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
             place = Path(str(number)) / wanted
         found.append((path, place))
     return found
-
-
-Writer = Callable[[dict[str, Any]], None]
 
 
 def _check_outputs(outputs: Outputs) -> None:
