@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,21 +18,29 @@ def _radial(theta: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.array([0.0, np.cos(theta), np.sin(theta)])
 
 
-def _cut(
-    rng: np.random.Generator,
-    *,
-    u: float,
-    theta: float,
-    radius: float,
-    lean: float,
-    turn: float,
-    depth: float,
-    half_length: float,
-    half_width: float,
-    rough: float,
-    shine: float,
-) -> Cut:
-    """Place a cut of `depth` at (u, theta), leaning toward the tip, its way turned off the axis."""
+class _Place(NamedTuple):
+    """Where a cut is made: at (u, theta), `radius` from the axis, leaning toward the tip."""
+
+    u: float
+    theta: float
+    radius: float
+    lean: float
+
+
+class _Shape(NamedTuple):
+    """What a cut is like: `rough` is its ripple relative to the depth."""
+
+    depth: float
+    half_length: float
+    half_width: float
+    rough: float
+    shine: float
+
+
+def _cut(rng: np.random.Generator, place: _Place, turn: float, shape: _Shape) -> Cut:
+    """Make a cut whose way is turned off the axis."""
+    u, theta, radius, lean = place
+    depth = shape.depth
     out, axis = _radial(theta), np.array([1.0, 0.0, 0.0])
     normal = np.cos(lean) * out + np.sin(lean) * axis
     slope = np.cos(lean) * axis - np.sin(lean) * out
@@ -43,39 +52,32 @@ def _cut(
         normal=(float(normal[0]), float(normal[1]), float(normal[2])),
         along=(float(along[0]), float(along[1]), float(along[2])),
         depth=depth,
-        curve_along=depth / half_length**2,
-        curve_across=depth / half_width**2,
-        ripple=rough * depth,
+        curve_along=depth / shape.half_length**2,
+        curve_across=depth / shape.half_width**2,
+        ripple=shape.rough * depth,
         wave=float(rng.uniform(250, 600)),
-        shine=shine,
+        shine=shape.shine,
     )
 
 
-def _gouges(
-    rng: np.random.Generator,
-    *,
-    u: float,
-    theta: float,
-    radius: float,
-    lean: float,
-    strength: float,
-    number: int,
-) -> list[Cut]:
+def _gouges(rng: np.random.Generator, place: _Place, strength: float, number: int) -> list[Cut]:
     """Draw some narrow grooves that run nearly side by side."""
     turn = float(rng.uniform(-1.2, 1.2))
     return [
         _cut(
             rng,
-            u=u + float(rng.normal(0, 0.014)),
-            theta=theta + float(rng.normal(0, 0.014)) / radius,
-            radius=radius,
-            lean=lean,
-            turn=turn + float(rng.normal(0, 0.12)),
-            depth=float(rng.uniform(0.0024, 0.0036)) * (0.8 + 0.5 * strength),
-            half_length=float(rng.uniform(0.026, 0.050)),
-            half_width=float(rng.uniform(0.0040, 0.0060)),
-            rough=0.1,
-            shine=_shine(rng, strength),
+            place._replace(
+                u=place.u + float(rng.normal(0, 0.014)),
+                theta=place.theta + float(rng.normal(0, 0.014)) / place.radius,
+            ),
+            turn + float(rng.normal(0, 0.12)),
+            _Shape(
+                depth=float(rng.uniform(0.0024, 0.0036)) * (0.8 + 0.5 * strength),
+                half_length=float(rng.uniform(0.026, 0.050)),
+                half_width=float(rng.uniform(0.0040, 0.0060)),
+                rough=0.1,
+                shine=_shine(rng, strength),
+            ),
         )
         for _ in range(number)
     ]
@@ -87,39 +89,28 @@ def _shine(rng: np.random.Generator, strength: float) -> float:
 
 
 def _file(
-    rng: np.random.Generator,
-    *,
-    u: float,
-    theta: float,
-    radius: float,
-    lean: float,
-    strength: float,
-    deeper: float,
-    half_width: float,
+    rng: np.random.Generator, place: _Place, strength: float, *, deeper: float, half_width: float
 ) -> list[Cut]:
     """Draw one or two filed flats and, often, grooves beside them; a weak one is grooves alone."""
     cuts: list[Cut] = []
     if strength > 0.12:
         for _ in range(int(rng.integers(1, 3))):
-            cuts.append(
-                _cut(
-                    rng,
-                    u=u + float(rng.normal(0, 0.022)) * len(cuts),
-                    theta=theta + float(rng.normal(0, 0.25)) * len(cuts),
-                    radius=radius,
-                    lean=lean + float(rng.normal(0, 0.06)),
-                    turn=float(rng.uniform(-0.6, 0.6)),
-                    depth=deeper + 0.0055 + 0.0055 * strength,
-                    half_length=float(rng.uniform(0.022, 0.032)) * (0.85 + 0.45 * strength),
-                    half_width=half_width * float(rng.uniform(0.8, 1.25)),
-                    rough=float(rng.uniform(0.04, 0.10)),
-                    shine=_shine(rng, strength),
-                )
+            beside = place._replace(
+                u=place.u + float(rng.normal(0, 0.022)) * len(cuts),
+                theta=place.theta + float(rng.normal(0, 0.25)) * len(cuts),
+                lean=place.lean + float(rng.normal(0, 0.06)),
             )
+            turn = float(rng.uniform(-0.6, 0.6))
+            shape = _Shape(
+                depth=deeper + 0.0055 + 0.0055 * strength,
+                half_length=float(rng.uniform(0.022, 0.032)) * (0.85 + 0.45 * strength),
+                half_width=half_width * float(rng.uniform(0.8, 1.25)),
+                rough=float(rng.uniform(0.04, 0.10)),
+                shine=_shine(rng, strength),
+            )
+            cuts.append(_cut(rng, beside, turn, shape))
     number = int(rng.integers(0, 4)) if cuts else int(rng.integers(3, 6))
-    return cuts + _gouges(
-        rng, u=u, theta=theta, radius=radius, lean=lean, strength=strength, number=number
-    )
+    return cuts + _gouges(rng, place, strength, number)
 
 
 def _window(cuts: list[Cut]) -> tuple[float, float, float, float]:
@@ -134,58 +125,38 @@ def _scratch_head(rng: np.random.Generator, screw: Screw, strength: float) -> Da
         u, lean, deeper = 0.012, float(rng.uniform(-0.3, 0.5)), 0.013
     else:
         u, lean, deeper = float(rng.uniform(0.035, 0.085)), 0.63, 0.003  # the slope of the cone
-    cuts = _file(
-        rng,
-        u=u,
-        theta=theta,
-        radius=screw.core_at(u),
-        lean=lean,
-        strength=strength,
-        deeper=deeper,
-        half_width=0.065,
-    )
+    place = _Place(u, theta, screw.core_at(u), lean)
+    cuts = _file(rng, place, strength, deeper=deeper, half_width=0.065)
     return Damage(window=_window(cuts), cuts=tuple(cuts))
 
 
 def _scratch_neck(rng: np.random.Generator, screw: Screw, strength: float) -> Damage:
     u = float(rng.uniform(0.20, screw.thread_start - 0.05))
     theta = _UP + float(rng.uniform(-0.75, 0.75))
-    cuts = _file(
-        rng,
-        u=u,
-        theta=theta,
-        radius=screw.core_at(u),
-        lean=0.0,
-        strength=strength,
-        deeper=0.0005,
-        half_width=0.080,
-    )
+    place = _Place(u, theta, screw.core_at(u), 0.0)
+    cuts = _file(rng, place, strength, deeper=0.0005, half_width=0.080)
     return Damage(window=_window(cuts), cuts=tuple(cuts))
 
 
 def _thread_cut(
-    rng: np.random.Generator,
-    screw: Screw,
-    *,
-    u: float,
-    theta: float,
-    depth: float,
-    strength: float,
-    rough: float,
+    rng: np.random.Generator, crest: _Place, strength: float, *, depth: float, rough: float
 ) -> Cut:
     return _cut(
         rng,
-        u=u,
-        theta=theta,
-        radius=screw.core_at(u) + screw.height_at(u),
-        lean=float(rng.normal(0, 0.08)),
-        turn=float(rng.uniform(-0.5, 0.5)),
-        depth=depth,
-        half_length=float(rng.uniform(0.055, 0.080)) * (0.8 + 0.4 * strength),
-        half_width=float(rng.uniform(0.09, 0.16)),
-        rough=rough,
-        shine=_shine(rng, strength),
+        crest._replace(lean=float(rng.normal(0, 0.08))),
+        float(rng.uniform(-0.5, 0.5)),
+        _Shape(
+            depth=depth,
+            half_length=float(rng.uniform(0.055, 0.080)) * (0.8 + 0.4 * strength),
+            half_width=float(rng.uniform(0.09, 0.16)),
+            rough=rough,
+            shine=_shine(rng, strength),
+        ),
     )
+
+
+def _crest(screw: Screw, u: float, theta: float) -> _Place:
+    return _Place(u, theta, screw.core_at(u) + screw.height_at(u), 0.0)
 
 
 def _dents(
@@ -241,11 +212,9 @@ def _thread_side(rng: np.random.Generator, screw: Screw, strength: float) -> Dam
     height = screw.height_at(u)
     cut = _thread_cut(
         rng,
-        screw,
-        u=u,
-        theta=side,
+        _crest(screw, u, side),
+        strength,
         depth=height * (0.90 + 0.45 * strength),
-        strength=strength,
         rough=float(rng.uniform(0.08, 0.20)),
     )
     number = int(rng.integers(2, 4))
@@ -268,12 +237,10 @@ def _thread_top(rng: np.random.Generator, screw: Screw, strength: float) -> Dama
     u += float(rng.uniform(-0.5, 0.5)) * screw.pitch
     cut = _thread_cut(
         rng,
-        screw,
-        u=u,
-        theta=theta,
+        _crest(screw, u, theta),
+        strength,
         # a strong one grinds the core between the ridges too
         depth=screw.height_at(u) * 0.95 + 0.012 * strength,
-        strength=strength,
         rough=float(rng.uniform(0.03, 0.08)),
     )
     number = int(rng.integers(0, 4))
@@ -310,19 +277,8 @@ def _break(rng: np.random.Generator, bend: Bend, end: float) -> Cut:
     """Draw the rough face where the outermost tip broke off."""
     shift = bend.strength * max(end - bend.start, 0.0) ** 2
     lean = 1.25 + float(rng.normal(0, 0.12))
-    return _cut(
-        rng,
-        u=end,
-        theta=bend.direction,
-        radius=shift,
-        lean=lean,
-        turn=0.0,
-        depth=0.002,
-        half_length=0.05,
-        half_width=0.05,
-        rough=0.6,
-        shine=float(rng.uniform(1.05, 1.4)),
-    )
+    shape = _Shape(0.002, 0.05, 0.05, rough=0.6, shine=float(rng.uniform(1.05, 1.4)))
+    return _cut(rng, _Place(end, bend.direction, shift, lean), 0.0, shape)
 
 
 _DRAW: dict[str, Callable[[np.random.Generator, Screw, float], Damage]] = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,15 +181,9 @@ def name_fault(
     strengths = {}
     for fault, name in FAULTS.items():
         turns = _TURNS[fault]
-        strengths[fault] = _strength(
-            fault,
-            rates[name],
-            spacings[fault],
-            spectra[turns],
-            before[turns],
-            measured.bands,
-            tolerance,
-        )
+        comb = _Comb(rates[name], spacings[fault], tolerance)
+        found = _strength(fault, comb, spectra[turns], before[turns], measured.bands)
+        strengths[fault] = found
     standing = [strength for strength in strengths.values() if _stands_out(strength)]
     plain = [strength for strength in standing if not _unmodulated(strength)]
     candidates = plain or standing or list(strengths.values())
@@ -274,15 +268,22 @@ def _fitted(good: BandSpectra, measured: BandSpectra) -> BandSpectra:
     return BandSpectra(measured.bands, measured.frequencies, np.array(rows))
 
 
+class _Comb(NamedTuple):
+    """Where a fault's lines are `expected` in Hz, how far beside, and how far they may slip."""
+
+    expected: float
+    sideband_spacing: float | None
+    tolerance: float
+
+
 def _strength(
     fault: str,
-    expected: float,
-    sideband_spacing: float | None,
+    comb: _Comb,
     spectrum: _Spectrum,
     good: _Spectrum | None,
     bands: tuple[Band, ...],
-    tolerance: float,
 ) -> FaultStrength:
+    expected, sideband_spacing, tolerance = comb
     slips, places = _comb(expected, spectrum, tolerance)
     heights = spectrum.pooled
     if good is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,22 +85,20 @@ def generate(
     _check_generative(read)
     with read.unpacked() as folder:
         generator = Generator(folder / GENERATOR)
-    rng = np.random.default_rng(seed)
-    if traverse:
-        return _traverse(read, generator, target, count, seed, rng, report)
-    return _show(read, generator, target, count, seed, rng, report)
+    made = (_traverse if traverse else _show)(read, generator, count, seed, report)
+    _write(target, made.drawn)
+    return replace(made.summary, output=str(target))
 
 
-def _show(
-    model: ModelFile,
-    generator: Generator,
-    target: Path,
-    n: int,
-    seed: int,
-    rng: np.random.Generator,
-    report: Progress,
-) -> GenerateSummary:
-    real = _examples(model)
+class _Made(NamedTuple):
+    """What was drawn, and what there is to say of it; where it goes is still to be told."""
+
+    drawn: NDArray[np.uint8]
+    summary: GenerateSummary
+
+
+def _show(model: ModelFile, generator: Generator, n: int, seed: int, report: Progress) -> _Made:
+    real, rng = _examples(model), np.random.default_rng(seed)
     latents = rng.standard_normal((n, generator.latent_dim)).astype(np.float32)
     made = _make(model, generator, latents, report)
     shown = [real[i] for i in np.linspace(0, len(real) - 1, min(n, len(real))).round().astype(int)]
@@ -109,9 +108,8 @@ def _show(
         [from_planes(picture) for picture in made],
         (f"{len(shown)} real {_noun(len(shown))}", f"{n} made by {name}"),
     )
-    _write(target, drawn)
-    return GenerateSummary(
-        output=str(target),
+    summary = GenerateSummary(
+        output="",
         detector=name,
         n=n,
         seed=seed,
@@ -120,18 +118,11 @@ def _show(
         nearest_distance=_mean_nearest(made, real, apart=False),
         real_nearest_distance=_mean_nearest(real, real, apart=True),
     )
+    return _Made(drawn, summary)
 
 
-def _traverse(
-    model: ModelFile,
-    generator: Generator,
-    target: Path,
-    n: int,
-    seed: int,
-    rng: np.random.Generator,
-    report: Progress,
-) -> GenerateSummary:
-    base = rng.standard_normal(generator.latent_dim).astype(np.float32)
+def _traverse(model: ModelFile, generator: Generator, n: int, seed: int, report: Progress) -> _Made:
+    base = np.random.default_rng(seed).standard_normal(generator.latent_dim).astype(np.float32)
     ends = _along(base, range(generator.latent_dim), (STEPS[0], 0.0, STEPS[-1]))
     changes = np.empty(generator.latent_dim)
     for i in range(generator.latent_dim):
@@ -147,15 +138,15 @@ def _traverse(
         [f"{step:+.0f}".replace("+0", "0") for step in STEPS],
         f"The {what} a part made by {name} most, of {generator.latent_dim}",
     )
-    _write(target, drawn)
-    return GenerateSummary(
-        output=str(target),
+    summary = GenerateSummary(
+        output="",
         detector=name,
         n=len(chosen),
         seed=seed,
         latent_dim=generator.latent_dim,
         dimensions=chosen,
     )
+    return _Made(drawn, summary)
 
 
 def _along(base: Floats, dimensions: Sequence[int], steps: Sequence[float]) -> Floats:
