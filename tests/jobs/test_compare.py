@@ -121,8 +121,9 @@ def test_differences_are_of_the_same_parts(run: Run, toy_parts: Path) -> None:
 
 
 def test_files_are_written_and_say_the_same(run: Run) -> None:
-    names = ["classifier", "compare.csv", "compare.html", "compare.json", "lenient", "toy"]
-    assert sorted(path.name for path in run.folder.iterdir()) == [*names, "vae-fast"]
+    names = [".compare.lock", "classifier", "compare.csv", "compare.html", "compare.json"]
+    names += ["lenient", "toy", "vae-fast"]
+    assert sorted(path.name for path in run.folder.iterdir()) == names
     assert json.loads((run.folder / "compare.json").read_text(encoding="utf-8")) == run.data
     text = (run.folder / "compare.csv").read_text(encoding="utf-8")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(text))}
@@ -319,6 +320,18 @@ def test_wrong_data_and_outputs_are_refused(
         makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path)
     with pytest.raises(ConfigurationError, match="named twice"):
         makellos.compare(toy_parts, models=[toy_model, toy_model])
+
+
+def test_two_comparisons_do_not_share_a_folder(toy_parts: Path, tmp_path: Path) -> None:
+    steps = Steps({"patchcore": GOOD, "padim": GOOD})
+
+    def again(arguments: Sequence[str], log: Path) -> int:
+        with pytest.raises(StorageError, match="Another comparison works in"):
+            makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path, execute=steps)
+        return steps(arguments, log)
+
+    makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path, execute=again)
+    makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path, execute=steps)
 
 
 def test_model_that_a_fit_would_replace_is_kept(

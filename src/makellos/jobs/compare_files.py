@@ -22,7 +22,8 @@ from makellos.reports.comparison import (
     Judged,
     render_comparison,
 )
-from makellos.reports.queue import ComparedRun, write_page
+from makellos.reports.queue import ComparedRun
+from makellos.storage import storage_errors, write_text
 
 __all__ = ["CSV", "PAGE", "RESULTS", "check_output", "write_results"]
 
@@ -31,30 +32,25 @@ _MAX_DISPUTED = 24
 
 
 def check_output(folder: Path) -> Path:
-    """Return the folder; raise `StorageError` where it cannot be written or is of another verb."""
+    """Return the folder; raise `StorageError` where its results are of another verb."""
     path = folder / RESULTS
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        CompareResults.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return folder
+        with storage_errors(f"{path} cannot be read", "Name another folder."):
+            if path.exists():
+                CompareResults.model_validate_json(path.read_bytes())
     except ValidationError:
         raise StorageError(
             f"{path} is not of this version of 'makellos compare', or damaged; it is left alone. "
             "Move it away, or name another folder."
         ) from None
-    except OSError as error:
-        raise StorageError(
-            f"Nothing can be written to {folder}: {error.strerror}. Name another folder."
-        ) from error
     return folder
 
 
 def write_results(results: CompareResults, found: Mapping[str, Rows], folder: Path) -> None:
     """Write page, CSV and JSON to the folder, each as a whole; raises `StorageError`."""
-    _write(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
-    _write(folder / CSV, csv_text(results))
-    write_page(render_comparison(_page(results, found)), folder / PAGE)
+    write_text(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
+    write_text(folder / CSV, csv_text(results))
+    write_text(folder / PAGE, render_comparison(_page(results, found)))
 
 
 def csv_text(results: CompareResults) -> str:
@@ -91,17 +87,6 @@ def csv_text(results: CompareResults) -> str:
             ]
         )
     return stream.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Make room there."
-        ) from error
 
 
 def _page(results: CompareResults, found: Mapping[str, Rows]) -> ComparisonReport:

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from makellos.errors import StorageError
+from makellos.storage import locked
 
 __all__ = ["Execute", "ProcessRunner", "alone_in", "failure"]
 
@@ -121,39 +120,7 @@ def alone_in(folder: Path, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
     What a killed queue left at work is waited for. Raises `StorageError` where another queue is at
     work, or nothing can be written.
     """
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            ours, theirs = (
-                stack.enter_context((folder / name).open("ab")) for name in (QUEUE_LOCK, RUN_LOCK)
-            )
-        except OSError as error:
-            raise StorageError(
-                f"Nothing can be written to {folder}: {error.strerror}. Name another 'output'."
-            ) from error
-        if not _lock(ours):
-            raise StorageError(
-                f"Another queue is at work in {folder}. Wait for it, or name another 'output'."
-            )
-        if not _lock(theirs):
-            tell(f"A run that a killed queue left in {folder} is still at work; waiting for it.")
-            while not _lock(theirs):
-                time.sleep(_LOOK_SECONDS)
-        yield theirs
-
-
-def _lock(stream: BinaryIO) -> bool:
-    """Lock a file until it is closed; tell whether that worked, or the system has no locks."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network drives know no locks.
-        return not isinstance(error, BlockingIOError | PermissionError)
-    return True
+    busy = f"Another queue is at work in {folder}. Wait for it, or name another 'output'."
+    left = f"A run that a killed queue left in {folder} is still at work; waiting for it."
+    with locked(folder / QUEUE_LOCK, busy), locked(folder / RUN_LOCK, left, wait=tell) as held:
+        yield held

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from makellos.errors import StorageError
 from makellos.jobs.queue_plan import PAGE, RESULTS
 from makellos.reports.queue import ComparedRun, QueueReport, write_queue
+from makellos.storage import write_text
 
 __all__ = ["QueueResults", "RunRecord", "State", "read_records", "write_results"]
 
@@ -93,20 +94,9 @@ def write_results(results: QueueResults, output: Path) -> None:
 
     Raises `StorageError` where that is not possible.
     """
-    _write(output / RESULTS, results.model_dump_json(indent=1) + "\n")
+    advice = "Make room there; the same command goes on with what is not done."
+    write_text(output / RESULTS, results.model_dump_json(indent=1) + "\n", advice)
     write_queue(_page(results), output / PAGE)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Make room there; the same command goes "
-            "on with what is not done."
-        ) from error
 
 
 def _page(results: QueueResults) -> QueueReport:

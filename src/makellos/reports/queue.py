@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +11,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from makellos.errors import StorageError
 from makellos.reports.formats import (
     MISSING,
     count,
@@ -22,6 +18,7 @@ from makellos.reports.formats import (
     finite,
     percent,
 )
+from makellos.storage import write_text
 
 __all__ = [
     "WIDTHS",
@@ -32,7 +29,6 @@ __all__ = [
     "ranked_axis",
     "ranked_group",
     "render_queue",
-    "write_page",
     "write_queue",
 ]
 
@@ -134,24 +130,7 @@ def write_queue(report: QueueReport, path: Path) -> None:
 
     Raises `StorageError` where the file cannot be written.
     """
-    write_page(render_queue(report), path)
-
-
-def write_page(text: str, path: Path) -> None:
-    """Write a page to `path` as a whole or not at all; raises as `write_queue` does."""
-    page = text.encode("utf-8", errors="replace")
-    partial = path.parent / f".{secrets.token_hex(8)}.makellos.tmp"
-    try:
-        with partial.open("xb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_text(path, render_queue(report))
 
 
 def page_environment() -> Environment:

@@ -13,17 +13,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from makellos.errors import ConfigurationError, StorageError
+from makellos.errors import ConfigurationError
 from makellos.jobs.compare_files import check_output, write_results
 from makellos.jobs.compare_plan import Entry, Plan, Settings, make_plan
 from makellos.jobs.compare_results import Compared, CompareResults, Rows, add_differences
 from makellos.jobs.compare_steps import PICTURES
 from makellos.jobs.processes import Execute, ProcessRunner, failure
+from makellos.storage import locked, storage_errors
 from makellos.workflows.evaluate import FIGURES, REPORT
 
 __all__ = ["CompareResults", "compare"]
 
-LOG = "log.txt"
+LOG, LOCK = "log.txt", ".compare.lock"
 _STEPS_MODULE = "makellos.jobs.compare_steps"
 
 
@@ -53,7 +54,7 @@ def compare(
     its arguments and a log file and returns its exit code.
 
     Raises `ConfigurationError` for names and values that are not accepted, `InputError` for data
-    that cannot be used, `StorageError` where the output cannot be written.
+    that cannot be used, `StorageError` where the output cannot be written or another works there.
     """
     plan = make_plan(
         data,
@@ -71,6 +72,8 @@ def compare(
         folder = None if output is None else check_output(Path(output))
         if folder is not None:
             _check_kept(plan, folder)
+            busy = f"Another comparison works in {folder}. Wait for it, or name another folder."
+            stack.enter_context(locked(folder / LOCK, busy))
         work = _Work(plan, folder, scratch, execute or ProcessRunner(module=_STEPS_MODULE), said)
         return work.carry_out(now)
 
@@ -112,13 +115,11 @@ class _Work:
         """Carry out the steps of one; return what became of it and how it judged each part."""
         scratch = self.scratch / entry.folder
         folder = scratch if self.output is None else self.output / entry.folder
-        try:
+        with storage_errors(f"{folder} cannot be used", "Name another folder."):
             for made in (scratch, folder):
                 made.mkdir(parents=True, exist_ok=True)
             for stale in (LOG, FIGURES, REPORT):
                 (folder / stale).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be used: {error.strerror}.") from error
         started = time.perf_counter()
         try:
             changes, rows = self._steps(entry, folder, scratch, label)
