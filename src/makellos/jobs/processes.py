@@ -1,4 +1,4 @@
-"""Runs of a queue as processes: started, stopped, and why they failed."""
+"""Steps of runs as processes: started, stopped, and why they failed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from makellos.storage import locked
-
-__all__ = ["Execute", "ProcessRunner", "alone_in", "failure"]
+__all__ = ["Execute", "ProcessRunner", "failure"]
 
 Execute = Callable[[Sequence[str], Path], int]
 
-QUEUE_LOCK, RUN_LOCK = ".queue.lock", ".run.lock"
 _LOOK_SECONDS = 0.2
 _PATIENCE = (30.0, 10.0)  # seconds to end after an interrupt, and after a request to terminate
 _LONGEST = 4000  # characters of a reason
@@ -111,16 +107,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
-
-
-@contextmanager
-def alone_in(folder: Path, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
-    """Keep other queues out of a folder; give the file that the processes of runs keep locked.
-
-    What a killed queue left at work is waited for. Raises `StorageError` where another queue is at
-    work, or nothing can be written.
-    """
-    busy = f"Another queue is at work in {folder}. Wait for it, or name another 'output'."
-    left = f"A run that a killed queue left in {folder} is still at work; waiting for it."
-    with locked(folder / QUEUE_LOCK, busy), locked(folder / RUN_LOCK, left, wait=tell) as held:
-        yield held

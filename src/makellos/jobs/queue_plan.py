@@ -20,6 +20,7 @@ from makellos.data.splits import check_seed
 from makellos.detectors import detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError, MakellosError
 from makellos.jobs.queue_file import Entry, Mistake, mistakes_text, read_queue_file
+from makellos.jobs.records import ResultsFolder
 from makellos.subjects import find_parts
 from makellos.training import Training
 
@@ -74,6 +75,11 @@ class Plan:
     file: Path
     output: Path
     runs: tuple[QueuedRun, ...]
+
+    @property
+    def folder(self) -> ResultsFolder:
+        """Return the folder as one that a single queue works in."""
+        return ResultsFolder(self.output, "queue", "another 'output'")
 
 
 def read_plan(file: Path | str, *, keep_going: bool = False) -> Plan:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +17,6 @@ from makellos.reports.formats import (
     finite,
     percent,
 )
-from makellos.storage import write_text
 
 __all__ = [
     "WIDTHS",
@@ -29,7 +27,6 @@ __all__ = [
     "ranked_axis",
     "ranked_group",
     "render_queue",
-    "write_queue",
 ]
 
 WIDTHS = {"wide": 1080.0, "narrow": 350.0}
@@ -123,14 +120,6 @@ def render_queue(report: QueueReport) -> str:
         noted=[(run, run.figures.get("notes") or []) for run in done if run.figures.get("notes")],
         **WIDTHS,
     )
-
-
-def write_queue(report: QueueReport, path: Path) -> None:
-    """Write the page to `path` as a whole or not at all, replacing an earlier one.
-
-    Raises `StorageError` where the file cannot be written.
-    """
-    write_text(path, render_queue(report))
 
 
 def page_environment() -> Environment:
