@@ -12,7 +12,7 @@ import textwrap
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -95,9 +95,28 @@ def sources(root: Path) -> Iterator[tuple[str, str]]:
         yield path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
 
 
-def imports(root: Path) -> Iterator[Import]:
+def imports(root: Path, *, names: bool = False) -> Iterator[Import]:
+    """Yield every import; with `names` those of names that are files as imports of these."""
     for file, text in sources(root):
-        yield from _walk(ast.parse(text), file, root, lazy=False, type_only=False)
+        for item in _walk(ast.parse(text), file, root, lazy=False, type_only=False):
+            inside = Path(*item.module.split(".")[1:])
+            if not names or item.target is None or not (root / inside / "__init__.py").is_file():
+                yield item
+            else:
+                yield from _files_named(ast.parse(text), item, root / inside)
+
+
+def _files_named(tree: ast.AST, item: Import, folder: Path) -> Iterator[Import]:
+    """Yield the files of a room that an import at a line names, and the room for other names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.lineno == item.line:
+            for alias in node.names:
+                is_file = (folder / f"{alias.name}.py").is_file()
+                yield replace(
+                    item, module=f"{item.module}.{alias.name}" if is_file else item.module
+                )
+            return
+    yield item
 
 
 def _walk(node: ast.AST, file: str, root: Path, *, lazy: bool, type_only: bool) -> Iterator[Import]:
@@ -210,6 +229,34 @@ def _danger(node: ast.Call) -> str | None:
     return None
 
 
+def circles(root: Path) -> list[str]:
+    """Return groups of files that import each other, directly or on a way around, for types too."""
+    files = {
+        ".".join(("makellos", *Path(file).with_suffix("").parts)).removesuffix(".__init__"): file
+        for file, _ in sources(root)
+    }
+    below: dict[str, set[str]] = {file: set() for file in files.values()}
+    for item in imports(root, names=True):
+        if not (item.lazy and (item.room, item.target) == LAZY_EXCEPTION):
+            below[item.file].update({files[item.module]} if item.module in files else ())
+    found = []
+    for file in sorted(below):
+        around = {other for other in _reached(below, file) if file in _reached(below, other)}
+        if len(around) > 1 and file == min(around):
+            found.append(" <-> ".join(sorted(around)))
+    return found
+
+
+def _reached(below: dict[str, set[str]], start: str) -> set[str]:
+    reached: set[str] = set()
+    waiting = [start]
+    while waiting:
+        more = below[waiting.pop()] - reached
+        reached |= more
+        waiting += more
+    return reached
+
+
 def nameless_rooms(root: Path) -> list[str]:
     return [
         path.relative_to(root).as_posix()
@@ -252,7 +299,8 @@ def _normal(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "rule", [wrong_directions, early_frameworks, too_long, dangerous, nameless_rooms]
+    "rule",
+    [wrong_directions, early_frameworks, too_long, circles, dangerous, nameless_rooms],
 )
 def test_source_keeps_the_rule(rule: Callable[[Path], list[str]]) -> None:
     assert rule(SOURCE) == []
@@ -381,6 +429,29 @@ def test_right_directions_are_accepted(tmp_path: Path) -> None:
         "data/parts.py": "from makellos.errors import InputError\nfrom .pictures import read",
     }
     assert wrong_directions(tree(tmp_path, files)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "n_found"),
+    [
+        ({"data/a.py": "from makellos.data.b import x", "data/b.py": "import makellos.data.a"}, 1),
+        ({"data/a.py": "from makellos.data import b", "data/b.py": "from .a import x"}, 1),
+        (
+            {
+                "data/a.py": "if TYPE_CHECKING:\n    from makellos.data.b import x",
+                "data/b.py": "from makellos.data.c import x",
+                "data/c.py": "def f():\n    from makellos.data.a import x",
+            },
+            1,
+        ),
+        ({"data/a.py": "from makellos.data.b import x", "data/b.py": "import json"}, 0),
+        ({"data/__init__.py": "from makellos.data.a import x", "data/a.py": "import json"}, 0),
+        ({"data/__init__.py": "from .a import x", "data/a.py": "from makellos.data import x"}, 1),
+    ],
+)
+def test_circles_are_found(tmp_path: Path, files: dict[str, str], n_found: int) -> None:
+    root = tree(tmp_path, {"data/__init__.py": "", **files})
+    assert len(circles(root)) == n_found
 
 
 def test_only_one_file_looks_detectors_up_lazily(tmp_path: Path) -> None:

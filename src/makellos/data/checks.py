@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from makellos.data.layouts import walk_parts
 from makellos.data.manifests import MANIFEST
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
+from makellos.data.threads import in_order
 from makellos.errors import InputError
 
 __all__ = ["DataCheck", "Progress", "check_parts", "readable"]
@@ -91,16 +92,12 @@ def readable(
 def _in_threads(
     work: Callable[[Part], Result], parts: Sequence[Part], progress: Progress | None
 ) -> list[Result]:
-    """Return what `work` returns for each part; an interrupt waits for begun pictures alone."""
-    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
-    results: list[Result] = []
-    try:
-        for result in pool.map(work, parts):
+    threads, results = min(MAX_THREADS, os.cpu_count() or 1), []
+    with closing(in_order(work, parts, threads=threads)) as found:
+        for result in found:
             results.append(result)
             if progress is not None:
                 progress(len(results), len(parts))
-    finally:
-        pool.shutdown(cancel_futures=True)
     return results
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.data.threads import in_order
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.patches.backbones import export_backbone
 from makellos.errors import ConfigurationError
@@ -147,17 +146,9 @@ class PatchEmbedder:
                 for name, shape in zip(self.names, self.shapes, strict=True)
             ]
 
-        with ThreadPoolExecutor(workers + 1) as pool:
-            waiting: deque[Future[list[Embedding]]] = deque()
-            done = 0
-            for part in parts:
-                waiting.append(pool.submit(embed, part))
-                if len(waiting) > 2 * workers + 2:
-                    yield waiting.popleft().result()
-                    progress(what, done := done + 1, len(parts))
-            while waiting:
-                yield waiting.popleft().result()
-                progress(what, done := done + 1, len(parts))
+        for done, found in enumerate(in_order(embed, parts, threads=workers + 1), start=1):
+            yield found
+            progress(what, done, len(parts))
 
 
 def _rounded(side: float, multiple: int) -> int:
