@@ -111,10 +111,10 @@ def test_interrupt_stops_the_run_and_keeps_the_results(place: Path, number: int)
     (run,) = json.loads(read("night/results.json"))["runs"]
     assert (run["state"], run["resumable"]) == ("waiting", True)
     # The process of the run held this lock as long as it lived.
-    from makellos.jobs.processes import alone_in
+    from makellos.jobs.records import ResultsFolder
 
     told: list[str] = []
-    with alone_in(Path("night"), told.append):
+    with ResultsFolder(Path("night"), "queue", "another 'output'").alone(told.append):
         assert told == []
 
 

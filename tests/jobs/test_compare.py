@@ -8,20 +8,23 @@ import json
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from filelock import lock_descriptor
 from sklearn.metrics import roc_auc_score
 
 import makellos
 from makellos.cli import main
 from makellos.errors import ConfigurationError, InputError, StorageError
-from makellos.jobs.compare_steps import PICTURES
+from makellos.jobs.records import ResultsFolder
+from makellos.workflows.compare_steps import PICTURES
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,9 @@ def test_differences_are_of_the_same_parts(run: Run, toy_parts: Path) -> None:
 
 
 def test_files_are_written_and_say_the_same(run: Run) -> None:
-    names = ["classifier", "compare.csv", "compare.html", "compare.json", "lenient", "toy"]
-    assert sorted(path.name for path in run.folder.iterdir()) == [*names, "vae-fast"]
+    files = {"compare.csv", "compare.html", "compare.json", ".lock", ".run.lock"}
+    folders = {"classifier", "lenient", "toy", "vae-fast"}
+    assert {path.name for path in run.folder.iterdir()} == files | folders
     assert json.loads((run.folder / "compare.json").read_text(encoding="utf-8")) == run.data
     text = (run.folder / "compare.csv").read_text(encoding="utf-8")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(text))}
@@ -319,6 +323,50 @@ def test_wrong_data_and_outputs_are_refused(
         makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path)
     with pytest.raises(ConfigurationError, match="named twice"):
         makellos.compare(toy_parts, models=[toy_model, toy_model])
+
+
+def test_two_comparisons_do_not_share_a_folder(toy_parts: Path, tmp_path: Path) -> None:
+    steps = Steps({"patchcore": GOOD, "padim": GOOD})
+
+    def again(arguments: Sequence[str], log: Path) -> int:
+        with pytest.raises(StorageError, match="Another comparison is at work in"):
+            makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path, execute=steps)
+        return steps(arguments, log)
+
+    makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path, execute=again)
+    makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path, execute=steps)
+
+
+def test_runs_keep_the_folder_locked_when_their_comparison_is_killed(
+    toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def runner(inherited: BinaryIO, *, module: str) -> Steps:
+        held.append((Path(inherited.name), module))
+        return Steps({"patchcore": GOOD, "padim": GOOD})
+
+    monkeypatch.setattr("makellos.workflows.compare.ProcessRunner", runner)
+    makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path)
+    assert held == [(tmp_path / ".run.lock", "makellos.workflows.compare_steps")]
+    told: list[str] = []
+    folder = ResultsFolder(tmp_path, "comparison", "another folder")
+    with (tmp_path / ".run.lock").open("ab") as left:
+        lock_descriptor(left.fileno())
+        threading.Timer(0.3, left.close).start()
+        with folder.alone(told.append):
+            pass
+    assert told == [
+        f"A run that a killed comparison left in {tmp_path} is still at work; waiting for it."
+    ]
+
+
+def test_folder_that_cannot_be_used_costs_itself_alone(toy_parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "padim").write_text("a file")
+    steps = Steps({"patchcore": GOOD})
+    results = makellos.compare(toy_parts, ["padim", "patchcore"], output=tmp_path, execute=steps)
+    assert [entry.state for entry in results.entries] == ["failed", "done"]
+    assert "padim cannot be used: " in str(results.entries[0].reason)
 
 
 def test_model_that_a_fit_would_replace_is_kept(

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
-from makellos.jobs.processes import ProcessRunner, alone_in, failure
+from makellos.jobs.processes import ProcessRunner, failure
 from makellos.jobs.queue_plan import read_plan
+from makellos.jobs.records import ResultsFolder
 from makellos.reports.queue import ComparedRun, QueueReport, render_queue
 from makellos.training import Training
 from makellos.workflows.fit import fit
@@ -528,7 +529,8 @@ def test_folder_of_a_run_that_cannot_be_used(
 
 def test_two_queues_do_not_share_a_folder(start: Callable[..., QueueResults], place: Path) -> None:
     another = pytest.raises(StorageError, match="Another queue is at work")
-    with alone_in(place / "night", lambda text: None), another:
+    folder = ResultsFolder(place / "night", "queue", "another 'output'")
+    with folder.alone(lambda text: None), another:
         start(THREE)
     start(THREE)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -183,15 +183,17 @@ def fit(
     Example: makellos fit screws -o screws.makellos --false-alarms 0.01
     """
     from makellos.cli.summaries import fit_text
+    from makellos.detectors.parameters import read_parameters
     from makellos.workflows.fit import fit as run
 
+    given = {} if config is None else read_parameters(config)
     with bars() as progress, _resumable(output):
         summary = run(
             data,
             output,
             detector=detector,
             preset=preset,
-            parameters={**_read_config(config), **parse_settings(settings or [])},
+            parameters=given | parse_settings(settings or []),
             false_alarms=false_alarms,
             seed=seed,
             skip_unreadable=skip_unreadable,
@@ -278,24 +280,6 @@ def _coverage(
     return Coverage(
         tile=tile, tile_overlap=tile_overlap, zones=zones, rules=rules, mm_per_pixel=mm_per_pixel
     )
-
-
-def _read_config(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    import json
-
-    from makellos.errors import ConfigurationError
-
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ConfigurationError(f'{path} must hold an object such as {{"image_size": 512}}.')
-    return found
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import typer
 from makellos.cli.console import Json, say, table, write_json
 
 if TYPE_CHECKING:
-    from makellos.workflows.queue import RunRecord, Step
+    from makellos.jobs.queue_results import RunRecord
+    from makellos.jobs.queue_steps import QueueStep
 
 EXIT_FAILED = 1
 _ENDING = ("SIGTERM", "SIGHUP")
@@ -91,7 +92,7 @@ def _show_plan(file: Path, json: Path | None, *, keep_going: bool) -> None:
         write_json(json, {"output": str(plan.output), "runs": [_planned(step) for step in steps]})
 
 
-def _planned(step: Step) -> dict[str, Any]:
+def _planned(step: QueueStep) -> dict[str, Any]:
     asked = step.record.model_dump(
         include={"name", "line", "data", "detector", "preset", "settings", "false_alarms"}
         | {"seed", "device"}

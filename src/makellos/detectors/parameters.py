@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-__all__ = ["Parameter", "Value"]
+from makellos.errors import ConfigurationError
+
+__all__ = ["Parameter", "Value", "read_parameters"]
 
 Value = int | float | str | bool
 
@@ -55,3 +60,16 @@ class Parameter:
                 raise ValueError(text)
             return words[text.lower()]
         return kind(text)
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Return the parameters that a JSON file holds; raise `ConfigurationError` for another file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f'{path} must hold an object such as {{"image_size": 512}}.')
+    return found

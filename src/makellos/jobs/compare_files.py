@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from makellos.errors import StorageError
 from makellos.jobs.compare_results import Compared, CompareResults, Rows
+from makellos.jobs.records import day_of, settings_text
 from makellos.reports.comparison import (
     ComparedDetector,
     ComparisonReport,
@@ -22,39 +20,19 @@ from makellos.reports.comparison import (
     Judged,
     render_comparison,
 )
-from makellos.reports.queue import ComparedRun, write_page
+from makellos.storage import write_text
 
-__all__ = ["CSV", "PAGE", "RESULTS", "check_output", "write_results"]
+__all__ = ["CSV", "PAGE", "RESULTS", "write_results"]
 
 PAGE, CSV, RESULTS = "compare.html", "compare.csv", "compare.json"
 _MAX_DISPUTED = 24
 
 
-def check_output(folder: Path) -> Path:
-    """Return the folder; raise `StorageError` where it cannot be written or is of another verb."""
-    path = folder / RESULTS
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        CompareResults.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return folder
-    except ValidationError:
-        raise StorageError(
-            f"{path} is not of this version of 'makellos compare', or damaged; it is left alone. "
-            "Move it away, or name another folder."
-        ) from None
-    except OSError as error:
-        raise StorageError(
-            f"Nothing can be written to {folder}: {error.strerror}. Name another folder."
-        ) from error
-    return folder
-
-
 def write_results(results: CompareResults, found: Mapping[str, Rows], folder: Path) -> None:
     """Write page, CSV and JSON to the folder, each as a whole; raises `StorageError`."""
-    _write(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
-    _write(folder / CSV, csv_text(results))
-    write_page(render_comparison(_page(results, found)), folder / PAGE)
+    write_text(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
+    write_text(folder / CSV, csv_text(results))
+    write_text(folder / PAGE, render_comparison(_page(results, found)))
 
 
 def csv_text(results: CompareResults) -> str:
@@ -93,22 +71,10 @@ def csv_text(results: CompareResults) -> str:
     return stream.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Make room there."
-        ) from error
-
-
 def _page(results: CompareResults, found: Mapping[str, Rows]) -> ComparisonReport:
-    moment = datetime.fromisoformat(results.updated)
     return ComparisonReport(
         title=results.data,
-        created=f"{moment.day} {moment:%B %Y, %H:%M} UTC",
+        created=day_of(results.updated),
         against=results.against,
         detectors=[_detector(entry) for entry in results.entries],
         differences=[each.model_dump() for each in results.differences],
@@ -118,23 +84,10 @@ def _page(results: CompareResults, found: Mapping[str, Rows]) -> ComparisonRepor
 
 
 def _detector(entry: Compared) -> ComparedDetector:
-    shown = [] if entry.preset in ("", "balanced") else [entry.preset]
-    shown += [f"{key}={value}" for key, value in entry.parameters.items()]
-    run = ComparedRun(
-        name=entry.name,
-        data="",
-        detector=entry.detector,
-        settings="given as a model file" if entry.given else ", ".join(shown),
-        state=entry.state,
-        reason=entry.reason,
-        report=entry.report if entry.state == "done" else None,
-        log=entry.log,
-        fit_seconds=entry.figure("fit_seconds"),
-        figures=entry.figures or {},
-    )
+    asked = settings_text(entry.preset, entry.parameters)
     inspection = entry.inspection or {}
     return ComparedDetector(
-        run=run,
+        run=entry.on_page("given as a model file" if entry.given else asked),
         fit_peak_mb=(entry.fit or {}).get("peak_mb"),
         inspect_peak_mb=inspection.get("peak_mb"),
         first_verdict_seconds=inspection.get("first_verdict_seconds"),
@@ -149,53 +102,33 @@ def _disputed(found: Mapping[str, Rows]) -> list[Disputed]:
         return []
     places = {name: rows.by_part() for name, rows in found.items()}
     first, *others = places.values()
-    common = [key for key in first if all(key in other for other in others)]
-    split = []
-    for key in common:
-        rows = {name: found[name].parts[places[name][key]] for name in found}
-        n_found = sum(row["verdict"] == "reject" for row in rows.values())
-        if next(iter(rows.values()))["label"] != "good" and 0 < n_found < len(rows):
-            split.append((key, rows))
-    # One of each kind of damage first, so that a common kind does not fill the page.
     turn: Counter[str] = Counter()
-    ranked = []
-    for key, rows in split:
+    split = []
+    for key in (key for key in first if all(key in other for other in others)):
+        rows = {name: each.parts[places[name][key]] for name, each in found.items()}
         label = next(iter(rows.values()))["label"]
-        ranked.append((turn[label], key, rows))
-        turn[label] += 1
-    ranked.sort(key=lambda item: item[0])
-    return _with_pictures(found, places, [item[1:] for item in ranked[:_MAX_DISPUTED]], len(split))
-
-
-def _with_pictures(
-    found: Mapping[str, Rows],
-    places: Mapping[str, Mapping[tuple[str, int], int]],
-    chosen: Sequence[tuple[tuple[str, int], Mapping[str, Any]]],
-    n_all: int,
-) -> list[Disputed]:
-    opened = {
-        name: np.load(rows.pictures, allow_pickle=False)
-        for name, rows in found.items()
-        if rows.pictures is not None
-    }
-    try:
+        n_found = sum(row["verdict"] == "reject" for row in rows.values())
+        if label != "good" and 0 < n_found < len(rows):
+            split.append((turn[label], key, label, rows))
+            turn[label] += 1
+    # One of each kind of damage first, so that a common kind does not fill the page.
+    split.sort(key=lambda item: item[0])
+    with ExitStack() as stack:
+        opened = {n: stack.enter_context(np.load(rows.pictures)) for n, rows in found.items()}
 
         def picture(name: str, kind: str, key: tuple[str, int]) -> bytes:
-            return opened[name][f"{kind}{places[name][key]}"].tobytes() if name in opened else b""
+            return bytes(opened[name][f"{kind}{places[name][key]}"])
 
         return [
             Disputed(
                 input=key[0],
-                label=next(iter(rows.values()))["label"],
+                label=label,
                 picture=picture(next(iter(found)), "part", key),
                 judged=[
                     Judged(name, row["verdict"], row["score"], picture(name, "overlay", key))
                     for name, row in rows.items()
                 ],
-                n_all=n_all,
+                n_all=len(split),
             )
-            for key, rows in chosen
+            for _, key, label, rows in split[:_MAX_DISPUTED]
         ]
-    finally:
-        for archive in opened.values():
-            archive.close()

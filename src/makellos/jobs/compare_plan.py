@@ -14,7 +14,7 @@ from makellos.detectors import make_detector
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.subjects import find_parts
 
-__all__ = ["Entry", "Plan", "make_plan"]
+__all__ = ["Asked", "Entry", "Plan", "Settings", "make_plan"]
 
 MODEL_SUFFIX = ".makellos"
 Settings = Mapping[str, Mapping[str, Any]]
@@ -36,43 +36,47 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Say how detectors are fitted; `parameters` go by detector or by ``NAME:PRESET``."""
+
+    preset: str = "balanced"
+    parameters: Settings = field(default_factory=dict)
+    false_alarms: float = 0.01
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Hold a checked comparison."""
 
     data: Path
     entries: tuple[Entry, ...]
-    false_alarms: float
-    seed: int
+    asked: Asked
     against: str | None
 
 
 def make_plan(
     data: Path | str,
     detectors: Sequence[str],
-    *,
-    models: Sequence[Path | str] = (),
-    preset: str = "balanced",
-    parameters: Settings | None = None,
-    false_alarms: float = 0.01,
-    seed: int = 0,
-    against: str | None = None,
+    models: Sequence[Path | str],
+    asked: Asked,
+    against: str | None,
 ) -> Plan:
     """Check what is to be compared; nothing is fitted and no picture opened.
 
-    `detectors` are names, ``NAME:PRESET`` or model files; `parameters` go by detector or by
-    ``NAME:PRESET``. Raises `ConfigurationError` for names and values that are not accepted or fewer
-    than two to compare, `InputError` for data without test parts, or without good parts to learn
-    from.
+    `detectors` are names, ``NAME:PRESET`` or model files. Raises `ConfigurationError` for names and
+    values that are not accepted or fewer than two to compare, `InputError` for data without test
+    parts, or without good parts to learn from.
     """
-    check_seed(seed)
-    parts_needed(false_alarms)
+    check_seed(asked.seed)
+    parts_needed(asked.false_alarms)
     given = [str(name) for name in (*detectors, *models)]
     is_model = [_is_model(name) for name in given[: len(detectors)]] + [True] * len(models)
-    settings = parameters or {}
-    _check_settings(settings, [n for n, model in zip(given, is_model, strict=True) if not model])
+    fitted = [name for name, model in zip(given, is_model, strict=True) if not model]
+    _check_settings(asked.parameters, fitted)
     entries: list[Entry] = []
     for name, model in zip(given, is_model, strict=True):
-        entry = _model_entry(name) if model else _entry(name, preset, settings, seed)
+        entry = _model_entry(name) if model else _entry(name, asked)
         entries.append(_with_own_name(entry, entries))
     if len(entries) < 2:
         named = f"{given[0]!r} alone" if given else "none"
@@ -83,14 +87,8 @@ def make_plan(
     names = [entry.name for entry in entries]
     if against is not None and against not in names:
         raise ConfigurationError(f"{against!r} is not compared. {suggest(against, names)}")
-    _check_parts(find_parts(data), data, fits=any(entry.model is None for entry in entries))
-    return Plan(
-        data=Path(data),
-        entries=tuple(entries),
-        false_alarms=false_alarms,
-        seed=seed,
-        against=against,
-    )
+    _check_parts(find_parts(data), data, fits=bool(fitted))
+    return Plan(data=Path(data), entries=tuple(entries), asked=asked, against=against)
 
 
 def _is_model(name: str) -> bool:
@@ -104,11 +102,11 @@ def _model_entry(name: str) -> Entry:
     return Entry(name=path.stem, folder=path.stem, model=path)
 
 
-def _entry(name: str, preset: str, settings: Settings, seed: int) -> Entry:
+def _entry(name: str, asked: Asked) -> Entry:
     detector, colon, own = name.partition(":")
-    chosen = own if colon else preset
-    parameters = {**settings.get(detector, {}), **(settings.get(name, {}) if colon else {})}
-    make_detector(detector, preset=chosen, parameters=parameters, seed=seed)
+    chosen = own if colon else asked.preset
+    parameters = {**asked.parameters.get(detector, {}), **asked.parameters.get(name, {})}
+    make_detector(detector, preset=chosen, parameters=parameters, seed=asked.seed)
     return Entry(
         name=name,
         folder=name.replace(":", "-"),

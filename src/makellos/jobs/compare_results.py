@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, Field
 
 from makellos.evaluation import PairedDifferences, paired_differences
+from makellos.jobs.records import Record, State
 from makellos.reports.comparison import difference_sentence
 
 __all__ = [
@@ -26,34 +27,18 @@ __all__ = [
 _FEW_GROUPS = 10
 
 
-class Compared(BaseModel):
+class Compared(Record):
     """Hold what became of one; `given` says that it came as a model file and was not fitted.
 
-    `fit` is what `fit --json` writes and `figures` what `evaluate --json` writes; `fit` and
-    `inspection` hold the peak memory of their processes as ``peak_mb``, None where it is unknown.
+    `fit` and `inspection` hold the peak memory of their processes as ``peak_mb``, None where it is
+    unknown.
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    detector: str
     preset: str = ""
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
     given: bool = False
-    state: Literal["waiting", "done", "failed"] = "waiting"
-    reason: str | None = None
-    seconds: float = 0.0
-    model: str | None = None
     model_mb: float | None = None
-    report: str | None = None
-    log: str | None = None
-    fit: dict[str, Any] | None = None
-    figures: dict[str, Any] | None = None
     inspection: dict[str, Any] | None = None
-
-    def figure(self, name: str) -> Any:
-        """Return a figure of the evaluation, None where there is none."""
-        return (self.figures or {}).get(name)
 
 
 class PairedDifference(BaseModel):
@@ -91,7 +76,7 @@ class CompareResults(BaseModel):
     differences: list[PairedDifference] = []
     notes: list[str] = []
 
-    def count(self, state: str) -> int:
+    def count(self, state: State) -> int:
         """Return how many are in a state."""
         return sum(entry.state == state for entry in self.entries)
 
@@ -101,7 +86,7 @@ class Rows:
     """Hold how each test part was judged, and the file of thumbnails in the same order."""
 
     parts: Sequence[Mapping[str, Any]]
-    pictures: Path | None
+    pictures: Path
 
     def by_part(self) -> dict[tuple[str, int], int]:
         """Return the place of each part that got a score, by name and how often it came before."""

@@ -1,4 +1,4 @@
-"""Runs of a queue as processes: started, stopped, and why they failed."""
+"""Steps of runs as processes: started, stopped, and why they failed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from makellos.errors import StorageError
-
-__all__ = ["Execute", "ProcessRunner", "alone_in", "failure"]
+__all__ = ["Execute", "ProcessRunner", "failure"]
 
 Execute = Callable[[Sequence[str], Path], int]
 
-QUEUE_LOCK, RUN_LOCK = ".queue.lock", ".run.lock"
 _LOOK_SECONDS = 0.2
 _PATIENCE = (30.0, 10.0)  # seconds to end after an interrupt, and after a request to terminate
 _LONGEST = 4000  # characters of a reason
@@ -112,48 +107,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
-
-
-@contextmanager
-def alone_in(folder: Path, tell: Callable[[str], None]) -> Iterator[BinaryIO]:
-    """Keep other queues out of a folder; give the file that the processes of runs keep locked.
-
-    What a killed queue left at work is waited for. Raises `StorageError` where another queue is at
-    work, or nothing can be written.
-    """
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            ours, theirs = (
-                stack.enter_context((folder / name).open("ab")) for name in (QUEUE_LOCK, RUN_LOCK)
-            )
-        except OSError as error:
-            raise StorageError(
-                f"Nothing can be written to {folder}: {error.strerror}. Name another 'output'."
-            ) from error
-        if not _lock(ours):
-            raise StorageError(
-                f"Another queue is at work in {folder}. Wait for it, or name another 'output'."
-            )
-        if not _lock(theirs):
-            tell(f"A run that a killed queue left in {folder} is still at work; waiting for it.")
-            while not _lock(theirs):
-                time.sleep(_LOOK_SECONDS)
-        yield theirs
-
-
-def _lock(stream: BinaryIO) -> bool:
-    """Lock a file until it is closed; tell whether that worked, or the system has no locks."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network drives know no locks.
-        return not isinstance(error, BlockingIOError | PermissionError)
-    return True

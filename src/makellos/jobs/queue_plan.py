@@ -18,8 +18,10 @@ from makellos.data.parts import PartSet
 from makellos.data.pictures import full_scale
 from makellos.data.splits import check_seed
 from makellos.detectors import detector_class, make_detector
+from makellos.detectors.parameters import read_parameters
 from makellos.errors import ConfigurationError, InputError, MakellosError
 from makellos.jobs.queue_file import Entry, Mistake, mistakes_text, read_queue_file
+from makellos.jobs.records import ResultsFolder
 from makellos.subjects import find_parts
 from makellos.training import Training
 
@@ -74,6 +76,11 @@ class Plan:
     file: Path
     output: Path
     runs: tuple[QueuedRun, ...]
+
+    @property
+    def folder(self) -> ResultsFolder:
+        """Return the folder as one that a single queue works in."""
+        return ResultsFolder(self.output, "queue", "another 'output'")
 
 
 def read_plan(file: Path | str, *, keep_going: bool = False) -> Plan:
@@ -191,7 +198,7 @@ def _check_detector(
     given: dict[str, Any] = {}
     if "config" in entry.cells:
         with _noting(entry.mistakes, entry.line_of("config")):
-            given = _read_config(root / entry.get("config"))
+            given = read_parameters(root / entry.get("config"))
     lines = dict.fromkeys(given, entry.line_of("config"))
     given |= {key: cell.value for key, cell in entry.settings.items()}
     lines |= {key: cell.line for key, cell in entry.settings.items()}
@@ -203,18 +210,6 @@ def _check_detector(
         return None, trains
     made = make_detector(name, preset=preset, parameters=given, seed=seed)
     return dict(made.get_parameters()), trains
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise ConfigurationError(f'{path} must hold an object such as {{"image_size": 512}}.')
-    return found
 
 
 def _check_numbers(entry: Entry, detector: str, *, trains: bool | None) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from makellos.errors import StorageError
 from makellos.reports import formats, gallery, metrics, statements, tables
 from makellos.reports.charts import Histogram, ScoredPart, score_histogram
 from makellos.reports.classes import class_section
 from makellos.reports.curves import Curve, curve
+from makellos.storage import storage_errors, write_text
 
 __all__ = ["EvaluationReport", "GalleryItem", "render_evaluation", "write_evaluation"]
 
@@ -115,25 +112,9 @@ def write_evaluation(report: EvaluationReport, path: Path) -> None:
 
     Raises StorageError where the folder cannot be made or the file cannot be written.
     """
-    page = render_evaluation(report).encode("utf-8", errors="replace")
-    # A name of fixed length: the report's own may already be as long as the file system allows.
-    partial = path.parent / f".{secrets.token_hex(8)}.makellos.tmp"
-    try:
+    with storage_errors(f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"The report could not be written to {str(path)!r}: {error.strerror or error}. "
-            "Name a file in a folder that can be written to and has "
-            f"{len(page) / 1e6:.1f} MB of free space."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_text(path, render_evaluation(report))
 
 
 def _environment() -> Environment:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from makellos.errors import StorageError
 from makellos.reports.formats import (
     MISSING,
     count,
@@ -32,8 +27,6 @@ __all__ = [
     "ranked_axis",
     "ranked_group",
     "render_queue",
-    "write_page",
-    "write_queue",
 ]
 
 WIDTHS = {"wide": 1080.0, "narrow": 350.0}
@@ -127,31 +120,6 @@ def render_queue(report: QueueReport) -> str:
         noted=[(run, run.figures.get("notes") or []) for run in done if run.figures.get("notes")],
         **WIDTHS,
     )
-
-
-def write_queue(report: QueueReport, path: Path) -> None:
-    """Write the page to `path` as a whole or not at all, replacing an earlier one.
-
-    Raises `StorageError` where the file cannot be written.
-    """
-    write_page(render_queue(report), path)
-
-
-def write_page(text: str, path: Path) -> None:
-    """Write a page to `path` as a whole or not at all; raises as `write_queue` does."""
-    page = text.encode("utf-8", errors="replace")
-    partial = path.parent / f".{secrets.token_hex(8)}.makellos.tmp"
-    try:
-        with partial.open("xb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def page_environment() -> Environment:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +11,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from makellos.errors import InputError, StorageError
+from makellos.errors import InputError
 from makellos.evaluation.trends import Trend, stamp_of_name
 from makellos.reports.charts import Tick
 from makellos.reports.formats import NARROW_SPACE, compact, count, finite
 from makellos.reports.statements import Statement
+from makellos.storage import storage_errors, write_text
 
 __all__ = ["TrendPage", "headline", "render_trend", "write_trend"]
 
@@ -148,24 +146,9 @@ def write_trend(page: TrendPage, path: Path) -> None:
     Raises `InputError` where lists differ in length, `StorageError` where the folder cannot be made
     or the file cannot be written.
     """
-    encoded = render_trend(page).encode("utf-8", errors="replace")
-    partial = path.parent / f".{secrets.token_hex(8)}.makellos.tmp"
-    try:
+    with storage_errors(f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
-            file.write(encoded)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"The trend could not be written to {str(path)!r}: {error.strerror or error}. "
-            "Name a file in a folder that can be written to and has "
-            f"{len(encoded) / 1e6:.1f} MB of free space."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    write_text(path, render_trend(page))
 
 
 def _check(page: TrendPage) -> None:

@@ -7,24 +7,26 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
-from makellos.errors import ConfigurationError, StorageError
-from makellos.jobs.compare_files import check_output, write_results
-from makellos.jobs.compare_plan import Entry, Plan, Settings, make_plan
+from makellos.errors import ConfigurationError
+from makellos.jobs.compare_files import RESULTS, write_results
+from makellos.jobs.compare_plan import Asked, Entry, Plan, Settings, make_plan
 from makellos.jobs.compare_results import Compared, CompareResults, Rows, add_differences
-from makellos.jobs.compare_steps import PICTURES
-from makellos.jobs.processes import Execute, ProcessRunner, failure
+from makellos.jobs.processes import Execute, ProcessRunner
+from makellos.jobs.records import ResultsFolder
+from makellos.jobs.steps import LOG, Step, Work, cleared, left, stamp
+from makellos.workflows.compare_steps import PICTURES
 from makellos.workflows.evaluate import FIGURES, REPORT
 
 __all__ = ["CompareResults", "compare"]
 
-LOG = "log.txt"
-_STEPS_MODULE = "makellos.jobs.compare_steps"
+CompareStep: TypeAlias = Step[Entry, Compared]
+_STEPS_MODULE = "makellos.workflows.compare_steps"
 
 
 def compare(
@@ -55,134 +57,99 @@ def compare(
     Raises `ConfigurationError` for names and values that are not accepted, `InputError` for data
     that cannot be used, `StorageError` where the output cannot be written.
     """
-    plan = make_plan(
-        data,
-        detectors,
-        models=models,
-        preset=preset,
-        parameters=parameters,
-        false_alarms=false_alarms,
-        seed=seed,
-        against=against,
-    )
+    asked = Asked(preset=preset, parameters=parameters or {}, false_alarms=false_alarms, seed=seed)
+    plan = make_plan(data, detectors, models, asked, against)
     said, now = tell or (lambda _: None), clock or (lambda: datetime.now(UTC))
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="makellos-")))
-        folder = None if output is None else check_output(Path(output))
+        held, folder = None, None if output is None else Path(output)
         if folder is not None:
+            place = ResultsFolder(folder, "comparison", "another folder")
+            place.read(RESULTS, CompareResults)  # before it is claimed: it may be another's
             _check_kept(plan, folder)
-        work = _Work(plan, folder, scratch, execute or ProcessRunner(module=_STEPS_MODULE), said)
-        return work.carry_out(now)
+            held = stack.enter_context(place.alone(said))
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="makellos-")))
+        steps = [_step(entry) for entry in plan.entries]
+        results = CompareResults(
+            data=plan.data.stem if plan.data.is_file() else plan.data.resolve().name,
+            output=None if folder is None else str(folder),
+            updated=stamp(now()),
+            false_alarms=false_alarms,
+            seed=seed,
+            entries=[step.record for step in steps],
+        )
+        run = execute or ProcessRunner(held, module=_STEPS_MODULE)
+        work = _Comparison(results.entries, run, said, now, plan, results, folder, scratch)
+        work.carry_out(steps)
+    return results
+
+
+def _step(entry: Entry) -> CompareStep:
+    record = Compared(
+        name=entry.name,
+        detector=entry.detector,
+        preset=entry.preset,
+        parameters=dict(entry.parameters),
+        given=entry.model is not None,
+    )
+    return Step(entry, "fit" if entry.model is None else "evaluate", record)
 
 
 @dataclass(frozen=True)
-class _Work:
-    """Carry a comparison out."""
-
+class _Comparison(Work[Entry, Compared]):
     plan: Plan
+    results: CompareResults
     output: Path | None
     scratch: Path
-    execute: Execute
-    tell: Callable[[str], None]
+    found: dict[str, Rows] = field(default_factory=dict)
 
-    def carry_out(self, now: Callable[[], datetime]) -> CompareResults:
-        plan, entries = self.plan, self.plan.entries
-        results = CompareResults(
-            data=plan.data.stem if plan.data.is_file() else plan.data.resolve().name,
-            output=None if self.output is None else str(self.output),
-            updated=now().isoformat(timespec="seconds"),
-            false_alarms=plan.false_alarms,
-            seed=plan.seed,
-            entries=[_at_start(entry) for entry in entries],
-        )
-        found: dict[str, Rows] = {}
-        for i, entry in enumerate(entries):
-            label = f"[{i + 1}/{len(entries)}] {entry.name}"
-            results.entries[i], rows = self._one(entry, results.entries[i], label)
-            if rows is not None:
-                found[entry.name] = rows
-            add_differences(results, found, against=plan.against)
-            results.updated = now().isoformat(timespec="seconds")
-            if self.output is not None:
-                write_results(results, found, self.output)
-            self.tell(f"{label}: {_outcome(results.entries[i])}")
-        return results
-
-    def _one(self, entry: Entry, record: Compared, label: str) -> tuple[Compared, Rows | None]:
-        """Carry out the steps of one; return what became of it and how it judged each part."""
-        scratch = self.scratch / entry.folder
-        folder = scratch if self.output is None else self.output / entry.folder
-        try:
-            for made in (scratch, folder):
-                made.mkdir(parents=True, exist_ok=True)
-            for stale in (LOG, FIGURES, REPORT):
-                (folder / stale).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be used: {error.strerror}.") from error
-        started = time.perf_counter()
-        try:
-            changes, rows = self._steps(entry, folder, scratch, label)
-        except _StepError as error:
-            changes, rows = {"state": "failed", "reason": str(error)}, None
+    def save(self) -> None:
+        add_differences(self.results, self.found, against=self.plan.against)
+        self.results.updated = stamp(self.now())
         if self.output is not None:
-            changes["log"] = f"{entry.folder}/{LOG}"
-        seconds = round(time.perf_counter() - started, 2)
-        return record.model_copy(update={**changes, "seconds": seconds}), rows
+            write_results(self.results, self.found, self.output)
 
-    def _steps(
-        self, entry: Entry, folder: Path, scratch: Path, label: str
-    ) -> tuple[dict[str, Any], Rows]:
-        plan, model, fitted = self.plan, entry.model, None
-        shown = self.output is not None
-        common = {"data": os.fspath(plan.data.resolve()), "seed": plan.seed}
-        if model is None:
-            model = _target(folder.parent, entry)
-            asked = {
-                "detector": entry.detector,
-                "preset": entry.preset,
-                "parameters": dict(entry.parameters),
-                "false_alarms": plan.false_alarms,
-            }
-            self.tell(f"{label}: fit")
-            fitted = self._step("fit", {**common, **asked}, model, folder, scratch)
-        self.tell(f"{label}: evaluate")
-        output = {"output": os.fspath(folder.resolve()) if shown else None}
-        evaluated = self._step("evaluate", {**common, **output}, model, folder, scratch)
-        inspected = self._step("inspect", common, model, folder, scratch)
-        changes = {
-            "state": "done",
-            "detector": evaluated["figures"]["detector"],
-            "fit": fitted,
-            "figures": evaluated["figures"],
-            "inspection": inspected,
-            "model_mb": round(model.stat().st_size / 1e6, 3),
-            "model": None if entry.model is None and not shown else str(model),
-            "report": f"{entry.folder}/{REPORT}" if shown else None,
+    def act(self, i: int, step: CompareStep) -> None:
+        entry, kept = step.run, self.output is not None
+        scratch = cleared(self.scratch / entry.folder)
+        folder = cleared((self.output or self.scratch) / entry.folder, (LOG, FIGURES, REPORT))
+        if kept:
+            self.put(i, log=f"{entry.folder}/{LOG}")
+        model = entry.model or _target(folder.parent, entry)
+        task = {
+            "data": os.fspath(self.plan.data.resolve()),
+            "model": os.fspath(model.resolve()),
+            "detector": entry.detector,
+            "preset": entry.preset,
+            "parameters": dict(entry.parameters),
+            "false_alarms": self.plan.asked.false_alarms,
+            "seed": self.plan.asked.seed,
+            "output": os.fspath(folder.resolve()) if kept else None,
         }
-        return changes, Rows(evaluated["parts"], scratch / PICTURES if shown else None)
-
-    def _step(
-        self, step: str, task: Mapping[str, Any], model: Path, folder: Path, scratch: Path
-    ) -> dict[str, Any]:
-        """Run one step as a process and return its result; raise what it says when it fails."""
-        target, order = scratch / f"{step}.json", scratch / f"{step}-task.json"
-        named = {"model": os.fspath(model.resolve()), "result": os.fspath(target)}
-        order.write_text(
-            json.dumps({**task, **named, "step": step, "started": time.time()}), encoding="utf-8"
+        if entry.model is None:
+            self.put(i, fit=self._process("fit", task, folder, scratch))
+            self.say(i, "evaluate")
+        evaluated = self._process("evaluate", task, folder, scratch)
+        inspection = self._process("inspect", task, folder, scratch)
+        self.put(
+            i,
+            detector=evaluated["figures"]["detector"],
+            figures=evaluated["figures"],
+            inspection=inspection,
+            model_mb=round(model.stat().st_size / 1e6, 3),
+            model=None if entry.model is None and not kept else str(model),
+            report=f"{entry.folder}/{REPORT}" if kept else None,
         )
-        log = folder / LOG
-        with log.open("a", encoding="utf-8") as stream:
-            stream.write(f"# {step} {model.name}\n")
-        begin = log.stat().st_size
-        code = self.execute([os.fspath(order)], log)
-        told = log.read_bytes()[begin:].decode("utf-8", "replace")
-        if code != 0:
-            raise _StepError(f"{step}: {failure(code, told)}")
-        try:
-            found: dict[str, Any] = json.loads(target.read_bytes())
-        except (OSError, ValueError) as error:
-            raise _StepError(f"{step}: it left no result ({error}).") from error
-        return found
+        self.found[entry.name] = Rows(evaluated["parts"], scratch / PICTURES)
+
+    def _process(
+        self, step: str, task: Mapping[str, Any], folder: Path, scratch: Path
+    ) -> dict[str, Any]:
+        """Run a step as a process and return its result; raise `StepError` where it fails."""
+        target, order = scratch / f"{step}.json", scratch / f"{step}-task.json"
+        named = {"step": step, "result": os.fspath(target), "started": time.time()}
+        order.write_text(json.dumps({**task, **named}), encoding="utf-8")
+        self.log_process(step, [os.fspath(order)], folder / LOG, f"{step} {task['model']}")
+        return left(target)
 
 
 def _target(output: Path, entry: Entry) -> Path:
@@ -199,25 +166,3 @@ def _check_kept(plan: Plan, output: Path) -> None:
                 f"The model {entry.model} would be replaced by the fit of "
                 f"{targets[entry.model.resolve()].name}. Choose another folder with -o."
             )
-
-
-class _StepError(Exception):
-    """Say why a step failed."""
-
-
-def _at_start(entry: Entry) -> Compared:
-    return Compared(
-        name=entry.name,
-        detector=entry.detector,
-        preset=entry.preset,
-        parameters=dict(entry.parameters),
-        given=entry.model is not None,
-    )
-
-
-def _outcome(record: Compared) -> str:
-    if record.state == "failed":
-        return f"failed, {record.reason}"
-    found = (record.figures or {}).get("image_auroc")
-    shown = "" if found is None else f", image AUROC {found:.3f}"
-    return f"done in {record.seconds:.0f} s{shown}"
