@@ -39,7 +39,8 @@ class Partition:
     """Hold which parts are learned from, which good ones calibrate, and how.
 
     `used` are the files they come from, `skipped` the names of those that cannot be used. `signal`
-    says how recordings are seen, and `members` are what a model keeps of them, by name.
+    says how recordings are seen, and `members` are what a model keeps of them, by name. Groups are
+    kept by number where `numbers_groups`, for each window has a name that says nothing.
     """
 
     learn: list[Part]
@@ -50,6 +51,7 @@ class Partition:
     notes: list[str] = field(default_factory=list)
     signal: SignalRecord | None = None
     members: Mapping[str, bytes] = field(default_factory=dict)
+    numbers_groups: bool = False
 
 
 def split_parts(

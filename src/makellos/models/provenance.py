@@ -9,10 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from makellos.calibration import Calibration
 from makellos.data.parts import Part
-from makellos.inspection.manifest import Manifest
 from makellos.models.release import plain
 
-__all__ = ["budget_notes", "counted_in", "fingerprint", "library_versions"]
+__all__ = ["budget_notes", "fingerprint", "library_versions"]
 
 _LIBRARIES = (
     "makellos",
@@ -48,13 +47,6 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def counted_in(manifest: Manifest) -> str:
-    """Return what the calibration of a model counts: parts, groups, recordings or windows."""
-    if manifest.signal is not None:
-        return "recordings" if manifest.signal.calibrated_on == "recordings" else "windows"
-    return "parts" if manifest.calibration.groups is None else "groups"
 
 
 def budget_notes(calibration: Calibration, counted: str) -> list[str]:

@@ -79,7 +79,7 @@ class ReleasedModel:
         released, calibration = self.released, self.released.calibration
         scores = released.parity.scores
         reference = np.array(scores[released.choice])
-        neutral = self.partition.signal is not None
+        neutral = self.partition.numbers_groups
         return Manifest(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             detector=DetectorRecord(

@@ -21,6 +21,7 @@ from makellos.inspection.engines import default_workers
 from makellos.inspection.manifest import Manifest
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest, split_parts
+from makellos.models.release import groups_of
 from makellos.subjects.subject import Calibrating, Gathered, Subject
 from makellos.vibration.signals import SignalSettings
 
@@ -74,6 +75,9 @@ class PictureSubject(Subject):
             notes=_label_notes(parts, split, few=few) if from_labels else [],
         )
 
+    def counted(self, manifest: Manifest) -> str:
+        return "parts" if manifest.calibration.groups is None else "groups"
+
     def workers(self, manifest: Manifest, n_parts: int) -> int:
         # The tiles of one part are enough for all workers.
         return default_workers() if manifest.tiling else min(default_workers(), n_parts)
@@ -93,7 +97,7 @@ class PictureSubject(Subject):
         for inspection in inspector.inspect_many(parts):
             inspections.append(inspection)
             progress("scoring calibration parts", len(inspections), len(parts))
-        return Calibrating(list(parts), inspections)
+        return Calibrating(list(parts), inspections, groups_of(parts))
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         if inspection.picture is None:

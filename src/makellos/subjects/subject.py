@@ -42,10 +42,14 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Calibrating:
-    """Hold parts that calibrate anew, with their inspections; `signal` says how they are seen."""
+    """Hold parts that calibrate anew, with their inspections and the groups that they count as.
+
+    `signal` says how recordings are seen.
+    """
 
     parts: list[Part]
     inspections: list[Inspection]
+    groups: list[str] | None
     signal: SignalRecord | None = None
 
 
@@ -84,6 +88,10 @@ class Subject(ABC):
         """Return the detector at the input size that suits the parts."""
         del partition
         return detector
+
+    @abstractmethod
+    def counted(self, manifest: Manifest) -> str:
+        """Return what the calibration of a model counts: parts, groups, recordings or windows."""
 
     @abstractmethod
     def workers(self, manifest: Manifest, n_parts: int) -> int:

@@ -20,6 +20,7 @@ from makellos.inspection.findings import region_on_axes
 from makellos.inspection.manifest import Manifest
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest
+from makellos.models.release import groups_of
 from makellos.subjects.subject import WINDOW, Calibrating, Gathered, Subject
 from makellos.vibration.good_recordings import (
     counts_recordings,
@@ -109,6 +110,7 @@ class VibrationSubject(Subject):
                 recordings=_numbered([len(windows) for windows in calibrating]),
             ),
             members={GOOD_SPECTRA: pack_spectra(spectra)} if spectra else {},
+            numbers_groups=True,
         )
 
     def sized(self, detector: Detector, partition: Partition) -> Detector:
@@ -124,6 +126,11 @@ class VibrationSubject(Subject):
         # Networks that halve their maps again and again take powers of two.
         size = min(256, 1 << (side - 1).bit_length())
         return type(detector)(**{**parameters, "image_size": size})
+
+    def counted(self, manifest: Manifest) -> str:
+        signal = manifest.signal
+        by_recording = signal is not None and signal.calibrated_on == "recordings"
+        return "recordings" if by_recording else "windows"
 
     def workers(self, manifest: Manifest, n_parts: int) -> int:
         del manifest, n_parts
@@ -186,7 +193,8 @@ class VibrationSubject(Subject):
             "calibrated_on": "recordings" if by_recording else "blocks",
             "recordings": _numbered(counts),
         }
-        return Calibrating(windows, inspections, record.model_copy(update=counted))
+        groups = groups_of(windows, neutral=True)
+        return Calibrating(windows, inspections, groups, record.model_copy(update=counted))
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         return self._panel(inspector, inspection, inspector.rpm)

@@ -18,10 +18,9 @@ from makellos.inspection.manifest import (
 )
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zones import Zones
-from makellos.models.provenance import budget_notes, counted_in, fingerprint
-from makellos.models.release import groups_of
+from makellos.models.provenance import budget_notes, fingerprint
 from makellos.models.writing import check_target, rewrite_manifest
-from makellos.subjects import find_parts, open_inspector, subject_of
+from makellos.subjects import find_parts, open_inspector, subject_of, subject_of_model
 from makellos.vibration.signal_record import SignalRecord
 
 __all__ = ["CalibrationSummary", "calibrate"]
@@ -90,7 +89,7 @@ def calibrate(
         threshold=calibration.threshold,
         false_alarms=calibration.false_alarms,
         false_alarms_asked=asked,
-        notes=[*notes, *budget_notes(calibration, counted_in(manifest))],
+        notes=[*notes, *budget_notes(calibration, subject_of_model(manifest).counted(manifest))],
     )
 
 
@@ -153,7 +152,7 @@ def _measure(
             "zones": zones,
             "scores": [each.score for each in inspections],
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
-            "groups": groups_of(anew.parts, neutral=anew.signal is not None),
+            "groups": anew.groups,
             "method": "new good parts",
         }
     )

@@ -22,11 +22,11 @@ from makellos.models import check_target
 from makellos.models.coverage import Coverage, Frame, frame_of
 from makellos.models.learning import learn
 from makellos.models.partition import PartitionRequest
-from makellos.models.provenance import budget_notes, counted_in
+from makellos.models.provenance import budget_notes
 from makellos.models.release import release
 from makellos.models.released_model import ReleasedModel
 from makellos.search.auto import AutoSettings, Choice, check_auto, choose
-from makellos.subjects import find_parts, subject_of
+from makellos.subjects import find_parts, subject_of, subject_of_model
 from makellos.training import Training, run_folder
 from makellos.vibration.signals import SignalSettings
 
@@ -169,7 +169,8 @@ def _chosen(
 
 
 def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
-    calibration, counted = manifest.calibration.calibration(), counted_in(manifest)
+    calibration = manifest.calibration.calibration()
+    counted = subject_of_model(manifest).counted(manifest)
     auto = manifest.training.auto
     return FitSummary(
         model=str(target),
