@@ -37,11 +37,6 @@ class Coverage:
     rules: Path | None = None
     mm_per_pixel: float | None = None
 
-    @property
-    def on_maps(self) -> bool:
-        """Tell whether it takes a detector with anomaly maps."""
-        return self.tile is not None or self.zones is not None
-
 
 @dataclass(frozen=True)
 class Frame:

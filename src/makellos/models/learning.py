@@ -21,7 +21,6 @@ def learn(
     detector: Detector,
     partition: Partition,
     frame: Frame,
-    *,
     seed: int,
     training: Training,
     progress: Progress,

@@ -23,7 +23,7 @@ Method = Literal["held out", "cross-fitted", "split val", "new good parts"]
 _PLENTY = 5  # times the parts that the budget needs at least
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PartitionRequest:
     """Hold what decides which parts are learned from; `signal` is for recordings."""
 

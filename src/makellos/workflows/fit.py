@@ -89,64 +89,59 @@ def fit(
     in which tiles and zones pictures are, and by which rules they are accepted. The detector
     ``auto`` tries some for `time_budget` minutes (10 unless given) and fits the best.
     """
-    started, report = time.perf_counter(), progress or no_progress
-    target, covers = Path(model), coverage or Coverage()
-    asked = AutoSettings(
-        parameters=parameters or {},
-        minutes=time_budget,
-        seed=seed,
-        white_level=white_level,
-        skip_unreadable=skip_unreadable,
-        training=training or Training(),
-        on_maps=covers.on_maps,
-    )
+    started, report, target = time.perf_counter(), progress or no_progress, Path(model)
+    asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
     named = _named(detector, preset, asked, signal)
     parts_needed(false_alarms)
     check_target(target)
     parts = find_parts(data)
-    subject_of(parts).check_options(parts, signal, covers, white_level)
+    subject, covers = subject_of(parts), coverage or Coverage()
+    subject.check_options(parts, signal, covers, white_level)
     frame = frame_of(covers, false_alarms, white_level)
     choice = _chosen(named, parts, asked, frame, report)
     request = PartitionRequest(
-        detector=choice.detector,
-        false_alarms=frame.smallest_budget,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
-        signal=signal,
+        choice.detector, frame.smallest_budget, seed, skip_unreadable, signal
     )
-    made = _made(choice, parts, request, frame, target, report)
+    partition = subject.partition(parts, request, report)
+    fitted = subject.sized(choice.detector, partition)
+    frame.check([part for part in partition.used if part.is_good], partition.calibrate)
+    folds = learn(fitted, partition, frame, seed, _where(choice, target), report)
+    released = release(frame.recipe(fitted.graph()), folds, partition, frame.false_alarms, report)
+    made = ReleasedModel(fitted, frame, partition, released)
     record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
     spent = {"fit_seconds": round(time.perf_counter() - started, 2)}
     manifest = made.write(target, record.model_copy(update=spent), report)
     return _summary(target, manifest, time.perf_counter() - started)
 
 
-def _made(
-    choice: Choice,
-    parts: PartSet,
-    request: PartitionRequest,
-    frame: Frame,
-    target: Path,
-    progress: Progress,
-) -> ReleasedModel:
-    """Divide the parts, learn from them, and calibrate with the engine of the release."""
-    subject = subject_of(parts)
-    partition = subject.partition(parts, request, progress)
-    detector = subject.sized(choice.detector, partition)
-    frame.check([part for part in partition.used if part.is_good], partition.calibrate)
-    where = replace(choice.training, folder=choice.training.folder or run_folder(target))
-    folds = learn(detector, partition, frame, seed=request.seed, training=where, progress=progress)
-    recipe = frame.recipe(detector.graph())
-    released = release(recipe, folds, partition, frame.false_alarms, progress)
-    return ReleasedModel(detector, frame, partition, released)
+def _asked(
+    parameters: Mapping[str, Any] | None,
+    minutes: float | None,
+    seed: int,
+    white_level: int | None,
+    skip_unreadable: bool,
+    training: Training | None,
+) -> AutoSettings:
+    check_seed(seed)
+    full_scale(np.zeros((1, 1), np.uint16), white_level)  # refuses a level that cannot be
+    return AutoSettings(
+        parameters=parameters or {},
+        minutes=minutes,
+        seed=seed,
+        white_level=white_level,
+        skip_unreadable=skip_unreadable,
+        training=training or Training(),
+    )
+
+
+def _where(choice: Choice, target: Path) -> Training:
+    return replace(choice.training, folder=choice.training.folder or run_folder(target))
 
 
 def _named(
     detector: str, preset: str, asked: AutoSettings, signal: SignalSettings | None
 ) -> Detector | None:
     """Return the detector that the user named; None for auto."""
-    check_seed(asked.seed)
-    full_scale(np.zeros((1, 1), np.uint16), asked.white_level)  # refuses a level that cannot be
     if check_auto(detector, preset, asked.minutes, asked.training, signal):
         return None
     made = make_detector(detector, preset=preset, parameters=asked.parameters, seed=asked.seed)
@@ -162,7 +157,11 @@ def _chosen(
     progress: Progress,
 ) -> Choice:
     """Return the detector to fit, how to train it, and how it was chosen where none was named."""
-    choice = Choice(named, asked.training) if named else choose(parts, asked, progress)
+    if named is not None:
+        choice = Choice(named, asked.training)
+    else:
+        on_maps = frame.tiling is not None or frame.zones is not None
+        choice = choose(parts, replace(asked, on_maps=on_maps), progress)
     frame.check_detector(choice.detector)
     _check_device(choice.detector, choice.training)
     return choice
