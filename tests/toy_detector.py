@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from makellos.data.parts import Part
-from makellos.data.pictures import read_picture
 from makellos.detectors import Detector, Graph, Parameter, Progress
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.preprocessing import Preprocessing
@@ -47,7 +46,7 @@ class ToyDetector(Detector):
         prepare = Preprocessing(height=SIDE, width=SIDE)
         total = np.zeros((SIDE // CELL, SIDE // CELL), np.float64)
         for done, part in enumerate(parts, start=1):
-            gray = prepare(read_picture(part.path))[0].mean(axis=0)
+            gray = prepare(part.read())[0].mean(axis=0)
             total += gray.reshape(SIDE // CELL, CELL, SIDE // CELL, CELL).mean(axis=(1, 3))
             progress("averaging", done, len(parts))
         offset = np.random.default_rng(self.seed).normal(0, 1e-3, total.shape)
