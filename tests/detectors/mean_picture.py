@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from makellos.data.parts import Part
-from makellos.data.pictures import read_picture
 from makellos.data.progress import Progress
 from makellos.detectors import Detector, Graph, Parameter
 from makellos.detectors.graphs import GraphBuilder
@@ -69,7 +68,7 @@ class MeanPicture(Detector):
         self.preprocessing_ = Preprocessing(height=self.image_size, width=self.image_size)
         seen = []
         for i, part in enumerate(parts):
-            seen.append(cells(self.preprocessing_(read_picture(part.path)))[0])
+            seen.append(cells(self.preprocessing_(part.read()))[0])
             progress("reading", i + 1, len(parts))
         self.mean_ = np.median(seen, axis=0) if self.center == "median" else np.mean(seen, axis=0)
         self.deviation_ = np.std(seen, axis=0) + self.floor

@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 
 from makellos.data.parts import Part
-from makellos.data.pictures import read_picture
 from makellos.data.progress import Progress
 from makellos.detectors import Detector, Graph, Parameter
 from makellos.errors import TrainingError
@@ -108,7 +107,7 @@ class ToySearched(ToyDetector):  # type: ignore[misc,valid-type]
         prepare = Preprocessing(height=128, width=128)
         total = np.zeros((32, 32))
         for part in parts:
-            gray = prepare(read_picture(part.path))[0].mean(axis=0)
+            gray = prepare(part.read())[0].mean(axis=0)
             total += gray.reshape(32, 4, 32, 4).mean(axis=(1, 3))
         noise = np.random.default_rng(self.seed).normal(0, self.noise, total.shape)
         self.means_ = (total / len(parts) + noise).astype(np.float32)
