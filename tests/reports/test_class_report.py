@@ -109,16 +109,16 @@ def test_more_than_chance_has_a_direction(report, text_of, n_right, confidence, 
 
 def test_the_diagram_has_a_bar_per_filled_bin(figures):
     drawn = class_section(figures).reliability
-    (bar,) = drawn.bars
+    (bar,), frame = drawn.bars, drawn.frame
     assert bar.text == "70"
     assert not bar.few
-    assert bar.height == pytest.approx((drawn.bottom - drawn.top) * 65 / 70)
+    assert bar.height == pytest.approx((frame.bottom - frame.top) * 65 / 70)
     # 1/3 is an edge: the axis starts there, and with it the line of those that keep their word.
     share = (0.9 - 1 / 3) / (2 / 3)
-    assert bar.x < drawn.left + (drawn.right - drawn.left) * share < bar.x + bar.width
+    assert bar.x < frame.left + (frame.right - frame.left) * share < bar.x + bar.width
     x, y, end, top = drawn.diagonal
-    assert (x, end, top) == pytest.approx((drawn.left, drawn.right, drawn.top))
-    assert y == pytest.approx(drawn.bottom - (drawn.bottom - drawn.top) / 3)
+    assert (x, end, top) == pytest.approx((frame.left, frame.right, frame.top))
+    assert y == pytest.approx(frame.bottom - (frame.bottom - frame.top) / 3)
 
 
 def test_few_parts_make_a_pale_bar(report):

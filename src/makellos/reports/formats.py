@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "MISSING",
+    "NARROW_SPACE",
+    "auroc",
     "compact",
     "count",
     "decimal",
@@ -15,6 +18,8 @@ __all__ = [
     "percent",
     "percent_range",
     "rounded",
+    "short",
+    "shown",
     "whole",
 ]
 
@@ -100,6 +105,19 @@ def decimal(value: Any) -> str:
     return ">0.999" if text == "1.000" and number < 1 else text
 
 
+def auroc(value: Any) -> str:
+    """Return an AUROC that never rounds to 1 falsely, "" where there is none.
+
+    >>> auroc(0.98765), auroc(0.99999), auroc(1.0)
+    ('0.988', '0.9999', '1.000')
+    """
+    number = finite(value)
+    if number is None:
+        return ""
+    text = f"{number:.3f}"
+    return f"{math.floor(number * 1e4) / 1e4:.4f}" if text == "1.000" and number < 1 else text
+
+
 def compact(value: Any) -> str:
     """Return a score with four significant digits.
 
@@ -137,3 +155,17 @@ def duration(seconds: Any) -> str:
     if minutes < 60:
         return f"{minutes}{NARROW_SPACE}min"
     return f"{minutes // 60}{NARROW_SPACE}h {minutes % 60}{NARROW_SPACE}min"
+
+
+def short(text: str, n: int) -> str:
+    """Return a text of at most `n` letters, its end replaced by an ellipsis where it is longer."""
+    return text if len(text) <= n else text[: n - 1] + "…"
+
+
+def shown(value: Any) -> str:
+    """Return the value of a parameter as a person would write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return compact(value)
+    return str(value) if value != "" else "automatic"

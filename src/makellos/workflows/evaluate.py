@@ -17,9 +17,8 @@ from makellos.data.parts import Part, PartSet
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
-from makellos.drawing.overlays import draw_overlay
-from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_tiles
-from makellos.errors import InputError, StorageError
+from makellos.drawing import DAMAGE, NEAREST, PART, draw_overlay, draw_tiles
+from makellos.errors import InputError
 from makellos.evaluation import (
     Located,
     PixelMetrics,
@@ -42,7 +41,8 @@ from makellos.evaluation import (
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
 from makellos.models.provenance import fingerprint
-from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
+from makellos.reports import EvaluationReport, GalleryItem, render_evaluation, write_page
+from makellos.storage import write_text
 from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
 
 __all__ = ["TestedPart", "evaluate", "evaluate_parts"]
@@ -371,14 +371,8 @@ def _write_report(
         notes=figures["notes"],
         panels=panels,
     )
-    write_evaluation(report, folder / REPORT)
-    try:
-        text = json.dumps(figures, indent=1, allow_nan=False)
-        partial = folder / f".{FIGURES}.partial"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(folder / FIGURES)
-    except OSError as error:
-        raise StorageError(f"{folder / FIGURES} cannot be written: {error.strerror}.") from error
+    write_page(folder / REPORT, render_evaluation(report))
+    write_text(folder / FIGURES, json.dumps(figures, indent=1, allow_nan=False) + "\n")
 
 
 def _learned_from(inspector: Inspector) -> str:
