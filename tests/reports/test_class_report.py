@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from makellos.evaluation import class_figures, class_intervals
+from makellos.evaluation import Resampling, class_figures, class_intervals
 from makellos.reports import render_evaluation
 from makellos.reports.classes import class_section
 
@@ -24,7 +24,7 @@ def figures_of(named, truth, confidence=0.9, classes=CLASSES):
     rejected = [name != "good" for name in named]
     found = class_figures(shares, truth, classes, rejected)
     rng = np.random.default_rng(0)
-    intervals = class_intervals(shares, truth, classes, rejected, rng=rng, n_resamples=50)
+    intervals = class_intervals(shares, truth, classes, rejected, Resampling(rng, n_resamples=50))
     return asdict(found) | {"intervals": asdict(intervals)}
 
 

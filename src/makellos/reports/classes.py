@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from makellos.drawing.scales import Scale
-from makellos.reports.formats import count, finite, rounded, whole
+from makellos.reports.formats import count, finite, interval_of, rounded, whole
 from makellos.reports.frames import ACROSS, UP, Frame, share_frame
 
 __all__ = ["Cell", "ClassRow", "ClassSection", "MatrixRow", "Reliability", "class_section"]
@@ -230,13 +230,12 @@ def _sentences(figures: Mapping[str, Any], filled: Sequence[_Filled]) -> tuple[s
 def _judgement(figures: Mapping[str, Any], *, too_sure: bool) -> str:
     """Say what chance alone would show and, with an interval, whether the error is more."""
     by_chance = finite(figures.get("ece_by_chance"))
-    interval = (figures.get("intervals") or {}).get("ece")
-    low = finite(interval[0]) if interval is not None and len(interval) == 2 else None
+    interval = interval_of(figures, "ece")
     verdict = ""
-    if low is not None and low > 0:
+    if interval is not None and interval[0] > 0:
         side = "too sure" if too_sure else "not sure enough"
         verdict = f"That is more than chance explains: on the whole it is {side}."
-    elif low is not None:
+    elif interval is not None:
         verdict = "The difference can be chance: its confidence may hold."
     if by_chance is None:
         return verdict

@@ -10,7 +10,7 @@ from makellos.drawing.scales import Scale, Tick, round_span
 from makellos.evaluation import Difference, PairedDifferences
 from makellos.reports.formats import MISSING, auroc, duration, finite, percent, whole
 from makellos.reports.pages import render_page
-from makellos.reports.ranked import ComparedRun, number, ranked_charts
+from makellos.reports.ranked import ComparedRun, number, ranked_charts, spread_text
 from makellos.reports.statements import n_of_rate
 
 __all__ = [
@@ -152,13 +152,6 @@ def _with_sign(text: str) -> str:
     return MINUS + text[1:] if text.startswith("-") else f"+{text}"
 
 
-def _span_below(each: ComparedDetector, name: str, read: Callable[[Any], str]) -> str:
-    found = (each.run.figures.get("intervals") or {}).get(name)
-    if found is None or any(finite(end) is None for end in found):
-        return ""
-    return f"{read(found[0])} to {read(found[1])}"
-
-
 def _count_of(each: ComparedDetector, rate: str, among: str) -> str:
     n = whole(each.run.figures.get(among)) or 0
     hits = n_of_rate(each.run.figures.get(rate), n)
@@ -172,8 +165,8 @@ class Column:
     name: str
     value: Callable[[ComparedDetector], float | None]
     text: Callable[[float], str]
-    below: Callable[[ComparedDetector], str]
-    higher_is_better: bool
+    below: Callable[[ComparedDetector], str] = lambda _: ""
+    higher_is_better: bool = False
 
 
 def _ratio(name: str, key: str) -> Column:
@@ -181,7 +174,7 @@ def _ratio(name: str, key: str) -> Column:
         name,
         lambda each: number(each.run, key),
         auroc,
-        lambda each: _span_below(each, key, auroc),
+        lambda each: spread_text(each.run, key),
         higher_is_better=True,
     )
 
@@ -192,19 +185,7 @@ def _rate(name: str, key: str, among: str) -> Column:
         lambda each: number(each.run, key),
         percent,
         lambda each: _count_of(each, key, among),
-        higher_is_better=False,
     )
-
-
-def _nothing(each: ComparedDetector) -> str:
-    del each
-    return ""
-
-
-def _measured(
-    name: str, value: Callable[[ComparedDetector], float | None], text: Callable[[float], str]
-) -> Column:
-    return Column(name, value, text, _nothing, higher_is_better=False)
 
 
 _FIGURES = (
@@ -218,18 +199,18 @@ _FIGURES = (
     _rate("False alarms", "false_alarm_rate", "n_good"),
 )
 _COST = (
-    _measured("Fit", lambda each: finite(each.run.fit_seconds), duration),
-    _measured("Memory of fit", lambda each: each.fit_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"),
-    _measured(
+    Column("Fit", lambda each: finite(each.run.fit_seconds), duration),
+    Column("Memory of fit", lambda each: each.fit_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"),
+    Column(
         "Inspect a part",
         lambda each: number(each.run, "inspect_ms_per_part"),
         lambda ms: f"{ms:.3g}\u202fms",
     ),
-    _measured(
+    Column(
         "Memory of inspection", lambda each: each.inspect_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"
     ),
-    _measured("First verdict", lambda each: each.first_verdict_seconds, duration),
-    _measured("Model file", lambda each: each.model_mb, lambda mb: f"{mb:.3g}\u202fMB"),
+    Column("First verdict", lambda each: each.first_verdict_seconds, duration),
+    Column("Model file", lambda each: each.model_mb, lambda mb: f"{mb:.3g}\u202fMB"),
 )
 
 

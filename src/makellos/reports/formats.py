@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "decimal",
     "duration",
     "finite",
+    "interval_of",
     "percent",
     "percent_range",
     "rounded",
@@ -42,6 +43,13 @@ def whole(value: Any) -> int | None:
     """Return `value` rounded to an integer, or None where it is missing or not finite."""
     number = finite(value)
     return None if number is None else round(number)
+
+
+def interval_of(figures: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of one of the figures, or None where an end is missing."""
+    ends = [finite(end) for end in (figures.get("intervals") or {}).get(name) or ()]
+    known = [end for end in ends if end is not None]
+    return (known[0], known[1]) if len(known) == len(ends) == 2 else None
 
 
 def percent(value: Any) -> str:
@@ -80,14 +88,12 @@ def rounded(value: Any) -> str:
     return f"{text}{NARROW_SPACE}%"
 
 
-def percent_range(interval: Sequence[Any] | None) -> str | None:
-    """Return an interval of two shares as text, or None where an end is missing.
+def percent_range(interval: tuple[float, float]) -> str:
+    """Return an interval of two shares as text.
 
-    >>> percent_range([0.25, 0.5])
+    >>> percent_range((0.25, 0.5))
     '25\\u202f% to 50\\u202f%'
     """
-    if interval is None or len(interval) != 2 or any(finite(end) is None for end in interval):
-        return None
     low, high = interval
     return f"{percent(low)} to {percent(high)}"
 

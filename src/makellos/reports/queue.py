@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from makellos.reports.formats import MISSING, auroc, count, finite, percent
@@ -13,7 +13,7 @@ from makellos.reports.ranked import (
     number,
     ranked,
     ranked_charts,
-    spread,
+    spread_text,
 )
 
 __all__ = ["QueueReport", "render_queue"]
@@ -34,7 +34,7 @@ def render_queue(report: QueueReport) -> str:
     done = [run for run in report.runs if run.state == "done"]
     by_data = {run.data: [each for each in done if each.data == run.data] for run in done}
     ticks, groups = ranked_charts(by_data)
-    columns = [column for column in _COLUMNS if any(column[1](run) for run in report.runs)]
+    columns = [(name, read) for name, read in _COLUMNS if any(map(read, report.runs))]
     return render_page(
         "queue.html.j2",
         report=report,
@@ -42,9 +42,9 @@ def render_queue(report: QueueReport) -> str:
         groups=groups,
         ticks=ticks,
         several=len({run.data for run in report.runs if run.data}) > 1,
-        columns=[name for name, *_ in columns],
+        columns=[name for name, _ in columns],
         table=[
-            (run, [(read(run) or MISSING, below(run)) for _, read, below in columns])
+            (run, [(read(run) or MISSING, _below(name, run)) for name, read in columns])
             for run in ranked(report.runs)
         ],
         failed=[run for run in report.runs if run.state == "failed"],
@@ -52,9 +52,8 @@ def render_queue(report: QueueReport) -> str:
     )
 
 
-def _spread_text(run: ComparedRun) -> str:
-    found = spread(run)
-    return "" if found is None else f"{auroc(found[0])} to {auroc(found[1])}"
+def _below(column: str, run: ComparedRun) -> str:
+    return spread_text(run) if column == "AUROC" else ""
 
 
 def _share(run: ComparedRun, name: str) -> str:
@@ -72,19 +71,14 @@ def _inspect(run: ComparedRun) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _nothing(run: ComparedRun) -> str:
-    del run
-    return ""
-
-
-# Name, text of a run's cell, and what stands small below it.
-_COLUMNS = (
-    ("AUROC", lambda run: auroc(run.figures.get("image_auroc")), _spread_text),
-    ("Missed", lambda run: _share(run, "miss_rate"), _nothing),
-    ("False alarms", lambda run: _share(run, "false_alarm_rate"), _nothing),
-    ("Accuracy", lambda run: _share(run, "accuracy"), _nothing),
-    ("Balanced", lambda run: _share(run, "balanced_accuracy"), _nothing),
-    ("Macro F1", lambda run: auroc(run.figures.get("macro_f1")), _nothing),
-    ("Fit, s", _seconds, _nothing),
-    ("Inspect, ms", _inspect, _nothing),
+# Name and text of a run's cell.
+_COLUMNS: tuple[tuple[str, Callable[[ComparedRun], str]], ...] = (
+    ("AUROC", lambda run: auroc(run.figures.get("image_auroc"))),
+    ("Missed", lambda run: _share(run, "miss_rate")),
+    ("False alarms", lambda run: _share(run, "false_alarm_rate")),
+    ("Accuracy", lambda run: _share(run, "accuracy")),
+    ("Balanced", lambda run: _share(run, "balanced_accuracy")),
+    ("Macro F1", lambda run: auroc(run.figures.get("macro_f1"))),
+    ("Fit, s", _seconds),
+    ("Inspect, ms", _inspect),
 )

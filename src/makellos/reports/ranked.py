@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from makellos.drawing.scales import Scale, Tick, round_span
-from makellos.reports.formats import auroc, duration, finite
+from makellos.reports.formats import auroc, duration, finite, interval_of
 
-__all__ = ["STATES", "ComparedRun", "Group", "number", "ranked", "ranked_charts", "spread"]
+__all__ = ["STATES", "ComparedRun", "Group", "number", "ranked", "ranked_charts", "spread_text"]
 
 STATES = ("done", "failed", "running", "waiting")
 
@@ -67,7 +67,7 @@ def ranked_charts(
     """
     runs = [run for each in groups.values() for run in each]
     values = [value for run in runs if (value := number(run, "image_auroc")) is not None]
-    values += [found[0] for run in runs if (found := spread(run))]
+    values += [found[0] for run in runs if (found := _spread(run))]
     scale = Scale(round_span(min([0.9, *values]), 1.0, 6))
     longest = max((finite(run.fit_seconds) or 0.0 for run in runs), default=0.0)
     return scale.ticks(6), [_group(data, each, scale, longest) for data, each in groups.items()]
@@ -89,13 +89,14 @@ def number(run: ComparedRun, name: str) -> float | None:
     return finite(run.figures.get(name))
 
 
-def spread(run: ComparedRun) -> tuple[float, float] | None:
-    """Return the 95 % interval of a run's image AUROC, None where it is not known."""
-    found = (run.figures.get("intervals") or {}).get("image_auroc")
-    if found is None or len(found) != 2:
-        return None
-    low, high = finite(found[0]), finite(found[1])
-    return None if low is None or high is None else (low, high)
+def spread_text(run: ComparedRun, name: str = "image_auroc") -> str:
+    """Return the 95 % interval of one of the figures in words, "" where it is not known."""
+    found = interval_of(run.figures, name)
+    return "" if found is None else f"{auroc(found[0])} to {auroc(found[1])}"
+
+
+def _spread(run: ComparedRun) -> tuple[float, float] | None:
+    return interval_of(run.figures, "image_auroc")
 
 
 def _group(data: str, runs: Sequence[ComparedRun], scale: Scale, longest: float) -> Group:
@@ -106,7 +107,7 @@ def _group(data: str, runs: Sequence[ComparedRun], scale: Scale, longest: float)
 
 
 def _row(run: ComparedRun, scale: Scale, longest: float) -> ChartRow:
-    value, span = number(run, "image_auroc"), spread(run)
+    value, span = number(run, "image_auroc"), _spread(run)
     seconds = finite(run.fit_seconds)
     return ChartRow(
         run=run,
@@ -123,10 +124,10 @@ def _lead(measured: Sequence[ComparedRun]) -> str:
     """Say whether the parts tested can tell the best run from the others."""
     if len(measured) < 2:
         return ""
-    best = spread(measured[0])
+    best = _spread(measured[0])
     if best is None:
         return ""
-    close = [run for run in measured[1:] if (s := spread(run)) and s[1] >= best[0]]
+    close = [run for run in measured[1:] if (s := _spread(run)) and s[1] >= best[0]]
     if not close:
         return f"{measured[0].name} is ahead by more than chance explains."
     if len(close) == 1:

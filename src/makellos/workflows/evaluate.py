@@ -22,6 +22,7 @@ from makellos.errors import InputError
 from makellos.evaluation import (
     Located,
     PixelMetrics,
+    Resampling,
     auroc,
     average_precision,
     best_accuracy,
@@ -235,18 +236,18 @@ def _figures(
     scores = np.array([test.inspection.score for test in tested], dtype=np.float64)
     labels = [test.part.label for test in tested]
     verdicts = [test.inspection.verdict for test in tested]
-    groups = [test.part.group for test in tested]
+    resampling = Resampling(rng, groups=[test.part.group for test in tested])
     defective = np.array([not test.part.is_good for test in tested])
     rejected = np.array([verdict == "reject" for verdict in verdicts])
     best, optimistic = f1_max(scores, defective), best_accuracy(scores, defective)
     rates = verdict_rates(verdicts, labels)
     pixel = pixels.compute()
     defects = by_defect(scores, verdicts, labels)
-    intervals = asdict(image_intervals(scores, defective, rejected, rng=rng, groups=groups))
+    intervals = asdict(image_intervals(scores, defective, rejected, resampling))
     mapped = [test.part.group for test in tested if test.measured]
-    intervals.update(asdict(pixels.intervals(rng=rng, groups=mapped)))
+    intervals.update(asdict(pixels.intervals(Resampling(rng, groups=mapped))))
     intervals["optimistic_accuracy"] = None  # new parts would not reach it, whatever the interval
-    classes = _class_figures(inspector, tested, rejected, groups, rng)
+    classes = _class_figures(inspector, tested, rejected, resampling)
     intervals.update(classes.pop("intervals", {}))
     calibration = inspector.calibration
     again = np.array([verdict == "look_again" for verdict in verdicts])
@@ -301,8 +302,7 @@ def _class_figures(
     inspector: Inspector,
     tested: Sequence[TestedPart],
     rejected: NDArray[np.bool_],
-    groups: Sequence[str | None],
-    rng: np.random.Generator,
+    resampling: Resampling,
 ) -> dict[str, Any]:
     """Return the figures of a classifier's classes; none for other detectors."""
     classes = inspector.manifest.classes
@@ -312,7 +312,7 @@ def _class_figures(
     probabilities = np.array([[found[name] for name in classes] for found in known])
     truth = [test.part.label for test in tested]
     found = class_figures(probabilities, truth, classes, rejected)
-    intervals = class_intervals(probabilities, truth, classes, rejected, rng=rng, groups=groups)
+    intervals = class_intervals(probabilities, truth, classes, rejected, resampling)
     notes = [] if found.note is None else [found.note]
     return {**asdict(found), "intervals": asdict(intervals), "class_notes": notes}
 
