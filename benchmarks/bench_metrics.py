@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.evaluation import PixelFigures, PixelMetrics, image_intervals
+from makellos.evaluation import PixelFigures, PixelMetrics, Resampling, image_intervals
 
 Maps = list[NDArray[np.float32]]
 Masks = list[NDArray[np.uint8] | None]
@@ -85,10 +85,10 @@ def measure(maps: Maps, masks: Masks, rng: np.random.Generator) -> dict[str, flo
     update_s = seconds(lambda: feed(metrics, maps, masks))
     compute_s = seconds(metrics.compute)
     after = peak_resident_mb()
-    pixel_intervals_s = seconds(lambda: metrics.intervals(rng=rng))
+    pixel_intervals_s = seconds(lambda: metrics.intervals(Resampling(rng)))
     defective = np.arange(1000) % 2 == 1
     scores = rng.normal(size=1000) + defective
-    image_s = seconds(lambda: image_intervals(scores, defective, scores > 1, rng=rng))
+    image_s = seconds(lambda: image_intervals(scores, defective, scores > 1, Resampling(rng)))
     return {
         "update_s": update_s,
         "compute_s": compute_s,

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from makellos.detectors.patchcore import PatchCore
     from makellos.detectors.student_teacher import StudentTeacher
     from makellos.detectors.vae import VAE
-    from makellos.drawing.overlays import draw_overlay, write_picture
-    from makellos.drawing.panels import draw_panel
+    from makellos.drawing import draw_overlay, draw_panel, write_picture
     from makellos.inspection import Inspection, Inspector
     from makellos.subjects import find_parts
     from makellos.training import Training
@@ -57,8 +56,8 @@ _PLACES = {
     "VAE": "makellos.detectors.vae",
     "calibrate": "makellos.workflows.calibrate",
     "compare": "makellos.workflows.compare",
-    "draw_overlay": "makellos.drawing.overlays",
-    "draw_panel": "makellos.drawing.panels",
+    "draw_overlay": "makellos.drawing",
+    "draw_panel": "makellos.drawing",
     "evaluate": "makellos.workflows.evaluate",
     "explain": "makellos.workflows.explain",
     "find_parts": "makellos.subjects",
@@ -68,7 +67,7 @@ _PLACES = {
     "parts_needed": "makellos.calibration",
     "queue": "makellos.workflows.queue",
     "tune": "makellos.workflows.tune",
-    "write_picture": "makellos.drawing.overlays",
+    "write_picture": "makellos.drawing",
 }
 
 __all__ = [

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from makellos.drawing.heat_maps import draw_explanation
 from makellos.drawing.lettering import PAGE
+from makellos.inspection import Inspection
 
 HEAT = np.zeros((8, 12), np.float32)
 HEAT[2, 9] = 5.0
@@ -15,11 +19,17 @@ NAMES = {"good": 0.02, "crack": 0.9, "dent": 0.05, "scratch": 0.02, "stain": 0.0
 
 
 def drawn(
-    picture: NDArray[np.uint8], heat: NDArray[np.float32] = HEAT, **changes: object
+    picture: NDArray[np.uint8], heat: NDArray[np.float32] = HEAT, **changes: Any
 ) -> NDArray[np.uint8]:
-    settings = {"name": "a.png", "verdict": "reject", "probabilities": {"good": 0.1, "bad": 0.9}}
-    settings |= {"title": "gradcam of bad", **changes}
-    return draw_explanation(picture, heat, **settings)  # type: ignore[arg-type]
+    white_level = changes.pop("white_level", None)
+    found = Inspection("a.png", "reject", probabilities={"good": 0.1, "bad": 0.9})
+    return draw_explanation(
+        picture,
+        replace(found, **changes),
+        heat,
+        title="gradcam of bad",
+        white_level=white_level,
+    )
 
 
 def tiles(page: NDArray[np.uint8], height: int, width: int) -> list[NDArray[np.uint8]]:

@@ -232,3 +232,10 @@ def test_long_names_lose_their_beginning() -> None:
     assert text_width(short, 15) <= 120
     assert shorten("000.png", 15, 3) == ""
     assert shorten("000.png", 15, -5) == ""
+
+
+def test_captions_of_narrow_parts_have_the_room_they_need() -> None:
+    narrow = inspected((700, 4), spot(), None)
+    panel = draw_panel(noise(700, 4), narrow, map_threshold=THRESHOLD)
+    written = np.flatnonzero((panel[24:54] != PAGE).any(axis=(0, 2)))
+    assert panel.shape[1] - 24 - text_width("000.png", 15) <= written[-1] < panel.shape[1] - 24

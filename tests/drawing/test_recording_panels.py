@@ -14,13 +14,10 @@ from numpy.typing import NDArray
 
 from makellos.drawing.lettering import PAGE
 from makellos.drawing.overlays import COLORS
-from makellos.drawing.recording_panels import (
-    Axes,
-    Layout,
-    draw_recording,
-    lay_out,
-    spectrogram,
-)
+from makellos.drawing.panel_axes import Axes
+from makellos.drawing.recording_layout import Layout, lay_out
+from makellos.drawing.recording_panels import draw_recording
+from makellos.drawing.time_frequency_charts import spectrogram
 from makellos.errors import InputError
 from makellos.inspection import Inspection
 from makellos.inspection.recordings import RecordingFinding

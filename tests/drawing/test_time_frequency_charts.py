@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from makellos.drawing.panel_axes import Axes
-from makellos.drawing.recording_panels import Layout, draw_recording, lay_out
+from makellos.drawing.recording_layout import Layout, lay_out
+from makellos.drawing.recording_panels import draw_recording
 from makellos.drawing.time_frequency_charts import unusual
 from makellos.inspection import Inspection
 from makellos.inspection.recordings import RecordingFinding

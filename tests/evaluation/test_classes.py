@@ -19,8 +19,7 @@ from sklearn.metrics import (
 )
 
 from makellos.errors import ConfigurationError, InputError
-from makellos.evaluation import class_figures, class_intervals
-from makellos.evaluation.intervals import resample_weights
+from makellos.evaluation import Resampling, class_figures, class_intervals
 
 CLASSES = ("good", "scratch", "dent", "crack")
 VERDICT = ("good", "defective")
@@ -170,7 +169,7 @@ def test_only_unknown_kinds_leave_the_classes_undefined():
     assert found.macro_f1 is found.accuracy_of_classes is found.ece is None
     assert found.recall == found.precision == 1.0
     intervals = class_intervals(
-        sure("dent"), ["burn"], CLASSES, [1], rng=np.random.default_rng(0), n_resamples=9
+        sure("dent"), ["burn"], CLASSES, [1], Resampling(np.random.default_rng(0), n_resamples=9)
     )
     assert intervals.macro_f1 is intervals.ece is intervals.balanced_accuracy is None
     assert intervals.recall == (pytest.approx(0.025), 1.0)
@@ -200,7 +199,9 @@ def test_any_parts_have_figures_in_range(drawn, n_classes):
     assert np.sum(found.confusion_matrix, dtype=int) == len(drawn)
     assert sum(one.n for one in found.reliability) + sum(found.unknown.values()) == len(drawn)
     rng = np.random.default_rng(0)
-    intervals = asdict(class_intervals(shares, truth, classes, rejected, rng=rng, n_resamples=20))
+    intervals = asdict(
+        class_intervals(shares, truth, classes, rejected, Resampling(rng, n_resamples=20))
+    )
     for name, interval in intervals.items():
         value = getattr(found, name)
         assert (value is None) == (interval is None), name
@@ -219,9 +220,11 @@ def test_any_parts_have_figures_in_range(drawn, n_classes):
 def test_intervals_equal_a_plain_bootstrap_of_the_figures():
     rng = np.random.default_rng(2)
     shares, truth, rejected = sample(rng, n=60)
-    intervals = class_intervals(shares, truth, CLASSES, rejected, rng=np.random.default_rng(5))
+    intervals = class_intervals(
+        shares, truth, CLASSES, rejected, Resampling(np.random.default_rng(5))
+    )
     defective = np.array(truth) != "good"
-    draws = resample_weights(defective, rng=np.random.default_rng(5), n_resamples=1000, row_size=60)
+    draws = Resampling(np.random.default_rng(5)).blocks(defective, row_size=60)
     resampled = []
     for weights in np.concatenate(list(draws))[:400]:
         drawn = np.repeat(np.arange(60), weights.astype(int))
@@ -240,7 +243,7 @@ def test_groups_widen_the_intervals():
     for chosen in (None, groups):
         rng = np.random.default_rng(0)
         low, high = class_intervals(
-            many[0], many[1], CLASSES, many[2], rng=rng, groups=chosen
+            many[0], many[1], CLASSES, many[2], Resampling(rng, groups=chosen)
         ).macro_f1
         width.append(high - low)
     assert width[1] > 1.7 * width[0]
@@ -251,14 +254,14 @@ def test_perfect_verdicts_are_no_certainty():
     shares = sure(*truth)
     rejected = np.array(truth) != "good"
     rng = np.random.default_rng(0)
-    alone = class_intervals(shares, truth, CLASSES, rejected, rng=rng, n_resamples=50)
+    alone = class_intervals(shares, truth, CLASSES, rejected, Resampling(rng, n_resamples=50))
     assert alone.recall == (pytest.approx(0.025 ** (1 / 10)), 1.0)
     assert alone.precision == alone.recall
     expected = (0.025 ** (1 / 10) + 0.025 ** (1 / 20)) / 2
     assert alone.balanced_accuracy == (pytest.approx(expected), 1.0)
     groups = ["a"] * 20 + ["b", "b", "c", "c", "d", "d", None, None, None, None]
     grouped = class_intervals(
-        shares, truth, CLASSES, rejected, rng=rng, n_resamples=50, groups=groups
+        shares, truth, CLASSES, rejected, Resampling(rng, n_resamples=50, groups=groups)
     )
     assert grouped.recall == (pytest.approx(0.025 ** (1 / 7)), 1.0)
 
@@ -275,7 +278,7 @@ def test_the_interval_of_the_calibration_error_holds_the_truth(sharpness, true):
         said /= said.sum(axis=1, keepdims=True)
         truth = [CLASSES[i] for i in drawn]
         low, high = class_intervals(
-            said, truth, CLASSES[:3], drawn > 0, rng=rng, n_resamples=200
+            said, truth, CLASSES[:3], drawn > 0, Resampling(rng, n_resamples=200)
         ).ece
         assert low <= class_figures(said, truth, CLASSES[:3], drawn > 0).ece <= high
         covered += low <= true <= high
@@ -285,7 +288,7 @@ def test_the_interval_of_the_calibration_error_holds_the_truth(sharpness, true):
 def test_same_seed_same_intervals():
     shares, truth, rejected = sample(np.random.default_rng(6))
     first, second = (
-        class_intervals(shares, truth, CLASSES, rejected, rng=np.random.default_rng(1))
+        class_intervals(shares, truth, CLASSES, rejected, Resampling(np.random.default_rng(1)))
         for _ in range(2)
     )
     assert first == second
@@ -295,7 +298,7 @@ def test_a_thousand_resamples_take_no_time():
     shares, truth, rejected = sample(np.random.default_rng(0), n=280)
     rng = np.random.default_rng(0)
     start = time.process_time()
-    class_intervals(shares, truth, CLASSES, rejected, rng=rng)
+    class_intervals(shares, truth, CLASSES, rejected, Resampling(rng))
     assert time.process_time() - start < 2.0  # about 0.03 s on an idle machine
 
 
@@ -333,5 +336,9 @@ def test_wrong_classes_are_named(classes):
 def test_wrong_groups_are_named():
     with pytest.raises(InputError, match="groups"):
         class_intervals(
-            [[0.2, 0.8]], ["good"], VERDICT, [0], rng=np.random.default_rng(0), groups=["a", "b"]
+            [[0.2, 0.8]],
+            ["good"],
+            VERDICT,
+            [0],
+            Resampling(np.random.default_rng(0), groups=["a", "b"]),
         )

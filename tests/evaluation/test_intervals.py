@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from makellos.errors import ConfigurationError, InputError
-from makellos.evaluation import auroc, average_precision, f1_max, image_intervals
-from makellos.evaluation.intervals import percentile_interval, resample_weights
+from makellos.evaluation import Resampling, auroc, average_precision, f1_max, image_intervals
+from makellos.evaluation.intervals import percentile_interval
 
 METRICS = ("image_auroc", "image_ap", "f1_max", "false_alarm_rate", "miss_rate", "accuracy")
 
@@ -24,10 +24,8 @@ def sample(rng, n_good=60, n_defective=40):
 
 def weights_of(defective, groups=None, n_resamples=200, row_size=1):
     """All resamples in one array."""
-    rng = np.random.default_rng(0)
-    blocks = resample_weights(
-        np.array(defective), rng=rng, n_resamples=n_resamples, groups=groups, row_size=row_size
-    )
+    resampling = Resampling(np.random.default_rng(0), n_resamples, groups)
+    blocks = resampling.blocks(np.array(defective), row_size)
     return np.concatenate(list(blocks))
 
 
@@ -42,10 +40,8 @@ def test_every_resample_draws_as_many_parts_of_each_class():
 
 
 def test_blocks_bound_the_memory_and_lose_no_resample():
-    rng = np.random.default_rng(0)
-    blocks = resample_weights(
-        np.array([True, False]), rng=rng, n_resamples=1000, row_size=1_000_000
-    )
+    resampling = Resampling(np.random.default_rng(0))
+    blocks = resampling.blocks(np.array([True, False]), row_size=1_000_000)
     assert [len(block) for block in blocks] == [2] * 500
 
 
@@ -63,7 +59,7 @@ def test_groups_are_drawn_whole_and_stratified_by_damage():
 def test_intervals_equal_a_plain_bootstrap_of_the_metrics():
     rng = np.random.default_rng(3)
     scores, defective, rejected = sample(rng)
-    intervals = image_intervals(scores, defective, rejected, rng=rng)
+    intervals = image_intervals(scores, defective, rejected, Resampling(rng))
     resampled = []
     for _ in range(1000):
         drawn = np.append(rng.integers(0, 60, size=60), rng.integers(60, 100, size=40))
@@ -86,7 +82,7 @@ def test_intervals_equal_a_plain_bootstrap_of_the_metrics():
 def test_intervals_follow_the_seed_and_hold_the_figures():
     scores, defective, rejected = sample(np.random.default_rng(1))
     first, again, other = (
-        image_intervals(scores, defective, rejected, rng=np.random.default_rng(seed))
+        image_intervals(scores, defective, rejected, Resampling(np.random.default_rng(seed)))
         for seed in (0, 0, 1)
     )
     assert first == again
@@ -102,7 +98,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     for _ in range(120):
         defective = np.arange(100) >= 50
         scores = rng.normal(size=100) + 1.2 * defective
-        interval = image_intervals(scores, defective, scores > 0, rng=rng, n_resamples=200)
+        interval = image_intervals(scores, defective, scores > 0, Resampling(rng, n_resamples=200))
         covered += interval.image_auroc[0] <= truth <= interval.image_auroc[1]
     assert 0.88 <= covered / 120 <= 1.0
 
@@ -112,19 +108,19 @@ def test_groups_widen_the_interval_when_parts_repeat():
     scores, defective, rejected = sample(rng, 15, 15)
     repeated = [np.repeat(values, 8) for values in (scores, defective, rejected)]
     groups = np.repeat(np.arange(30), 8).tolist()
-    alone = image_intervals(*repeated, rng=rng).image_auroc
-    grouped = image_intervals(*repeated, rng=rng, groups=groups).image_auroc
+    alone = image_intervals(*repeated, Resampling(rng)).image_auroc
+    grouped = image_intervals(*repeated, Resampling(rng, groups=groups)).image_auroc
     assert grouped[1] - grouped[0] > 2 * (alone[1] - alone[0])
 
 
 def test_rates_of_zero_and_one_have_the_binomial_bound():
     defective = np.array([False] * 41 + [True] * 20)
     scores = defective.astype(float)
-    intervals = image_intervals(scores, defective, defective, rng=np.random.default_rng(0))
+    intervals = image_intervals(scores, defective, defective, Resampling(np.random.default_rng(0)))
     assert intervals.false_alarm_rate == (0.0, pytest.approx(1 - 0.025 ** (1 / 41)))
     assert intervals.miss_rate == (0.0, pytest.approx(1 - 0.025 ** (1 / 20)))
     assert intervals.accuracy == (pytest.approx(0.025 ** (1 / 61)), 1.0)
-    all_wrong = image_intervals(scores, defective, ~defective, rng=np.random.default_rng(0))
+    all_wrong = image_intervals(scores, defective, ~defective, Resampling(np.random.default_rng(0)))
     assert all_wrong.miss_rate == (pytest.approx(0.025 ** (1 / 20)), 1.0)
     assert all_wrong.accuracy == (0.0, pytest.approx(1 - 0.025 ** (1 / 61)))
 
@@ -134,18 +130,18 @@ def test_the_binomial_bound_counts_groups():
     groups = [part // 10 for part in range(40)]
     none_rejected = np.zeros(40, dtype=bool)
     intervals = image_intervals(
-        np.zeros(40), defective, none_rejected, rng=np.random.default_rng(0), groups=groups
+        np.zeros(40), defective, none_rejected, Resampling(np.random.default_rng(0), groups=groups)
     )
     assert intervals.false_alarm_rate == (0.0, pytest.approx(1 - 0.025 ** (1 / 4)))
 
 
 def test_what_cannot_be_computed_is_none():
     rng = np.random.default_rng(0)
-    only_good = image_intervals([0.1, 0.2], [0, 0], [0, 1], rng=rng)
+    only_good = image_intervals([0.1, 0.2], [0, 0], [0, 1], Resampling(rng))
     assert only_good.image_auroc is None
     assert only_good.miss_rate is None
     assert only_good.false_alarm_rate is not None
-    nothing = dataclasses.asdict(image_intervals([], [], [], rng=rng))
+    nothing = dataclasses.asdict(image_intervals([], [], [], Resampling(rng)))
     assert nothing == dict.fromkeys(METRICS)
     assert percentile_interval(np.array([np.nan])) is None
     assert percentile_interval(np.array([np.nan, 0.5])) == (0.5, 0.5)
@@ -155,7 +151,9 @@ def test_resamples_that_lose_a_class_are_left_out():
     # Every good part shares its group with damage but one, so a resample may hold no good part.
     rng = np.random.default_rng(0)
     defective, groups = [True, True, False], ["a", "b", "b"]
-    intervals = image_intervals([3.0, 2.0, 1.0], defective, [1, 1, 0], rng=rng, groups=groups)
+    intervals = image_intervals(
+        [3.0, 2.0, 1.0], defective, [1, 1, 0], Resampling(rng, groups=groups)
+    )
     assert intervals.image_auroc == (1.0, 1.0)
     assert intervals.f1_max == (1.0, 1.0)
 
@@ -163,7 +161,7 @@ def test_resamples_that_lose_a_class_are_left_out():
 def test_a_thousand_parts_take_one_pass_over_arrays():
     scores, defective, rejected = sample(np.random.default_rng(0), 6000, 6000)
     intervals = image_intervals(
-        scores, defective, rejected, rng=np.random.default_rng(0), n_resamples=100
+        scores, defective, rejected, Resampling(np.random.default_rng(0), n_resamples=100)
     )
     assert intervals.image_auroc[1] - intervals.image_auroc[0] < 0.03
 
@@ -181,5 +179,6 @@ def test_a_thousand_parts_take_one_pass_over_arrays():
 )
 def test_wrong_arguments_are_explained(change, error, message):
     arguments = {"scores": [0.1, 0.2], "defective": [0, 1], "rejected": [0, 1]} | change
+    drawing = {key: arguments.pop(key) for key in ("n_resamples", "groups") if key in arguments}
     with pytest.raises(error, match=message):
-        image_intervals(**arguments, rng=np.random.default_rng(0))
+        image_intervals(**arguments, resampling=Resampling(np.random.default_rng(0), **drawing))

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from makellos.errors import ConfigurationError, InputError
-from makellos.evaluation import paired_differences
+from makellos.evaluation import Resampling, paired_differences
 
 
 def drawn_by_hand(strata, rng):
@@ -30,7 +30,12 @@ def test_intervals_are_those_of_resampled_parts(grouped):
     one, other, defective = parts(40, 60, seed=3)
     groups = [i // 4 for i in range(100)] if grouped else None
     found = paired_differences(
-        one, one > 1.5, other, other > 1.5, defective, rng=np.random.default_rng(0), groups=groups
+        one,
+        one > 1.5,
+        other,
+        other > 1.5,
+        defective,
+        Resampling(np.random.default_rng(0), groups=groups),
     )
     assert found.image_auroc.value == pytest.approx(
         roc_auc_score(defective, one) - roc_auc_score(defective, other)
@@ -58,7 +63,7 @@ def test_pairing_sees_what_overlapping_intervals_hide():
     rng = np.random.default_rng(0)
     strangers = np.concatenate([rng.permutation(other[:60]), rng.permutation(other[60:])])
     paired, unpaired = (
-        paired_differences(one, one > 2, each, each > 2, defective, rng=rng).image_auroc
+        paired_differences(one, one > 2, each, each > 2, defective, Resampling(rng)).image_auroc
         for each in (other, strangers)
     )
     assert paired.value == pytest.approx(unpaired.value)
@@ -69,10 +74,10 @@ def test_pairing_sees_what_overlapping_intervals_hide():
 def test_differences_turn_with_the_sides():
     one, other, defective = parts(30, 30, seed=2)
     there = paired_differences(
-        one, one > 1, other, other > 1, defective, rng=np.random.default_rng(0)
+        one, one > 1, other, other > 1, defective, Resampling(np.random.default_rng(0))
     )
     back = paired_differences(
-        other, other > 1, one, one > 1, defective, rng=np.random.default_rng(0)
+        other, other > 1, one, one > 1, defective, Resampling(np.random.default_rng(0))
     )
     assert there.image_auroc.value == pytest.approx(-back.image_auroc.value)
     assert there.miss_rate.interval == pytest.approx(
@@ -91,8 +96,7 @@ def test_the_same_results_are_no_proof_of_no_difference(groups, n):
         scores,
         scores > 19,
         defective,
-        rng=np.random.default_rng(0),
-        groups=groups,
+        Resampling(np.random.default_rng(0), groups=groups),
     )
     reach = 1 - 0.025 ** (1 / n)
     for difference in (found.image_auroc, found.miss_rate, found.false_alarm_rate):
@@ -104,7 +108,7 @@ def test_the_same_results_are_no_proof_of_no_difference(groups, n):
 def test_what_a_missing_class_leaves():
     scores, good = np.arange(5.0), np.zeros(5, bool)
     found = paired_differences(
-        scores, scores > 3, scores, scores > 2, good, rng=np.random.default_rng(0)
+        scores, scores > 3, scores, scores > 2, good, Resampling(np.random.default_rng(0))
     )
     assert found.image_auroc is found.miss_rate is None
     assert found.false_alarm_rate.value == pytest.approx(-0.2)
@@ -113,8 +117,10 @@ def test_what_a_missing_class_leaves():
 def test_wrong_input_is_explained():
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="rejected"):
-        paired_differences([1, 2], [True], [1, 2], [True, False], [False, True], rng=rng)
+        paired_differences([1, 2], [True], [1, 2], [True, False], [False, True], Resampling(rng))
     with pytest.raises(InputError):
-        paired_differences([1, 2], [True, False], [1], [True, False], [False, True], rng=rng)
+        paired_differences(
+            [1, 2], [True, False], [1], [True, False], [False, True], Resampling(rng)
+        )
     with pytest.raises(ConfigurationError, match="n_resamples"):
-        paired_differences([1, 2], [1, 0], [1, 2], [1, 0], [0, 1], rng=rng, n_resamples=0)
+        paired_differences([1, 2], [1, 0], [1, 2], [1, 0], [0, 1], Resampling(rng, n_resamples=0))

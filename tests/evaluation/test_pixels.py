@@ -13,7 +13,7 @@ from pixel_reference import aupro_of_regions, exact_aupro, exact_f1, exact_f1_ma
 from sklearn import metrics as oracle
 
 from makellos.errors import ConfigurationError, InputError
-from makellos.evaluation import PixelFigures, PixelMetrics, pixel_figures
+from makellos.evaluation import PixelFigures, PixelMetrics, Resampling, pixel_figures
 from makellos.evaluation import pixels as pixels_module
 from makellos.evaluation.sketches import SketchPool
 
@@ -247,7 +247,7 @@ def test_what_cannot_be_computed_is_none():
     assert pixel_figures([np.eye(3)], [None]) == NONE
     assert pixel_figures([np.eye(3)], [~everything]) == NONE
     assert pixel_figures([np.eye(3)], [everything]) == NONE
-    intervals = PixelMetrics().intervals(rng=rng)
+    intervals = PixelMetrics().intervals(Resampling(rng))
     assert set(dataclasses.astuple(intervals)) == {None}
     assert pixel_figures([np.eye(3), np.eye(3)], [everything, None]).aupro is not None
 
@@ -314,8 +314,8 @@ def test_intervals_hold_the_figures_and_follow_the_seed(given_pictures, seed):
     metrics = PixelMetrics(threshold=0.5)
     for anomaly_map, mask in zip(maps, masks, strict=True):
         metrics.update(anomaly_map, mask)
-    first = metrics.intervals(rng=np.random.default_rng(seed), n_resamples=50)
-    assert first == metrics.intervals(rng=np.random.default_rng(seed), n_resamples=50)
+    first = metrics.intervals(Resampling(np.random.default_rng(seed), n_resamples=50))
+    assert first == metrics.intervals(Resampling(np.random.default_rng(seed), n_resamples=50))
     for low, high in dataclasses.astuple(first):
         assert 0.0 <= low <= high <= 1.0
 
@@ -340,10 +340,10 @@ def test_intervals_equal_those_of_resampled_pictures(ties):
         chosen = [maps[i] for i in drawn], [masks[i] for i in drawn]
         resampled.append(dataclasses.astuple(pixel_figures(*chosen, threshold=1.0)))
     expected = np.quantile(resampled, [0.025, 0.975], axis=0)
-    intervals = metrics.intervals(rng=np.random.default_rng(0))
+    intervals = metrics.intervals(Resampling(np.random.default_rng(0)))
     found = np.array(dataclasses.astuple(intervals)).T
     np.testing.assert_allclose(found, expected, atol=0.03)
-    whole = metrics.intervals(rng=np.random.default_rng(0), groups=["a"] * 4 + ["b"] * 8)
+    whole = metrics.intervals(Resampling(np.random.default_rng(0), groups=["a"] * 4 + ["b"] * 8))
     figures = metrics.compute()
     for field in dataclasses.fields(whole):
         value = getattr(figures, field.name)
@@ -357,7 +357,7 @@ def test_interval_of_perfect_maps_is_one_at_any_resolution():
         mask = np.zeros((300, 300), dtype=bool)
         mask[50:80, 50:90] = True
         metrics.update(rng.random((300, 300)) + 1.0 * mask, mask)
-    intervals = metrics.intervals(rng=rng, n_resamples=20)
+    intervals = metrics.intervals(Resampling(rng, n_resamples=20))
     np.testing.assert_allclose(intervals.aupro, 1.0, atol=1e-6)
 
 
@@ -365,4 +365,4 @@ def test_groups_need_one_entry_per_picture():
     metrics = PixelMetrics()
     metrics.update(np.eye(3), np.eye(3, dtype=bool))
     with pytest.raises(InputError, match="`groups` needs one entry per part"):
-        metrics.intervals(rng=np.random.default_rng(0), groups=["a", "b"])
+        metrics.intervals(Resampling(np.random.default_rng(0), groups=["a", "b"]))

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from makellos.evaluation import class_figures, class_intervals
+from makellos.evaluation import Resampling, class_figures, class_intervals
 from makellos.reports import render_evaluation
 from makellos.reports.classes import class_section
 
@@ -24,7 +24,7 @@ def figures_of(named, truth, confidence=0.9, classes=CLASSES):
     rejected = [name != "good" for name in named]
     found = class_figures(shares, truth, classes, rejected)
     rng = np.random.default_rng(0)
-    intervals = class_intervals(shares, truth, classes, rejected, rng=rng, n_resamples=50)
+    intervals = class_intervals(shares, truth, classes, rejected, Resampling(rng, n_resamples=50))
     return asdict(found) | {"intervals": asdict(intervals)}
 
 
@@ -109,16 +109,16 @@ def test_more_than_chance_has_a_direction(report, text_of, n_right, confidence, 
 
 def test_the_diagram_has_a_bar_per_filled_bin(figures):
     drawn = class_section(figures).reliability
-    (bar,) = drawn.bars
+    (bar,), frame = drawn.bars, drawn.frame
     assert bar.text == "70"
     assert not bar.few
-    assert bar.height == pytest.approx((drawn.bottom - drawn.top) * 65 / 70)
+    assert bar.height == pytest.approx((frame.bottom - frame.top) * 65 / 70)
     # 1/3 is an edge: the axis starts there, and with it the line of those that keep their word.
     share = (0.9 - 1 / 3) / (2 / 3)
-    assert bar.x < drawn.left + (drawn.right - drawn.left) * share < bar.x + bar.width
+    assert bar.x < frame.left + (frame.right - frame.left) * share < bar.x + bar.width
     x, y, end, top = drawn.diagonal
-    assert (x, end, top) == pytest.approx((drawn.left, drawn.right, drawn.top))
-    assert y == pytest.approx(drawn.bottom - (drawn.bottom - drawn.top) / 3)
+    assert (x, end, top) == pytest.approx((frame.left, frame.right, frame.top))
+    assert y == pytest.approx(frame.bottom - (frame.bottom - frame.top) / 3)
 
 
 def test_few_parts_make_a_pale_bar(report):

@@ -17,7 +17,7 @@ from makellos.reports.comparison import (
     difference_sentence,
     render_comparison,
 )
-from makellos.reports.queue import ComparedRun
+from makellos.reports.ranked import ComparedRun
 
 
 def detector(name: str, auroc: float | None, missed: float | None, **more: Any) -> ComparedDetector:

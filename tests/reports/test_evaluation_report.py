@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from makellos.errors import StorageError
-from makellos.reports import render_evaluation, write_evaluation
+from makellos.reports import render_evaluation, write_page
 from makellos.reports.gallery import data_uri
 
 
@@ -297,22 +297,22 @@ def test_the_accuracy_that_tutorials_quote_is_named_optimistic(report, text_of):
 
 def test_writing_replaces_the_file_and_leaves_nothing_beside_it(report, tmp_path):
     path = tmp_path / "new folder" / "report.html"
-    write_evaluation(report(title="First"), path)
-    write_evaluation(report(title="Second"), path)
+    write_page(path, render_evaluation(report(title="First")))
+    write_page(path, render_evaluation(report(title="Second")))
     assert "<h1>Second</h1>" in path.read_text(encoding="utf-8")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
 def test_a_failed_write_keeps_the_old_report(report, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    write_evaluation(report(title="First"), path)
+    write_page(path, render_evaluation(report(title="First")))
 
     def refuse(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(StorageError, match="No space left on device"):
-        write_evaluation(report(title="Second"), path)
+        write_page(path, render_evaluation(report(title="Second")))
     assert "<h1>First</h1>" in path.read_text(encoding="utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
@@ -320,11 +320,11 @@ def test_a_failed_write_keeps_the_old_report(report, tmp_path, monkeypatch):
 def test_a_folder_in_the_way_is_a_storage_error(report, tmp_path):
     (tmp_path / "report.html").mkdir()
     with pytest.raises(StorageError, match=r"report\.html"):
-        write_evaluation(report(), tmp_path / "report.html")
+        write_page(tmp_path / "report.html", render_evaluation(report()))
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_file_names_that_are_no_unicode_can_be_written(report, item, tmp_path):
     path = tmp_path / "report.html"
-    write_evaluation(report(items=(item(input="bad\udcff.png"),)), path)
+    write_page(path, render_evaluation(report(items=(item(input="bad\udcff.png"),))))
     assert "bad?.png" in path.read_text(encoding="utf-8")

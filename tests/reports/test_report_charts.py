@@ -127,13 +127,13 @@ def test_a_curve_runs_through_its_points():
     drawn = curve([0.0, 0.0, 1.0], [0.0, 1.0, 1.0], point=(0.25, 0.75))
     assert drawn is not None
     corners = [
-        (drawn.left, drawn.bottom),
-        (drawn.left, drawn.top),
-        (drawn.right, drawn.top),
+        (drawn.frame.left, drawn.frame.bottom),
+        (drawn.frame.left, drawn.frame.top),
+        (drawn.frame.right, drawn.frame.top),
     ]
     assert coordinates(drawn.line) == corners
-    width, height = drawn.right - drawn.left, drawn.bottom - drawn.top
-    expected = (drawn.left + 0.25 * width, drawn.bottom - 0.75 * height)
+    width, height = drawn.frame.right - drawn.frame.left, drawn.frame.bottom - drawn.frame.top
+    expected = (drawn.frame.left + 0.25 * width, drawn.frame.bottom - 0.75 * height)
     assert drawn.point == pytest.approx(expected)
 
 
@@ -144,8 +144,8 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends():
     assert drawn is not None
     points = coordinates(drawn.line)
     assert len(points) < 1000
-    assert points[0] == (drawn.left, drawn.bottom)
-    assert points[-1] == (drawn.right, drawn.top)
+    assert points[0] == (drawn.frame.left, drawn.frame.bottom)
+    assert points[-1] == (drawn.frame.right, drawn.frame.top)
 
 
 def test_an_unknown_operating_point_is_not_drawn():

@@ -14,7 +14,7 @@ import pytest
 
 from makellos.errors import InputError, StorageError
 from makellos.evaluation.trends import times_of_names, trend
-from makellos.reports.trend import TrendPage, headline, render_trend, write_trend
+from makellos.reports import TrendPage, headline, render_trend, write_page
 
 STAMPED = [f"2024-05-{day:02d}T10-20-30.csv" for day in range(1, 31)]
 RISING = [1.0, 1.1] * 10 + [2.0 * 2**k for k in range(10)]
@@ -236,12 +236,12 @@ def test_page_asks_for_nothing_and_escapes_names() -> None:
 
 def test_page_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "new" / "trend.html"
-    write_trend(page([1.0]), file)
-    write_trend(page([1.0, 2.0], names=["odd\udcff.csv", "b.csv"]), file)
+    write_page(file, render_trend(page([1.0])))
+    write_page(file, render_trend(page([1.0, 2.0], names=["odd\udcff.csv", "b.csv"])))
     assert "b.csv" in file.read_text(encoding="utf-8")
     assert [each.name for each in file.parent.iterdir()] == ["trend.html"]
     with pytest.raises(StorageError, match=r"new cannot be written"):
-        write_trend(page([1.0]), file.parent)
+        write_page(file.parent, render_trend(page([1.0])))
     assert [each.name for each in tmp_path.iterdir()] == ["new"]
     assert "b.csv" in file.read_text(encoding="utf-8")
 

@@ -19,10 +19,10 @@ from small_models import manifest, small_members
 
 import makellos
 from makellos.data.pictures import read_picture
+from makellos.drawing.grids import draw_grid, draw_traversal
 from makellos.errors import ConfigurationError, ModelFileError, StorageError
 from makellos.models import write_model
 from makellos.models.writing import encode_golden
-from makellos.reports.grids import draw_grid, draw_traversal
 
 SHAPE, LATENTS = (1, 16, 20), 4
 # How far each latent dimension moves its own rows of the picture: 2 most, then 0, 3, 1.

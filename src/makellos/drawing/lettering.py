@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-__all__ = ["INK", "PAGE", "SOFT", "Color", "letter", "shorten", "text_width"]
+__all__ = ["INK", "PAGE", "SOFT", "WHITE", "Color", "Rgb", "letter", "shorten", "text_width"]
 
+Rgb = NDArray[np.uint8]
 Color = tuple[int, int, int]
 PAGE: Color = (251, 251, 249)
 INK: Color = (22, 25, 29)
 SOFT: Color = (90, 96, 104)
+WHITE: Color = (255, 255, 255)
 
 
 @cache
@@ -40,19 +42,19 @@ def shorten(text: str, size: int, width: int) -> str:
     """
     if text_width(text, size) <= width:
         return text
-    for start in range(1, len(text)):
+    # No letter is narrower than a pixel, so that more of them than pixels never fit.
+    for start in range(max(1, len(text) - max(width, 0)), len(text)):
         if text_width(short := "..." + text[start:], size) <= width:
             return short
     return ""
 
 
 def letter(
-    canvas: NDArray[np.uint8],
+    page: Rgb,
     text: str,
     place: tuple[int, int],
     size: int,
     color: Color = INK,
-    *,
     anchor: str = "lm",
 ) -> None:
     """Write a line of text on an H×W×3 uint8 RGB picture, in place.
@@ -62,6 +64,9 @@ def letter(
     """
     from PIL import Image, ImageDraw
 
-    page = Image.fromarray(canvas)
-    ImageDraw.Draw(page).text(place, text, fill=color, font=_typeface(size), anchor=anchor)
-    canvas[:] = np.asarray(page)
+    x, y = place
+    top = max(0, y - 2 * size)
+    strip = page[top : y + 2 * size]  # Pillow takes a copy: of no more than the text needs
+    image = Image.fromarray(strip)
+    ImageDraw.Draw(image).text((x, y - top), text, color, _typeface(size), anchor)
+    strip[:] = np.asarray(image)

@@ -9,15 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture, full_scale
+from makellos.drawing.lettering import SOFT, WHITE, Color, Rgb
 from makellos.errors import StorageError
-from makellos.inspection.inspector import Inspection
+from makellos.inspection.findings import Inspection
 from makellos.inspection.regions import Region, damage_mask, resize_map
 
-__all__ = ["draw_overlay", "write_picture"]
+__all__ = [
+    "COLORS",
+    "TITLES",
+    "as_rgb",
+    "draw_overlay",
+    "heat_colors",
+    "lay_heat",
+    "write_picture",
+]
 
-COLORS = {"ok": (46, 160, 100), "look_again": (214, 148, 12), "reject": (214, 40, 40)}
+COLORS: dict[str, Color] = {
+    "ok": (46, 160, 100),
+    "look_again": (214, 148, 12),
+    "reject": (214, 40, 40),
+}
 TITLES = {"ok": "ok", "look_again": "look again", "reject": "reject"}
 _OPACITY = 0.6
+_OUTLINE = (214, 40, 40)
 _MOST_USUAL = 0.9  # of the threshold: from here on a part is odd all over, and nothing is usual
 _BAND = 256  # rows blended at once, to bound the memory that large pictures take
 _DISPLAY_SIDE = 480  # small pictures are enlarged to this, so that outline and text stay readable
@@ -31,7 +45,7 @@ def draw_overlay(
     map_threshold: float,
     caption: bool = True,
     white_level: int | None = None,
-) -> NDArray[np.uint8]:
+) -> Rgb:
     """Draw heat map, outlines, boxes and (with `caption`) verdict and score on a part.
 
     Returns H×W×3 uint8 RGB; a picture smaller than 480 pixels is enlarged by a whole factor, one
@@ -48,23 +62,22 @@ def draw_overlay(
         canvas = cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     height, width = canvas.shape[:2]
     line = max(1, round(max(height, width) / 400))
-    color = COLORS.get(inspection.verdict, (90, 90, 90))
     if inspection.anomaly_map is not None:
         canvas = _blend(canvas, inspection.anomaly_map, map_threshold)
         mask = damage_mask(inspection.anomaly_map, height, width, map_threshold)
         outlines, _ = cv2.findContours(
             mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
         )
-        cv2.drawContours(canvas, outlines, -1, (255, 255, 255), line + 1, cv2.LINE_AA)
-        cv2.drawContours(canvas, outlines, -1, (214, 40, 40), line, cv2.LINE_AA)
+        cv2.drawContours(canvas, outlines, -1, WHITE, line + 1, cv2.LINE_AA)
+        cv2.drawContours(canvas, outlines, -1, _OUTLINE, line, cv2.LINE_AA)
         for region in inspection.regions:
             _draw_box(canvas, region, factor, line)
     if caption and inspection.score is not None:
-        _write_caption(canvas, inspection, color)
+        _write_caption(canvas, inspection)
     return canvas
 
 
-def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_picture(path: Path, picture: Rgb) -> None:
     """Write an RGB or gray uint8 picture, in the format that the suffix says."""
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     try:
@@ -80,15 +93,29 @@ def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
         raise StorageError(f"{path} could not be written: {error.strerror}.") from error
 
 
-def as_rgb(picture: Picture, white_level: int | None) -> NDArray[np.uint8]:
+def as_rgb(picture: Picture, white_level: int | None) -> Rgb:
+    """Return a picture as 8-bit RGB; without a `white_level` the largest value is white."""
     levels = np.arange(np.iinfo(picture.dtype).max + 1) / full_scale(picture, white_level)
-    eight: NDArray[np.uint8] = np.minimum(255 * levels, 255).round().astype(np.uint8)[picture]
+    eight: Rgb = np.minimum(255 * levels, 255).round().astype(np.uint8)[picture]
     return np.dstack([eight] * 3) if eight.ndim == 2 else eight
 
 
-def _blend(
-    canvas: NDArray[np.uint8], anomaly_map: NDArray[np.float32], map_threshold: float
-) -> NDArray[np.uint8]:
+def heat_colors(shades: NDArray[np.uint8]) -> Rgb:
+    """Return the colours H×W×3 of heat, from 0 to 255."""
+    colors: Rgb = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    return colors
+
+
+def lay_heat(picture: Rgb, heat: NDArray[np.float32], opacity: float) -> Rgb:
+    """Lay the colours of heat H×W in [0, 1] over a picture, up to an opacity in [0, 1]."""
+    # The darkest third of the colour map would dirty the part instead of lighting it up.
+    colors = heat_colors((85 + 170 * heat).astype(np.uint8))
+    shares = (opacity * np.minimum(1.0, 1.6 * heat))[..., np.newaxis]
+    blended: Rgb = (picture * (1 - shares) + colors * shares).astype(np.uint8)
+    return blended
+
+
+def _blend(canvas: Rgb, anomaly_map: NDArray[np.float32], map_threshold: float) -> Rgb:
     height, width = canvas.shape[:2]
     full = resize_map(anomaly_map, height, width)
     median = float(np.median(anomaly_map))
@@ -97,41 +124,27 @@ def _blend(
     for top in range(0, height, _BAND):
         rows = slice(top, top + _BAND)
         heat = np.clip((full[rows] - usual) / max(map_threshold - usual, 1e-12) - 0.5, 0.0, 1.0)
-        # The darkest third of the colour map would dirty the part instead of lighting it up.
-        shades = (85 + 170 * heat).astype(np.uint8)
-        colors = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-        opacity = (_OPACITY * np.minimum(1.0, 1.6 * heat))[..., np.newaxis]
-        blended[rows] = canvas[rows] * (1 - opacity) + colors * opacity
+        blended[rows] = lay_heat(canvas[rows], heat, _OPACITY)
     return blended
 
 
-def _draw_box(canvas: NDArray[np.uint8], region: Region, factor: float, line: int) -> None:
+def _draw_box(canvas: Rgb, region: Region, factor: float, line: int) -> None:
     pad = 3 * line
     start = (max(0, round(region.x * factor) - pad), max(0, round(region.y * factor) - pad))
     right, bottom = region.x + region.width, region.y + region.height
     end = (round(right * factor) + pad, round(bottom * factor) + pad)
-    cv2.rectangle(canvas, start, end, (255, 255, 255), line, cv2.LINE_AA)
+    cv2.rectangle(canvas, start, end, WHITE, line, cv2.LINE_AA)
 
 
-def _write_caption(
-    canvas: NDArray[np.uint8], inspection: Inspection, color: tuple[int, int, int]
-) -> None:
+def _write_caption(canvas: Rgb, inspection: Inspection) -> None:
     scale = max(0.5, max(canvas.shape[:2]) / 1000)
     text = (
         f"{TITLES[inspection.verdict]}   score {inspection.score:.3g}   p {inspection.p_value:.3g}"
     )
-    weight = max(1, round(1.6 * scale))
-    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
+    weight, font = max(1, round(1.6 * scale)), cv2.FONT_HERSHEY_SIMPLEX
+    (width, height), base = cv2.getTextSize(text, font, scale, weight)
     pad = round(height * 0.6)
     corner = (min(canvas.shape[1], width + 2 * pad), height + base + 2 * pad)
+    color = COLORS.get(inspection.verdict, SOFT)
     cv2.rectangle(canvas, (0, 0), corner, color, cv2.FILLED)
-    cv2.putText(
-        canvas,
-        text,
-        (pad, height + pad),
-        cv2.FONT_HERSHEY_SIMPLEX,
-        scale,
-        (255, 255, 255),
-        weight,
-        cv2.LINE_AA,
-    )
+    cv2.putText(canvas, text, (pad, height + pad), font, scale, WHITE, weight, cv2.LINE_AA)

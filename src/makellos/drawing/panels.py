@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture
-from makellos.drawing.lettering import INK, PAGE, SOFT, letter, shorten, text_width
-from makellos.drawing.overlays import COLORS, TITLES, as_rgb, draw_overlay
-from makellos.inspection.inspector import Inspection
+from makellos.drawing.captions import Caption, draw_caption
+from makellos.drawing.lettering import INK, PAGE, SOFT, Rgb, letter, text_width
+from makellos.drawing.overlays import as_rgb, draw_overlay, heat_colors
+from makellos.inspection.findings import Inspection
 from makellos.inspection.regions import Region, resize_map
 
 __all__ = [
@@ -25,13 +25,13 @@ __all__ = [
     "draw_tiles",
     "fit_picture",
     "from_planes",
+    "lay_out",
 ]
 
-Rgb = NDArray[np.uint8]
 PART, NEAREST, DIFFERENCE, DAMAGE = "part", "nearest good part", "difference", "damage"
 _SMALLEST, _LARGEST = 320, 512  # pictures with a longer side below or above change their size
 _MARGIN, _GAP = 24, 16
-_TEXT, _CAPTION = 15, 19  # heights in pixels
+_TEXT, _SMALL = 15, 12  # heights in pixels
 _LABEL_SPACE, _CAPTION_SPACE, _SCALE_SPACE = 27, 46, 30
 
 
@@ -49,28 +49,39 @@ def draw_panel(
     part, difference) is left out. The difference is the anomaly map: its colours reach the
     brightest at one and a half of `map_threshold`, as in `draw_overlay` where maps begin at 0.
     """
+    known = {
+        "score": inspection.score,
+        "threshold": inspection.threshold,
+        "p": inspection.p_value,
+    }
+    figures = {name: f"{value:.3g}" for name, value in known.items() if value is not None}
     tiles = draw_tiles(picture, inspection, map_threshold=map_threshold, white_level=white_level)
-    height, width = tiles[PART].shape[:2]
+    caption = Caption(inspection.verdict, figures, inspection.input)
+    return lay_out(tiles, caption, DIFFERENCE, {"0": 0.0, "threshold": 1 / 1.5})
+
+
+def lay_out(
+    tiles: Mapping[str, Rgb], caption: Caption, heated: str, scale: Mapping[str, float]
+) -> Rgb:
+    """Lay tiles of one size side by side, each below its label, and a caption above them.
+
+    Below the tile named `heated`, where there is one, stand the colours of heat, and the texts of
+    `scale` at shares of their width.
+    """
+    height, width = next(iter(tiles.values())).shape[:2]
     column = max(width, *(text_width(label, _TEXT) for label in tiles))
-    has_scale = DIFFERENCE in tiles
-    panel = np.full(
-        (
-            2 * _MARGIN + _CAPTION_SPACE + _LABEL_SPACE + height + has_scale * _SCALE_SPACE,
-            2 * _MARGIN + len(tiles) * column + (len(tiles) - 1) * _GAP,
-            3,
-        ),
-        PAGE,
-        np.uint8,
-    )
-    _write_caption(panel, inspection)
+    inside = max(len(tiles) * (column + _GAP) - _GAP, caption.width)
     top = _MARGIN + _CAPTION_SPACE + _LABEL_SPACE
+    bottom = top + height + (_SCALE_SPACE if heated in tiles else 0) + _MARGIN
+    page = np.full((bottom, 2 * _MARGIN + inside, 3), PAGE, np.uint8)
+    draw_caption(page, caption, _MARGIN)
     for index, (label, tile) in enumerate(tiles.items()):
         left = _MARGIN + index * (column + _GAP)
-        letter(panel, label, (left, top - 9), _TEXT, SOFT, anchor="ls")
-        panel[top : top + height, left : left + width] = tile
-        if label == DIFFERENCE:
-            _draw_scale(panel, left, top + height + 10, column)
-    return panel
+        letter(page, label, (left, top - 9), _TEXT, SOFT, "ls")
+        page[top : top + height, left : left + width] = tile
+        if label == heated:
+            _draw_scale(page, (left, top + height + 10), column, scale)
+    return page
 
 
 def draw_tiles(
@@ -121,9 +132,7 @@ def from_planes(planes: NDArray[np.float32]) -> Rgb:
 
 def _heat(relative: NDArray[np.float32]) -> Rgb:
     """Return the colours of a map in units of its threshold, those of `draw_overlay` above 0.5."""
-    shades = (170 * np.clip(relative, 0.0, 1.5)).astype(np.uint8)
-    colors: Rgb = cv2.cvtColor(cv2.applyColorMap(shades, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    return colors
+    return heat_colors((170 * np.clip(relative, 0.0, 1.5)).astype(np.uint8))
 
 
 def _scaled(regions: Sequence[Region], factor: int) -> tuple[Region, ...]:
@@ -139,49 +148,13 @@ def _scaled(regions: Sequence[Region], factor: int) -> tuple[Region, ...]:
     )
 
 
-def _write_caption(panel: Rgb, inspection: Inspection) -> None:
-    middle = _MARGIN + 15
-    title = TITLES.get(inspection.verdict, inspection.verdict)
-    right = _MARGIN + text_width(title, _CAPTION) + 24
-    color = COLORS.get(inspection.verdict, (90, 90, 90))
-    _draw_pill(panel, (_MARGIN, middle - 15), (right, middle + 15), color)
-    letter(panel, title, ((_MARGIN + right) // 2, middle), _CAPTION, (255, 255, 255), anchor="mm")
-    right += 18
-    for name, value in (
-        ("score", inspection.score),
-        ("threshold", inspection.threshold),
-        ("p", inspection.p_value),
-    ):
-        if value is not None:
-            letter(panel, name, (right, middle), _CAPTION, SOFT)
-            right += text_width(name, _CAPTION) + 7
-            letter(panel, text := f"{value:.3g}", (right, middle), _CAPTION, INK)
-            right += text_width(text, _CAPTION) + 20
-    end = panel.shape[1] - _MARGIN
-    name = shorten(PurePath(inspection.input).name, _TEXT, end - right)
-    letter(panel, name, (end, middle), _TEXT, SOFT, anchor="rm")
-
-
-def _draw_pill(
-    panel: Rgb, start: tuple[int, int], end: tuple[int, int], color: tuple[int, int, int]
-) -> None:
-    from PIL import Image, ImageDraw
-
-    width, height = end[0] - start[0], end[1] - start[1]
-    factor = 4  # Pillow draws edges without smoothing
-    mask = Image.new("L", (factor * width, factor * height))
-    box = (0, 0, factor * width - 1, factor * height - 1)
-    ImageDraw.Draw(mask).rounded_rectangle(box, radius=factor * 5, fill=255)
-    opacity = np.asarray(mask.reduce(factor), np.float32)[..., np.newaxis] / 255
-    there = panel[start[1] : end[1], start[0] : end[0]]
-    there[:] = np.rint(there * (1 - opacity) + np.array(color, np.float32) * opacity)
-
-
-def _draw_scale(panel: Rgb, left: int, top: int, width: int) -> None:
-    """Draw what the colours of the difference mean: from 0 to 1.5 thresholds."""
-    relative = np.linspace(0, 1.5, width, dtype=np.float32)[np.newaxis]
-    panel[top : top + 6, left : left + width] = _heat(relative)
-    tick = left + round(width / 1.5)
-    panel[top : top + 12, tick - 1 : tick + 1] = INK
-    letter(panel, "0", (left, top + 20), 12, SOFT)
-    letter(panel, "threshold", (tick, top + 20), 12, SOFT, anchor="mm")
+def _draw_scale(page: Rgb, place: tuple[int, int], width: int, texts: Mapping[str, float]) -> None:
+    left, top = place
+    shades = np.linspace(0, 255, width).astype(np.uint8)[np.newaxis]
+    page[top : top + 6, left : left + width] = heat_colors(shades)
+    for text, share in texts.items():
+        x = left + round(share * width)
+        if 0 < share < 1:
+            page[top : top + 12, x - 1 : x + 1] = INK
+        anchor = "lm" if share <= 0 else "rm" if share >= 1 else "mm"
+        letter(page, text, (x, top + 20), _SMALL, SOFT, anchor)

@@ -6,7 +6,8 @@ Both have a linear axis of frequency, whatever that of the pictures which a dete
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -14,23 +15,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from makellos.drawing.lettering import SOFT
-from makellos.drawing.panel_axes import (
-    EDGE,
-    SMALL,
-    WHITE,
-    Axes,
-    Floats,
-    Rgb,
-    Ticks,
-    draw_axes,
-    draw_title,
-    ticks,
-    write,
-)
+from makellos.drawing.lettering import SOFT, WHITE, Rgb, letter
+from makellos.drawing.panel_axes import EDGE, SMALL, Axes, Floats, draw_axes, draw_title
+from makellos.drawing.scales import Tick, ticks
 from makellos.vibration.views import SignalView
 
-__all__ = ["draw_spectrogram", "draw_unusual", "spectrogram", "unusual"]
+__all__ = ["WindowMaps", "draw_spectrogram", "draw_unusual", "spectrogram", "unusual"]
 
 Cells = NDArray[np.float32]
 
@@ -41,6 +31,20 @@ _AT_ONCE = 1024  # windows that are added up at once
 _UNSEEN = (240, 240, 237)  # between windows, and after the last
 _OUTLINE = (96, 10, 26)
 _HEAT = (WHITE, (253, 224, 166), (247, 158, 92), (226, 82, 58), (158, 18, 40))
+
+
+@dataclass(frozen=True)
+class WindowMaps:
+    """Hold the maps h×w of windows that start at `starts` s, and how a chart of them is read.
+
+    Values above the finite `threshold`, in their `unit`, are unusual; `title` says what they are.
+    """
+
+    maps: Sequence[Cells]
+    starts: Sequence[float]
+    threshold: float
+    title: str
+    unit: str
 
 
 def spectrogram(signal: NDArray[np.floating[Any]], n_rows: int, n_columns: int) -> Floats:
@@ -82,7 +86,7 @@ def _shares(n_rows: int, n_lines: int) -> Floats:
 
 def unusual(
     view: SignalView,
-    maps: Sequence[NDArray[np.float32]],
+    maps: Sequence[Cells],
     starts: Sequence[float],
     channel: str,
     axes: Axes,
@@ -177,21 +181,17 @@ def draw_spectrogram(page: Rgb, axes: Axes, channel: str, levels: Floats) -> Non
 
 
 def draw_unusual(
-    page: Rgb,
-    axes: Axes,
-    channel: str,
-    values: Floats,
-    threshold: float,
-    title: str = "unusual: when and at which frequencies",
-    unit: str = "score",
+    page: Rgb, axes: Axes, view: SignalView, channel: str, windows: WindowMaps
 ) -> None:
-    """Draw what is `unusual` of a channel, outlined where it is above the finite threshold.
+    """Draw what is `unusual` of a channel, outlined where it is above the threshold.
 
     Colours begin at half of the threshold and are full at one and a half of it, as those of
     `draw_overlay`.
     """
     _draw_frequencies(page, axes)
-    draw_title(page, axes, channel, title)
+    draw_title(page, axes, channel, windows.title)
+    values = unusual(view, windows.maps, windows.starts, channel, axes)
+    threshold = windows.threshold
     scale, seen = max(threshold, 1e-12), ~np.isnan(values)
     colors = _heat(np.where(seen, values, 0.0) / scale - 0.5)
     colors[~seen] = _UNSEEN
@@ -199,10 +199,10 @@ def draw_unusual(
     inner = cv2.erode(above, np.ones((3, 3), np.uint8), borderValue=0)
     colors[above > inner] = _OUTLINE
     _fill(page, axes, colors)
-    marks = [(n * scale, f"{n * scale:.3g}") for n in (0.5, 1.0, 1.5)]
+    marks = [Tick(n * scale, f"{n * scale:.3g}") for n in (0.5, 1.0, 1.5)]
     bar = _heat(np.linspace(1.0, 0.0, axes.height)[:, None])
     bar[axes.height // 2] = _OUTLINE  # the threshold, midway
-    _draw_bar(page, axes, bar, unit, (0.5 * scale, 1.5 * scale), marks)
+    _draw_bar(page, axes, bar, windows.unit, (0.5 * scale, 1.5 * scale), marks)
 
 
 def _draw_frequencies(page: Rgb, axes: Axes) -> None:
@@ -212,7 +212,12 @@ def _draw_frequencies(page: Rgb, axes: Axes) -> None:
 
 
 def _draw_bar(
-    page: Rgb, axes: Axes, colors: Rgb, unit: str, span: tuple[float, float], marks: Ticks
+    page: Rgb,
+    axes: Axes,
+    colors: Rgb,
+    unit: str,
+    span: tuple[float, float],
+    marks: Iterable[Tick],
 ) -> None:
     """Draw what the colours of a chart mean beside it; `colors` are height×1×3."""
     bar = Axes(axes.left + axes.width + 22, axes.top, 14, axes.height, (0.0, 1.0), span)
@@ -220,8 +225,8 @@ def _draw_bar(
     for value, text in marks:
         row = bar.row(value)
         page[row, bar.left + 14 : bar.left + 18] = EDGE
-        write(page, text, (bar.left + 22, row), SMALL, SOFT)
-    write(page, unit, (bar.left + 7, axes.top - 13), SMALL, SOFT, "mm")
+        letter(page, text, (bar.left + 22, row), SMALL, SOFT)
+    letter(page, unit, (bar.left + 7, axes.top - 13), SMALL, SOFT, "mm")
 
 
 def _fill(page: Rgb, axes: Axes, colors: Rgb) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from makellos.evaluation.class_intervals import ClassIntervals, class_intervals
 from makellos.evaluation.classes import ClassFigures, OneClass, ReliabilityBin, class_figures
-from makellos.evaluation.intervals import ImageIntervals, Interval, image_intervals
+from makellos.evaluation.intervals import ImageIntervals, Interval, Resampling, image_intervals
 from makellos.evaluation.localisation import (
     LocalisationFigures,
     Located,
@@ -63,6 +63,7 @@ __all__ = [
     "PrecisionRecallCurve",
     "Rates",
     "ReliabilityBin",
+    "Resampling",
     "RocCurve",
     "SizeFigures",
     "auroc",

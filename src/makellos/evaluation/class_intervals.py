@@ -19,7 +19,7 @@ from makellos.evaluation.classes import (
     ratio,
     verdict_figures,
 )
-from makellos.evaluation.intervals import LEVEL, Interval, percentile_interval, resample_weights
+from makellos.evaluation.intervals import LEVEL, Interval, Resampling, percentile_interval
 
 __all__ = ["ClassIntervals", "class_intervals"]
 
@@ -50,18 +50,15 @@ def class_intervals(
     truth: Sequence[str],
     classes: Sequence[str],
     rejected: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    n_resamples: int = 1000,
-    groups: Groups = None,
+    resampling: Resampling,
 ) -> ClassIntervals:
     """Return 95 % intervals of a classifier's figures by the stratified bootstrap.
 
-    The first four arguments and their errors are those of `class_figures`; `groups`, the strata
-    and the resamples are those of `image_intervals`. Intervals are percentiles, with two
-    exceptions. Precision and recall of exactly 0 or 1 have no spread to resample: there the open
-    end is the exact binomial bound (Clopper and Pearson 1934), with as many trials as parts or
-    groups, and a balanced accuracy of 0 or 1 takes the mean of its two rates' bounds. The
+    The first four arguments and their errors are those of `class_figures`; the strata are
+    those of `image_intervals`. Intervals are percentiles, with two exceptions. Precision and recall
+    of exactly 0 or 1 have no spread to resample: there the open end is the exact binomial bound
+    (Clopper and Pearson 1934), with as many trials as parts or groups, and a balanced accuracy of
+    0 or 1 takes the mean of its two rates' bounds. The
     calibration error is a sum of absolute values, which chance makes larger in the test set than
     it is and larger again in a resample of it: its interval is the basic one, percentiles mirrored
     at the figure (Davison and Hinkley 1997, section 5.2), widened to hold the figure, and to start
@@ -69,13 +66,9 @@ def class_intervals(
     """
     parts = classed_parts(probabilities, truth, classes, rejected)
     once = np.ones((1, parts.truth.size))
-    blocks = resample_weights(
-        parts.defective,
-        rng=rng,
-        n_resamples=n_resamples,
-        groups=groups,
-        row_size=max(parts.truth.size, len(parts.classes) ** 2, N_BINS),
-    )
+    groups = resampling.groups
+    row_size = max(parts.truth.size, len(parts.classes) ** 2, N_BINS)
+    blocks = resampling.blocks(parts.defective, row_size)
     columns = np.concatenate([_figures(parts, weights) for weights in blocks], axis=1)
     found = _figures(parts, once)[:, 0]
     intervals = [percentile_interval(column) for column in columns]
@@ -87,7 +80,7 @@ def class_intervals(
         accuracy_of_classes=intervals[0],
         balanced_accuracy_of_classes=intervals[1],
         macro_f1=intervals[2],
-        ece=_ece_interval(columns[3], found[3], parts, rng),
+        ece=_ece_interval(columns[3], found[3], parts, resampling.rng),
         balanced_accuracy=_open_ended(intervals[4], found[4], balanced),
         precision=_open_ended(intervals[5], found[5], _bounds(right, parts.rejected, groups)),
         recall=_open_ended(intervals[6], found[6], recall),

@@ -23,7 +23,7 @@ from makellos.evaluation.ranking import (
     rank_parts,
 )
 
-__all__ = ["ImageIntervals", "Interval", "image_intervals", "percentile_interval"]
+__all__ = ["ImageIntervals", "Interval", "Resampling", "image_intervals", "percentile_interval"]
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -31,6 +31,46 @@ Interval = tuple[float, float]
 LEVEL = 0.95
 # Values in one block of resamples: keeps every array of a block at about 16 MB.
 BLOCK_VALUES = 2_000_000
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Say how the bootstrap draws the parts of a test set: by what generator, and how often.
+
+    `groups` names the group of each part, None for a part by itself; whole groups are then drawn.
+    """
+
+    rng: np.random.Generator
+    n_resamples: int = 1000
+    groups: Sequence[object] | None = None
+
+    def blocks(self, defective: NDArray[np.bool_], row_size: int) -> Iterator[Floats]:
+        """Yield blocks (r, n parts) of how often each resample draws each part.
+
+        `row_size` is the number of values that the caller computes per resample; it bounds the
+        blocks. Raises InputError for a wrong number of groups, ConfigurationError for fewer than
+        one resample.
+        """
+        if self.n_resamples < 1:
+            raise ConfigurationError(
+                f"`n_resamples` is {self.n_resamples}; at least 1 is needed, and 1000 is usual."
+            )
+        units = unit_of_part(defective.size, self.groups)
+        n_units = int(units.max(initial=-1)) + 1
+        has_defective = np.zeros(n_units, dtype=np.bool_)
+        has_defective[units[defective]] = True
+        strata = [np.flatnonzero(has_defective), np.flatnonzero(~has_defective)]
+        block = max(1, BLOCK_VALUES // max(row_size, defective.size, 1))
+
+        def draw() -> Iterator[Floats]:
+            for start in range(0, self.n_resamples, block):
+                n_rows = min(block, self.n_resamples - start)
+                drawn = np.zeros((n_rows, n_units))
+                for stratum in strata:
+                    drawn[:, stratum] = _draw_counts(stratum.size, n_rows, self.rng)
+                yield drawn[:, units]
+
+        return draw()
 
 
 @dataclass(frozen=True)
@@ -46,20 +86,14 @@ class ImageIntervals:
 
 
 def image_intervals(
-    scores: ArrayLike,
-    defective: ArrayLike,
-    rejected: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    n_resamples: int = 1000,
-    groups: Sequence[object] | None = None,
+    scores: ArrayLike, defective: ArrayLike, rejected: ArrayLike, resampling: Resampling
 ) -> ImageIntervals:
     """Return 95 % percentile intervals of the image-level metrics by the stratified bootstrap.
 
     `scores` (n,) are finite, higher is more anomalous; `defective` and `rejected` (n,) are bool or
-    0 and 1. `groups` names the group of each part, None for a part by itself. The rates count
-    rejected parts alone. A rate of exactly 0 or 1 has no spread to resample: there the open end
-    is the exact binomial bound (Clopper and Pearson 1934), with as many trials as parts or groups.
+    0 and 1. The rates count rejected parts alone. A rate of exactly 0 or 1 has no spread to
+    resample: there the open end is the exact binomial bound (Clopper and Pearson 1934), with as
+    many trials as parts or groups.
     Raises InputError for lengths that differ or scores that are not finite, ConfigurationError for
     fewer than one resample.
     """
@@ -67,12 +101,10 @@ def image_intervals(
     is_defective = check_defective(defective, values.size)
     is_rejected = check_defective(rejected, values.size, name="rejected")
     ranked = rank_parts(values, is_defective)
-    blocks = resample_weights(
-        is_defective, rng=rng, n_resamples=n_resamples, groups=groups, row_size=values.size
-    )
+    blocks = resampling.blocks(is_defective, row_size=values.size)
     metrics = [_block_metrics(weights, ranked, is_defective, is_rejected) for weights in blocks]
     columns = np.concatenate(metrics, axis=1)
-    units = unit_of_part(values.size, groups)
+    units = unit_of_part(values.size, resampling.groups)
     wrong = is_rejected != is_defective
     return ImageIntervals(
         image_auroc=percentile_interval(columns[0]),
@@ -95,41 +127,6 @@ def percentile_interval(resampled: Floats) -> Interval | None:
     tail = (1.0 - LEVEL) / 2
     low, high = np.clip(np.quantile(defined, [tail, 1.0 - tail]), 0.0, 1.0)
     return float(low), float(high)
-
-
-def resample_weights(
-    defective: NDArray[np.bool_],
-    *,
-    rng: np.random.Generator,
-    n_resamples: int,
-    groups: Sequence[object] | None = None,
-    row_size: int,
-) -> Iterator[Floats]:
-    """Yield blocks (r, n parts) of how often each resample draws each part, `n_resamples` rows.
-
-    `row_size` is the number of values that the caller computes per resample; it bounds the blocks.
-    Raises InputError for a wrong number of groups, ConfigurationError for fewer than one resample.
-    """
-    if n_resamples < 1:
-        raise ConfigurationError(
-            f"`n_resamples` is {n_resamples}; at least 1 is needed, and 1000 is usual."
-        )
-    units = unit_of_part(defective.size, groups)
-    n_units = int(units.max(initial=-1)) + 1
-    has_defective = np.zeros(n_units, dtype=np.bool_)
-    has_defective[units[defective]] = True
-    strata = [np.flatnonzero(has_defective), np.flatnonzero(~has_defective)]
-    block = max(1, BLOCK_VALUES // max(row_size, defective.size, 1))
-
-    def draw() -> Iterator[Floats]:
-        for start in range(0, n_resamples, block):
-            n_rows = min(block, n_resamples - start)
-            drawn = np.zeros((n_rows, n_units))
-            for stratum in strata:
-                drawn[:, stratum] = _draw_counts(stratum.size, n_rows, rng)
-            yield drawn[:, units]
-
-    return draw()
 
 
 def _draw_counts(n_units: int, n_rows: int, rng: np.random.Generator) -> NDArray[np.intp]:

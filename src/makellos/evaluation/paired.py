@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from makellos.evaluation._checks import check_defective, check_scores
-from makellos.evaluation.intervals import LEVEL, Interval, resample_weights, unit_of_part
+from makellos.evaluation.intervals import LEVEL, Interval, Resampling, unit_of_part
 from makellos.evaluation.ranking import RankedParts, auroc_from_counts, rank_parts
 
 __all__ = ["Difference", "PairedDifferences", "paired_differences"]
@@ -56,14 +56,11 @@ def paired_differences(
     reference_scores: ArrayLike,
     reference_rejected: ArrayLike,
     defective: ArrayLike,
-    *,
-    rng: np.random.Generator,
-    n_resamples: int = 1000,
-    groups: Sequence[object] | None = None,
+    resampling: Resampling,
 ) -> PairedDifferences:
     """Return differences from a reference with 95 % percentile intervals, by the paired bootstrap.
 
-    All arrays are (n,) over the same parts in the same order; strata and groups are those of
+    All arrays are (n,) over the same parts in the same order; strata are those of
     `image_intervals`. Where no resample differs from another there is nothing to take percentiles
     of: the interval is then that of a difference in not one of n parts or groups (Clopper and
     Pearson 1934), to both sides. Raises InputError for lengths that differ or scores that are not
@@ -76,14 +73,12 @@ def paired_differences(
         for given in (rejected, reference_rejected)
     ]
     ranked = [rank_parts(each, is_defective) for each in values]
-    blocks = resample_weights(
-        is_defective, rng=rng, n_resamples=n_resamples, groups=groups, row_size=values[0].size
-    )
+    blocks = resampling.blocks(is_defective, row_size=values[0].size)
     resampled = np.concatenate(
         [_differences(weights, ranked, verdicts, is_defective) for weights in blocks], axis=1
     )
     once = _differences(np.ones((1, is_defective.size)), ranked, verdicts, is_defective)[:, 0]
-    units = unit_of_part(is_defective.size, groups)
+    units = unit_of_part(is_defective.size, resampling.groups)
     n_defective, n_good = (np.unique(units[among]).size for among in (is_defective, ~is_defective))
     found, found_before = (verdict & is_defective for verdict in verdicts)
     return PairedDifferences(

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.evaluation.intervals import Interval, percentile_interval, resample_weights
+from makellos.evaluation.intervals import Interval, Resampling, percentile_interval
 from makellos.evaluation.sketches import Keys, Resolution, Sketch, concatenate
 
 __all__ = ["COARSE", "COARSE_DAMAGED", "LOW_LIMIT", "CoarsePart", "Marked", "PixelIntervals"]
@@ -133,19 +133,11 @@ def covered_share(from_rate: Floats, to_rate: Floats, fpr_limit: float) -> Float
 
 
 def bootstrap_pixels(
-    parts: Sequence[CoarsePart],
-    figures: _Figures,
-    *,
-    fpr_limit: float,
-    rng: np.random.Generator,
-    n_resamples: int,
-    groups: Sequence[object] | None,
+    parts: Sequence[CoarsePart], figures: _Figures, fpr_limit: float, resampling: Resampling
 ) -> PixelIntervals:
     """Return the intervals around the given figures; see `PixelMetrics.intervals`."""
     has_damage = np.array([part.damaged is not None for part in parts], dtype=np.bool_)
-    blocks = resample_weights(
-        has_damage, rng=rng, n_resamples=n_resamples, groups=groups, row_size=4096
-    )
+    blocks = resampling.blocks(has_damage, row_size=4096)
     exact = [getattr(figures, field.name) for field in fields(PixelIntervals)]
     if exact[0] is None:
         return PixelIntervals(*([None] * len(exact)))

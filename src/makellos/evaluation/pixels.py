@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from makellos.errors import InputError
 from makellos.evaluation._checks import check_share
+from makellos.evaluation.intervals import Resampling
 from makellos.evaluation.pixel_intervals import (
     COARSE,
     COARSE_DAMAGED,
@@ -133,30 +134,16 @@ class PixelMetrics:
             return PixelFigures(None, None, None, None, None, None)
         return _figures(good, damaged, self._fpr_limit, self._seg_f1())
 
-    def intervals(
-        self,
-        *,
-        rng: np.random.Generator,
-        n_resamples: int = 1000,
-        groups: Sequence[object] | None = None,
-    ) -> PixelIntervals:
+    def intervals(self, resampling: Resampling) -> PixelIntervals:
         """Return 95 % bootstrap intervals of the pixel metrics by resampling pictures.
 
-        Pictures with and without damage are drawn separately. `groups` names the group of each
-        picture in the order of the updates; whole groups are then drawn. Each picture is
-        represented by at most some 3,000 cells: the spread of a resample is right to about 1e-3,
-        and the intervals are shifted to the exact figures. Entries are None where `compute` gives
-        None. Raises InputError for a wrong number of groups, ConfigurationError for fewer than
-        one resample.
+        Pictures with and without damage are drawn separately; groups are those of the pictures in
+        the order of the updates. Each picture is represented by at most some 3,000 cells: the
+        spread of a resample is right to about 1e-3, and the intervals are shifted to the exact
+        figures. Entries are None where `compute` gives None. Raises InputError for a wrong number
+        of groups, ConfigurationError for fewer than one resample.
         """
-        return bootstrap_pixels(
-            self._parts,
-            self.compute(),
-            fpr_limit=self._fpr_limit,
-            rng=rng,
-            n_resamples=n_resamples,
-            groups=groups,
-        )
+        return bootstrap_pixels(self._parts, self.compute(), self._fpr_limit, resampling)
 
     def _add(self, good_keys: Keys, damage: Sketch | None) -> None:
         coarse_good = coarse_damaged = None

@@ -13,12 +13,13 @@ import numpy as np
 
 from makellos.jobs.compare_results import Compared, CompareResults, Rows
 from makellos.jobs.records import day_of, settings_text
-from makellos.reports.comparison import (
+from makellos.reports import (
     ComparedDetector,
     ComparisonReport,
     Disputed,
     Judged,
     render_comparison,
+    write_page,
 )
 from makellos.storage import write_text
 
@@ -32,7 +33,7 @@ def write_results(results: CompareResults, found: Mapping[str, Rows], folder: Pa
     """Write page, CSV and JSON to the folder, each as a whole; raises `StorageError`."""
     write_text(folder / RESULTS, results.model_dump_json(indent=1) + "\n")
     write_text(folder / CSV, csv_text(results))
-    write_text(folder / PAGE, render_comparison(_page(results, found)))
+    write_page(folder / PAGE, render_comparison(_page(results, found)))
 
 
 def csv_text(results: CompareResults) -> str:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from makellos.evaluation import PairedDifferences, paired_differences
+from makellos.evaluation import PairedDifferences, Resampling, paired_differences
 from makellos.jobs.records import Record, State
-from makellos.reports.comparison import difference_sentence
+from makellos.reports import difference_sentence
 
 __all__ = [
     "CompareResults",
@@ -154,8 +154,7 @@ def _difference(name: str, against: str, found: Mapping[str, Rows], seed: int) -
         [row["score"] for row in others],
         [row["verdict"] == "reject" for row in others],
         defective,
-        rng=np.random.default_rng(seed),
-        groups=groups,
+        Resampling(np.random.default_rng(seed), groups=groups),
     )
     grouped = any(group is not None for group in groups)
     alone = sum(group is None for group in groups)

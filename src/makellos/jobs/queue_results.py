@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from makellos.jobs.queue_plan import PAGE, RESULTS
 from makellos.jobs.records import Record, ResultsFolder, State, day_of, settings_text
-from makellos.reports.queue import QueueReport, render_queue
+from makellos.reports import QueueReport, render_queue, write_page
 from makellos.storage import write_text
 
 __all__ = ["QueueResults", "RunRecord", "read_records", "write_results"]
@@ -71,7 +71,7 @@ def write_results(results: QueueResults, output: Path) -> None:
             for record in results.runs
         ],
     )
-    write_text(output / PAGE, render_queue(page), _ADVICE)
+    write_page(output / PAGE, render_queue(page), _ADVICE)
 
 
 def _settings_text(record: RunRecord) -> str:

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
-from makellos.reports.evaluation import (
-    EvaluationReport,
-    GalleryItem,
-    render_evaluation,
-    write_evaluation,
+from makellos.reports.comparison import (
+    ComparedDetector,
+    ComparisonReport,
+    Disputed,
+    Judged,
+    difference_sentence,
+    render_comparison,
 )
+from makellos.reports.evaluation import EvaluationReport, render_evaluation
+from makellos.reports.gallery import GalleryItem
+from makellos.reports.pages import write_page
+from makellos.reports.queue import QueueReport, render_queue
+from makellos.reports.ranked import ComparedRun
+from makellos.reports.trend import headline, render_trend
+from makellos.reports.trend_charts import TrendPage
+from makellos.reports.tuning import TuningReport, TuningTrial, render_tuning
 
-__all__ = ["EvaluationReport", "GalleryItem", "render_evaluation", "write_evaluation"]
+__all__ = [
+    "ComparedDetector",
+    "ComparedRun",
+    "ComparisonReport",
+    "Disputed",
+    "EvaluationReport",
+    "GalleryItem",
+    "Judged",
+    "QueueReport",
+    "TrendPage",
+    "TuningReport",
+    "TuningTrial",
+    "difference_sentence",
+    "headline",
+    "render_comparison",
+    "render_evaluation",
+    "render_queue",
+    "render_trend",
+    "render_tuning",
+    "write_page",
+]

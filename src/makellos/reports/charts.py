@@ -10,6 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from makellos.drawing.scales import Scale, Tick, round_step
 from makellos.reports.formats import compact, finite
 
 __all__ = ["Histogram", "ScoredPart", "score_histogram"]
@@ -29,14 +32,6 @@ class ScoredPart:
     score: float
     defective: bool
     outcome: str
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Hold a position along an axis and the text that stands there."""
-
-    at: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -89,28 +84,23 @@ class Histogram:
 
 @dataclass(frozen=True)
 class _Axis:
-    """Map scores to bins; `cut` is where a broken axis ends, `step` the width of a bin."""
+    """Hold where scores and the bins over them lie; past the scale is one more bin in `beyond`."""
 
-    low: float
-    step: float
+    scale: Scale
     n_bins: int
-    logarithmic: bool
-    cut: float | None
+    left: float
+    right: float
+    beyond: Tick | None = None
 
-    def bin_of(self, score: float) -> int:
-        position = (self._unit(score) - self.low) / self.step
-        return min(self.n_bins - 1, max(0, math.floor(position + 1e-9)))
+    @property
+    def pitch(self) -> float:
+        return (self.right - self.left) / self.n_bins
 
-    def share(self, score: float) -> float:
-        """Return the position of a score along the axis, in [0, 1] inside it."""
-        return (self._unit(score) - self.low) / (self.step * self.n_bins)
-
-    def score_at(self, n_steps: float) -> float:
-        unit = self.low + n_steps * self.step
-        return 10**unit if self.logarithmic else unit
-
-    def _unit(self, score: float) -> float:
-        return math.log10(score) if self.logarithmic else score
+    def bins_of(self, parts: Sequence[ScoredPart]) -> list[int]:
+        places = self.scale.places([part.score for part in parts])
+        positions = np.floor((places - self.left) / self.pitch + 1e-9)
+        bins: list[int] = np.minimum(positions, self.n_bins - 1).astype(int).tolist()
+        return bins
 
 
 def score_histogram(
@@ -129,43 +119,27 @@ def score_histogram(
     if not parts:
         return None
     limit, band = finite(threshold), finite(look_again_threshold)
-    axis = _axis(parts, limit, band)
-    left, right = 34.0, width - 12.0
+    axis = _axis(parts, limit, band, width)
     groups = [(name, [p for p in parts if p.defective is bad]) for name, bad in _KINDS]
     drawn = [(name, group) for name, group in groups if group]
     panels = tuple(
-        _panel(
-            name,
-            group,
-            axis,
-            left=left,
-            right=right,
-            baseline=PANEL_TOP + i * PANEL_PITCH + PANEL_HEIGHT,
-        )
+        _panel(name, group, axis, PANEL_TOP + i * PANEL_PITCH + PANEL_HEIGHT)
         for i, (name, group) in enumerate(drawn)
     )
-    height = panels[-1].baseline + 48
-
-    def place(score: float) -> float:
-        return left + (right - left) * min(1.0, max(0.0, axis.share(score)))
-
-    mark = None if limit is None else Tick(place(limit), compact(limit))
-    beyond = None
-    if axis.cut is not None:
-        middle = left + (right - left) * (axis.n_bins - 0.5) / axis.n_bins
-        beyond = Tick(middle, f"over {compact(axis.cut)}")
-    ticks = tuple(Tick(place(score), f"{score:.6g}") for score in _ticks(axis, width))
+    mark = None if limit is None else Tick(axis.scale.at(limit), compact(limit))
+    ticks, beyond = axis.scale.ticks(max(3, int(width / 110))), axis.beyond
+    kind = "logarithmic" if axis.scale.log else "linear" if beyond is None else "broken"
     return Histogram(
         width=width,
-        height=height,
-        left=left,
-        right=right,
+        height=panels[-1].baseline + 48,
+        left=axis.left,
+        right=axis.right,
         panels=panels,
         ticks=tuple(t for t in ticks if beyond is None or t.at < beyond.at - 52),
-        zones=_zones(mark, None if band is None else place(band), left, right),
+        zones=_zones(mark, None if band is None else axis.scale.at(band), axis),
         threshold=mark,
         threshold_anchor="end" if mark is not None and mark.at > width / 2 else "start",
-        scale="logarithmic" if axis.logarithmic else "broken" if axis.cut is not None else "linear",
+        scale=kind,
         beyond=beyond,
     )
 
@@ -173,7 +147,9 @@ def score_histogram(
 _KINDS = (("good", False), ("defective", True))
 
 
-def _axis(parts: Sequence[ScoredPart], threshold: float | None, band: float | None) -> _Axis:
+def _axis(
+    parts: Sequence[ScoredPart], threshold: float | None, band: float | None, width: float
+) -> _Axis:
     values = [part.score for part in parts]
     values += [mark for mark in (threshold, band) if mark is not None]
     low, high = min(values), max(values)
@@ -182,14 +158,18 @@ def _axis(parts: Sequence[ScoredPart], threshold: float | None, band: float | No
         low, high = low - pad, high + pad
     reach = _bulk(parts) if threshold is None else max(threshold, _bulk(parts))
     core = reach - low if reach > low else high - low
+    left, right = 34.0, width - 12.0
     if high - low <= LONG_TAIL * core:
-        return _aligned(low, high, threshold, logarithmic=False)
+        span, n_bins = _aligned(low, high, threshold)
+        return _Axis(Scale(span, (left, right)), n_bins, left, right)
     if low > 0 and math.log(reach / low) > 0.15 * math.log(high / low):
         mark = None if threshold is None else math.log10(threshold)
-        return _aligned(math.log10(low), math.log10(high), mark, logarithmic=True)
-    inside = _aligned(low, low + LONG_TAIL * core, threshold, logarithmic=False)
-    cut = inside.score_at(inside.n_bins)
-    return _Axis(inside.low, inside.step, inside.n_bins + 1, logarithmic=False, cut=cut)
+        (first, last), n_bins = _aligned(math.log10(low), math.log10(high), mark)
+        return _Axis(Scale((10**first, 10**last), (left, right), log=True), n_bins, left, right)
+    span, n_bins = _aligned(low, low + LONG_TAIL * core, threshold)
+    pitch = (right - left) / (n_bins + 1)
+    beyond = Tick(right - pitch / 2, f"over {compact(span[1])}")
+    return _Axis(Scale(span, (left, right - pitch)), n_bins + 1, left, right, beyond)
 
 
 def _bulk(parts: Sequence[ScoredPart]) -> float:
@@ -199,92 +179,47 @@ def _bulk(parts: Sequence[ScoredPart]) -> float:
     return ordered[int((0.95 if good else 0.75) * (len(ordered) - 1))]
 
 
-def _aligned(low: float, high: float, mark: float | None, *, logarithmic: bool) -> _Axis:
-    """Return bins over [low, high] of which one edge is `mark`."""
+def _aligned(low: float, high: float, mark: float | None) -> tuple[tuple[float, float], int]:
+    """Return the ends and the number of even bins over [low, high] of which one edge is `mark`."""
     step = (high - low) / N_BINS
     if mark is None:
-        return _Axis(low, step, N_BINS, logarithmic, None)
+        return (low, high), N_BINS
     below = math.ceil((mark - low) / step - 1e-9)
     # A score that equals the upper end belongs to a bin that begins there.
     above = math.floor((high - mark) / step + 1e-9) + 1
-    return _Axis(mark - below * step, step, below + above, logarithmic, None)
+    return (mark - below * step, mark + above * step), below + above
 
 
-def _panel(
-    name: str,
-    parts: Sequence[ScoredPart],
-    axis: _Axis,
-    *,
-    left: float,
-    right: float,
-    baseline: float,
-) -> Panel:
-    counts = {outcome: [0] * axis.n_bins for outcome in OUTCOMES}
-    for part in parts:
-        counts[part.outcome][axis.bin_of(part.score)] += 1
-    tallest = max(sum(counts[outcome][i] for outcome in OUTCOMES) for i in range(axis.n_bins))
-    pitch, unit = (right - left) / axis.n_bins, PANEL_HEIGHT / tallest
+def _panel(name: str, parts: Sequence[ScoredPart], axis: _Axis, baseline: float) -> Panel:
+    counts = [dict.fromkeys(OUTCOMES, 0) for _ in range(axis.n_bins)]
+    for part, place in zip(parts, axis.bins_of(parts), strict=True):
+        counts[place][part.outcome] += 1
+    tallest = max(sum(each.values()) for each in counts)
+    pitch, unit = axis.pitch, PANEL_HEIGHT / tallest
     gap = min(2.0, 0.2 * pitch)
     bars = []
-    for i in range(axis.n_bins):
+    for i, each in enumerate(counts):
         top = baseline
-        for outcome in OUTCOMES:
-            if counts[outcome][i]:
-                size = max(2.5, counts[outcome][i] * unit)
+        for outcome, n in each.items():
+            if n:
+                size = max(2.5, n * unit)
                 top -= size
-                bars.append(Bar(left + i * pitch + gap / 2, top, pitch - gap, size, outcome))
-    level = _nice_below(tallest)
+                bars.append(Bar(axis.left + i * pitch + gap / 2, top, pitch - gap, size, outcome))
+    level = round(1 / round_step(1 / tallest))  # the largest round number that is no more
     noun = "part" if len(parts) == 1 else "parts"
     grid = Tick(baseline - level * unit, str(level))
     return Panel(f"{len(parts)} {name} {noun}", baseline, tuple(bars), grid)
 
 
-def _nice_below(value: float) -> int:
-    """Return the largest of 1, 2, 5, 10, 20, 50, … that is at most `value`, at least 1."""
-    power = 10 ** math.floor(math.log10(max(value, 1)))
-    return int(max(step * power for step in (1, 2, 5) if step * power <= max(value, 1)))
-
-
-def _ticks(axis: _Axis, width: float) -> list[float]:
-    most = max(3, int(width / 110))
-    low, high = axis.score_at(0), axis.cut or axis.score_at(axis.n_bins)
-    return _log_ticks(low, high, most) if axis.logarithmic else _linear_ticks(low, high, most)
-
-
-def _linear_ticks(low: float, high: float, most: int) -> list[float]:
-    rough = (high - low) / most
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [i * step for i in range(first, last + 1)]
-
-
-_LOG_STEPS = (
-    (1, 1.5, 2, 3, 4, 5, 6, 7, 8),
-    (1, 1.5, 2, 3, 5, 7),
-    (1, 2, 3, 5),
-    (1, 2, 5),
-    (1, 3),
-    (1,),
-)
-
-
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    found: list[float] = []
-    for steps in _LOG_STEPS:
-        values = [s * 10.0**k for k in range(first, last + 1) for s in steps]
-        found = [v for v in values if low <= v <= high]
-        if len(found) <= most:
-            return found
-    return found[:: math.ceil(len(found) / most)]
-
-
-def _zones(mark: Tick | None, band: float | None, left: float, right: float) -> tuple[Zone, ...]:
+def _zones(mark: Tick | None, band: float | None, axis: _Axis) -> tuple[Zone, ...]:
     if mark is None:
         return ()
     start = mark.at if band is None else min(band, mark.at)
-    stretches = (("ok", left, start), ("look again", start, mark.at), ("reject", mark.at, right))
+    stretches = (
+        ("ok", axis.left, start),
+        ("look again", start, mark.at),
+        ("reject", mark.at, axis.right),
+    )
     return tuple(
         Zone(name, x, end - x, labelled=end - x > 7.0 * len(name) + 6)
         for name, x, end in stretches

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from makellos.reports.formats import count, finite, rounded, whole
+from makellos.drawing.scales import Scale
+from makellos.reports.formats import count, finite, interval_of, rounded, whole
+from makellos.reports.frames import ACROSS, UP, Frame, share_frame
 
 __all__ = ["Cell", "ClassRow", "ClassSection", "MatrixRow", "Reliability", "class_section"]
 
@@ -69,16 +71,9 @@ class BinBar:
 class Reliability:
     """Hold the reliability diagram: share named rightly over confidence, in SVG user units."""
 
-    width: float
-    height: float
-    left: float
-    top: float
-    right: float
-    bottom: float
+    frame: Frame
     bars: tuple[BinBar, ...]
     diagonal: tuple[float, float, float, float]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
 
 
 @dataclass(frozen=True)
@@ -235,13 +230,12 @@ def _sentences(figures: Mapping[str, Any], filled: Sequence[_Filled]) -> tuple[s
 def _judgement(figures: Mapping[str, Any], *, too_sure: bool) -> str:
     """Say what chance alone would show and, with an interval, whether the error is more."""
     by_chance = finite(figures.get("ece_by_chance"))
-    interval = (figures.get("intervals") or {}).get("ece")
-    low = finite(interval[0]) if interval is not None and len(interval) == 2 else None
+    interval = interval_of(figures, "ece")
     verdict = ""
-    if low is not None and low > 0:
+    if interval is not None and interval[0] > 0:
         side = "too sure" if too_sure else "not sure enough"
         verdict = f"That is more than chance explains: on the whole it is {side}."
-    elif low is not None:
+    elif interval is not None:
         verdict = "The difference can be chance: its confidence may hold."
     if by_chance is None:
         return verdict
@@ -261,41 +255,23 @@ def _reliability(filled: Sequence[_Filled], n_classes: int) -> Reliability | Non
     """
     if not filled:
         return None
-    width, height, left, top, right, bottom = 340.0, 304.0, 38.0, 32.0, 328.0, 266.0
     step = min(one.high - one.low for one in filled)
     start = min(math.floor(1 / n_classes / step) * step, *(one.low for one in filled), 1 - step)
-
-    def across(share: float) -> float:
-        return left + (right - left) * (share - start) / (1.0 - start)
-
-    def up(share: float) -> float:
-        return bottom - (bottom - top) * share
-
+    across, up = Scale((start, 1.0), ACROSS), Scale((0.0, 1.0), UP)
     bars = tuple(
         BinBar(
-            x=across(one.low) + 1,
-            y=up(one.accuracy),
-            width=across(one.high) - across(one.low) - 2,
-            height=bottom - up(one.accuracy),
+            x=across.at(one.low) + 1,
+            y=up.at(one.accuracy),
+            width=across.at(one.high) - across.at(one.low) - 2,
+            height=up.at(0.0) - up.at(one.accuracy),
             text=_short(one.n),
             few=one.n < FEW,
             title=_bar_title(one),
         )
         for one in filled
     )
-    marks = [i / 10 for i in range(0, 11, 1 if start > 0.35 else 2)]
-    return Reliability(
-        width=width,
-        height=height,
-        left=left,
-        top=top,
-        right=right,
-        bottom=bottom,
-        bars=bars,
-        diagonal=(across(start), up(start), across(1.0), up(1.0)),
-        x_ticks=tuple((across(at), f"{at:g}") for at in marks if at >= start),
-        y_ticks=tuple((up(at), f"{at:g}") for at in (0.0, 0.25, 0.5, 0.75, 1.0)),
-    )
+    diagonal = (across.at(start), up.at(start), across.at(1.0), up.at(1.0))
+    return Reliability(share_frame(across.ticks(7)), bars, diagonal)
 
 
 def _bar_title(one: _Filled) -> str:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from makellos.drawing.scales import Scale, Tick, round_span
 from makellos.evaluation import Difference, PairedDifferences
-from makellos.reports.formats import MISSING, duration, finite, percent, whole
-from makellos.reports.gallery import data_uri
-from makellos.reports.queue import (
-    WIDTHS,
-    ComparedRun,
-    auroc_text,
-    page_environment,
-    ranked_axis,
-    ranked_group,
-)
+from makellos.reports.formats import MISSING, auroc, duration, finite, percent, whole
+from makellos.reports.pages import render_page
+from makellos.reports.ranked import ComparedRun, number, ranked_charts, spread_text
 from makellos.reports.statements import n_of_rate
 
 __all__ = [
@@ -90,34 +83,17 @@ class Span:
     beyond: bool
 
 
-@dataclass(frozen=True)
-class ZeroAxis:
-    """Hold an axis of differences around 0 and its ticks with their texts."""
-
-    name: str
-    low: float
-    high: float
-    ticks: tuple[tuple[float, str], ...]
-
-    def share(self, value: float) -> float:
-        """Return where a value lies along the axis, in [0, 1] inside it."""
-        return (value - self.low) / (self.high - self.low)
-
-
 def render_comparison(report: ComparisonReport) -> str:
     """Return the page with style, script, charts and pictures inside."""
     runs = [each.run for each in report.detectors]
-    done = [each for each in report.detectors if each.run.state == "done"]
-    longest = max((finite(each.run.fit_seconds) or 0.0 for each in done), default=0.0)
-    axis = ranked_axis([each.run for each in done])
-    group = ranked_group(report.title, [each.run for each in done], axis, longest)
-    ranked = [next(each for each in done if each.run is row.run) for row in group.rows]
-    environment = page_environment()
-    environment.filters.update(picture=data_uri, percent=percent)
-    return environment.get_template("comparison.html.j2").render(
+    done = [run for run in runs if run.state == "done"]
+    ticks, (group,) = ranked_charts({report.title: done})
+    ranked = [next(each for each in report.detectors if each.run is row.run) for row in group.rows]
+    return render_page(
+        "comparison.html.j2",
         report=report,
         group=group,
-        axis=axis,
+        ticks=ticks,
         failed=[run for run in runs if run.state == "failed"],
         waiting=sum(run.state == "waiting" for run in runs),
         least_missed=_least_missed(ranked),
@@ -127,7 +103,6 @@ def render_comparison(report: ComparisonReport) -> str:
         forest=_forest(report.differences),
         lead=_lead(report, group.best),
         verdict_class=_VERDICTS,
-        **WIDTHS,
     )
 
 
@@ -168,21 +143,13 @@ def _chance(found: Difference) -> str:
 
 
 def _signed(value: float, digits: int = 3) -> str:
-    text = f"{abs(value):.{digits}f}"
+    return _with_sign(f"{value:.{digits}f}")
+
+
+def _with_sign(text: str) -> str:
     if float(text) == 0:
-        return text
-    return f"{MINUS if value < 0 else '+'}{text}"
-
-
-def _number(each: ComparedDetector, name: str) -> float | None:
-    return finite(each.run.figures.get(name))
-
-
-def _span_below(each: ComparedDetector, name: str, read: Callable[[Any], str]) -> str:
-    found = (each.run.figures.get("intervals") or {}).get(name)
-    if found is None or any(finite(end) is None for end in found):
-        return ""
-    return f"{read(found[0])} to {read(found[1])}"
+        return text.removeprefix("-")
+    return MINUS + text[1:] if text.startswith("-") else f"+{text}"
 
 
 def _count_of(each: ComparedDetector, rate: str, among: str) -> str:
@@ -198,16 +165,16 @@ class Column:
     name: str
     value: Callable[[ComparedDetector], float | None]
     text: Callable[[float], str]
-    below: Callable[[ComparedDetector], str]
-    higher_is_better: bool
+    below: Callable[[ComparedDetector], str] = lambda _: ""
+    higher_is_better: bool = False
 
 
 def _ratio(name: str, key: str) -> Column:
     return Column(
         name,
-        lambda each: _number(each, key),
-        auroc_text,
-        lambda each: _span_below(each, key, auroc_text),
+        lambda each: number(each.run, key),
+        auroc,
+        lambda each: spread_text(each.run, key),
         higher_is_better=True,
     )
 
@@ -215,22 +182,10 @@ def _ratio(name: str, key: str) -> Column:
 def _rate(name: str, key: str, among: str) -> Column:
     return Column(
         name,
-        lambda each: _number(each, key),
+        lambda each: number(each.run, key),
         percent,
         lambda each: _count_of(each, key, among),
-        higher_is_better=False,
     )
-
-
-def _nothing(each: ComparedDetector) -> str:
-    del each
-    return ""
-
-
-def _measured(
-    name: str, value: Callable[[ComparedDetector], float | None], text: Callable[[float], str]
-) -> Column:
-    return Column(name, value, text, _nothing, higher_is_better=False)
 
 
 _FIGURES = (
@@ -244,18 +199,18 @@ _FIGURES = (
     _rate("False alarms", "false_alarm_rate", "n_good"),
 )
 _COST = (
-    _measured("Fit", lambda each: finite(each.run.fit_seconds), duration),
-    _measured("Memory of fit", lambda each: each.fit_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"),
-    _measured(
+    Column("Fit", lambda each: finite(each.run.fit_seconds), duration),
+    Column("Memory of fit", lambda each: each.fit_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"),
+    Column(
         "Inspect a part",
-        lambda each: _number(each, "inspect_ms_per_part"),
+        lambda each: number(each.run, "inspect_ms_per_part"),
         lambda ms: f"{ms:.3g}\u202fms",
     ),
-    _measured(
+    Column(
         "Memory of inspection", lambda each: each.inspect_peak_mb, lambda mb: f"{mb:.0f}\u202fMB"
     ),
-    _measured("First verdict", lambda each: each.first_verdict_seconds, duration),
-    _measured("Model file", lambda each: each.model_mb, lambda mb: f"{mb:.3g}\u202fMB"),
+    Column("First verdict", lambda each: each.first_verdict_seconds, duration),
+    Column("Model file", lambda each: each.model_mb, lambda mb: f"{mb:.3g}\u202fMB"),
 )
 
 
@@ -339,30 +294,17 @@ def _forest(differences: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | Non
         known = [each[key] for each in differences if each[key] is not None]
         if not known:
             continue
-        axis = _zero_axis(name, [end * scale for each in known for end in each["interval"]])
-        panels.append((axis, [_span(each[key], axis, scale, digits) for each in differences]))
+        ends = [end * scale for each in known for end in each["interval"]]
+        axis = Scale(round_span(min(0.0, *ends), max(0.0, *ends), 4))
+        ticks = [Tick(at, _with_sign(text)) for at, text in axis.ticks(5)]
+        spans = [_span(each[key], axis, scale, digits) for each in differences]
+        panels.append((name, axis.at(0.0), ticks, spans))
     return {"names": [each["name"] for each in differences], "panels": panels} if panels else None
 
 
-def _span(
-    found: Mapping[str, Any] | None, axis: ZeroAxis, scale: float, digits: int
-) -> Span | None:
+def _span(found: Mapping[str, Any] | None, axis: Scale, scale: float, digits: int) -> Span | None:
     if found is None:
         return None
-    low, high = (axis.share(end * scale) for end in found["interval"])
+    low, high = (axis.at(end * scale) for end in found["interval"])
     text = _signed(found["value"] * scale, digits)
-    return Span(axis.share(found["value"] * scale), low, high, text, not found["within_chance"])
-
-
-def _zero_axis(name: str, ends: Sequence[float]) -> ZeroAxis:
-    low, high = min(0.0, *ends), max(0.0, *ends)
-    rough = max(high - low, 1e-9) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    if first == last:
-        first, last = first - 1, last + 1
-    values = [i * step for i in range(first, last + 1)]
-    digits = max(0, -math.floor(math.log10(step)))
-    ticks = tuple((value, _signed(value, digits)) for value in values)
-    return ZeroAxis(name, values[0], values[-1], ticks)
+    return Span(axis.at(found["value"] * scale), low, high, text, not found["within_chance"])

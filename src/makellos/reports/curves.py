@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from makellos.drawing.scales import Scale
 from makellos.reports.formats import finite
+from makellos.reports.frames import ACROSS, UP, Frame, path_through, quarters, share_frame
 
 __all__ = ["Curve", "curve"]
+
+Point = tuple[float, float]
+_X, _Y = Scale((0.0, 1.0), ACROSS), Scale((0.0, 1.0), UP)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Hold a curve in the unit square: its line, reference line, ticks and operating point."""
+    """Hold a curve in the unit square: its line, reference line and operating point."""
 
-    width: float
-    height: float
-    left: float
-    top: float
-    right: float
-    bottom: float
+    frame: Frame
     line: str
     area: str
     reference: str
-    ticks: tuple[tuple[float, float, str], ...]
-    point: tuple[float, float] | None
+    point: Point | None
     point_anchor: str
 
 
@@ -40,37 +39,30 @@ def curve(
     `point` is the operating point (x, y); `reference` the heights at 0 and 1 of the dashed line
     that guessing would reach.
     """
-    pairs = [(finite(x), finite(y)) for x, y in zip(horizontal, vertical, strict=True)]
-    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    known = [
+        (x, y)
+        for pair in zip(horizontal, vertical, strict=True)
+        if (x := finite(pair[0])) is not None and (y := finite(pair[1])) is not None
+    ]
     if len(known) < 2:
         return None
-    width, height, left, top, right, bottom = 340.0, 304.0, 38.0, 32.0, 328.0, 266.0
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return left + (right - left) * x, bottom - (bottom - top) * y
-
-    placed = _thinned([place(x, y) for x, y in known])
-    line = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-    ends = (place(0, reference[0]), place(1, reference[1]))
+    xs, ys = zip(*known, strict=True)
+    places = zip(_X.places(xs).tolist(), _Y.places(ys).tolist(), strict=True)
+    placed = _thinned(list(places))
+    line, bottom = path_through(placed), UP[0]
     x, y = finite(point[0]), finite(point[1])
-    spot = None if x is None or y is None else place(x, y)
+    spot = None if x is None or y is None else (_X.at(x), _Y.at(y))
     return Curve(
-        width=width,
-        height=height,
-        left=left,
-        top=top,
-        right=right,
-        bottom=bottom,
+        frame=share_frame(quarters(ACROSS)),
         line=line,
         area=f"{line}L{placed[-1][0]:.1f} {bottom:.1f}L{placed[0][0]:.1f} {bottom:.1f}Z",
-        reference="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in ends),
-        ticks=tuple((*place(at, at), f"{at:g}") for at in (0.0, 0.25, 0.5, 0.75, 1.0)),
+        reference=path_through([(_X.at(share), _Y.at(reference[share])) for share in (0, 1)]),
         point=spot,
-        point_anchor="end" if spot is not None and spot[0] > (left + right) / 2 else "start",
+        point_anchor="end" if spot is not None and spot[0] > sum(ACROSS) / 2 else "start",
     )
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _thinned(points: Sequence[Point]) -> list[Point]:
     """Return the points that lie at least half a unit from the one before, and both ends."""
     kept = [points[0]]
     for x, y in points[1:-1]:

@@ -4,44 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from makellos.reports import formats, gallery, metrics, statements, tables
+from makellos.reports import gallery, statements, tables
 from makellos.reports.charts import Histogram, ScoredPart, score_histogram
 from makellos.reports.classes import class_section
 from makellos.reports.curves import Curve, curve
-from makellos.storage import storage_errors, write_text
+from makellos.reports.formats import finite, whole
+from makellos.reports.gallery import GalleryItem
+from makellos.reports.metrics import metrics
+from makellos.reports.pages import NARROW, WIDE, render_page
 
-__all__ = ["EvaluationReport", "GalleryItem", "render_evaluation", "write_evaluation"]
+__all__ = ["EvaluationReport", "render_evaluation"]
 
-WIDE, NARROW = 1080.0, 350.0
 MAX_FIRST_KINDS = 8
-
-
-@dataclass(frozen=True)
-class GalleryItem:
-    """Hold one evaluated part and its pictures.
-
-    `input` is the file name relative to the data folder; `label` is `good` or the defect's name;
-    `verdict` is `ok`, `look_again`, `reject` or `unreadable`; `damage_area` counts mask pixels and
-    is None without a mask; `picture`, `overlay` and `reconstruction` (the nearest good part that
-    the method can make) are encoded JPEG, PNG or WebP thumbnails, empty where there is none.
-    """
-
-    input: str
-    label: str
-    verdict: str
-    score: float | None
-    p_value: float | None
-    n_regions: int
-    damage_area: int | None
-    picture: bytes
-    overlay: bytes
-    error: str | None = None
-    reconstruction: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -72,68 +48,36 @@ class EvaluationReport:
 def render_evaluation(report: EvaluationReport) -> str:
     """Return the report as one HTML page with style, script, charts and pictures inside."""
     figures = report.figures
-    threshold = formats.finite(figures.get("threshold"))
+    threshold = finite(figures.get("threshold"))
     kinds, sizes = tables.kinds(figures), tables.sizes(figures)
-    return (
-        _environment()
-        .get_template("evaluation.html.j2")
-        .render(
-            report=report,
-            figures=figures,
-            threshold=threshold,
-            budget_note=statements.budget_note(figures),
-            statements=(
-                statements.misses_statement(figures),
-                statements.false_alarms_statement(figures),
-            ),
-            kinds=kinds,
-            first_kinds=kinds[:MAX_FIRST_KINDS],
-            worst_kind=tables.worst_group(kinds),
-            sizes=sizes,
-            worst_size=tables.worst_group(sizes),
-            verdict_rows=tables.verdict_rows(figures, report.items),
-            histograms=_histograms(report, threshold),
-            roc=_roc(report),
-            precision_recall=_precision_recall(report),
-            sections=gallery.sections(report.items, threshold),
-            listing=gallery.listing(report.items, threshold),
-            unreadable=[i for i in report.items if i.verdict == "unreadable"],
-            metrics=metrics.metrics(figures),
-            classes=class_section(figures),
-            recordings=tables.recordings(figures),
-            panels=[(name, gallery.data_uri(picture)) for name, picture in report.panels],
-            facts=tables.facts(figures),
-        )
+    return render_page(
+        "evaluation.html.j2",
+        report=report,
+        figures=figures,
+        threshold=threshold,
+        budget_note=statements.budget_note(figures),
+        statements=(
+            statements.misses_statement(figures),
+            statements.false_alarms_statement(figures),
+        ),
+        kinds=kinds,
+        first_kinds=kinds[:MAX_FIRST_KINDS],
+        worst_kind=tables.worst_group(kinds),
+        sizes=sizes,
+        worst_size=tables.worst_group(sizes),
+        verdict_rows=tables.verdict_rows(figures, report.items),
+        histograms=_histograms(report, threshold),
+        roc=_roc(report),
+        precision_recall=_precision_recall(report),
+        sections=gallery.sections(report.items, threshold),
+        listing=gallery.listing(report.items, threshold),
+        unreadable=[i for i in report.items if i.verdict == "unreadable"],
+        metrics=metrics(figures),
+        classes=class_section(figures),
+        recordings=tables.recordings(figures),
+        panels=report.panels,
+        facts=tables.facts(figures),
     )
-
-
-def write_evaluation(report: EvaluationReport, path: Path) -> None:
-    """Write the report to `path` as a whole or not at all, replacing an earlier one.
-
-    Raises StorageError where the folder cannot be made or the file cannot be written.
-    """
-    with storage_errors(f"{path} cannot be written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, render_evaluation(report))
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("makellos.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=formats.percent,
-        decimal=formats.decimal,
-        rounded=formats.rounded,
-        compact=formats.compact,
-        number=formats.count,
-        outcome=gallery.outcome,
-    )
-    return environment
 
 
 def _histograms(report: EvaluationReport, threshold: float | None) -> list[Histogram]:
@@ -141,13 +85,13 @@ def _histograms(report: EvaluationReport, threshold: float | None) -> list[Histo
     parts = [
         ScoredPart(score, item.label != "good", gallery.outcome(item))
         for item in report.items
-        if item.verdict != "unreadable" and (score := formats.finite(item.score)) is not None
+        if item.verdict != "unreadable" and (score := finite(item.score)) is not None
     ]
     drawn = [
         score_histogram(
             parts,
             threshold=threshold,
-            look_again_threshold=formats.finite(report.figures.get("look_again_threshold")),
+            look_again_threshold=finite(report.figures.get("look_again_threshold")),
             width=width,
         )
         for width in (WIDE, NARROW)
@@ -157,8 +101,8 @@ def _histograms(report: EvaluationReport, threshold: float | None) -> list[Histo
 
 def _rates(figures: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Return (false-alarm rate, share of defective parts rejected)."""
-    missed = formats.finite(figures.get("miss_rate"))
-    return formats.finite(figures.get("false_alarm_rate")), None if missed is None else 1 - missed
+    missed = finite(figures.get("miss_rate"))
+    return finite(figures.get("false_alarm_rate")), None if missed is None else 1 - missed
 
 
 def _roc(report: EvaluationReport) -> Curve | None:
@@ -170,8 +114,8 @@ def _roc(report: EvaluationReport) -> Curve | None:
 def _precision_recall(report: EvaluationReport) -> Curve | None:
     if report.precision_recall is None:
         return None
-    n_good = formats.whole(report.figures.get("n_good")) or 0
-    n_bad = formats.whole(report.figures.get("n_defective")) or 0
+    n_good = whole(report.figures.get("n_good")) or 0
+    n_bad = whole(report.figures.get("n_defective")) or 0
     alarms, recall = _rates(report.figures)
     rejected = 0.0 if alarms is None or recall is None else alarms * n_good + recall * n_bad
     precision = (recall or 0.0) * n_bad / rejected if rejected else None

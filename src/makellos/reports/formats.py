@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "MISSING",
+    "NARROW_SPACE",
+    "auroc",
     "compact",
     "count",
     "decimal",
     "duration",
     "finite",
+    "interval_of",
     "percent",
     "percent_range",
     "rounded",
+    "short",
+    "shown",
     "whole",
 ]
 
@@ -37,6 +43,13 @@ def whole(value: Any) -> int | None:
     """Return `value` rounded to an integer, or None where it is missing or not finite."""
     number = finite(value)
     return None if number is None else round(number)
+
+
+def interval_of(figures: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of one of the figures, or None where an end is missing."""
+    ends = [finite(end) for end in (figures.get("intervals") or {}).get(name) or ()]
+    known = [end for end in ends if end is not None]
+    return (known[0], known[1]) if len(known) == len(ends) == 2 else None
 
 
 def percent(value: Any) -> str:
@@ -75,14 +88,12 @@ def rounded(value: Any) -> str:
     return f"{text}{NARROW_SPACE}%"
 
 
-def percent_range(interval: Sequence[Any] | None) -> str | None:
-    """Return an interval of two shares as text, or None where an end is missing.
+def percent_range(interval: tuple[float, float]) -> str:
+    """Return an interval of two shares as text.
 
-    >>> percent_range([0.25, 0.5])
+    >>> percent_range((0.25, 0.5))
     '25\\u202f% to 50\\u202f%'
     """
-    if interval is None or len(interval) != 2 or any(finite(end) is None for end in interval):
-        return None
     low, high = interval
     return f"{percent(low)} to {percent(high)}"
 
@@ -98,6 +109,19 @@ def decimal(value: Any) -> str:
         return MISSING
     text = f"{number:.3f}"
     return ">0.999" if text == "1.000" and number < 1 else text
+
+
+def auroc(value: Any) -> str:
+    """Return an AUROC that never rounds to 1 falsely, "" where there is none.
+
+    >>> auroc(0.98765), auroc(0.99999), auroc(1.0)
+    ('0.988', '0.9999', '1.000')
+    """
+    number = finite(value)
+    if number is None:
+        return ""
+    text = f"{number:.3f}"
+    return f"{math.floor(number * 1e4) / 1e4:.4f}" if text == "1.000" and number < 1 else text
 
 
 def compact(value: Any) -> str:
@@ -137,3 +161,17 @@ def duration(seconds: Any) -> str:
     if minutes < 60:
         return f"{minutes}{NARROW_SPACE}min"
     return f"{minutes // 60}{NARROW_SPACE}h {minutes % 60}{NARROW_SPACE}min"
+
+
+def short(text: str, n: int) -> str:
+    """Return a text of at most `n` letters, its end replaced by an ellipsis where it is longer."""
+    return text if len(text) <= n else text[: n - 1] + "…"
+
+
+def shown(value: Any) -> str:
+    """Return the value of a parameter as a person would write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return compact(value)
+    return str(value) if value != "" else "automatic"

@@ -6,19 +6,47 @@ import base64
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from makellos.reports.formats import finite
 
-if TYPE_CHECKING:
-    from makellos.reports.evaluation import GalleryItem
-
-__all__ = ["Card", "Section", "data_uri", "listing", "outcome", "picture_type", "sections"]
+__all__ = [
+    "Card",
+    "GalleryItem",
+    "Section",
+    "data_uri",
+    "listing",
+    "outcome",
+    "picture_type",
+    "sections",
+]
 
 MAX_PER_SECTION = 60
 # Base64 adds a third; the page stays below the 25 MB that mail servers commonly accept.
 MAX_PICTURE_BYTES = 16_000_000
 MAX_LISTED = 2000
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """Hold one evaluated part and its pictures.
+
+    `input` is the file name relative to the data folder; `label` is `good` or the defect's name;
+    `verdict` is `ok`, `look_again`, `reject` or `unreadable`; `damage_area` counts mask pixels and
+    is None without a mask; `picture`, `overlay` and `reconstruction` (the nearest good part that
+    the method can make) are encoded JPEG, PNG or WebP thumbnails, empty where there is none.
+    """
+
+    input: str
+    label: str
+    verdict: str
+    score: float | None
+    p_value: float | None
+    n_regions: int
+    damage_area: int | None
+    picture: bytes
+    overlay: bytes
+    error: str | None = None
+    reconstruction: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -82,22 +110,30 @@ def sections(items: Sequence[GalleryItem], threshold: float | None) -> list[Sect
     `MAX_PICTURE_BYTES` of pictures.
     """
     readable = [item for item in items if outcome(item) != "unreadable"]
-    bad = [item for item in readable if item.label != "good"]
-    good = [item for item in readable if item.label == "good"]
-    counter = _Counter()
-    found = []
+    by_score = sorted(readable, key=_score, reverse=True)
+    bad = [item for item in by_score if item.label != "good"]
+    good = [item for item in by_score if item.label == "good"]
+    again, right = (_of_outcome(by_score, name) for name in ("again", "right"))
+    gallery, found = _Gallery(), []
     if bad:
-        missed = sorted((i for i in bad if outcome(i) == "wrong"), key=_score)
-        found.append(_missed(missed, counter))
+        missed = sorted(_of_outcome(bad, "wrong"), key=_score)
+        lead = "Defective parts that passed as ok, lowest score first."
+        empty = "No defective part passed as ok."
+        found.append(gallery.section("missed", "Missed", missed, lead, empty))
     if good:
-        alarms = sorted((i for i in good if outcome(i) == "wrong"), key=_score, reverse=True)
-        found.append(_alarms(alarms, counter))
-    again = sorted((i for i in readable if outcome(i) == "again"), key=_score, reverse=True)
+        alarms = _of_outcome(good, "wrong")
+        lead = "Good parts that were rejected, highest score first."
+        empty = "No good part was rejected."
+        found.append(gallery.section("false-alarms", "False alarms", alarms, lead, empty))
     if again:
-        found.append(_again(again, counter))
-    right = [item for item in readable if outcome(item) == "right"]
+        n_bad = sum(item.label != "good" for item in again)
+        lead = (
+            "Too close to call: a person decides. "
+            f"{n_bad} defective, {len(again) - n_bad} good, highest score first."
+        )
+        found.append(gallery.section("look-again", "Look again", again, lead))
     if right:
-        found.append(_right(right, threshold, counter))
+        found.append(_right(right, threshold, gallery))
     return found
 
 
@@ -110,7 +146,7 @@ def listing(items: Sequence[GalleryItem], threshold: float | None) -> list[Galle
     return sorted(kept, key=_score, reverse=True)
 
 
-class _Counter:
+class _Gallery:
     """Number the cards of one page and stop when its pictures weigh too much."""
 
     def __init__(self) -> None:
@@ -129,38 +165,18 @@ class _Counter:
             made.append(Card(self._n_cards, item, outcome(item), *uris))
         return tuple(made)
 
-
-def _missed(items: Sequence[GalleryItem], counter: _Counter) -> Section:
-    cards = counter.cards(items)
-    lead = "Defective parts that passed as ok, lowest score first."
-    empty = "No defective part passed as ok."
-    return Section("missed", "Missed", lead + _left_out(cards, items), empty, len(items), cards)
-
-
-def _alarms(items: Sequence[GalleryItem], counter: _Counter) -> Section:
-    cards = counter.cards(items)
-    lead = "Good parts that were rejected, highest score first."
-    empty = "No good part was rejected."
-    return Section(
-        "false-alarms", "False alarms", lead + _left_out(cards, items), empty, len(items), cards
-    )
+    def section(
+        self, key: str, title: str, items: Sequence[GalleryItem], lead: str, empty: str = ""
+    ) -> Section:
+        cards = self.cards(items)
+        if len(cards) < len(items):
+            lead += f" The first {len(cards)} of {len(items)} are shown."
+        return Section(key, title, lead, empty, len(items), cards)
 
 
-def _again(items: Sequence[GalleryItem], counter: _Counter) -> Section:
-    cards = counter.cards(items)
-    n_bad = sum(item.label != "good" for item in items)
-    lead = (
-        "Too close to call: a person decides. "
-        f"{n_bad} defective, {len(items) - n_bad} good, highest score first."
-    )
-    return Section(
-        "look-again", "Look again", lead + _left_out(cards, items), "", len(items), cards
-    )
-
-
-def _right(items: Sequence[GalleryItem], threshold: float | None, counter: _Counter) -> Section:
+def _right(items: Sequence[GalleryItem], threshold: float | None, gallery: _Gallery) -> Section:
     closest = sorted(items, key=_distance_to(threshold))[:MAX_PER_SECTION]
-    cards = counter.cards(sorted(closest, key=_score, reverse=True))
+    cards = gallery.cards(sorted(closest, key=_score, reverse=True))
     lead = "All other parts, highest score first."
     if len(cards) < len(items):
         lead = (
@@ -170,8 +186,8 @@ def _right(items: Sequence[GalleryItem], threshold: float | None, counter: _Coun
     return Section("right", "Judged rightly", lead, "", len(items), cards)
 
 
-def _left_out(cards: Sequence[Card], items: Sequence[GalleryItem]) -> str:
-    return f" The first {len(cards)} of {len(items)} are shown." if len(cards) < len(items) else ""
+def _of_outcome(items: Iterable[GalleryItem], name: str) -> list[GalleryItem]:
+    return [item for item in items if outcome(item) == name]
 
 
 def _score(item: GalleryItem) -> float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from makellos.reports.formats import decimal, finite, percent, percent_range
+from makellos.reports.formats import decimal, finite, interval_of, percent, percent_range
 
 __all__ = ["Metric", "metrics"]
+
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Metric:
     meaning: str
     missing: str | None
     at: float | None
-    span: tuple[float, float] | None
+    span: Span | None
 
 
 @dataclass(frozen=True)
@@ -187,16 +189,15 @@ _ENTRIES = (
 
 def metrics(figures: Mapping[str, Any]) -> list[Metric]:
     """Return the metrics with their 95 % intervals, their meaning and what a missing one needs."""
-    intervals = figures.get("intervals") or {}
     return [
-        _metric(entry, finite(figures.get(entry.key)), intervals.get(entry.key))
+        _metric(entry, finite(figures.get(entry.key)), interval_of(figures, entry.key))
         for entry in _ENTRIES
         if not (entry.optional and finite(figures.get(entry.key)) is None)
     ]
 
 
-def _metric(entry: _Entry, value: float | None, interval: Sequence[Any] | None) -> Metric:
-    span = _span(interval)
+def _metric(entry: _Entry, value: float | None, interval: Span | None) -> Metric:
+    span = None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
     return Metric(
         name=entry.name,
         value=percent(value) if entry.is_share else decimal(value),
@@ -208,16 +209,7 @@ def _metric(entry: _Entry, value: float | None, interval: Sequence[Any] | None) 
     )
 
 
-def _span(interval: Sequence[Any] | None) -> tuple[float, float] | None:
-    if interval is None or len(interval) != 2:
-        return None
-    low, high = finite(interval[0]), finite(interval[1])
-    if low is None or high is None:
-        return None
-    return min(1.0, max(0.0, low)), min(1.0, max(0.0, high))
-
-
-def _range(span: tuple[float, float] | None, *, is_share: bool) -> str | None:
+def _range(span: Span | None, *, is_share: bool) -> str | None:
     if span is None:
         return None
     return percent_range(span) if is_share else f"{decimal(span[0])} to {decimal(span[1])}"

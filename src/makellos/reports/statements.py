@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from makellos.reports.formats import (
     NARROW_SPACE,
     count,
     finite,
+    interval_of,
     percent,
     percent_range,
     whole,
@@ -115,14 +116,14 @@ def _fate(missed: int, again: int, n: int) -> str:
 
 
 def _rate_sentence(figures: Mapping[str, Any], metric: str, missed: int) -> str:
-    interval = percent_range(_interval(figures, metric))
+    interval = interval_of(figures, metric)
     rate = percent(figures.get(metric))
     if interval is None:
         return f"That is {rate} of the defective parts."
-    low, high = _interval(figures, metric) or (0, 1)
-    if missed == 0 and finite(low) == 0:
-        return f"From this many parts, a true miss rate up to {percent(high)} remains possible."
-    return f"That is {rate}; 95{NARROW_SPACE}% interval {interval}."
+    if missed == 0 and interval[0] == 0:
+        possible = percent(interval[1])
+        return f"From this many parts, a true miss rate up to {possible} remains possible."
+    return f"That is {rate}; 95{NARROW_SPACE}% interval {percent_range(interval)}."
 
 
 def _promise(figures: Mapping[str, Any], n: int) -> str:
@@ -140,19 +141,17 @@ def _promise(figures: Mapping[str, Any], n: int) -> str:
 def _against_budget(figures: Mapping[str, Any], rejected: int) -> tuple[str, str | None, str]:
     """Return tone, badge and sentence for the measured rate beside the budget."""
     rate, budget = finite(figures.get("false_alarm_rate")), finite(figures.get("false_alarms"))
-    interval = _interval(figures, "false_alarm_rate")
-    spread = percent_range(interval)
+    interval = interval_of(figures, "false_alarm_rate")
     measured = f"Measured: {percent(rate)}"
-    if spread is not None:
-        measured += f" (95{NARROW_SPACE}% interval {spread})"
+    if interval is not None:
+        measured += f" (95{NARROW_SPACE}% interval {percent_range(interval)})"
     if rate is None or budget is None:
         return ("wrong" if rejected else "right"), None, f"{measured}."
     if rate <= budget:
         return "right", "Within the budget", f"{measured}."
-    low = finite(interval[0]) if interval is not None and spread is not None else None
-    if low is None:
+    if interval is None:
         return "again", "Above the budget", f"{measured}."
-    if low <= budget:
+    if interval[0] <= budget:
         return "again", "Agrees with the budget", f"{measured}. So small an excess can be chance."
     advice = "These parts differ from those the threshold was made from: calibrate with them too."
     return "wrong", "More than promised", f"{measured}, more than chance explains. {advice}"
@@ -162,8 +161,3 @@ def _marked(again: int) -> str:
     if again == 0:
         return ""
     return f"{count(again)} more {'was' if again == 1 else 'were'} marked look again."
-
-
-def _interval(figures: Mapping[str, Any], metric: str) -> Sequence[Any] | None:
-    found = (figures.get("intervals") or {}).get(metric)
-    return found if found is not None and len(found) == 2 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from makellos.reports.formats import (
     MISSING,
@@ -16,10 +16,8 @@ from makellos.reports.formats import (
     percent,
     whole,
 )
+from makellos.reports.gallery import GalleryItem
 from makellos.reports.statements import n_of_rate
-
-if TYPE_CHECKING:
-    from makellos.reports.evaluation import GalleryItem
 
 __all__ = [
     "Group",

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from makellos.drawing.scales import Scale, Tick
 from makellos.reports.formats import compact, finite
+from makellos.reports.frames import Frame, path_through
 
 __all__ = ["Courses", "History", "courses", "history"]
 
@@ -15,31 +17,6 @@ LEFT, RIGHT = 56.0, 14.0
 FAR = 4.0  # times the spread of the better half, beyond which values lie on the upper edge
 LOGARITHMIC = 30.0  # times the lowest value that the highest is, from which the axis is so
 _FEW = 3  # complete trials, from which they alone decide how far the axis goes
-# Tick distance in units of a power of ten.
-_NICE = (1.0, 2.0, 5.0, 10.0)
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Hold a position along an axis and the text that stands there."""
-
-    at: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Hold the axes of a chart."""
-
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-    across: tuple[Tick, ...]
-    up: tuple[Tick, ...]
-    logarithmic: bool
 
 
 @dataclass(frozen=True)
@@ -82,34 +59,6 @@ class Courses:
     lines: tuple[Course, ...]
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Map values to heights in a chart."""
-
-    low: float
-    high: float
-    logarithmic: bool
-
-    def y(self, value: float) -> float:
-        low, high, at = (self._unit(v) for v in (self.low, self.high, value))
-        share = (min(max(at, low), high) - low) / (high - low)
-        return BOTTOM - (BOTTOM - TOP) * share
-
-    def ticks(self) -> tuple[Tick, ...]:
-        if self.logarithmic:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            values = [s * 10.0**k for k in range(first, last + 1) for s in (1, 3)]
-        else:
-            step = _step((self.high - self.low) / 4)
-            first = math.ceil(self.low / step - 1e-9)
-            values = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        inside = [value for value in values if self.low <= value <= self.high]
-        return tuple(Tick(self.y(value), compact(round(value, 12))) for value in inside)
-
-    def _unit(self, value: float) -> float:
-        return math.log10(max(value, 1e-300)) if self.logarithmic else value
-
-
 def history(
     trials: Sequence[tuple[int, str, float | None]],
     *,
@@ -121,29 +70,24 @@ def history(
     shown = [value for _, state, value in trials if state != "failed"]
     scale = _scale(shown, [value for _, state, value in trials if state == "complete"])
     n = max(slot for slot, _, _ in trials) + 1
-    left, right = LEFT, width - RIGHT
-
-    def x(slot: float) -> float:
-        return left + 14 + (right - left - 28) * (slot / max(n - 1, 1) if n > 1 else 0.5)
-
-    points, line, lowest, at_best = [], "", math.inf, (left, BOTTOM)
+    across = Scale((1, n), (LEFT + 14, width - RIGHT - 14))
+    points, line, lowest, at_best = [], "", math.inf, (LEFT, BOTTOM)
     for slot, state, value in sorted(trials):
         known = finite(value) if state != "failed" else None
-        y = TOP - 12 if known is None else scale.y(known)
+        x, y = across.at(slot + 1), TOP - 12 if known is None else scale.at(known)
         kind = "best" if slot == best else state
         said = state if known is None else f"{state}, {compact(known)}"
-        beyond = known is not None and known > scale.high
-        points.append(Point(x(slot), y, kind, f"trial {slot + 1}: {said}", beyond))
+        beyond = known is not None and known > scale.span[1]
+        points.append(Point(x, y, kind, f"trial {slot + 1}: {said}", beyond))
         if slot == best:
-            at_best = (x(slot), y)
+            at_best = (x, y)
         if state == "complete" and known is not None and known < lowest:
             lowest = known
-            line += f"{'V' if line else f'M{x(slot):.1f} '}{y:.1f}"
+            line += f"{'V' if line else f'M{x:.1f} '}{y:.1f}"
         if line:
-            line += f"H{x(slot):.1f}"
-    numbers = _trial_ticks(n, width)
-    frame = _frame(width, tuple(Tick(x(i - 1), str(i)) for i in numbers), scale)
-    dashed = None if default is None else scale.y(default)
+            line += f"H{x:.1f}"
+    frame = _frame(width, across.whole_ticks(max(2, width / 90)), scale)
+    dashed = None if default is None else scale.at(default)
     return History(frame, tuple(points), line, at_best, dashed)
 
 
@@ -168,72 +112,36 @@ def courses(
     scale = _scale([value for _, _, steps in known for _, value in steps], [])
     last = max(step for _, _, steps in known for step, _ in steps)
     first = min(step for _, _, steps in known for step, _ in steps)
-    left, right = LEFT + 14, width - RIGHT - 14
-
-    def x(step: float) -> float:
-        if last == first:
-            return (left + right) / 2
-        if rungs:
-            return left + (right - left) * math.log(step / first) / math.log(last / first)
-        return left + (right - left) * (step - first) / (last - first)
-
+    across = Scale((first, last), (LEFT + 14, width - RIGHT - 14), log=bool(rungs))
     lines = []
     for slot, state, steps in sorted(known, key=lambda trial: (trial[0] == best, trial[1])):
-        places = [(x(step), scale.y(value)) for step, value in steps]
-        line = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
+        places = [(across.at(step), scale.at(value)) for step, value in steps]
         kind = "best" if slot == best else state
         text = f"trial {slot + 1}, {state}: {compact(steps[-1][1])}"
-        lines.append(Course(line, places[-1], kind, text))
+        lines.append(Course(path_through(places), places[-1], kind, text))
+    ticks = across.whole_ticks(max(2, width / 110))
     if rungs:
-        across = tuple(Tick(x(s), name) for s, name in rungs.items() if first <= s <= last)
-    else:
-        across = tuple(Tick(x(s), str(s)) for s in _step_ticks(first, last, width))
-    return Courses(_frame(width, across, scale), tuple(lines))
+        ticks = tuple(Tick(across.at(s), name) for s, name in rungs.items() if first <= s <= last)
+    return Courses(_frame(width, ticks, scale), tuple(lines))
 
 
-def _frame(width: float, across: tuple[Tick, ...], scale: _Scale) -> Frame:
-    return Frame(
-        width=width,
-        height=HEIGHT,
-        left=LEFT,
-        right=width - RIGHT,
-        top=TOP,
-        bottom=BOTTOM,
-        across=across,
-        up=scale.ticks(),
-        logarithmic=scale.logarithmic,
-    )
+def _frame(width: float, across: Sequence[Tick], scale: Scale) -> Frame:
+    up = scale.ticks(5)
+    return Frame(width, HEIGHT, LEFT, width - RIGHT, TOP, BOTTOM, across, up, scale.log)
 
 
-def _scale(values: Sequence[float | None], complete: Sequence[float | None]) -> _Scale:
+def _scale(values: Sequence[float | None], complete: Sequence[float | None]) -> Scale:
     """Return an axis on which the better trials can be told apart, whatever the worst are."""
     known = sorted(v for value in values if (v := finite(value)) is not None)
     if not known:
-        return _Scale(0.0, 1.0, logarithmic=False)
+        return Scale((0.0, 1.0), (BOTTOM, TOP))
     low, high = known[0], known[-1]
     if low > 0 and high / low > LOGARITHMIC:
-        return _Scale(low / 1.15, high * 1.15, logarithmic=True)
+        return Scale((low / 1.15, high * 1.15), (BOTTOM, TOP), log=True)
     ends = sorted(v for value in complete if (v := finite(value)) is not None)
     decisive = ends if len(ends) >= _FEW else known
     reach = FAR * (decisive[len(decisive) // 2] - low)
     if reach > 0:
         high = min(high, low + reach)
     pad = 0.06 * (high - low) or 0.5 * abs(low) or 0.5
-    return _Scale(max(low - pad, 0.0) if low >= 0 else low - pad, high + pad, logarithmic=False)
-
-
-def _trial_ticks(n: int, width: float) -> list[int]:
-    step = max(1, round(_step(n / max(2, width / 90))))
-    return sorted({1, *range(step, n + 1, step)}) if step > 1 else list(range(1, n + 1))
-
-
-def _step_ticks(first: int, last: int, width: float) -> list[int]:
-    step = max(1, round(_step((last - first) / max(2, width / 110))))
-    return sorted({first, *range(math.ceil((first + 1) / step) * step, last + 1, step)})
-
-
-def _step(rough: float) -> float:
-    if rough <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(nice * power for nice in _NICE if nice * power >= rough * (1 - 1e-9))
+    return Scale((max(low - pad, 0.0) if low >= 0 else low - pad, high + pad), (BOTTOM, TOP))

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from makellos.reports import formats
+from makellos.reports.pages import NARROW, WIDE, render_page
 from makellos.reports.trial_charts import Courses, History, courses, history
 
 __all__ = ["TuningReport", "TuningTrial", "render_tuning"]
-
-WIDE, NARROW = 1080.0, 350.0
 
 
 @dataclass(frozen=True)
@@ -78,23 +73,20 @@ def render_tuning(report: TuningReport) -> str:
     best, first = by_slot[report.best], by_slot.get(0)
     default = first.value if first is not None else None
     states = [trial.state for trial in report.trials]
-    return (
-        _environment()
-        .get_template("tuning.html.j2")
-        .render(
-            report=report,
-            best=best,
-            default=default,
-            gain=_gain(best.value, default),
-            saved=1 - report.used / report.unpruned if report.unpruned else 0.0,
-            counts={state: states.count(state) for state in ("complete", "pruned", "failed")},
-            seconds=sum(trial.seconds for trial in report.trials),
-            histories=_histories(report, default),
-            courses=_courses(report),
-            importance=sorted(report.importance.items(), key=lambda item: -item[1]),
-            keys=list(report.space),
-            changed={k for k, v in best.parameters.items() if v != report.defaults.get(k)},
-        )
+    return render_page(
+        "tuning.html.j2",
+        report=report,
+        best=best,
+        default=default,
+        gain=_gain(best.value, default),
+        saved=1 - report.used / report.unpruned if report.unpruned else 0.0,
+        counts={state: states.count(state) for state in ("complete", "pruned", "failed")},
+        seconds=sum(trial.seconds for trial in report.trials),
+        histories=_histories(report, default),
+        courses=_courses(report),
+        importance=sorted(report.importance.items(), key=lambda item: -item[1]),
+        keys=list(report.space),
+        changed={k for k, v in best.parameters.items() if v != report.defaults.get(k)},
     )
 
 
@@ -128,30 +120,3 @@ def _courses(report: TuningReport) -> list[Courses]:
         for width in (WIDE, NARROW)
     ]
     return [chart for chart in drawn if chart is not None]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return formats.compact(value)
-    return str(value) if value != "" else "automatic"
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("makellos.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=formats.percent,
-        compact=formats.compact,
-        number=formats.count,
-        duration=formats.duration,
-        shown=_shown,
-    )
-    return environment

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from makellos.data.progress import Progress
-from makellos.errors import StorageError
-from makellos.reports.tuning import TuningReport, TuningTrial, render_tuning
+from makellos.reports import TuningReport, TuningTrial, render_tuning, write_page
 from makellos.search.search_space import described
 from makellos.search.study import COST, PARAMETERS, REASON, SLOT, is_killed
 from makellos.search.trials import Trials, Wanted
+from makellos.storage import write_text
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -39,6 +36,7 @@ __all__ = [
 
 BEST, PAGE = "best.json", "tuning.html"
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+_GO_ON = "Make room there; the same command goes on."
 _FEWEST = 4  # complete trials, below which importance says nothing
 
 
@@ -68,8 +66,8 @@ def write_results(search: Search, finished: Sequence[FrozenTrial]) -> None:
         values = {**search.wanted.fixed, **best.user_attrs[PARAMETERS]}
         text = json.dumps(values, indent=1, allow_nan=False) + "\n"
         if _text_of(search.folder / BEST) != text:
-            _write(search.folder / BEST, text)
-        _write(search.folder / PAGE, render_tuning(_report(search, finished, best)))
+            write_text(search.folder / BEST, text, _GO_ON)
+        write_page(search.folder / PAGE, render_tuning(_report(search, finished, best)), _GO_ON)
 
 
 def _text_of(path: Path) -> str | None:
@@ -77,24 +75,6 @@ def _text_of(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("x", encoding="utf-8", newline="\n", errors="replace") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror or error}. Make room there; the same "
-            "command goes on."
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def cost(finished: Sequence[FrozenTrial]) -> tuple[float, float]:

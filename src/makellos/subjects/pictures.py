@@ -13,8 +13,7 @@ from makellos.data.labelled import check_labelled
 from makellos.data.parts import PICTURES, Part, PartSet
 from makellos.data.progress import Progress
 from makellos.detectors import Detector
-from makellos.drawing.overlays import draw_overlay
-from makellos.drawing.panels import draw_panel
+from makellos.drawing import draw_overlay, draw_panel
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import default_workers

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part, PartSet, Values
 from makellos.data.progress import Progress
 from makellos.detectors import Detector
-from makellos.drawing.recording_panels import draw_recording
+from makellos.drawing import draw_recording
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.findings import region_on_axes

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import GOOD, Part
 from makellos.data.pictures import Picture
-from makellos.drawing.overlays import write_picture
+from makellos.drawing import write_picture
 
 __all__ = [
     "SIDE",

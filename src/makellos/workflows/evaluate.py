@@ -17,12 +17,12 @@ from makellos.data.parts import Part, PartSet
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
-from makellos.drawing.overlays import draw_overlay
-from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_tiles
-from makellos.errors import InputError, StorageError
+from makellos.drawing import DAMAGE, NEAREST, PART, draw_overlay, draw_tiles
+from makellos.errors import InputError
 from makellos.evaluation import (
     Located,
     PixelMetrics,
+    Resampling,
     auroc,
     average_precision,
     best_accuracy,
@@ -42,7 +42,8 @@ from makellos.evaluation import (
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
 from makellos.models.provenance import fingerprint
-from makellos.reports import EvaluationReport, GalleryItem, write_evaluation
+from makellos.reports import EvaluationReport, GalleryItem, render_evaluation, write_page
+from makellos.storage import write_text
 from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
 
 __all__ = ["TestedPart", "evaluate", "evaluate_parts"]
@@ -235,18 +236,18 @@ def _figures(
     scores = np.array([test.inspection.score for test in tested], dtype=np.float64)
     labels = [test.part.label for test in tested]
     verdicts = [test.inspection.verdict for test in tested]
-    groups = [test.part.group for test in tested]
+    resampling = Resampling(rng, groups=[test.part.group for test in tested])
     defective = np.array([not test.part.is_good for test in tested])
     rejected = np.array([verdict == "reject" for verdict in verdicts])
     best, optimistic = f1_max(scores, defective), best_accuracy(scores, defective)
     rates = verdict_rates(verdicts, labels)
     pixel = pixels.compute()
     defects = by_defect(scores, verdicts, labels)
-    intervals = asdict(image_intervals(scores, defective, rejected, rng=rng, groups=groups))
+    intervals = asdict(image_intervals(scores, defective, rejected, resampling))
     mapped = [test.part.group for test in tested if test.measured]
-    intervals.update(asdict(pixels.intervals(rng=rng, groups=mapped)))
+    intervals.update(asdict(pixels.intervals(Resampling(rng, groups=mapped))))
     intervals["optimistic_accuracy"] = None  # new parts would not reach it, whatever the interval
-    classes = _class_figures(inspector, tested, rejected, groups, rng)
+    classes = _class_figures(inspector, tested, rejected, resampling)
     intervals.update(classes.pop("intervals", {}))
     calibration = inspector.calibration
     again = np.array([verdict == "look_again" for verdict in verdicts])
@@ -301,8 +302,7 @@ def _class_figures(
     inspector: Inspector,
     tested: Sequence[TestedPart],
     rejected: NDArray[np.bool_],
-    groups: Sequence[str | None],
-    rng: np.random.Generator,
+    resampling: Resampling,
 ) -> dict[str, Any]:
     """Return the figures of a classifier's classes; none for other detectors."""
     classes = inspector.manifest.classes
@@ -312,7 +312,7 @@ def _class_figures(
     probabilities = np.array([[found[name] for name in classes] for found in known])
     truth = [test.part.label for test in tested]
     found = class_figures(probabilities, truth, classes, rejected)
-    intervals = class_intervals(probabilities, truth, classes, rejected, rng=rng, groups=groups)
+    intervals = class_intervals(probabilities, truth, classes, rejected, resampling)
     notes = [] if found.note is None else [found.note]
     return {**asdict(found), "intervals": asdict(intervals), "class_notes": notes}
 
@@ -371,14 +371,8 @@ def _write_report(
         notes=figures["notes"],
         panels=panels,
     )
-    write_evaluation(report, folder / REPORT)
-    try:
-        text = json.dumps(figures, indent=1, allow_nan=False)
-        partial = folder / f".{FIGURES}.partial"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(folder / FIGURES)
-    except OSError as error:
-        raise StorageError(f"{folder / FIGURES} cannot be written: {error.strerror}.") from error
+    write_page(folder / REPORT, render_evaluation(report))
+    write_text(folder / FIGURES, json.dumps(figures, indent=1, allow_nan=False) + "\n")
 
 
 def _learned_from(inspector: Inspector) -> str:

@@ -15,8 +15,7 @@ from makellos.data.parts import Part
 from makellos.data.pictures import read_mask, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
-from makellos.drawing.heat_maps import draw_explanation
-from makellos.drawing.overlays import write_picture
+from makellos.drawing import draw_explanation, write_picture
 from makellos.errors import InputError, MakellosError
 from makellos.evaluation.localisation import (
     MARGIN,
@@ -30,7 +29,7 @@ from makellos.evaluation.localisation import (
     localisation_by_defect,
     locate,
 )
-from makellos.inspection.inspector import UNREADABLE
+from makellos.inspection.findings import UNREADABLE, Inspection
 from makellos.inspection.model_file import read_model
 from makellos.inspection.regions import resize_map
 from makellos.models.explainer import Explained, Explainer
@@ -243,10 +242,8 @@ def _draw(explainer: Explainer, item: _Item, found: Explained, target: Path) -> 
     explained = explainer.explained(found)
     panel = draw_explanation(
         found.picture,
+        Inspection(str(item.path), found.verdict, probabilities=found.probabilities),
         found.heat,
-        name=str(item.path),
-        verdict=found.verdict,
-        probabilities=found.probabilities,
         title=explainer.method + (f" of {explained}" if explained else ""),
         white_level=explainer.preprocessing.white_level,
     )

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
-from makellos.drawing.panels import from_planes
+from makellos.drawing import draw_grid, draw_traversal, from_planes
 from makellos.errors import ConfigurationError, ModelFileError, StorageError
 from makellos.inspection.generator import Generator
 from makellos.inspection.model_file import GENERATOR, ModelFile, read_model
-from makellos.reports.grids import draw_grid, draw_traversal
 
 __all__ = ["GenerateSummary", "generate"]
 

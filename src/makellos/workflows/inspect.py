@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from makellos.data.layouts import walk_parts
 from makellos.data.parts import PICTURES, FileKind
-from makellos.drawing.overlays import write_picture
+from makellos.drawing import write_picture
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice

@@ -10,7 +10,7 @@ from pathlib import Path
 from makellos.errors import InputError
 from makellos.evaluation.trends import times_of_names, trend
 from makellos.inspection import Inspection, Inspector
-from makellos.reports.trend import TrendPage, headline, write_trend
+from makellos.reports import TrendPage, headline, render_trend, write_page
 
 __all__ = ["TREND_BEGINS", "TrendSummary", "write_trend_of"]
 
@@ -64,7 +64,7 @@ def write_trend_of(
             "Learned from": inspector.manifest.training.data,
         },
     )
-    write_trend(shown, page)
+    write_page(page, render_trend(shown))
     return TrendSummary(
         headline=headline(shown),
         first_alarm=None if found.first_alarm is None else names[order[found.first_alarm]],

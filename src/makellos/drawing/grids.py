@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from makellos.drawing.lettering import INK, PAGE, SOFT, letter, text_width
+from makellos.drawing.lettering import PAGE, SOFT, Rgb, letter, text_width
 from makellos.drawing.panels import fit_picture
 
 __all__ = ["draw_grid", "draw_traversal"]
 
-Rgb = NDArray[np.uint8]
 _WIDTH, _TALLEST, _NARROWEST = 2176, 256, 32  # of a sheet about, of a tile at most and at least
 _MARGIN, _GAP, _DIVIDE = 28, 4, 44
 _TITLE, _TEXT = 20, 15  # heights in pixels
@@ -46,7 +44,7 @@ def draw_grid(left: Sequence[Rgb], right: Sequence[Rgb], titles: tuple[str, str]
     for block, name, wide in zip(blocks, names, widths, strict=True):
         if x > _MARGIN:
             page[_MARGIN : page.shape[0] - _MARGIN, x - _DIVIDE // 2] = _RULE
-        letter(page, name, (x, _MARGIN + 10), _TITLE, INK)
+        letter(page, name, (x, _MARGIN + 10), _TITLE)
         page[top : top + block.shape[0], x : x + block.shape[1]] = block
         x += wide + _DIVIDE
     return page
@@ -67,15 +65,15 @@ def draw_traversal(
         block.shape[0] + _HEAD_SPACE,
         max(block.shape[1] + _NAME_SPACE, text_width(title, _TITLE)),
     )
-    letter(page, title, (_MARGIN, _MARGIN + 10), _TITLE, INK)
+    letter(page, title, (_MARGIN, _MARGIN + 10), _TITLE)
     left, top = _MARGIN + _NAME_SPACE, _MARGIN + _TITLE_SPACE + _HEAD_SPACE
     page[top : top + block.shape[0], left : left + block.shape[1]] = block
     for column, head in enumerate(heads):
         x = left + column * (width + _GAP) + width // 2
-        letter(page, head, (x, top - 10), _TEXT, SOFT, anchor="ms")
+        letter(page, head, (x, top - 10), _TEXT, SOFT, "ms")
     for row, name in enumerate(names):
         y = top + row * (height + _GAP) + height // 2
-        letter(page, name, (left - 12, y), _TEXT, SOFT, anchor="rm")
+        letter(page, name, (left - 12, y), _TEXT, SOFT, "rm")
     return page
 
 
