@@ -83,9 +83,9 @@ def write_screws(
     They lie in any direction; `aligned`, all alike, as in a fixture.
 
     Pictures are `train/good/000.png`, `test/good/000.png` and `test/<defect>/000.png`, masks
-    `ground_truth/<defect>/000_mask.png` (0 and 255); `README.txt` is written last. Raises `InputError`
-    for a folder that is not empty, a size outside 64 to 2048, a negative seed or count, and
-    `StorageError` where the files cannot be written.
+    `ground_truth/<defect>/000_mask.png` (0 and 255); `README.txt` is written last. Raises
+    `InputError` for a folder that is not empty, a size outside 64 to 2048, a negative seed or
+    count, and `StorageError` where the files cannot be written.
     """
     _check(seed, size)
     counts = {"n_train": n_train, "n_test_good": n_test_good, "n_per_defect": n_per_defect}
