@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -64,6 +65,14 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
         return told
 
     return run
+
+
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """Let the processes that a test starts hear SIGINT, which a shell's background work ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

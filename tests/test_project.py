@@ -314,6 +314,16 @@ def test_pins_hold_no_address_and_no_path(path: Path) -> None:
     assert not re.search(r"://|@|[/\\]\w|^\s*-[a-z]|--(?!hash=)", text, flags=re.MULTILINE)
 
 
+def test_offline_page_names_what_pip_leaves_out_for_windows_elsewhere() -> None:
+    page = (PROJECT / "docs" / "offline.md").read_text(encoding="utf-8")
+    windows = {"sys_platform": "win32", "platform_machine": "AMD64"}
+    linux = {"sys_platform": "linux", "platform_machine": "x86_64"}
+    for requirement, _ in pins(PROJECT / "requirements" / "base.txt").values():
+        if (marker := requirement.marker) is not None and marker.evaluate(windows):
+            named = f"{requirement.name}{requirement.specifier}" in page
+            assert named is not marker.evaluate(linux), requirement
+
+
 @pytest.mark.parametrize(
     ("name", "extras"),
     [("base", []), ("train", ["train"]), ("dev", ["train", "parquet", "dev"])],

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from makellos.data.parts import Part
-from makellos.detectors import Detector, Graph, Parameter, Progress
+from makellos.data.progress import Progress
+from makellos.detectors import Detector, Graph, Parameter
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.preprocessing import Preprocessing
 

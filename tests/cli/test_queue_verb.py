@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -92,8 +93,17 @@ def test_plan_is_shown_and_nothing_done(cli: Callable[..., Any], place: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_stops_the_run_and_keeps_the_results(place: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "background"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+)
+@pytest.mark.usefixtures("hears_interrupts")
+def test_interrupt_stops_the_run_and_keeps_the_results(
+    place: Path, number: int, background: bool
+) -> None:
+    """Stop a queue, also one that a shell without job control has put into the background."""
+    if background:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     Path("runs.yaml").write_text(
         "output: night\nruns:\n  - {name: long, data: parts, detector: vae, false_alarms: 0.2,\n"
         "     set: {image_size: 16, epochs: 100000, batch_size: 4}}\n"
@@ -102,14 +112,16 @@ def test_interrupt_stops_the_run_and_keeps_the_results(place: Path, number: int)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for(lambda: "running" in read("night/results.json"))
+        wait_for(lambda: "training" in read("night/long/log.txt"))
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "makellos queue runs.yaml goes on" in out
-    assert err.strip() == "Interrupted."
+    assert re.fullmatch(r"(still: .+\n)*\nInterrupted\.\n", err)
     (run,) = json.loads(read("night/results.json"))["runs"]
     assert (run["state"], run["resumable"]) == ("waiting", True)
+    # The run was not killed: it cleaned up and said so.
+    assert read("night/long/log.txt").endswith("\nInterrupted.\n")
     # The process of the run held this lock as long as it lived.
     from makellos.jobs.records import ResultsFolder
 

@@ -286,13 +286,13 @@ def test_defective_parts_without_split_are_idle(sound: Path) -> None:
 
 
 def test_progress_counts_parts_in_the_calling_thread(sound: Path) -> None:
-    calls: list[tuple[int, int, threading.Thread]] = []
-    report = lambda done, total: calls.append((done, total, threading.current_thread()))  # noqa: E731
+    calls: list[tuple[object, ...]] = []
+    report = lambda *step: calls.append((*step, threading.current_thread()))  # noqa: E731
     check_parts(find_parts(sound), progress=report)
-    assert calls == [(n, 13, threading.current_thread()) for n in range(1, 14)]
+    assert calls == [("reading", n, 13, threading.current_thread()) for n in range(1, 14)]
     calls.clear()
     readable(find_parts(sound).good(), progress=report)
-    assert calls == [(n, 10, threading.current_thread()) for n in range(1, 11)]
+    assert calls == [("reading", n, 10, threading.current_thread()) for n in range(1, 11)]
 
 
 def test_an_interrupt_leaves_the_waiting_parts_alone(
@@ -307,7 +307,7 @@ def test_an_interrupt_leaves_the_waiting_parts_alone(
             released.wait(20)
         return noise(0)
 
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(what: str, done: int, total: int | None) -> None:
         threading.Timer(0.2, released.set).start()
         raise KeyboardInterrupt
 

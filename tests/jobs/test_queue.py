@@ -479,10 +479,11 @@ def test_model_of_another_entry_is_not_taken_for_this_one(
     assert makellos.verbs == ["fit two", "evaluate two"]
 
 
+@pytest.mark.parametrize("broken_off", [(-9, ""), (130, "\nInterrupted.\n")])
 def test_checkpoint_that_cannot_be_used_any_more_begins_anew(
-    start: Callable[..., QueueResults], makellos: Makellos, place: Path
+    start: Callable[..., QueueResults], makellos: Makellos, place: Path, broken_off: tuple[int, str]
 ) -> None:
-    makellos.says["fit one"] = (-9, "")
+    makellos.says["fit one"] = broken_off
     assert start(THREE).runs[0].resumable
     run = place / "night" / "one" / "one.makellos.run"
     run.mkdir()
@@ -544,6 +545,7 @@ def test_two_queues_do_not_share_a_folder(start: Callable[..., QueueResults], pl
         (1, "", "ended with exit code 1 and said nothing"),
         (-9, "Error: no", "killed by signal 9 (out of memory?)"),
         (-15, "", "killed by signal 15 (SIGTERM)"),
+        (130, "\nInterrupted.\n", "told to end before it was done"),
         (-99, "", "killed by signal 99 (unknown)"),
     ],
 )

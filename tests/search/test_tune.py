@@ -648,6 +648,14 @@ def test_progress_tells_best_and_pruned(labelled: Path, tmp_path: Path) -> None:
     assert "best " in trials[-1][0] and "pruned" in trials[-1][0]
 
 
+def test_steps_of_a_trial_say_which_it_is(toy_parts: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    options: dict[str, Any] = {"detector": "toy_searched", "n_trials": 2}
+    search(toy_parts, tmp_path / "s", progress=lambda what, *_: said.append(what), **options)
+    of_trials = [what.partition(" · ")[2] for what in said if what.startswith("scoring")]
+    assert list(dict.fromkeys(of_trials)) == ["trial 1 of 2", "trial 2 of 2"]
+
+
 def test_lock_ends_with_its_holder(tmp_path: Path) -> None:
     with alone(tmp_path), pytest.raises(StorageError, match="Another search"), alone(tmp_path):
         pass

@@ -90,8 +90,10 @@ def test_writes_wanted_files_only(make: Maker, tmp_path: Path) -> None:
 @makers
 def test_reports_progress_in_packed_bytes(make: Maker, tmp_path: Path) -> None:
     archive = make(tmp_path / "archive", {"a": bytes(range(256)) * 400, "b": b"x"})
-    steps: list[tuple[int, int | None]] = []
-    unpack(archive, tmp_path / "out", progress=lambda done, total: steps.append((done, total)))
+    told: list[tuple[str, int, int | None]] = []
+    unpack(archive, tmp_path / "out", progress=lambda *step: told.append(step))
+    assert {what for what, _, _ in told} == {"unpack archive"}
+    steps = [(done, total) for _, done, total in told]
     size = archive.stat().st_size
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     assert {total for _, total in steps} == {size}

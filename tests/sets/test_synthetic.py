@@ -190,15 +190,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_set_has_the_mvtec_ad_layout(tmp_path):
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[str, int, int | None]] = []
     folder = tmp_path / "new" / "screws"
-    small_set(folder, progress=lambda done, total: calls.append((done, total)))
+    small_set(folder, progress=lambda *step: calls.append(step))
     expected = {"README.txt", *(f"train/good/{i:03d}.png" for i in range(3))}
     expected |= {"test/good/000.png", "test/good/001.png"}
     expected |= {f"test/{d}/000.png" for d in DEFECTS}
     expected |= {f"ground_truth/{d}/000_mask.png" for d in DEFECTS}
     assert set(contents(folder)) == expected
-    assert calls == [(i + 1, 10) for i in range(10)]
+    assert calls == [("rendering screws", i + 1, 10) for i in range(10)]
     readme = (folder / "README.txt").read_text(encoding="utf-8")
     assert "ynthetic" in readme
     assert "Seed: 5" in readme

@@ -8,7 +8,7 @@ import sys
 
 __all__ = ["main"]
 
-EXIT_BUG, EXIT_INTERRUPTED = 70, 130
+EXIT_BUG = 70
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,13 +23,16 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A file name that the terminal cannot show must not end a run.
             stream.reconfigure(errors="backslashreplace")
-    try:
-        from makellos.cli.app import run
+    from makellos.jobs.processes import INTERRUPTED, ending_as_interrupted
 
-        return run(given)
+    try:
+        with ending_as_interrupted():
+            from makellos.cli.app import run
+
+            return run(given)
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted.\n")
-        return EXIT_INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe (head, say) has left; nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

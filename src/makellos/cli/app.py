@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from makellos.cli import (
-    EXIT_INTERRUPTED,
     comparing,
     data,
     explaining,
@@ -18,6 +17,7 @@ from makellos.cli import (
     queueing,
     tuning,
 )
+from makellos.jobs.processes import INTERRUPTED
 
 __all__ = ["app", "run"]
 
@@ -91,6 +91,6 @@ def run(arguments: list[str]) -> int:
         # A mistake in the arguments, told in the words of the parser.
         show()
         return int(code)
-    if result == EXIT_INTERRUPTED:
+    if result == INTERRUPTED:
         raise KeyboardInterrupt
     return result if isinstance(result, int) else 0

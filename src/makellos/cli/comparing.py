@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, say, table, write_json
+from makellos.cli.console import Json, say, table, telling, write_json
 from makellos.cli.learning import Budget, Data, Preset, Seed
-from makellos.cli.queueing import ending_as_interrupted
 
 if TYPE_CHECKING:
     from makellos.jobs.compare_results import Compared, CompareResults
@@ -75,7 +74,7 @@ def compare(
     from makellos.workflows.compare import compare as run
 
     quietly = str(json) == "-"
-    with ending_as_interrupted():
+    with telling(quietly=quietly) as tell:
         results = run(
             data,
             _names(detectors),
@@ -86,7 +85,7 @@ def compare(
             seed=seed,
             against=against,
             output=output,
-            tell=lambda text: say(text, quietly=quietly),
+            tell=tell,
         )
     say("\n" + _results_text(results), quietly=quietly)
     if output is not None:

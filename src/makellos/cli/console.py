@@ -1,36 +1,41 @@
-"""Progress bars, tables and JSON for the verbs."""
+"""Progress, tables and JSON for the verbs."""
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError, StorageError
 from makellos.training import is_first_process
 
 __all__ = [
-    "Bars",
     "Json",
+    "Lines",
     "MmPerPixel",
     "Rules",
     "bars",
     "parse_settings",
     "say",
     "table",
+    "telling",
     "write_json",
 ]
 
-_PATIENCE = 1.0  # seconds of work before a bar appears
+_PATIENCE = 1.0  # seconds of work before a bar or a line appears
+_SILENCE = 30.0  # seconds between two lines
 
 
-class Bars:
+class _Bars:
     """Show one progress bar per step on a terminal, once work takes longer than a second."""
 
     def __init__(self) -> None:
@@ -40,8 +45,6 @@ class Bars:
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Show that `done` of `total` of a step is done; what follows `` · `` are its figures."""
-        if not sys.stderr.isatty() or not is_first_process():
-            return
         if self._progress is None:
             if time.monotonic() - self._started < _PATIENCE:
                 return
@@ -57,14 +60,95 @@ class Bars:
             self._progress.stop()
 
 
+class Lines:
+    """Tell on standard error where long work is: at each new step, and every half minute.
+
+    The lines begin once work takes longer than a second; a thread brings those that come while
+    nothing is reported. `clock` returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._told_at = clock()
+        self._what, self._count = "at work", ""
+        self._told = {self._what}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        """Take in that `done` of `total` of a step is done; figures follow it as in the bars."""
+        count = f": {done}" if total is None else f": {done}/{total}"
+        with self._lock:
+            self._what, self._count = what, "" if total == 1 else count
+            self._tell()
+
+    def begin(self, step: str) -> None:
+        """Take in a step that the user was told of already."""
+        with self._lock:
+            self._what, self._count, self._told_at = step, "", self._clock()
+            self._told.add(step)
+
+    def remind(self) -> None:
+        """Say what is still being done, where nothing was said for half a minute."""
+        with self._lock:
+            self._tell("still: ")
+
+    def close(self) -> None:
+        """Say no more."""
+        self._closed.set()
+        self._thread.join()
+
+    def _tell(self, before: str = "") -> None:
+        now = self._clock()
+        step, dot, figures = self._what.partition(" · ")
+        if step not in self._told:
+            before = ""
+        elif now - self._told_at < _SILENCE:
+            return
+        if now - self._began < _PATIENCE:
+            return
+        self._told.add(step)
+        self._told_at = now
+        elapsed = timedelta(seconds=int(now - self._began))
+        # A log that can no longer be written to must not end the work.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{before}{step}{self._count}{dot}{figures} ({elapsed})\n")
+            sys.stderr.flush()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_PATIENCE):
+            self.remind()
+
+
 @contextmanager
-def bars() -> Iterator[Bars]:
-    """Give progress bars that are closed whatever happens."""
-    shown = Bars()
+def bars(clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
+    """Give what shows progress, as bars on a terminal and as lines elsewhere, until the end."""
+    if not is_first_process():
+        yield no_progress
+        return
+    shown = _Bars() if sys.stderr.isatty() else Lines(clock)
     try:
         yield shown
     finally:
         shown.close()
+
+
+@contextmanager
+def telling(
+    *, quietly: bool, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[str], None]]:
+    """Give what says each step as `say` does, at once, and where there are lines reminds of it."""
+    with bars(clock) as shown:
+
+        def tell(text: str) -> None:
+            say(text, quietly=quietly)
+            (sys.stderr if quietly else sys.stdout).flush()
+            if isinstance(shown, Lines):
+                shown.begin(text.splitlines()[-1].strip())
+
+        yield tell
 
 
 def say(text: str = "", *, quietly: bool = False) -> None:

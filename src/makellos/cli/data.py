@@ -58,7 +58,7 @@ def synth(
             size=size,
             seed=seed,
             aligned=aligned,
-            progress=lambda done, total: progress("rendering", done, total),
+            progress=progress,
         )
     say(f"Rendered screws in {output}. Next: makellos fit {output} -o screws.makellos")
 
@@ -71,9 +71,7 @@ def _synth_bearings(output: Path, seed: int) -> None:
     )
 
     with bars() as progress:
-        write_bearings(
-            output, seed=seed, progress=lambda done, total: progress("recording", done, total)
-        )
+        write_bearings(output, seed=seed, progress=progress)
     say(
         f"Recorded bearings in {output}. Next: makellos fit {output} -o bearings.makellos "
         f"--bearing {SYNTHETIC_BEARING} --rpm {SYNTHETIC_RPM:g}"
@@ -140,7 +138,7 @@ def check(
     parts = find_parts(data)
     check_all = subject_of(parts).check
     with bars() as progress:
-        found = check_all(parts, progress=lambda done, total: progress("reading", done, total))
+        found = check_all(parts, progress=progress)
     say(check_text(found), quietly=str(json) == "-")
     if json is not None:
         write_json(json, asdict(found))

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, say, table, write_json
+from makellos.cli.console import Json, say, table, telling, write_json
 
 if TYPE_CHECKING:
     from makellos.jobs.queue_results import RunRecord
     from makellos.jobs.queue_steps import QueueStep
 
 EXIT_FAILED = 1
-_ENDING = ("SIGTERM", "SIGHUP")
 _TODO = {
     "fit": "fit",
     "resume": "fit, going on where it was broken off",
@@ -60,15 +54,15 @@ def queue(
     from makellos.jobs.queue_plan import PAGE
     from makellos.workflows.queue import queue as run
 
-    with ending_as_interrupted():
-        try:
-            results = run(runs, keep_going=keep_going, tell=lambda text: say(text, quietly=quietly))
-        except KeyboardInterrupt:
-            say(
-                f"\nThe queue was stopped; what is done is kept. makellos queue {runs} goes on.",
-                quietly=quietly,
-            )
-            raise
+    try:
+        with telling(quietly=quietly) as tell:
+            results = run(runs, keep_going=keep_going, tell=tell)
+    except KeyboardInterrupt:
+        say(
+            f"\nThe queue was stopped; what is done is kept. makellos queue {runs} goes on.",
+            quietly=quietly,
+        )
+        raise
     say("\n" + _results_text(results.runs), quietly=quietly)
     say(f"\nPage: {Path(runs).parent / results.output / PAGE}", quietly=quietly)
     if json is not None:
@@ -100,25 +94,6 @@ def _planned(step: QueueStep) -> dict[str, Any]:
     evaluates = step.run.job is not None and step.run.job.evaluate
     mistakes = [str(mistake) for mistake in step.run.mistakes]
     return {**asked, "evaluate": evaluates, "todo": step.todo, "mistakes": mistakes}
-
-
-@contextmanager
-def ending_as_interrupted() -> Iterator[None]:
-    """Take a request to end, or a terminal that closes, for Ctrl-C: the run is stopped as well."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    changed: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name)):
-            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
-                changed[number] = signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in changed.items():
-            signal.signal(number, handler)
 
 
 def _results_text(records: list[RunRecord]) -> str:

@@ -18,12 +18,11 @@ from makellos.data.layouts import walk_parts
 from makellos.data.manifests import MANIFEST
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
+from makellos.data.progress import Progress, no_progress
 from makellos.data.threads import in_order
 from makellos.errors import InputError
 
-__all__ = ["DataCheck", "Progress", "check_parts", "readable"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["DataCheck", "check_parts", "readable"]
 
 # Decoding releases the GIL; with more threads than this the disk is the limit.
 MAX_THREADS = 8
@@ -65,11 +64,10 @@ class _Seen:
 _Decoded = list[tuple[Part, _Seen]]
 
 
-def check_parts(parts: PartSet, *, progress: Progress | None = None) -> DataCheck:
+def check_parts(parts: PartSet, *, progress: Progress = no_progress) -> DataCheck:
     """Decode every picture and mask of a set, say what it holds and what is wrong with it.
 
-    `progress` is called with the number of parts done and of all. Files that are wrong raise no
-    error; a folder that cannot be listed raises `InputError`.
+    Files that are wrong raise no error; a folder that cannot be listed raises `InputError`.
     """
     looked = list(zip(parts.parts, _in_threads(_look, parts.parts, progress), strict=True))
     found = _findings(parts, looked)
@@ -77,11 +75,11 @@ def check_parts(parts: PartSet, *, progress: Progress | None = None) -> DataChec
 
 
 def readable(
-    parts: Iterable[Part], *, progress: Progress | None = None
+    parts: Iterable[Part], *, progress: Progress = no_progress
 ) -> tuple[list[Part], list[tuple[Part, str]]]:
     """Decode all pictures and return the parts that can be decoded, and the others with the reason.
 
-    Both keep the order of `parts`. `progress` is called with the number of parts done and of all.
+    Both keep the order of `parts`.
     """
     listed = list(parts)
     reasons = list(zip(listed, _in_threads(_reason, listed, progress), strict=True))
@@ -90,14 +88,13 @@ def readable(
 
 
 def _in_threads(
-    work: Callable[[Part], Result], parts: Sequence[Part], progress: Progress | None
+    work: Callable[[Part], Result], parts: Sequence[Part], progress: Progress
 ) -> list[Result]:
     threads, results = min(MAX_THREADS, os.cpu_count() or 1), []
     with closing(in_order(work, parts, threads=threads)) as found:
         for result in found:
             results.append(result)
-            if progress is not None:
-                progress(len(results), len(parts))
+            progress("reading", len(results), len(parts))
     return results
 
 

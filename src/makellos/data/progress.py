@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 __all__ = ["Progress", "no_progress"]
 
-# Called with what is being done, how much of it is done, and of how much. Figures that change on
-# the way stand behind the name of the step, each after " · ".
-Progress = Callable[[str, int, int], None]
+# Called with what is being done, how much of it is done, and of how much, None where unknown.
+# Figures that change on the way stand behind the name of the step, each after " · ".
+Progress = Callable[[str, int, int | None], None]
 
 
-def no_progress(_what: str, _done: int, _total: int) -> None:
+def no_progress(_what: str, _done: int, _total: int | None) -> None:
     """Tell nobody."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from makellos.data.progress import Progress
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.parameters import Parameter
@@ -12,7 +11,6 @@ __all__ = [
     "Detector",
     "Graph",
     "Parameter",
-    "Progress",
     "detector_class",
     "detectors",
     "make_detector",

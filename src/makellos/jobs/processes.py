@@ -6,16 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, BinaryIO
 
-__all__ = ["Execute", "ProcessRunner", "failure"]
+__all__ = ["INTERRUPTED", "Execute", "ProcessRunner", "ending_as_interrupted", "failure"]
 
 Execute = Callable[[Sequence[str], Path], int]
 
 _LOOK_SECONDS = 0.2
-_PATIENCE = (30.0, 10.0)  # seconds to end after an interrupt, and after a request to terminate
+_PATIENCE = 40.0  # seconds to end after a request to
+_ENDING = ("SIGTERM", "SIGHUP")
+INTERRUPTED = 130  # exit code of what was told to end
 _LONGEST = 4000  # characters of a reason
 _TOLD = ("Error: ", "Unexpected error: ")
 
@@ -63,23 +68,40 @@ class ProcessRunner:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that is still at work, kindly first."""
+    """End a process that is still at work, kindly first.
+
+    Not by SIGINT: it is ignored by all that a shell without job control starts in the background.
+    """
     try:
-        for number, seconds in zip((signal.SIGINT, signal.SIGTERM), _PATIENCE, strict=True):
-            if process.poll() is not None:
-                return
-            if sys.platform == "win32":
-                process.terminate()
-            else:
-                process.send_signal(number)
-            try:
-                process.wait(timeout=seconds)
-            except subprocess.TimeoutExpired:
-                continue
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_PATIENCE)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def ending_as_interrupted() -> Iterator[None]:
+    """Take a request to end, or a terminal that closes, for Ctrl-C.
+
+    What was ignored when the process began, as by nohup or in the background, stays ignored.
+    """
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    changed: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name)):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                changed[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in changed.items():
+            signal.signal(number, handler)
 
 
 def failure(code: int, told: str) -> str:
@@ -90,6 +112,8 @@ def failure(code: int, told: str) -> str:
     >>> failure(-9, "")
     'killed by signal 9 (out of memory?)'
     """
+    if code == INTERRUPTED:
+        return "told to end before it was done"
     if code < 0:
         name = "out of memory?" if code == -9 else _signal_name(-code)
         return f"killed by signal {-code} ({name})"

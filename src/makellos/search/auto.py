@@ -180,7 +180,7 @@ def choose(parts: PartSet, asked: AutoSettings, progress: Progress | None = None
     candidates, left_out = _candidates(asked)
     known = [part for part in parts if part.split != "test"]
     if asked.skip_unreadable:
-        known, _ = readable(known, progress=lambda done, n: report("reading", done, n))
+        known, _ = readable(known, progress=report)
     else:
         check_readable(known, report)
     bench = lay_out(
@@ -260,7 +260,7 @@ class _Search:
         candidate.seconds += candidate.last_seconds
 
     def _judged(self, candidate: _Candidate, folds: Sequence[Fold], limit: float) -> Judgement:
-        def progress(what: str, done: int, total: int) -> None:
+        def progress(what: str, done: int, total: int | None) -> None:
             if self.asked.clock() > limit:
                 raise _Late
             self.progress(f"{candidate.detector.name}: {what}", done, total)

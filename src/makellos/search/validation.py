@@ -94,7 +94,7 @@ def held_out(parts: PartSet, seed: int) -> tuple[list[Part], Validation]:
 
 def check_readable(parts: Sequence[Part], progress: Progress) -> None:
     """Raise `InputError` naming the parts that cannot be decoded."""
-    _, broken = readable(parts, progress=lambda done, n: progress("reading", done, n))
+    _, broken = readable(parts, progress=progress)
     if broken:
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(

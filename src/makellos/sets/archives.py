@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError
 
 __all__ = ["Limits", "read_gzip", "refuse_filled", "safe_path", "staged", "unpack"]
@@ -47,7 +48,6 @@ _DAMAGED = (
 )
 
 Wanted = Callable[[str], bool]
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def unpack(
     *,
     wanted: Wanted | None = None,
     limits: Limits = DEFAULT_LIMITS,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> int:
     """Unpack a zip, tar, tar.gz or tar.xz archive into a folder that is new or empty.
 
@@ -142,7 +142,7 @@ def unpack(
     wanted : says by its name (`/` between folders) whether a file is written; all are without it.
         Unwanted members count towards the limits and must be harmless all the same.
     limits : what the archive may hold at most.
-    progress : called with packed bytes done and packed bytes in all.
+    progress : called with `unpack NAME`, packed bytes done and packed bytes in all.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def read_gzip(path: Path, *, limits: Limits = IN_MEMORY) -> bytes:
     ------
     StorageError : for a damaged file and beyond a limit.
     """
-    ledger = _Ledger(path, limits, None)
+    ledger = _Ledger(path, limits, no_progress)
     content = io.BytesIO()
     try:
         with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) as source:
@@ -194,7 +194,7 @@ def read_gzip(path: Path, *, limits: Limits = IN_MEMORY) -> bytes:
 class _Ledger:
     """Count what comes out of one archive and stop it at the limits."""
 
-    def __init__(self, archive: Path, limits: Limits, progress: Progress | None) -> None:
+    def __init__(self, archive: Path, limits: Limits, progress: Progress) -> None:
         self.archive = archive
         self.limits = limits
         self.size = archive.stat().st_size
@@ -217,8 +217,7 @@ class _Ledger:
                 f"{packed} packed bytes became {self.n_bytes}, more than "
                 f"{self.limits.ratio:g} for one"
             )
-        if self._progress is not None:
-            self._progress(packed, self.size)
+        self._progress(f"unpack {self.archive.name}", packed, self.size)
 
     def refusal(self, reason: str) -> StorageError:
         return StorageError(

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError, suggest
 from makellos.sets.archives import refuse_filled, staged
 from makellos.sets.public_layouts import Job, arrange_public_set
 from makellos.sets.public_sets import PUBLIC_SETS, Licence, PublicSet, RemoteFile
-from makellos.sets.transfers import Progress, Sleep, download
+from makellos.sets.transfers import Sleep, download
 
 __all__ = ["PUBLIC_SETS", "Fetched", "get"]
 
@@ -78,7 +79,7 @@ def get(
     *,
     accept_license: bool = False,
     cache: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     catalogue: Mapping[str, PublicSet] = PUBLIC_SETS,
     sleep: Sleep = time.sleep,
 ) -> Fetched:
@@ -110,10 +111,9 @@ def get(
         raise InputError(_ask_for_licence(name, entry.licence))
     refuse_filled(folder)
     cache = _default_cache() if cache is None else cache
-    report: Progress = progress or (lambda *_: None)
     with _writing(cache):
         files = [
-            _obtain(entry, file, cache, progress=report, sleep=sleep)
+            _obtain(entry, file, cache, progress=progress, sleep=sleep)
             for file in _choose_files(entry, cache)
         ]
     with staged(folder) as stage:
@@ -122,7 +122,7 @@ def get(
             category=entry.category,
             raw=stage.with_name("raw"),
             out=stage,
-            progress=report,
+            progress=progress,
         )
         remark = arrange_public_set(entry.layout, job)
         fetched = _describe(folder, stage, entry.licence, files, remark)

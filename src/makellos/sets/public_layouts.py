@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from makellos.data.progress import Progress
 from makellos.errors import StorageError
 from makellos.sets.archives import read_gzip, safe_path, unpack
 from makellos.sets.public_sets import CIFAR10_CLASSES, Layout
@@ -23,7 +24,6 @@ from makellos.sets.public_sets import CIFAR10_CLASSES, Layout
 __all__ = ["LAYOUTS", "TILE_SPLIT", "Job", "arrange_public_set"]
 
 Bytes = npt.NDArray[np.uint8]
-Progress = Callable[[str, int, int | None], None]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 CIFAR10_SHAPE = (3, 32, 32)
@@ -65,7 +65,7 @@ class Job:
             archive,
             self.raw,
             wanted=lambda name: wanted(PurePosixPath(name)),
-            progress=lambda done, total: self.progress(f"unpack {archive.name}", done, total),
+            progress=self.progress,
         )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 from makellos.vibration.bearings import Bearing, find_bearing
 
@@ -101,14 +102,14 @@ def write_bearings(
     n_per_fault: int = 3,
     seconds: float = 4.0,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Write recordings of one machine with good and damaged bearings into a new folder.
 
     A 6205 at 1797 turns per minute, 12,000 samples per second in g: ``train/good/000.npz``,
     ``test/good``, ``test/inner``, ``test/outer`` and ``test/ball``, the faults from beginning to
-    grown. `progress` is called with how many files of how many are done. Raises `InputError` for a
-    folder that is not empty, `StorageError` where the files cannot be written.
+    grown. Raises `InputError` for a folder that is not empty, `StorageError` where the files cannot
+    be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already. Choose another folder, or empty this one.")
@@ -136,8 +137,7 @@ def write_bearings(
             path = folder / place / f"{i:03d}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, acceleration=signal, rate=np.float64(SYNTHETIC_RATE))
-            if progress is not None:
-                progress(done, len(jobs))
+            progress("recording bearings", done, len(jobs))
     except OSError as error:
         raise StorageError(
             f"The recordings could not be written to {folder}: {error}. "

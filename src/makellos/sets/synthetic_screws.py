@@ -7,7 +7,7 @@ ray traced as a solid; damage changes the solid, so that light, edges and shadow
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError, suggest
 from makellos.sets.synthetic_camera import Layers, develop, observe
 from makellos.sets.synthetic_defects import DEFECTS, draw_damage
@@ -75,17 +76,16 @@ def write_screws(
     size: int = 320,
     seed: int = 0,
     aligned: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Write a set of synthetic screws into `folder` in the MVTec AD layout.
 
     They lie in any direction; `aligned`, all alike, as in a fixture.
 
     Pictures are `train/good/000.png`, `test/good/000.png` and `test/<defect>/000.png`, masks
-    `ground_truth/<defect>/000_mask.png` (0 and 255); `README.txt` is written last. `progress` is
-    called with how many pictures of how many are done. Raises `InputError` for a folder that is
-    not empty, a size outside 64 to 2048, a negative seed or count, and `StorageError` where the
-    files cannot be written.
+    `ground_truth/<defect>/000_mask.png` (0 and 255); `README.txt` is written last. Raises
+    `InputError` for a folder that is not empty, a size outside 64 to 2048, a negative seed or
+    count, and `StorageError` where the files cannot be written.
     """
     _check(seed, size)
     counts = {"n_train": n_train, "n_test_good": n_test_good, "n_per_defect": n_per_defect}
@@ -109,8 +109,7 @@ def write_screws(
         pool = ThreadPoolExecutor(max(1, min(_MAX_THREADS, os.cpu_count() or 1)))
         try:
             for done, _ in enumerate(pool.map(render, range(len(jobs))), start=1):
-                if progress is not None:
-                    progress(done, len(jobs))
+                progress("rendering screws", done, len(jobs))
         finally:
             pool.shutdown(cancel_futures=True)
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,15 +14,15 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import StorageError
 from makellos.sets.public_sets import RemoteFile
 
 if TYPE_CHECKING:
     from requests import Response
 
-__all__ = ["Progress", "Sleep", "download"]
+__all__ = ["Sleep", "download"]
 
-Progress = Callable[[str, int, int | None], None]
 Sleep = Callable[[float], None]
 
 CHUNK = 256 * 1024
@@ -56,7 +56,7 @@ class _RefusedError(Exception):
 
 
 def download(
-    file: RemoteFile, target: Path, *, progress: Progress | None = None, sleep: Sleep = time.sleep
+    file: RemoteFile, target: Path, *, progress: Progress = no_progress, sleep: Sleep = time.sleep
 ) -> None:
     """Download a file to `target`, going on with what an earlier call has left.
 
@@ -75,7 +75,7 @@ def download(
     for _ in range(MAX_ATTEMPTS):
         before = part.size()
         try:
-            _transfer(file, part, progress or (lambda *_: None))
+            _transfer(file, part, progress)
         except _RefusedError as error:
             reason = error
             break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from makellos.data.checks import DataCheck, check_parts, readable
 from makellos.data.labelled import check_labelled
 from makellos.data.parts import PICTURES, Part, PartSet
-from makellos.data.progress import Progress
+from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector
 from makellos.drawing import draw_overlay, draw_panel
 from makellos.errors import ConfigurationError, InputError
@@ -32,9 +32,7 @@ class PictureSubject(Subject):
 
     kind = PICTURES
 
-    def check(
-        self, parts: PartSet, *, progress: Callable[[int, int], None] | None = None
-    ) -> DataCheck:
+    def check(self, parts: PartSet, *, progress: Progress = no_progress) -> DataCheck:
         return check_parts(parts, progress=progress)
 
     def check_options(
@@ -133,9 +131,7 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
             f"{parts.root} has no good parts to learn from ({parts.layout}). Put them into "
             "train/good, or label them 'good' with split 'train' or none in the manifest."
         )
-    found, broken = readable(
-        [*learnable, *calibration], progress=lambda done, total: progress("reading", done, total)
-    )
+    found, broken = readable([*learnable, *calibration], progress=progress)
     if broken and not request.skip_unreadable:
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from makellos.data.checks import DataCheck
 from makellos.data.parts import FileKind, Part, PartSet
-from makellos.data.progress import Progress
+from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.manifest import Manifest
@@ -62,7 +62,7 @@ class Subject(ABC):
 
     @abstractmethod
     def check(
-        self, parts: PartSet, *, progress: Callable[[int, int], None] | None = None
+        self, parts: PartSet, *, progress: Progress = no_progress
     ) -> DataCheck | RecordingsCheck:
         """Say what a set holds and what is wrong with it."""
 

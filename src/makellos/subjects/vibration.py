@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, PartSet, Values
-from makellos.data.progress import Progress
+from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector
 from makellos.drawing import draw_recording
 from makellos.errors import ConfigurationError, InputError
@@ -50,9 +50,7 @@ class VibrationSubject(Subject):
     columns = ("n_windows", "share_rejected", "fault", "finding", "notes")
     has_windows = True
 
-    def check(
-        self, parts: PartSet, *, progress: Callable[[int, int], None] | None = None
-    ) -> RecordingsCheck:
+    def check(self, parts: PartSet, *, progress: Progress = no_progress) -> RecordingsCheck:
         return check_recordings(parts, progress=progress)
 
     def check_options(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from makellos.data.parts import GOOD, Part, PartSet
+from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
 from makellos.vibration.parts import piece_of, rpm_of
 from makellos.vibration.recordings import RATE_TOLERANCE, Recording, check_recording, read_recording
@@ -42,7 +43,7 @@ class RecordingsCheck:
 
 
 def check_recordings(
-    parts: PartSet, *, window: int = 2048, progress: Callable[[int, int], None] | None = None
+    parts: PartSet, *, window: int = 2048, progress: Progress = no_progress
 ) -> RecordingsCheck:
     """Read every recording of a set, say what it holds and what is wrong with it.
 
@@ -55,8 +56,7 @@ def check_recordings(
             read.append((part, read_recording(part.path)))
         except InputError as error:
             problems.append(str(error))
-        if progress is not None:
-            progress(done, len(parts))
+        progress("reading", done, len(parts))
     n_unreadable = len(problems)
     for _, recording in read:
         problems += check_recording(recording, window=window)

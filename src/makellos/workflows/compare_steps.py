@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from makellos.errors import InputError, MakellosError
+from makellos.jobs.processes import INTERRUPTED, ending_as_interrupted
 from makellos.subjects import find_parts
 
 __all__ = ["PICTURES", "main"]
@@ -29,7 +30,10 @@ def main(arguments: list[str]) -> int:
     """Carry out the step that a file names, and return its exit code."""
     task = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
-        result = _STEPS[task["step"]](task)
+        with ending_as_interrupted():
+            result = _STEPS[task["step"]](task)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except MakellosError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_code

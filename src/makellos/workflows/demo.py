@@ -57,7 +57,7 @@ def demo(
         n_per_defect=n_per_defect,
         size=size,
         seed=seed,
-        progress=lambda done, total: report("rendering screws", done, total),
+        progress=report,
     )
     fitted = fit(screws, model, false_alarms=false_alarms, seed=seed, progress=report)
     rows = Outputs(csv=folder / "inspections.csv", overlays=folder / "overlays")
@@ -90,7 +90,7 @@ def demo_signals(
         n_train=n_train,
         seconds=seconds,
         seed=seed,
-        progress=lambda done, total: report("recording bearings", done, total),
+        progress=report,
     )
     fitted = fit(
         data,

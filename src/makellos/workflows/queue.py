@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from makellos.jobs.processes import Execute, ProcessRunner
+from makellos.jobs.processes import INTERRUPTED, Execute, ProcessRunner
 from makellos.jobs.queue_plan import Job, Plan, QueuedRun, read_plan
 from makellos.jobs.queue_results import QueueResults, RunRecord, read_records, write_results
 from makellos.jobs.queue_steps import FITTED, QueueStep, fit_arguments, model_of, queue_steps
@@ -85,7 +85,8 @@ class _Queue(Work[QueuedRun, RunRecord]):
         try:
             self._run(i, step, step.run.job)
         except StepError as error:
-            self.put(i, resumable=error.code < 0 or "go on with --resume" in str(error))
+            broken_off = error.code < 0 or error.code == INTERRUPTED
+            self.put(i, resumable=broken_off or "go on with --resume" in str(error))
             raise
         self.put(i, resumable=False)
 

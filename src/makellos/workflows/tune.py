@@ -231,12 +231,15 @@ def _run_trial(search: Search, slot: int) -> None:
         if slot and not is_last and _is_poor(search, trial.number, slot, step):
             raise Enough
 
+    def progress(what: str, done: int, total: int | None) -> None:
+        search.progress(f"{what} · trial {slot + 1} of {search.n_trials}", done, total)
+
     value: float | None = None
     state = TrialState.COMPLETE
     try:
         bracket = bracket_of(slot, bracket_count(*trials.brackets))
         parameters = trial.user_attrs[PARAMETERS]
-        value = trials.run(parameters, bracket, meter, report, search.progress)
+        value = trials.run(parameters, bracket, meter, report, progress)
     except Enough:
         state = TrialState.PRUNED
     except MakellosError as error:
