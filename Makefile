@@ -67,6 +67,8 @@ lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgr
 	$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
+	$(COMPILE) --extra parquet --extra signals --extra test -c requirements/dev.txt \
+		-o requirements/test.txt pyproject.toml
 
 clean: ## remove all that the other targets made
 	rm -rf .venv .venv-base .venv-lock demo build docs/notebooks/build dist
