@@ -11,6 +11,7 @@ from makellos.calibration import parts_needed
 from makellos.data.parts import PartSet
 from makellos.data.splits import check_seed
 from makellos.detectors import make_detector
+from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.subjects import find_parts
 
@@ -108,7 +109,8 @@ def _entry(name: str, preset: str, settings: Settings, seed: int) -> Entry:
     detector, colon, own = name.partition(":")
     chosen = own if colon else preset
     parameters = {**settings.get(detector, {}), **(settings.get(name, {}) if colon else {})}
-    make_detector(detector, preset=chosen, parameters=parameters, seed=seed)
+    made = make_detector(detector, preset=chosen, parameters=parameters, seed=seed)
+    require_packages(*made.packages())
     return Entry(
         name=name,
         folder=name.replace(":", "-"),

@@ -27,6 +27,7 @@ __all__ = [
     "BACKBONES",
     "BackboneCard",
     "backbone_card",
+    "backbone_packages",
     "backbone_state",
     "export_backbone",
     "from_hub",
@@ -130,7 +131,7 @@ def backbone_card(name: str) -> BackboneCard:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    require_packages("torch", "timm", "onnx")
+    require_packages("torch", "timm")
     import timm
 
     if not timm.is_model(name):
@@ -144,6 +145,12 @@ def backbone_card(name: str) -> BackboneCard:
     origin = f"{config.hf_hub_id} on the hub" if config and config.hf_hub_id else "none published"
     licence = (config.license if config else None) or "see the hub"
     return BackboneCard(name=name, network=name, layers=(-2, -1), weights=origin, licence=licence)
+
+
+def backbone_packages(name: str, weights: str = "") -> tuple[str, ...]:
+    """Return the packages that exporting a backbone takes: none where makellos has its weights."""
+    card = BACKBONES.get(name)
+    return () if card is not None and card.packaged and not weights else ("torch", "timm")
 
 
 def export_backbone(
@@ -164,7 +171,7 @@ def export_backbone(
     the weights are not part of makellos.
     """
     card = backbone_card(name)
-    if card.packaged and not weights:
+    if not backbone_packages(name, weights):
         return efficientnet_lite.build_graph(layers or card.layers, height, width)
     network = load_backbone(name, weights=weights, layers=layers, size=(height, width), norm=norm)
     from makellos.detectors.networks.feature_extractor import export_onnx
@@ -186,7 +193,7 @@ def load_backbone(
     `export_backbone` does.
     """
     card = backbone_card(name)
-    require_packages("torch", "timm", "onnx")
+    require_packages("torch", "timm")
     from makellos.detectors.networks.feature_extractor import FeatureExtractor
 
     chosen = layers or card.layers
