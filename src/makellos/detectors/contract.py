@@ -56,6 +56,10 @@ class Detector(ABC):
         """Return the parameters this detector was made with, by name."""
         return {name: getattr(self, name) for name in self.parameters}
 
+    def packages(self) -> tuple[str, ...]:
+        """Return what fitting it takes beyond the base install, as packages are imported."""
+        return ("torch", "lightning_fabric") if self.trains else ()
+
     def fit(
         self,
         parts: Sequence[Part],
@@ -68,12 +72,12 @@ class Detector(ABC):
         `progress` is called with what is being done, how much is done and of how much. `training`
         says where and how a detector that `trains` does so; others ignore it. Raises
         `ConfigurationError` for parameters out of range, `InputError` for too few parts and
-        pictures that cannot be read, `TrainingError` when training fails.
+        pictures that cannot be read, `MissingRuntimeError` without its `packages`, `TrainingError`
+        when training fails.
         """
         self._begin(parts)
         with self._all_or_nothing():
             if self.trains:
-                require_packages("torch", "lightning_fabric", "onnx")
                 self._train(parts, progress or no_progress, training or Training())
             else:
                 self._learn(parts, progress or no_progress)
@@ -135,6 +139,7 @@ class Detector(ABC):
                 f"{self.name} learns from at least 2 good parts and received {len(parts)}. "
                 "Add pictures of good parts; 100 and more make small false-alarm budgets possible."
             )
+        require_packages(*self.packages())
         self._forget()
 
     @contextmanager

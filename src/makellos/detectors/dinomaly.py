@@ -124,6 +124,9 @@ class Dinomaly(Detector):
         self.learning_rate = learning_rate
         self.seed = seed
 
+    def packages(self) -> tuple[str, ...]:
+        return (*super().packages(), "timm")
+
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         from makellos.detectors.networks.dinomaly import Decoder, DinomalyTask
         from makellos.detectors.networks.feature_extractor import transformer_form

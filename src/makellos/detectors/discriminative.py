@@ -13,9 +13,9 @@ from makellos.data.progress import Progress, no_progress
 from makellos.detectors.contract import Detector, check_folds
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.loading import require_packages
 from makellos.detectors.parameters import Parameter
 from makellos.detectors.patchcore import PatchCore
+from makellos.detectors.patches.backbones import backbone_packages
 from makellos.detectors.patches.layer_weights import ENOUGH, Weights, summed_up, weights_told
 from makellos.detectors.patches.patch_examples import Look, PlaceDrawer, Places
 from makellos.detectors.registry import register
@@ -144,6 +144,9 @@ class Discriminative(Detector):
         self.learning_rate = learning_rate
         self.seed = seed
 
+    def packages(self) -> tuple[str, ...]:
+        return (*super().packages(), *backbone_packages(self.backbone, self.weights))
+
     def cross_fit(
         self,
         parts: Sequence[Part],
@@ -160,7 +163,6 @@ class Discriminative(Detector):
         check_folds(parts, folds)
         self._begin(parts)
         with self._all_or_nothing():
-            require_packages("torch", "lightning_fabric", "onnx")
             report, where = progress or no_progress, training or Training()
             heads = self._learn_folds(parts, folds, report, where)
             return [

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GraphBuilder", "with_rounded_weights"]
+__all__ = ["GraphBuilder", "empty_graph", "rounded_to_bf16", "with_rounded_weights"]
 
+_OPSET, _IR_VERSION = 17, 8  # those of exported networks
 Attribute = int | float | str | Sequence[int]
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -52,6 +53,22 @@ def rounded_to_bf16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return ((bits + 0x7FFF + odd) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
+def empty_graph(name: str, inputs: Mapping[str, Sequence[int | str]]) -> bytes:
+    """Return a graph with these float32 inputs, name to shape, for a builder to begin with."""
+    from onnx import TensorProto, helper
+
+    given = [
+        helper.make_tensor_value_info(each, TensorProto.FLOAT, list(shape))
+        for each, shape in inputs.items()
+    ]
+    opset = [helper.make_opsetid("", _OPSET)]
+    model = helper.make_model(
+        helper.make_graph([], name, given, []), opset_imports=opset, ir_version=_IR_VERSION
+    )
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
 class GraphBuilder:
     """Extend an ONNX graph node by node; tensors are referred to by their names.
 
@@ -67,9 +84,9 @@ class GraphBuilder:
         # Above every number that an earlier builder gave a name in this graph.
         self._count = len(graph.node) + len(graph.initializer)
 
-    def constant(self, values: NDArray[Any]) -> str:
-        """Add a constant tensor and return its name."""
-        name = self._name("constant")
+    def constant(self, values: NDArray[Any], name: str = "") -> str:
+        """Add a constant tensor and return its name, a new one unless it is given."""
+        name = name or self._name("constant")
         self.model.graph.initializer.append(self._onnx.numpy_helper.from_array(values, name))
         return name
 

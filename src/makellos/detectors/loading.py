@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
@@ -19,19 +19,45 @@ from makellos.inspection.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
-__all__ = ["choose_preprocessing", "load_masks", "load_pictures", "require_packages"]
+__all__ = [
+    "choose_preprocessing",
+    "extras_with",
+    "load_masks",
+    "load_pictures",
+    "missing_packages",
+    "require_packages",
+]
 
 SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
+_EXTRAS = {"pyod": "signals"}  # what packages come with; all others with `train`
 _N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are large
+
+
+def missing_packages(names: Sequence[str]) -> str:
+    """Return which packages are missing and what adds them; empty where all are installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    return f"{', '.join(missing)}: pip install 'makellos[{extras_with(missing)}]'"
+
+
+def extras_with(names: Iterable[str]) -> str:
+    """Return the extras of makellos that packages come with, as pip takes them; may be empty.
+
+    >>> extras_with(["torch", "pyod", "timm"])
+    'signals,train'
+    """
+    return ",".join(sorted({_EXTRAS.get(name, "train") for name in names}))
 
 
 def require_packages(*names: str) -> None:
     """Raise `MissingRuntimeError` that says what to install where a package is missing."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = missing_packages(names)
     if missing:
+        packages, _, command = missing.partition(": ")
         raise MissingRuntimeError(
-            f"This needs {', '.join(missing)}, which the base install leaves out. Install the "
-            "training extra: pip install 'makellos[train]'. Inspecting needs none of it."
+            f"This needs {packages}, which the base install leaves out. Add it: {command}. "
+            "Inspecting needs none of it."
         )
 
 

@@ -14,6 +14,7 @@ from makellos.detectors.contract import Detector, check_folds
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import Parameter
+from makellos.detectors.patches.backbones import backbone_packages
 from makellos.detectors.patches.embeddings import Embedding, PatchEmbedder, choose_size
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
@@ -120,6 +121,9 @@ class PaDiM(Detector):
         self.n_features = n_features
         self.epsilon = epsilon
         self.seed = seed
+
+    def packages(self) -> tuple[str, ...]:
+        return backbone_packages(self.backbone, self.weights)
 
     def cross_fit(
         self,

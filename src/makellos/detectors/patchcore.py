@@ -13,6 +13,7 @@ from makellos.detectors.contract import Detector, check_folds
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import Parameter
+from makellos.detectors.patches.backbones import backbone_packages
 from makellos.detectors.patches.coreset import k_center, spacings
 from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
 from makellos.detectors.patches.layer_weights import Weights
@@ -139,6 +140,9 @@ class PatchCore(Detector):
         self.num_neighbors = num_neighbors
         self.rotations = rotations
         self.seed = seed
+
+    def packages(self) -> tuple[str, ...]:
+        return backbone_packages(self.backbone, self.weights)
 
     def cross_fit(
         self,

@@ -169,6 +169,9 @@ class Pyod(Detector):
             )
         return engine
 
+    def packages(self) -> tuple[str, ...]:
+        return ("pyod", "torch") if self.method in _NETWORKS else ("pyod",)
+
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self._check_method()
         features = _load_features(parts, progress)
@@ -198,7 +201,6 @@ class Pyod(Detector):
                 f"{self.name}: epochs is {self.epochs}, but method {self.method} is no network. "
                 f"Leave it at 0, or take the method {' or '.join(_NETWORKS)}."
             )
-        _require(self.method)
 
     def _subset(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         if len(features) <= self.max_parts:

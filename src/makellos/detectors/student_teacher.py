@@ -133,6 +133,9 @@ class StudentTeacher(Detector):
         self.learning_rate = learning_rate
         self.seed = seed
 
+    def packages(self) -> tuple[str, ...]:
+        return (*super().packages(), "timm")
+
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         from makellos.detectors.networks.student_teacher import DistillationTask, Student
         from makellos.training.loop import epochs_for, seeded, train

