@@ -45,6 +45,7 @@ _PLACES = {
     "AnomalyDINO": "makellos.detectors.anomalydino",
     "Autoencoder": "makellos.detectors.autoencoder",
     "Calibration": "makellos.calibration",
+    "Evaluation": "makellos.evaluation",
     "Classifier": "makellos.detectors.classifier",
     "Dinomaly": "makellos.detectors.dinomaly",
     "FAnoGAN": "makellos.detectors.fanogan",
