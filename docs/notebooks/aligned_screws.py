@@ -13,9 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.pictures import read_picture
-from makellos.drawing.overlays import write_picture
-from makellos.sets.synthetic_screws import write_screws
+from makellos import read_picture, sets, write_picture
 
 ENLARGED = 3  # times the aligned size that screws are rendered at
 ZOOM = 1.28  # screws fill a square best along its diagonal
@@ -37,7 +35,7 @@ def write_aligned_screws(
     """
     with TemporaryDirectory(prefix="screws-") as name:
         rendered = Path(name) / "rendered"
-        write_screws(
+        sets.write_screws(
             rendered,
             n_train=n_train + n_calibration,
             n_test_good=n_test_good,

@@ -7,7 +7,8 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ from makellos.drawing.panels import draw_panel
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.regions import resize_map
 from makellos.inspection.scorer import Scored, Scorer
+from makellos.workflows.evaluate import evaluate_parts
 
 Number = int | float
 KEYS: dict[str, type | tuple[type, ...]] = {
@@ -332,3 +334,36 @@ def test_wrong_data_are_refused(
     assert told.code == 2
     assert "is 9x7 and its picture 96x64" in told.err
     assert "makellos data check" in told.err
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_no_picture_and_no_map_is_kept(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, draws: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory grows by figures and thumbnails alone, however many parts are tested."""
+    findings: list[weakref.ref[makellos.Inspection]] = []
+    most_alive = 0
+    inspect_many = makellos.Inspector.inspect_many
+
+    def watched(self: makellos.Inspector, parts: Any, **options: Any) -> Iterator[Any]:
+        nonlocal most_alive
+        for found in inspect_many(self, parts, **options):
+            assert found.anomaly_map is not None
+            assert (found.picture is not None) == draws
+            findings.append(weakref.ref(found))
+            yield found
+            most_alive = max(most_alive, sum(each() is not None for each in findings))
+
+    monkeypatch.setattr(makellos.Inspector, "inspect_many", watched)
+    _, tested = evaluate_parts(toy_model, toy_parts, output=tmp_path / "report" if draws else None)
+    assert len(findings) == len(tested) == 20
+    assert most_alive <= 3  # the one at hand, and the one before until it is replaced
+    assert all(each() is None for each in findings)
+    assert all(bool(test.item.picture) == draws for test in tested)
+
+
+def test_result_is_typed(toy_model: Path, toy_parts: Path) -> None:
+    result = makellos.evaluate(toy_model, toy_parts)
+    assert isinstance(result, makellos.Evaluation)
+    assert result.image_auroc == result["image_auroc"]
+    assert result.by_defect["spotted"].miss_rate == result.miss_rate == 0.5

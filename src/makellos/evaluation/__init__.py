@@ -2,7 +2,8 @@
 
 `ranking` judges scores of whole parts, `pixels` anomaly maps against masks, `rates` verdicts,
 `classes` the classes that a classifier names, `intervals` says how sure the figures are, and
-`paired` whether two detectors differ by more than chance.
+`paired` whether two detectors differ by more than chance. `outcomes` puts them together into the
+`result` of an evaluation.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from makellos.evaluation.localisation import (
     localisation_by_defect,
     locate,
 )
+from makellos.evaluation.outcomes import Outcome, overall_figures
 from makellos.evaluation.paired import Difference, PairedDifferences, paired_differences
 from makellos.evaluation.pixel_intervals import PixelIntervals
 from makellos.evaluation.pixels import PixelFigures, PixelMetrics, pixel_figures
@@ -43,6 +45,12 @@ from makellos.evaluation.rates import (
     rates_at_threshold,
     verdict_rates,
 )
+from makellos.evaluation.result import (
+    Evaluation,
+    LocalisationByDefect,
+    SizeGroup,
+    UnreadablePart,
+)
 
 __all__ = [
     "BestAccuracy",
@@ -50,12 +58,15 @@ __all__ = [
     "ClassIntervals",
     "DefectFigures",
     "Difference",
+    "Evaluation",
     "F1Max",
     "ImageIntervals",
     "Interval",
+    "LocalisationByDefect",
     "LocalisationFigures",
     "Located",
     "OneClass",
+    "Outcome",
     "PairedDifferences",
     "PixelFigures",
     "PixelIntervals",
@@ -66,6 +77,8 @@ __all__ = [
     "Resampling",
     "RocCurve",
     "SizeFigures",
+    "SizeGroup",
+    "UnreadablePart",
     "auroc",
     "average_precision",
     "best_accuracy",
@@ -80,6 +93,7 @@ __all__ = [
     "localisation_by_defect",
     "locate",
     "misses_by_size",
+    "overall_figures",
     "paired_differences",
     "pixel_figures",
     "precision_recall_curve",

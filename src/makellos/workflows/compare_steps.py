@@ -60,7 +60,7 @@ def _evaluate(task: Mapping[str, Any]) -> dict[str, Any]:
         {
             "input": test.item.input,
             "label": test.item.label,
-            "group": test.part.group,
+            "group": test.outcome.group,
             "score": test.item.score,
             "verdict": test.item.verdict,
             "damage_area": test.item.damage_area,

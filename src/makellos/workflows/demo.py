@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import StorageError
+from makellos.evaluation import Evaluation
 from makellos.sets.synthetic_bearings import SYNTHETIC_BEARING, SYNTHETIC_RPM, write_bearings
 from makellos.sets.synthetic_screws import write_screws
 from makellos.vibration.signals import SignalSettings
@@ -28,7 +28,7 @@ class DemoResult:
     folder: Path
     report: Path
     fitted: FitSummary
-    figures: dict[str, Any]
+    figures: Evaluation
 
 
 def demo(

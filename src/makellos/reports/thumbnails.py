@@ -1,0 +1,54 @@
+"""Small pictures of a finding for the gallery of a report."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.pictures import Picture
+from makellos.drawing.overlays import draw_overlay
+from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_tiles
+from makellos.inspection import Inspection
+
+__all__ = ["Thumbnails", "draw_thumbnails"]
+
+_SIDE = 320
+
+
+class Thumbnails(NamedTuple):
+    """Hold a part, its damage and its nearest good part as WebP; empty where there is none."""
+
+    picture: bytes = b""
+    overlay: bytes = b""
+    reconstruction: bytes = b""
+
+
+def draw_thumbnails(
+    picture: Picture, inspection: Inspection, *, map_threshold: float, white_level: int | None
+) -> Thumbnails:
+    """Return small pictures of a part and of what was found on it."""
+    if inspection.reconstruction is not None:
+        tiles = draw_tiles(
+            picture, inspection, map_threshold=map_threshold, white_level=white_level
+        )
+        return Thumbnails(*(_encode(tiles[label]) for label in (PART, DAMAGE, NEAREST)))
+    plain = Inspection(inspection.input, inspection.verdict)
+    drawn = (
+        draw_overlay(
+            picture, shown, map_threshold=map_threshold, caption=False, white_level=white_level
+        )
+        for shown in (plain, inspection)
+    )
+    return Thumbnails(*map(_encode, drawn))
+
+
+def _encode(image: NDArray[np.uint8]) -> bytes:
+    scale = _SIDE / max(image.shape[:2])
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 82])
+    raw: bytes = encoded.tobytes()
+    return raw
