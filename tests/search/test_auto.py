@@ -23,7 +23,8 @@ from makellos.inspection.model_file import read_model
 from makellos.search import auto
 from makellos.search import planted_trials as judging
 from makellos.search.auto import AutoSettings, Choice, _Search, choose
-from makellos.search.planted_trials import LABELLED, Fold, Judgement, lay_out
+from makellos.search.folds import Fold, lay_out
+from makellos.search.planted_trials import LABELLED, Judgement
 from makellos.vibration.signals import SignalSettings
 
 

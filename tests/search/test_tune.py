@@ -6,7 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import optuna
 import pytest
 from searched_toys import AUTOMATIC, TOYS, ToyClassifier, ToySearched, ToyTrained
 
+from makellos import find_parts
 from makellos.data.planting import plant
+from makellos.data.progress import no_progress
 from makellos.detectors import detectors, make_detector, registry
 from makellos.errors import (
     ConfigurationError,
@@ -26,8 +28,11 @@ from makellos.errors import (
     StorageError,
     TrainingError,
 )
+from makellos.search.folds import lay_out
+from makellos.search.planted_trials import judge
 from makellos.search.search_space import Choices, Range, described, search_space
 from makellos.search.study import alone, bracket_of
+from makellos.training import Training
 from makellos.workflows.tune import TuneSummary, tune
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -77,6 +82,22 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"{label}/{i}.png,{label},g{i // 2},{'test' if i % 10 > 7 else 'train'}")
     (root / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
     return root / "parts.csv"
+
+
+def manifest_of(toy_parts: Path, folder: Path, rows: Sequence[tuple[str, str, str]]) -> Path:
+    """Write a manifest of folders, the label and the split of each."""
+    lines = ["path,label,split"]
+    for name, label, split in rows:
+        lines += [f"{path},{label},{split}" for path in sorted((toy_parts / name).glob("*.png"))]
+    (folder / "parts.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "parts.csv"
+
+
+@pytest.fixture
+def good_parts(toy_parts: Path, tmp_path: Path) -> Path:
+    """Return 30 good parts to learn from, and 10 that a split names to judge by."""
+    rows = [("train/good", "good", "train"), ("test/good", "good", "val")]
+    return manifest_of(toy_parts, tmp_path, rows)
 
 
 def search(data: Path, folder: Path, **options: Any) -> TuneSummary:
@@ -383,6 +404,28 @@ def test_another_search_is_refused_and_what_differs_is_named(
     assert (tmp_path / "s" / "best.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("detector", ["toy_searched", "toy_classifier"])
+def test_search_of_a_version_with_another_objective_is_refused(
+    good_parts: Path, labelled: Path, tmp_path: Path, detector: str
+) -> None:
+    """A validation loss has always been one: such a search goes on."""
+    data = labelled if detector == "toy_classifier" else good_parts
+    search(data, tmp_path / "s", detector=detector, n_trials=1)
+    address = f"sqlite:///{tmp_path / 's' / 'study.db'}"
+    study = optuna.load_study(study_name="makellos", storage=address)
+    identity = study.user_attrs["identity"]
+    objective = identity.pop("objective", None)
+    study.set_user_attr("identity", identity)
+    if objective is None:
+        assert search(data, tmp_path / "s", detector=detector, n_trials=2).n_trials == 2
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        search(data, tmp_path / "s", detector=detector, n_trials=2)
+    told = "\n  objective: not recorded, now 1 - mean AUROC of 7 kinds of planted damage"
+    assert told in str(caught.value)
+    assert len(trials_of(tmp_path / "s")) == 1
+
+
 def test_other_data_are_refused(labelled: Path, tmp_path: Path) -> None:
     search(labelled, tmp_path / "s", n_trials=1)
     text = labelled.read_text(encoding="utf-8")
@@ -476,48 +519,78 @@ def test_validation_needs_both_kinds(labelled: Path, tmp_path: Path) -> None:
 
 
 def test_detector_without_epochs_learns_from_shares_of_the_parts(
-    toy_parts: Path, tmp_path: Path
+    good_parts: Path, tmp_path: Path
 ) -> None:
-    summary = search(toy_parts, tmp_path / "s", detector="toy_searched", n_trials=10)
+    summary = search(good_parts, tmp_path / "s", detector="toy_searched", n_trials=10)
     found = trials_of(tmp_path / "s")
     sizes = {len(names) for names in ToySearched.seen}
-    assert sizes == {8, 24}  # 24 of the 30 good parts; a ninth of them is too few
-    assert all(name.startswith("train/good") for names in ToySearched.seen for name in names)
+    assert sizes == {10, 30}  # a ninth is too few
+    assert all("/train/good/" in name for names in ToySearched.seen for name in names)
     assert summary.resource == "fits on all parts"
     assert summary.n_pruned > 0
     assert summary.epochs_unpruned == 10
     assert summary.epochs_used == pytest.approx(
-        sum(len(names) for names in ToySearched.seen) / 24, abs=0.01
+        sum(len(names) for names in ToySearched.seen) / 30, abs=0.01
     )
     assert summary.best_value <= (summary.default_value or 0)
     assert 0 < found[0]["value"] < 0.5
-    assert "damage planted" in summary.judged
+    assert summary.judged.endswith("damage of 7 kinds planted")
 
 
-def test_of_equal_trials_the_earlier_one_goes_on(toy_parts: Path, tmp_path: Path) -> None:
+def test_few_parts_are_held_out_in_turn(toy_parts: Path, tmp_path: Path) -> None:
+    summary = search(toy_parts, tmp_path / "s", detector="toy_searched", n_trials=1)
+    assert [len(names) for names in ToySearched.seen] == [7] * 3 + [20] * 3
+    assert all(name.startswith("train/good") for names in ToySearched.seen for name in names)
+    assert [sum(map(len, ToySearched.seen[-3:])), len(set().union(*ToySearched.seen))] == [60, 30]
+    assert summary.epochs_used == pytest.approx(81 / 60, abs=0.001)
+    assert summary.epochs_unpruned == 1
+    assert summary.judged.startswith("30 held-out good parts, 210 pictures of them")
+
+
+def test_epochs_of_all_folds_are_counted(toy_parts: Path, tmp_path: Path) -> None:
+    summary = search(toy_parts, tmp_path / "s", detector="toy_trained", n_trials=2)
+    cut = [AUTOMATIC // 9] * 3, [AUTOMATIC // 3] * 3
+    assert ToyTrained.asked[:9] == [0, 0, 0, *cut[0], *cut[1]]
+    assert summary.epochs_unpruned == 2 * 3 * AUTOMATIC
+    assert summary.epochs_used == sum(n or AUTOMATIC for n in ToyTrained.asked)
+
+
+def test_of_equal_trials_the_earlier_one_goes_on(good_parts: Path, tmp_path: Path) -> None:
     hopeless = {"noise": "4..5"}
-    summary = search(toy_parts, tmp_path / "s", detector="toy_trained", search=hopeless)
+    summary = search(good_parts, tmp_path / "s", detector="toy_trained", search=hopeless)
     assert summary.epochs_used < 0.7 * summary.epochs_unpruned
-    assert {t["value"] for t in trials_of(tmp_path / "s")[1:] if t["value"]} == {0.5}
+    (value,) = {t["value"] for t in trials_of(tmp_path / "s")[1:] if t["value"]}
+    assert value == pytest.approx(0.5, abs=0.01)
 
 
-def test_labelled_validation_parts_are_used(toy_parts: Path, tmp_path: Path) -> None:
-    rows = ["path,label,split"]
-    for folder, label, split in (
-        ("train/good", "good", "train"),
-        ("test/good", "good", "val"),
-        ("test/spotted", "spotted", "val"),
-    ):
-        rows += [f"{path},{label},{split}" for path in sorted((toy_parts / folder).glob("*.png"))]
-    manifest = tmp_path / "parts.csv"
-    manifest.write_text("\n".join(rows), encoding="utf-8")
-    summary = search(manifest, tmp_path / "s", detector="toy_searched", parameters={}, n_trials=2)
-    assert summary.judged == "10 held-out good parts and 10 defective ones"
+def test_labelled_parts_judge_and_those_of_a_split_for_it_always(
+    toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("train/good", "good", "train"), ("test/good", "good", "val")]
+    data = manifest_of(toy_parts, tmp_path, [*rows, ("test/spotted", "spotted", "val")])
+    summary = search(data, tmp_path / "s", detector="toy_searched", n_trials=2)
+    planted = "10 held-out good parts, 210 pictures of them with damage of 7 kinds planted"
+    assert summary.judged == f"{planted}, and 10 labelled defective parts"
     assert {len(names) for names in ToySearched.seen} == {10, 30}
+    # What takes labels learns from half of them, unless the split names judges.
+    monkeypatch.setattr(ToySearched, "uses_labels", True)
+    assert "10 labelled" in search(data, tmp_path / "v", detector="toy_searched", n_trials=1).judged
+    assert len(ToySearched.seen[-1]) == 30
+    data = manifest_of(toy_parts, tmp_path, [*rows, ("test/spotted", "spotted", "train")])
+    assert "and 5 labelled" in search(data, tmp_path / "h", detector="toy_searched").judged
+    assert sum("spotted" in name for name in ToySearched.seen[-1]) == 5
 
 
-def test_automatic_epochs_are_counted_and_cut(toy_parts: Path, tmp_path: Path) -> None:
-    summary = search(toy_parts, tmp_path / "s", detector="toy_trained", n_trials=8)
+def test_value_is_what_auto_judges_by(toy_parts: Path, tmp_path: Path) -> None:
+    summary = search(toy_parts, tmp_path / "s", detector="toy_searched", n_trials=1, seed=3)
+    bench = lay_out(find_parts(toy_parts), 3)
+    judged = judge(make_detector("toy_searched", seed=3), bench.folds, Training(), no_progress)
+    assert summary.default_value == pytest.approx(1 - judged.auroc)
+    assert summary.judged == bench.described
+
+
+def test_automatic_epochs_are_counted_and_cut(good_parts: Path, tmp_path: Path) -> None:
+    summary = search(good_parts, tmp_path / "s", detector="toy_trained", n_trials=8)
     assert ToyTrained.asked[:3] == [0, AUTOMATIC // 9, AUTOMATIC // 3]
     assert set(ToyTrained.asked) == {0, AUTOMATIC // 9, AUTOMATIC // 3}
     assert summary.epochs_unpruned == 8 * AUTOMATIC
@@ -526,9 +599,9 @@ def test_automatic_epochs_are_counted_and_cut(toy_parts: Path, tmp_path: Path) -
 
 
 def test_automatic_epochs_are_known_after_a_kill(
-    toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    good_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search(toy_parts, tmp_path / "whole", detector="toy_trained", n_trials=5)
+    search(good_parts, tmp_path / "whole", detector="toy_trained", n_trials=5)
     with monkeypatch.context() as patch:
         real = ToyTrained._train
 
@@ -539,8 +612,8 @@ def test_automatic_epochs_are_known_after_a_kill(
 
         patch.setattr(ToyTrained, "_train", train)
         with pytest.raises(KeyboardInterrupt):
-            search(toy_parts, tmp_path / "s", detector="toy_trained", n_trials=5)
-    search(toy_parts, tmp_path / "s", detector="toy_trained", n_trials=5)
+            search(good_parts, tmp_path / "s", detector="toy_trained", n_trials=5)
+    search(good_parts, tmp_path / "s", detector="toy_trained", n_trials=5)
     assert trials_of(tmp_path / "s") == trials_of(tmp_path / "whole")
 
 

@@ -22,7 +22,7 @@ from makellos.data.progress import Progress, no_progress
 from makellos.data.threads import in_order
 from makellos.errors import InputError
 
-__all__ = ["DataCheck", "check_parts", "readable"]
+__all__ = ["DataCheck", "check_parts", "check_readable", "readable"]
 
 # Decoding releases the GIL; with more threads than this the disk is the limit.
 MAX_THREADS = 8
@@ -85,6 +85,16 @@ def readable(
     reasons = list(zip(listed, _in_threads(_reason, listed, progress), strict=True))
     found = [part for part, reason in reasons if reason is None]
     return found, [(part, reason) for part, reason in reasons if reason is not None]
+
+
+def check_readable(parts: Sequence[Part], progress: Progress) -> None:
+    """Raise `InputError` naming the parts that cannot be decoded."""
+    _, broken = readable(parts, progress=progress)
+    if broken:
+        listed = "\n  ".join(reason for _, reason in broken)
+        raise InputError(
+            f"{len(broken)} of {len(parts)} files cannot be used:\n  {listed}\nMend or remove them."
+        )
 
 
 def _in_threads(

@@ -6,31 +6,24 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from makellos.data.checks import readable
+from makellos.data.checks import check_readable, readable
 from makellos.data.parts import PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.data.white_level import filling_their_depth
-from makellos.detectors import Detector, detectors, make_detector
-from makellos.detectors.loading import missing_packages, require_packages
-from makellos.errors import (
-    ConfigurationError,
-    MakellosError,
-    MissingRuntimeError,
-    TrainingError,
-    suggest,
-)
+from makellos.detectors import Detector, detectors
+from makellos.errors import ConfigurationError, TrainingError, suggest
 from makellos.inspection.manifest import AutoRecord, TrialRecord
-from makellos.search.planted_trials import Bench, Fold, Judgement, judge, lay_out
-from makellos.search.validation import check_readable
+from makellos.search.candidates import Candidate, find_candidates
+from makellos.search.folds import Bench, Fold, lay_out, learns_labels
+from makellos.search.planted_trials import Judgement, judge
 from makellos.training import Training
 from makellos.vibration.signals import SignalSettings
 
 __all__ = ["AUTO", "TIME_BUDGET", "AutoSettings", "Choice", "check_auto", "choose"]
 
 AUTO = "auto"
-DEFAULT = "patchcore"
 TIME_BUDGET = 10.0  # minutes
 
 _FIRST_SHARE = 1 / 4  # of the parts, in the first round
@@ -66,58 +59,6 @@ class Choice(NamedTuple):
     detector: Detector
     training: Training
     record: AutoRecord | None = None
-
-
-@dataclass
-class _Candidate:
-    """Hold what is tried, and what came of it; `stage` counts the rounds it was judged in."""
-
-    detector: Detector
-    shown: dict[str, Any]
-    stage: int = 0
-    judgement: Judgement | None = None
-    n_learned: int = 0
-    seconds: float = 0.0
-    last_seconds: float = 0.0
-    reason: str = ""
-    is_late: bool = False
-    has_failed: bool = False
-    missing: MissingRuntimeError | None = None
-
-    @property
-    def name(self) -> str:
-        return " ".join([self.detector.name, *(f"{k}={v}" for k, v in self.shown.items())])
-
-    @property
-    def is_default(self) -> bool:
-        return self.detector.name == DEFAULT and not self.shown
-
-    @property
-    def learns_labels(self) -> bool:
-        return self.detector.needs_labels or self.detector.uses_labels
-
-    @property
-    def auroc(self) -> float:
-        return -math.inf if self.judgement is None else self.judgement.auroc
-
-    def record(self, chosen: _Candidate, last_stage: int) -> TrialRecord:
-        """Return what is kept of the trial."""
-        judged = self.judgement
-        result: Literal["chosen", "judged", "dropped", "failed", "left out"]
-        if judged is not None:
-            result = "judged" if self.stage == last_stage else "dropped"
-        else:
-            result = "failed" if self.has_failed else "left out"
-        return TrialRecord(
-            detector=self.detector.name,
-            parameters=self.shown,
-            result="chosen" if self is chosen else result,
-            reason=self.reason,
-            n_learned=self.n_learned,
-            auroc=None if judged is None else judged.auroc,
-            by_kind={} if judged is None else dict(judged.by_kind),
-            seconds=round(self.seconds, 2),
-        )
 
 
 def check_auto(
@@ -178,7 +119,7 @@ def choose(parts: PartSet, asked: AutoSettings, progress: Progress | None = None
     """
     parts.require_pictures("fit --detector auto")
     report, began = progress or no_progress, asked.clock()
-    candidates, left_out = _candidates(asked)
+    candidates, left_out = find_candidates(asked.parameters, asked.seed, on_maps=asked.on_maps)
     known = [part for part in parts if part.split != "test"]
     if asked.skip_unreadable:
         known, _ = readable(known, progress=report)
@@ -187,7 +128,7 @@ def choose(parts: PartSet, asked: AutoSettings, progress: Progress | None = None
     bench = lay_out(
         replace(parts, parts=tuple(filling_their_depth(known, asked.white_level))),
         asked.seed,
-        shares_labels=any(c.learns_labels for c in candidates),
+        shares_labels=any(learns_labels(c.detector) for c in candidates),
     )
     search = _Search(bench, asked, began, report)
     search.run(candidates)
@@ -203,7 +144,7 @@ class _Search:
         self.minutes = TIME_BUDGET if asked.minutes is None else asked.minutes
         self.end = began + 60 * self.minutes  # of the round, while there are rounds to come
 
-    def run(self, candidates: Sequence[_Candidate]) -> None:
+    def run(self, candidates: Sequence[Candidate]) -> None:
         """Judge all on some of the parts, and the best on all of them."""
         whole = self.bench.folds
         rounds = [[_smaller(fold) for fold in whole], whole]
@@ -226,7 +167,7 @@ class _Search:
             going = [*default, *(c for c in best if not c.is_default)]
 
     def _try(
-        self, candidate: _Candidate, folds: Sequence[Fold], number: int, *, is_last: bool
+        self, candidate: Candidate, folds: Sequence[Fold], number: int, *, is_last: bool
     ) -> None:
         """Judge a candidate, or say why not; what was judged before stays."""
         began = self.asked.clock()
@@ -236,11 +177,8 @@ class _Search:
             candidate.reason = f"the time budget of {self.minutes:g} min was used up"
             candidate.is_late = True
             return
-        if candidate.detector.needs_labels and not self.bench.has_labels:
-            candidate.reason = "it learns from labelled defects, and there are too few"
-            return
-        if candidate.detector.learns_planted and not self.bench.has_labels:
-            candidate.reason = "it learns from planted damage, and nothing else would judge it"
+        if not self.bench.has_labels and candidate.reason_for_labels:
+            candidate.reason = candidate.reason_for_labels
             return
         # Half of what is left at most, so that one slow candidate does not keep others out.
         limit = began + (left if is_last else left / 2)
@@ -252,28 +190,18 @@ class _Search:
             candidate.reason = f"it takes longer than the {limit - began:.0f} s that were left"
             candidate.is_late = True
         except Exception as error:  # noqa: BLE001 -- one broken detector must not cost the others
-            candidate.has_failed, candidate.reason = True, _first_sentence(error)
-            if isinstance(error, MissingRuntimeError):
-                candidate.missing = error
-            elif not isinstance(error, MakellosError):
-                candidate.reason = f"{type(error).__name__}: {candidate.reason}"
+            candidate.fail(error)
         candidate.last_seconds = self.asked.clock() - began
         candidate.seconds += candidate.last_seconds
 
-    def _judged(self, candidate: _Candidate, folds: Sequence[Fold], limit: float) -> Judgement:
+    def _judged(self, candidate: Candidate, folds: Sequence[Fold], limit: float) -> Judgement:
         def progress(what: str, done: int, total: int | None) -> None:
             if self.asked.clock() > limit:
                 raise _Late
             self.progress(f"{candidate.detector.name}: {what}", done, total)
 
-        graphs = []
         where = replace(self.asked.training, folder=None)
-        for fold in folds:
-            detector = type(candidate.detector)(**candidate.detector.get_parameters())
-            learn = [*fold.learn, *(fold.labelled if candidate.learns_labels else [])]
-            detector.fit(learn, progress=progress, training=where)
-            graphs.append((detector.graph(), fold))
-        return judge(graphs, progress)
+        return judge(candidate.detector, folds, where, progress)
 
     def _growth(self, folds: Sequence[Fold]) -> float:
         before = sum(_smaller(fold).n_pictures for fold in self.bench.folds)
@@ -285,66 +213,8 @@ def _smaller(fold: Fold) -> Fold:
     return fold.first(n_learn, max(_LEAST_GOOD, math.ceil(_FIRST_SHARE * len(fold.good))))
 
 
-def _candidates(asked: AutoSettings) -> tuple[list[_Candidate], list[TrialRecord]]:
-    """Return what is tried, the default first and then the cheaper; and what is not, and why."""
-    found: list[tuple[tuple[bool, bool, int, str], _Candidate]] = []
-    left_out = []
-    known, lacking = set[str](), set[str]()
-    for name, cls in detectors().items():
-        known.update(cls.parameters)
-        reason = _unfit(cls, asked)
-        if reason:
-            left_out.append(TrialRecord(detector=name, result="left out", reason=reason))
-            continue
-        seen: list[Mapping[str, Any]] = []
-        for place, values in enumerate(cls.candidates):
-            detector = make_detector(
-                name, parameters={**values, **asked.parameters}, seed=asked.seed
-            )
-            taken = detector.get_parameters()
-            if taken in seen:
-                continue
-            seen.append(taken)
-            shown = {k: v for k, v in taken.items() if v != cls.parameters[k].default}
-            shown.pop("seed", None)
-            missing = missing_packages(detector.packages())
-            if missing:
-                lacking.update(detector.packages())
-                reason = f"it needs {missing}"
-                left_out.append(
-                    TrialRecord(detector=name, parameters=shown, result="left out", reason=reason)
-                )
-                continue
-            order = (name != DEFAULT or bool(values), cls.trains, place, name)
-            found.append((order, _Candidate(detector, shown)))
-    unknown = [key for key in asked.parameters if key not in known]
-    if unknown:
-        raise ConfigurationError(
-            f"No detector has a parameter {unknown[0]!r}. {suggest(unknown[0], known)}"
-        )
-    if not found:
-        require_packages(*sorted(lacking))
-        raise ConfigurationError(
-            f"No detector that auto tries has all of {', '.join(asked.parameters)}. Name a "
-            "detector with --detector, or set less."
-        )
-    return [candidate for _, candidate in sorted(found, key=lambda each: each[0])], left_out
-
-
-def _unfit(cls: type[Detector], asked: AutoSettings) -> str:
-    """Return why a detector is not tried at all; empty where it is."""
-    if cls.takes != "pictures":
-        return "it takes no pictures"
-    if not cls.candidates:
-        return "it declares nothing to try; name it with --detector to fit it"
-    if cls.needs_labels and asked.on_maps:
-        return "it scores pictures by classes, and tiles and zones take maps"
-    missing = [key for key in asked.parameters if key not in cls.parameters]
-    return f"it has no parameter {missing[0]}" if missing else ""
-
-
 def _choice(
-    candidates: Sequence[_Candidate], left_out: Sequence[TrialRecord], search: _Search
+    candidates: Sequence[Candidate], left_out: Sequence[TrialRecord], search: _Search
 ) -> Choice:
     last = max(candidate.stage for candidate in candidates)
     ranked = sorted(candidates, key=lambda c: (-c.stage, -c.auroc))
@@ -363,7 +233,7 @@ def _choice(
     return Choice(best.detector, training, record)
 
 
-def _best(ranked: Sequence[_Candidate]) -> _Candidate:
+def _best(ranked: Sequence[Candidate]) -> Candidate:
     """Return the first, or the default where the first does not clearly beat it.
 
     Candidates lie close together: the best of many that differ by chance is no better, and small
@@ -376,7 +246,7 @@ def _best(ranked: Sequence[_Candidate]) -> _Candidate:
     return first if first.judgement.clearly_beats(default.judgement) else default
 
 
-def _unjudged(candidates: Sequence[_Candidate]) -> _Candidate:
+def _unjudged(candidates: Sequence[Candidate]) -> Candidate:
     """Return the first candidate that only lacked the time; raises where all failed."""
     late = [candidate for candidate in candidates if candidate.is_late]
     if late:
@@ -391,7 +261,7 @@ def _unjudged(candidates: Sequence[_Candidate]) -> _Candidate:
     )
 
 
-def _why(best: _Candidate, others: Sequence[_Candidate], last: int) -> str:
+def _why(best: Candidate, others: Sequence[Candidate], last: int) -> str:
     if not last:
         return f"{best.name} is taken unjudged: no candidate was judged in the time."
     text = f"{best.name} ranks damaged parts above good ones best: AUROC {best.auroc:.3f}"
@@ -403,8 +273,3 @@ def _why(best: _Candidate, others: Sequence[_Candidate], last: int) -> str:
             f"{others[0].name}, {others[0].auroc:.3f}: too little to say that it is better."
         )
     return f"{text}, before {others[0].name} with {others[0].auroc:.3f}."
-
-
-def _first_sentence(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.partition(". ")[0].rstrip(".")

@@ -205,6 +205,8 @@ def _check_identity(study: Study, identity: Mapping[str, Any], folder: Path) -> 
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "not recorded"  # by an earlier version, which knew no other
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={held}" for key, held in value.items()) or "none"
     text = str(value)

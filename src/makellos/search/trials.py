@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import numpy as np
-
-from makellos.data.parts import Part, PartSet, group_names
+from makellos.data.checks import check_readable
+from makellos.data.parts import Part, PartSet
 from makellos.data.progress import Progress
 from makellos.data.splits import aside
-from makellos.detectors import Detector, make_detector
+from makellos.detectors import Detector, detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError, TrainingError
+from makellos.search.folds import ASIDE, Fold, lay_out, learns_labels
+from makellos.search.planted_trials import FIGURE, judge
 from makellos.search.search_space import Range, SearchSpace
-from makellos.search.validation import ASIDE, check_readable, held_out
 from makellos.training import Training
 
 __all__ = ["DetectionTrials", "Enough", "LossTrials", "Meter", "Trials", "Wanted", "make_trials"]
@@ -49,6 +49,11 @@ class Wanted:
     space: SearchSpace
     seed: int
     device: str
+
+    @property
+    def cls(self) -> type[Detector]:
+        """Return the class of the detector."""
+        return detector_class(self.detector)
 
     def make(self, parameters: Mapping[str, Any]) -> Detector:
         """Return the detector of a trial."""
@@ -85,11 +90,12 @@ class Meter:
 class Trials(ABC):
     """Run the trials of one kind of detector.
 
-    `resource` says what is counted, `value` what becomes small. `learned` is what a later start
-    must know, as JSON.
+    `resource` says what is counted, `value` what becomes small; what two searches must share beside
+    what they were given is their `identity`. `learned` is what a later start must know, as JSON.
     """
 
     value: ClassVar[str]
+    identity: ClassVar[Mapping[str, str]] = MappingProxyType({})
     resource: str
     judged: str  # a phrase about the validation parts
     rung_names: Mapping[int, str] = MappingProxyType({})  # of steps that count no epochs
@@ -119,7 +125,7 @@ class Trials(ABC):
 def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
     """Return what runs the trials on a set; raises `InputError` for parts that do not suffice."""
     parts.require_pictures("tune")
-    cls = type(wanted.make({}))
+    cls = wanted.cls
     if cls.needs_labels:
         if not cls.trains:
             raise ConfigurationError(
@@ -174,7 +180,7 @@ class LossTrials(Trials):
         self.judged = f"{n_validation} labelled validation parts"
         if n_validation == len(parts):
             raise InputError("All parts are validation parts (split val); none is left to learn.")
-        self.asked = wanted.top("epochs") if "epochs" in type(wanted.make({})).parameters else 0
+        self.asked = wanted.top("epochs") if "epochs" in wanted.cls.parameters else 0
 
     @property
     def brackets(self) -> tuple[int, int]:
@@ -221,11 +227,6 @@ class LossTrials(Trials):
         return best
 
 
-def _epoch_keys(cls: type[Detector]) -> list[str]:
-    """Return the parameters that count epochs, in the order in which they are trained."""
-    return [key for key in cls.parameters if key == "epochs" or key.endswith("_epochs")]
-
-
 @dataclass
 class _Counter:
     """Count the epochs of a fit, apart for each network that is trained in it."""
@@ -241,25 +242,26 @@ class _Counter:
 
 
 class DetectionTrials(Trials):
-    """Fit on good parts at one, three and nine ninths; the value is 1 - AUROC on held-out parts.
+    """Fit at one, three and nine ninths; the value is 1 - AUROC, as `planted_trials` judge.
 
-    Detectors that train have their epochs cut, the others their parts. Held-out parts are those of
-    split val, else a fifth of the groups; defective ones are those of split val, else damage
-    planted in held-out good parts.
+    Detectors that train have their epochs cut, the others their parts.
     """
 
     value = "1 - AUROC"
+    identity = MappingProxyType({"objective": f"1 - {FIGURE}"})
     rung_names = MappingProxyType({1: "1/9", 3: "1/3", 9: "all"})
 
     def __init__(self, wanted: Wanted, parts: PartSet, progress: Progress) -> None:
         super().__init__(wanted)
-        cls = type(wanted.make({}))
+        cls = wanted.cls
         self.trains = cls.trains and "epochs" in cls.parameters
+        # What counts epochs, in the order in which it is trained.
+        self.keys = [key for key in cls.parameters if key == "epochs" or key.endswith("_epochs")]
         self.resource = "epochs" if self.trains else "fits on all parts"
-        self.learn, self.validation = held_out(parts, wanted.seed)
-        self.parts = [*self.learn, *self.validation.good, *self.validation.defective]
+        self.parts = [part for part in parts if part.split != "test"]
         check_readable(self.parts, progress)
-        self.judged = self.validation.described
+        bench = lay_out(parts, wanted.seed, shares_labels=learns_labels(cls))
+        self.folds, self.judged = bench.folds, bench.described
         self.rungs = self._rungs()
 
     @property
@@ -291,7 +293,7 @@ class DetectionTrials(Trials):
 
     def _rungs(self) -> list[int]:
         if not self.trains:
-            n = len(self.learn)
+            n = min(len(fold.learn) for fold in self.folds)
             rungs = [step for step in _STEPS[:-1] if n * step / _STEPS[-1] >= _FEWEST]
         else:
             n_epochs = self.wanted.top("epochs")
@@ -299,14 +301,14 @@ class DetectionTrials(Trials):
         return [*rungs, _STEPS[-1]]
 
     def _whole(self, parameters: Mapping[str, Any]) -> float:
-        return float(sum(self._phases(parameters))) if self.trains else 1.0
+        return float(len(self.folds) * sum(self._phases(parameters))) if self.trains else 1.0
 
     def _phases(self, parameters: Mapping[str, Any]) -> list[int]:
         """Return the epochs of each network that a whole fit trains; empty while not known."""
         if not self.trains:
             return [1]
         found = self.wanted.make(parameters).get_parameters()
-        given = [int(found[key]) for key in _epoch_keys(type(self.wanted.make({})))]
+        given = [int(found[key]) for key in self.keys]
         counted = self.learned.get("phases", [])
         if not all(given) and len(counted) != len(given):
             return []
@@ -316,41 +318,31 @@ class DetectionTrials(Trials):
         return [n or max(1, round(counted[i] * ratio)) for i, n in enumerate(given)]
 
     def _batches(self, size: int) -> int:
-        return max(1, len(self.learn) // size)
+        return max(1, len(self.folds[0].learn) // size)
 
     def _fit(
         self, parameters: Mapping[str, Any], step: int, meter: Meter, progress: Progress
     ) -> float:
         whole = step == _STEPS[-1]
-        chosen = dict(parameters)
-        counter = _Counter(meter)
-        learn, before = self.learn, meter.used
+        chosen, folds = dict(parameters), self.folds
+        counter, before = _Counter(meter), meter.used
         if self.trains and not whole:
-            keys = _epoch_keys(type(self.wanted.make({})))
-            for key, n in zip(keys, self._phases(parameters), strict=True):
+            for key, n in zip(self.keys, self._phases(parameters), strict=True):
                 chosen[key] = math.ceil(n * step / _STEPS[-1])
         elif not self.trains:
-            learn = self._first(step)
-            meter.used += len(learn) / len(self.learn)
+            folds = [fold.first(math.ceil(len(fold.learn) * step / _STEPS[-1])) for fold in folds]
+            meter.used += _n_learned(folds) / _n_learned(self.folds)
         detector = self.wanted.make(chosen)
         where = Training(device=self.wanted.device, on_epoch=counter if self.trains else None)
-        detector.fit(learn, progress=progress, training=where)
+        judged = judge(detector, folds, where, progress)
         if whole:
             meter.full = meter.used - before
         if self.trains and whole and "phases" not in self.learned:
             size = int(detector.get_parameters().get("batch_size", 1))
-            self.learned = {"phases": counter.phases, "batch_size": size}
-        return 1 - self.validation.auroc(detector.graph(), progress)
+            phases = counter.phases[: len(counter.phases) // len(folds)]  # those of the first
+            self.learned = {"phases": phases, "batch_size": size}
+        return round(1 - judged.auroc, 4)
 
-    def _first(self, step: int) -> list[Part]:
-        """Return the first groups, as drawn, that make up a share of the parts to learn from."""
-        if step == _STEPS[-1]:
-            return self.learn
-        names = group_names(self.learn)
-        wanted = math.ceil(len(self.learn) * step / _STEPS[-1])
-        kept: set[str] = set()
-        for group in np.random.default_rng([self.wanted.seed, 4]).permutation(sorted(set(names))):
-            if sum(name in kept for name in names) >= wanted:
-                break
-            kept.add(str(group))
-        return [part for part, name in zip(self.learn, names, strict=True) if name in kept]
+
+def _n_learned(folds: Sequence[Fold]) -> int:
+    return sum(len(fold.learn) for fold in folds)

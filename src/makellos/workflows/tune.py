@@ -139,6 +139,7 @@ def tune(
         "fixed parameters": kept,
         "search space": described(space),
         "seed": seed,
+        **trials.identity,
     }
     with alone(target), open_study(target, storage, identity) as study:
         fail_stale(study)
