@@ -49,17 +49,18 @@ def storage_errors(said: str, advice: str = ROOM) -> Iterator[None]:
 def claim_file(path: Path, is_ours: Callable[[Path], bool], foreign: str) -> None:
     """Raise `StorageError` before long work where `path` cannot be written or is another's.
 
-    A file that is there, and not empty, must be one that `is_ours`; `foreign` says what it is
-    otherwise ("holds no JSON"). Folders on the way are made. A device or a pipe may be written.
+    A file that is there must be one that `is_ours`; `foreign` says what it is otherwise ("holds no
+    JSON"). Folders on the way are made. A device or a pipe may be written.
     """
     with storage_errors(_unwritten(path)):
         if path.is_dir():
             raise StorageError(f"{path} is a folder. Give the name of a file in it.")
-        if path.is_file() and path.stat().st_size and not is_ours(path):
+        if path.is_file() and not is_ours(path):
             raise StorageError(
                 f"{path} exists and {foreign}; it is left alone. Choose another name, or remove it."
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(f"{_unwritten(path)}: {path.parent} cannot be made"):
+            path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_device(path):
             with _partial(path).open("wb"):
                 pass
@@ -67,18 +68,19 @@ def claim_file(path: Path, is_ours: Callable[[Path], bool], foreign: str) -> Non
 
 
 @contextmanager
-def replacing(path: Path, advice: str = ROOM) -> Iterator[BinaryIO]:
+def replacing(path: Path, advice: str = ROOM, *, suffix: str = "") -> Iterator[BinaryIO]:
     """Give a stream whose content takes the place of `path` in one step, when it is on the disk.
 
     Whatever goes wrong, `path` stays as it was and nothing is left beside it. A device or a pipe is
-    written as it is. `OSError` in the body, too, becomes a `StorageError` with `advice`.
+    written as it is. `OSError` in the body, too, becomes a `StorageError` with `advice`. The file
+    that is written first has the name ``stream.name``, which ends in `suffix`.
     """
     with storage_errors(_unwritten(path), advice):
         if _is_device(path):
             with path.open("wb") as stream:
                 yield stream
             return
-        partial = _partial(path)
+        partial = _partial(path, suffix)
         try:
             with partial.open("wb") as stream:
                 yield stream
@@ -180,8 +182,8 @@ def _is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+def _partial(path: Path, suffix: str = "") -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
 
 
 def _unwritten(path: Path) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.util
 import io
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -289,6 +292,30 @@ def test_parts_of_the_same_name_get_overlays_of_their_own(
         str(tmp_path / "in" / place)
         for place in ("a/x.png", "b/x.png", "c/b/X.png", "d/y.png", "y.jpg", "a/x.png")
     ]
+
+
+@pytest.mark.parametrize("option", ["--csv", "--jsonl", "--parquet", "--json"])
+def test_a_disk_that_becomes_full_keeps_the_old_file(
+    toy_model: Path,
+    toy_parts: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "out"
+    assert cli("inspect", toy_model, toy_parts / "test", option, path).code == 0
+    before = path.read_bytes()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    told = cli("inspect", toy_model, toy_parts / "test", option, path)
+    assert told.code == 2
+    assert re.search(r"out cannot be (written|replaced): No space left on device", told.err)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

@@ -44,7 +44,7 @@ def test_interrupt_keeps_the_rows_so_far(
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for_rows(tmp_path / ".rows.jsonl.partial")
+        wait_for_rows(tmp_path / f".rows.jsonl.{process.pid}.partial")
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -222,7 +222,7 @@ def test_unknown_suffix_is_a_storage_error(tmp_path: Path, name: str) -> None:
 
 def test_a_file_in_the_place_of_the_folder_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="could not be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_picture(tmp_path / "file" / "a.png", np.zeros((4, 4), np.uint8))
 
 

@@ -228,7 +228,7 @@ def test_an_interrupted_write_leaves_nothing(
 @pytest.mark.parametrize("folder", ["missing", "file"])
 def test_a_folder_that_is_none_is_a_storage_error(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageError, match="could not be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         write_small_model(tmp_path / folder / "a.makellos")
 
 

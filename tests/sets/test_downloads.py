@@ -8,6 +8,7 @@ import io
 import json
 import re
 import socket
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -471,6 +472,14 @@ def test_a_hostile_archive_leaves_nothing(site: Site, tmp_path: Path) -> None:
 
 def test_the_default_cache_is_the_users_own() -> None:
     assert downloads._default_cache().parts[-1] in ("makellos", "Cache")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems name it otherwise")
+def test_the_default_cache_may_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert downloads._default_cache() == tmp_path / "makellos"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert downloads._default_cache() == Path.home() / ".cache" / "makellos"
 
 
 def test_names_the_hash_of_each_file_where_there_are_several(site: Site, tmp_path: Path) -> None:

@@ -260,6 +260,9 @@ def test_halves_of_a_killed_write_are_no_foreign_files(tmp_path: Path) -> None:
     (tmp_path / ".run.json.partial").write_text("{")
     Run(tmp_path, epochs=1).go()
     assert not list(tmp_path.glob(".*"))
+    (tmp_path / f".{LAST}.1.partial").write_bytes(b"half")
+    Run(tmp_path, epochs=2).go(resume=True)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_checkpoint_that_was_read_is_not_held_open(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from makellos.data.progress import Progress, no_progress
-from makellos.errors import ConfigurationError, StorageError
+from makellos.errors import ConfigurationError
+from makellos.storage import claim_file, write_text
 from makellos.training import is_first_process
 
 __all__ = [
@@ -183,15 +184,7 @@ def write_json(target: Path, data: Any) -> None:
     if str(target) == "-":
         sys.stdout.write(text)
         return
-    # A device or a pipe is written to as it is.
-    direct = target.exists() and not target.is_file()
-    partial = target if direct else target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        if not direct:
-            partial.replace(target)
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror}.") from error
+    write_text(target, text)
 
 
 def check_json_target(target: Path | None) -> Path | None:
@@ -199,22 +192,17 @@ def check_json_target(target: Path | None) -> Path | None:
 
     A file that holds something else than JSON is left alone.
     """
-    if target is None or str(target) == "-":
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            raise StorageError(f"{target} is a folder. Give the name of a file.")
-        if target.is_file() and target.stat().st_size:
-            json.loads(target.read_bytes())
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror}.") from error
-    except ValueError:
-        raise StorageError(
-            f"{target} exists and holds no JSON; it is left alone. Choose another name, or "
-            "remove it."
-        ) from None
+    if target is not None and str(target) != "-":
+        claim_file(target, _is_json, "holds no JSON")
     return target
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes() or b"null")
+    except ValueError:
+        return False
+    return True
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

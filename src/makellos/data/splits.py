@@ -8,7 +8,6 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from makellos.data._findings import listed, n_of
 from makellos.data.layouts import list_parts
 from makellos.data.parts import GOOD, Part, PartSet, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
+from makellos.storage import claim_file, replacing, storage_errors
 
 __all__ = ["SplitSummary", "aside", "check_seed", "stratified_split", "write_split"]
 
@@ -406,53 +406,36 @@ def _check_target(path: Path, source: Path | None) -> None:
     """Raise before any work where no manifest can be written or another file would be lost."""
     if path.suffix.lower() != ".csv":
         raise ConfigurationError(f"The manifest's name is {str(path)!r}; it must end in .csv.")
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder. Give the name of a file in it.")
-    try:
+    with storage_errors(f"{path} cannot be written"):
         if source is not None and path.exists() and path.samefile(source):
             raise StorageError(
                 f"{path} is the manifest that the parts are read from; it is left alone. Choose "
                 "another name for the new one."
             )
-        if path.is_file() and path.stat().st_size and not _is_split(path):
-            raise StorageError(
-                f"{path} exists and is no manifest with the columns {', '.join(_COLUMNS)} alone; "
-                "it is left alone. Choose another name, or remove it."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
+    claim_file(path, _is_split, f"is no manifest with the columns {', '.join(_COLUMNS)} alone")
 
 
 def _is_split(path: Path) -> bool:
     """Tell whether a file is a manifest that holds nothing that would be lost."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        columns = {name.strip().casefold() for name in stream.readline(1024).split(",")}
-    return columns >= _NEEDED and columns <= set(_COLUMNS)
+        line = stream.readline(1024)
+    columns = {name.strip().casefold() for name in line.split(",")}
+    return not line or (columns >= _NEEDED and columns <= set(_COLUMNS))
 
 
 def _write(path: Path, parts: Sequence[Part]) -> None:
     """Write a manifest beside its place, read it back, and put it there once it says the same."""
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.csv")
     try:
-        with partial.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(_text(parts, path.parent.resolve()))
-            stream.flush()
-            os.fsync(stream.fileno())
-        _check_same(partial, path, parts)
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Make room there, or choose another place."
-        ) from error
+        data = _text(parts, path.parent.resolve()).encode()
     except UnicodeEncodeError as error:
         raise InputError(
             f"{path} is not written: a name in it cannot be written as UTF-8 "
             f"({error.object[error.start : error.end]!a}). Rename that file or label."
         ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with replacing(path, suffix=".csv") as stream:
+        stream.write(data)
+        stream.flush()
+        _check_same(Path(stream.name), path, parts)
 
 
 def _text(parts: Iterable[Part], root: Path) -> str:

@@ -13,6 +13,7 @@ from makellos.drawing.lettering import SOFT, WHITE, Color, Rgb
 from makellos.errors import StorageError
 from makellos.inspection.findings import Inspection
 from makellos.inspection.regions import Region, damage_mask, resize_map
+from makellos.storage import storage_errors
 
 __all__ = [
     "COLORS",
@@ -86,11 +87,9 @@ def write_picture(path: Path, picture: Rgb) -> None:
         done = False
     if not done:
         raise StorageError(f"{path} could not be encoded. Use .png, .jpg or .webp.")
-    try:
+    with storage_errors(f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise StorageError(f"{path} could not be written: {error.strerror}.") from error
 
 
 def as_rgb(picture: Picture, white_level: int | None) -> Rgb:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.manifest import Manifest, MemberRecord
 from makellos.inspection.model_file import GENERATOR, GRAPH, MANIFEST, WEIGHTS, ModelFile
 from makellos.inspection.zones import ZONES, Zones, encode_zones
+from makellos.storage import claim_file, replacing, storage_errors
 
 __all__ = [
     "assemble",
@@ -51,27 +50,16 @@ class PackedGraph:
 
 def check_target(path: Path) -> None:
     """Raise before a long fit when `path` is no place for a model file."""
-    try:
-        if path.is_dir():
-            raise StorageError(
-                f"{path} is a folder. Give the name of a file, such as {path / ('model' + SUFFIX)}."
-            )
-        if path.suffix != SUFFIX:
-            right = path.with_suffix(SUFFIX)
-            raise ConfigurationError(f"{path} must end in {SUFFIX}, such as {right}.")
-        if path.exists() and not zipfile.is_zipfile(path):
-            raise StorageError(
-                f"{path} exists and is no model file; it is left alone. Choose another name, or "
-                "remove it."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _partial(path).open("wb"):
-            pass
-        _partial(path).unlink()
-    except OSError as error:
+    with storage_errors(f"{path} cannot be written"):
+        is_folder = path.is_dir()
+    if is_folder:
         raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Choose another folder or name."
-        ) from error
+            f"{path} is a folder. Give the name of a file, such as {path / ('model' + SUFFIX)}."
+        )
+    if path.suffix != SUFFIX:
+        right = path.with_suffix(SUFFIX)
+        raise ConfigurationError(f"{path} must end in {SUFFIX}, such as {right}.")
+    claim_file(path, zipfile.is_zipfile, "is no model file")
 
 
 def pack_graph(onnx_graph: bytes) -> PackedGraph:
@@ -175,23 +163,9 @@ def write_model(path: Path, manifest: Manifest, members: Mapping[str, bytes]) ->
     """
     complete = manifest.model_copy(update={"members": member_records(members)})
     text = complete.model_dump_json(indent=1).encode()
-    partial = _partial(path)
-    try:
-        with partial.open("wb") as stream:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-                for name, raw in {MANIFEST: text, **members}.items():
-                    archive.writestr(zipfile.ZipInfo(name, _EPOCH), raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} could not be written: {error.strerror}. Make room there, or choose another "
-            "folder."
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+    with replacing(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, raw in {MANIFEST: text, **members}.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), raw)
 
 
 def rewrite_manifest(model: ModelFile, manifest: Manifest, path: Path) -> None:
@@ -202,10 +176,6 @@ def rewrite_manifest(model: ModelFile, manifest: Manifest, path: Path) -> None:
     """
     check_target(path)
     write_model(path, manifest, {name: model.read(name) for name in model.manifest.members})
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 def assemble(graph: PackedGraph, golden: Mapping[str, Picture]) -> dict[str, bytes]:

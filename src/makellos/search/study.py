@@ -12,7 +12,7 @@ import math
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -22,6 +22,7 @@ import numpy as np
 from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, MissingRuntimeError, StorageError
 from makellos.search.search_space import Choices, SearchSpace
+from makellos.storage import locked
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -50,31 +51,13 @@ _IDENTITY = "identity"
 _NO_ADDRESS = {"ArgumentError", "NoSuchModuleError", "ValueError"}
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> AbstractContextManager[object]:
     """Keep a second search out of the folder for as long as this one works in it.
 
-    The lock is the system's own and ends with the process, however that ends. Raises `StorageError`
-    where another process holds it, and where nothing can be written to the folder.
+    Raises `StorageError` where another process holds it, and where nothing can be written to it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(
-            f"{folder} cannot be written to: {error}. Choose another folder."
-        ) from error
-    try:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"Another search works in {folder} ({error}). Wait until it is done, or choose "
-                "another folder."
-            ) from None
-        yield
-    finally:
-        lock.close()
+    busy = f"Another search works in {folder}. Wait until it is done, or choose another folder."
+    return locked(folder / LOCK, busy)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from typing import IO, Protocol
 
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, StorageError
+from makellos.storage import storage_errors
 
 __all__ = ["Limits", "read_gzip", "refuse_filled", "safe_path", "staged", "unpack"]
 
@@ -94,7 +95,8 @@ def staged(folder: Path) -> Iterator[Path]:
     """
     refuse_filled(folder)
     target = folder.absolute()
-    try:
+    advice = f"Check the free space and the permissions of {target.parent}, or name another folder."
+    with storage_errors(f"Cannot write {folder}", advice):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=".makellos-", dir=target.parent, ignore_cleanup_errors=True
@@ -105,11 +107,6 @@ def staged(folder: Path) -> Iterator[Path]:
             if target.exists():
                 target.rmdir()
             stage.rename(target)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write {folder}: {error}. Check the free space and the permissions of "
-            f"{target.parent}, or name another folder."
-        ) from error
 
 
 def safe_path(root: Path, name: str) -> Path:

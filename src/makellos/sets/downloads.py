@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from makellos.sets.archives import refuse_filled, staged
 from makellos.sets.public_layouts import Job, arrange_public_set
 from makellos.sets.public_sets import PUBLIC_SETS, Licence, PublicSet, RemoteFile
 from makellos.sets.transfers import Sleep, download
+from makellos.storage import storage_errors, write_text
 
 __all__ = ["PUBLIC_SETS", "Fetched", "get"]
 
@@ -133,20 +134,14 @@ def get(
 
 
 def _default_cache() -> Path:
-    import pooch
+    from platformdirs import user_cache_path
 
-    return Path(pooch.os_cache("makellos"))
+    return user_cache_path("makellos")
 
 
-@contextmanager
-def _writing(cache: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"Cannot use the cache {cache}: {error}. Check its free space and permissions, or "
-            "name another cache folder."
-        ) from error
+def _writing(cache: Path) -> AbstractContextManager[None]:
+    advice = "Check its free space and permissions, or name another cache folder."
+    return storage_errors(f"Cannot use the cache {cache}", advice)
 
 
 def _ask_for_licence(name: str, licence: Licence) -> str:
@@ -245,10 +240,7 @@ def _record(cache: Path, files: list[_Checked]) -> None:
     record = _read_record(cache)
     if found.items() <= record.items():
         return
-    path = cache / RECORD_NAME
-    fresh = path.with_name(f"{RECORD_NAME}.new")
-    fresh.write_text(json.dumps(record | found, indent=1, sort_keys=True), encoding="utf-8")
-    fresh.replace(path)
+    write_text(cache / RECORD_NAME, json.dumps(record | found, indent=1, sort_keys=True))
 
 
 def _describe(

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.progress import Progress, no_progress
-from makellos.errors import ConfigurationError, InputError, StorageError, suggest
+from makellos.errors import ConfigurationError, InputError, suggest
+from makellos.storage import storage_errors
 from makellos.vibration.bearings import Bearing, find_bearing
 
 __all__ = [
@@ -122,7 +123,8 @@ def write_bearings(
         for i in range(n_per_fault)
     ]
     bearing = find_bearing(SYNTHETIC_BEARING)
-    try:
+    advice = "Check that the disk has room and the folder may be written, or choose another one."
+    with storage_errors(f"The recordings could not be written to {folder}", advice):
         for done, (place, fault, i, severity) in enumerate(jobs, start=1):
             signal = synthetic_recording(
                 fault,
@@ -138,11 +140,6 @@ def write_bearings(
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, acceleration=signal, rate=np.float64(SYNTHETIC_RATE))
             progress("recording bearings", done, len(jobs))
-    except OSError as error:
-        raise StorageError(
-            f"The recordings could not be written to {folder}: {error}. "
-            "Check that the disk has room and the folder may be written, or choose another one."
-        ) from error
 
 
 def _check(

@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.progress import Progress, no_progress
-from makellos.errors import InputError, StorageError, suggest
+from makellos.errors import InputError, suggest
 from makellos.sets.synthetic_camera import Layers, develop, observe
 from makellos.sets.synthetic_defects import DEFECTS, draw_damage
 from makellos.sets.synthetic_geometry import Floats, Screw, draw_screw
 from makellos.sets.synthetic_shading import Scene, draw_scene
+from makellos.storage import storage_errors
 
 __all__ = ["DEFECTS", "RenderedScrew", "render_screw", "write_screws"]
 
@@ -104,7 +105,8 @@ def write_screws(
             mask = screw.mask.astype(np.uint8) * np.uint8(255)
             _write_png(folder / "ground_truth" / defect / f"{name}_mask.png", mask)
 
-    try:
+    advice = "Check that the disk has room and the folder may be written, or choose another one."
+    with storage_errors(f"The screws could not be written to {folder}", advice):
         # Array arithmetic releases the GIL; processes would need a main guard in the caller.
         pool = ThreadPoolExecutor(max(1, min(_MAX_THREADS, os.cpu_count() or 1)))
         try:
@@ -116,11 +118,6 @@ def write_screws(
         (folder / "README.txt").write_text(
             _readme(counts, size, seed, aligned=aligned), encoding="utf-8"
         )
-    except OSError as error:
-        raise StorageError(
-            f"The screws could not be written to {folder}: {error}. "
-            "Check that the disk has room and the folder may be written, or choose another one."
-        ) from error
 
 
 def _jobs(

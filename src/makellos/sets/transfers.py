@@ -1,7 +1,4 @@
-"""Download one file over HTTP, going on where a connection broke off.
-
-pooch starts a download anew every time; archives of gigabytes over a slow line need more.
-"""
+"""Download one file over HTTP, going on where a connection broke off."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import StorageError
 from makellos.sets.public_sets import RemoteFile
+from makellos.storage import put_in_place
 
 if TYPE_CHECKING:
     from requests import Response
@@ -124,7 +122,7 @@ class _Part:
 
     def finish(self) -> None:
         self.path.touch()
-        self.path.replace(self._target)
+        put_in_place(self.path, self._target)
         self._state.unlink(missing_ok=True)
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from makellos.errors import ConfigurationError, StorageError
+from makellos.storage import storage_errors, write_bytes, write_text
 
 __all__ = [
     "check_identity",
@@ -25,7 +23,6 @@ __all__ = [
     "read_checkpoint",
     "unpack",
     "write_checkpoint",
-    "write_text",
 ]
 
 RUN, LAST, BEST, LOSSES, BOARD = (
@@ -35,8 +32,7 @@ RUN, LAST, BEST, LOSSES, BOARD = (
 _HEADER = "makellos"
 _FREE = {"epochs", "encoder_epochs", "patience"}  # a resumed run may differ in these
 _PICTURES = {"pictures": "the pictures to learn from", "validation": "the pictures set aside"}
-_TRIES = 40  # to replace a file that another program has open for a moment, as Windows forbids
-_TRY_SECONDS = 0.05
+GO_ON = "The last checkpoint, if there was one, is whole; make room and go on with --resume."
 
 
 def claim_folder(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> bool:
@@ -45,7 +41,8 @@ def claim_folder(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> 
     Without `resume` an earlier run in it is removed. Raises `StorageError` for a folder that holds
     something else and where nothing can be written.
     """
-    try:
+    advice = "Close what has files of it open, or choose another name for the model."
+    with storage_errors(f"{folder} cannot be used for a training run", advice):
         found = folder.iterdir() if folder.is_dir() else ()
         # Hidden files are the halves that a killed run left, or the file manager's.
         held = [path.name for path in found if path.is_file() and not path.name.startswith(".")]
@@ -55,15 +52,13 @@ def claim_folder(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> 
                 "another name for the model, or move the folder away."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        for partial in folder.glob(".*.partial"):
+            partial.unlink()
         if resume and (folder / LAST).is_file():
             return True
         _remove_run(folder)
-    except OSError as error:
-        raise StorageError(
-            f"{folder} cannot be used for a training run: {error.strerror}. Close what has "
-            "files of it open, or choose another name for the model."
-        ) from error
-    write_text(folder / RUN, json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n")
+    text = json.dumps(identity, indent=1, sort_keys=True, default=str) + "\n"
+    write_text(folder / RUN, text, GO_ON)
     return False
 
 
@@ -146,12 +141,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[s
 
     Raises `StorageError` when the disk says no; the old one stays.
     """
-    _replace(path, save(dict(tensors), {_HEADER: json.dumps(state)}))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step, as `write_checkpoint` does."""
-    _replace(path, text.encode())
+    write_bytes(path, save(dict(tensors), {_HEADER: json.dumps(state)}), GO_ON)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -195,37 +185,6 @@ def _remove_run(folder: Path) -> None:
     # What makes the folder a run's goes last, so that a removal that was broken off can go on.
     for name in (LAST, BEST, LOSSES):
         (folder / name).unlink(missing_ok=True)
-    for partial in folder.glob(".*.partial"):
-        partial.unlink()
     for events in (folder / BOARD).glob("events.out.tfevents.*"):
         events.unlink()
     (folder / RUN).unlink(missing_ok=True)
-
-
-def _replace(path: Path, raw: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        _settle(partial, path)
-    except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
-        raise StorageError(
-            f"{path} could not be written: {error.strerror}. The last checkpoint, if there was "
-            "one, is whole; make room and go on with --resume."
-        ) from error
-
-
-def _settle(partial: Path, path: Path) -> None:
-    for left in reversed(range(_TRIES)):
-        try:
-            partial.replace(path)
-        except PermissionError:
-            if not left:
-                raise
-            time.sleep(_TRY_SECONDS)
-        else:
-            return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from makellos.errors import StorageError
-from makellos.training.checkpoints import BOARD, LOSSES, write_text
+from makellos.storage import storage_errors, write_text
+from makellos.training.checkpoints import BOARD, GO_ON, LOSSES
 
 if TYPE_CHECKING:
     from makellos.training.board import Board
@@ -36,9 +37,9 @@ class Logs:
         if folder is None:
             return
         try:
-            with self._told(folder / LOSSES):
+            with _told(folder / LOSSES):
                 self._begin_table(folder / LOSSES, _rows_until(folder / LOSSES, after))
-            with self._told(folder / BOARD):
+            with _told(folder / BOARD):
                 self._board = _open_board(folder / BOARD, after)
         except StorageError:
             self.__exit__()
@@ -60,7 +61,7 @@ class Logs:
             return
         path = self.folder / LOSSES
         row = {**figures, **losses}
-        with self._told(path):
+        with _told(path):
             if not set(row) <= set(self._columns):
                 self._begin_table(path, [*_rows_until(path, int(figures["epoch"]) - 1), row])
             elif self._file is not None:
@@ -75,7 +76,7 @@ class Logs:
         """Show grids of pictures N×C×H×W in TensorBoard."""
         if self._board is None or self.folder is None:
             return
-        with self._told(self.folder / BOARD):
+        with _told(self.folder / BOARD):
             for name, batch in grids.items():
                 self._board.picture(name, picture_grid(batch[:_GRID]), epoch)
 
@@ -94,20 +95,14 @@ class Logs:
         if rows:
             writer.writeheader()
             writer.writerows(rows)
-        write_text(path, text.getvalue())
+        write_text(path, text.getvalue(), GO_ON)
         self._file = path.open("a", encoding="utf-8", newline="")
         if not rows:
             self._columns = []
 
-    @contextmanager
-    def _told(self, path: Path) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(
-                f"{path} could not be written: {error.strerror}. The last checkpoint, if there was "
-                "one, is whole; make room and go on with --resume."
-            ) from error
+
+def _told(path: Path) -> AbstractContextManager[None]:
+    return storage_errors(f"{path} cannot be written", GO_ON)
 
 
 def picture_grid(batch: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from makellos.errors import StorageError
 from makellos.evaluation import Evaluation
 from makellos.sets.synthetic_bearings import SYNTHETIC_BEARING, SYNTHETIC_RPM, write_bearings
 from makellos.sets.synthetic_screws import write_screws
+from makellos.storage import storage_errors
 from makellos.vibration.signals import SignalSettings
 from makellos.workflows.evaluate import REPORT, evaluate
 from makellos.workflows.fit import FitSummary, fit
@@ -113,7 +114,7 @@ def demo_signals(
 
 def _prepare(folder: Path) -> None:
     mark = folder / _MARK
-    try:
+    with storage_errors(f"{folder} cannot be used", "Choose another folder with -o."):
         if mark.is_file():
             _empty(folder)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -123,8 +124,6 @@ def _prepare(folder: Path) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         mark.write_text("Made by makellos demo, which replaces this folder.\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be used: {error.strerror}.") from error
 
 
 def _empty(folder: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +16,7 @@ from makellos.drawing import draw_grid, draw_traversal, from_planes
 from makellos.errors import ConfigurationError, ModelFileError, StorageError
 from makellos.inspection.generator import Generator
 from makellos.inspection.model_file import GENERATOR, ModelFile, read_model
+from makellos.storage import claim_file, replacing
 
 __all__ = ["GenerateSummary", "generate"]
 
@@ -230,27 +229,14 @@ def _check_target(path: Path) -> None:
         raise ConfigurationError(
             f"The picture's name is {str(path)!r}; it must end in {', '.join(_FORMATS)}."
         )
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder. Give the name of a file in it.")
-    try:
-        if path.is_file() and path.stat().st_size and not _is_ours(path):
-            raise StorageError(
-                f"{path} exists and was not made by 'makellos generate'; it is left alone. Choose "
-                "another name, or remove it."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _partial(path).open("wb"):
-            pass
-        _partial(path).unlink()
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
+    claim_file(path, _is_ours, "was not made by 'makellos generate'")
 
 
 def _is_ours(path: Path) -> bool:
     with path.open("rb") as stream:
         begin = stream.read(_LOOK)
         stream.seek(max(0, path.stat().st_size - _LOOK))
-        return _MARK.encode() in begin + stream.read()
+        return not begin or _MARK.encode() in begin + stream.read()
 
 
 def _write(path: Path, picture: NDArray[np.uint8]) -> None:
@@ -258,26 +244,12 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
 
     exif = Image.Exif()
     exif[_SOFTWARE] = _MARK
-    partial = _partial(path)
+    kind = _FORMATS[path.suffix.lower()]
     try:
-        with partial.open("wb") as stream:
-            kind = _FORMATS[path.suffix.lower()]
+        with replacing(path) as stream:
             Image.fromarray(picture).save(stream, kind, quality=92, exif=exif)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise StorageError(
-            f"{path} cannot be written: {reason}. Make room there, or choose another place."
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    except ValueError as error:  # more pixels than the format can hold
+        raise StorageError(f"{path} cannot be written: {error}. Choose another format.") from error
 
 
 def _noun(n: int) -> str:

@@ -8,19 +8,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from makellos.data.layouts import walk_parts
 from makellos.data.parts import PICTURES, FileKind
 from makellos.drawing import write_picture
-from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
+from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
+from makellos.storage import claim_file, growing, replacing, storage_errors
 from makellos.subjects import WINDOW, Subject, subject_of_model
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
@@ -260,20 +261,11 @@ def _check_outputs(outputs: Outputs) -> None:
 
 
 def _check_target(path: Path, begin: bytes) -> None:
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder. Give the name of a file in it.")
-    if not path.is_file():
-        return
-    try:
-        with path.open("rb") as stream:
-            found = stream.read(len(begin))
-    except OSError as error:
-        raise StorageError(f"{path} cannot be replaced: {error.strerror}.") from error
-    if found and found != begin:
-        raise StorageError(
-            f"{path} exists and does not hold what 'makellos inspect' wrote there; it is left "
-            "alone. Choose another name, or remove it."
-        )
+    def is_ours(file: Path) -> bool:
+        with file.open("rb") as stream:
+            return stream.read(len(begin)) in (b"", begin)
+
+    claim_file(path, is_ours, "does not hold what 'makellos inspect' wrote there")
 
 
 def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
@@ -294,7 +286,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _csv_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
-    with _replacing(path) as write:
+    with _appending(path) as write:
         text = io.StringIO()
         table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         table.writeheader()
@@ -310,7 +302,7 @@ def _csv_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
 
 @contextmanager
 def _jsonl_writer(path: Path) -> Iterator[Writer]:
-    with _replacing(path) as write:
+    with _appending(path) as write:
         yield lambda row: write(json.dumps(row, allow_nan=False) + "\n")
 
 
@@ -328,66 +320,20 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
         yield rows.append
     finally:
         if rows:
-            partial = _partial(path)
             table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
-            parquet.write_table(table, partial)
-            partial.replace(path)
+            with replacing(path) as stream:
+                parquet.write_table(table, stream)
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Callable[[str], None]]:
-    """Give a function that writes text; it takes the place of `path` at the end.
+def _appending(path: Path) -> AbstractContextManager[Callable[[str], None]]:
+    """Give a function that writes text, to standard output for ``-``."""
+    advice = "Rows up to here are kept; make room and run again."
+    if str(path) != "-":
+        return growing(path, advice)
 
-    After an interruption too, unless nothing was written by then.
-    """
-    if str(path) == "-":
-        yield lambda text: _write(sys.stdout, text, path)
-        return
-    # A device or a pipe is written to as it is.
-    partial = path if path.exists() and not path.is_file() else _partial(path)
-    try:
-        # A file name that is no valid text must not cost its row.
-        stream = partial.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}.") from error
-    try:
-        yield lambda text: _write(stream, text, path)
-    finally:
-        with suppress(OSError):  # told when the row was written
-            stream.close()
-        if partial != path:
-            _settle(partial, path)
+    def write(text: str) -> None:
+        with storage_errors("Standard output cannot be written", advice):
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
-
-def _write(stream: TextIO, text: str, path: Path) -> None:
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        name = "Standard output" if str(path) == "-" else path
-        raise StorageError(
-            f"{name} cannot be written: {error.strerror}. Rows up to here are kept; make room and "
-            "run again."
-        ) from error
-
-
-def _settle(partial: Path, path: Path) -> None:
-    try:
-        if partial.stat().st_size:
-            partial.replace(path)
-        else:
-            partial.unlink()
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be replaced: {error.strerror}. The rows are in {partial}."
-        ) from error
-
-
-def _partial(path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path.parent} cannot be made: {error.strerror}.") from error
-    return path.with_name(f".{path.name}.partial")
+    return nullcontext(write)
