@@ -398,19 +398,20 @@ def test_a_lock_is_held_against_the_own_process_too(tmp_path: Path) -> None:
 
 
 def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
-    lock, told = tmp_path / "a.lock", list[str]()
+    lock, told = tmp_path / "a.lock", list[float]()
     with process(HOLDS, lock) as holder:
-        assert holder.stdin is not None
 
         def tell(text: str) -> None:
-            told.append(text)
-            holder.kill()
+            assert text == "waiting for it"
+            told.append(time.monotonic())
+            threading.Timer(0.5, holder.kill).start()
 
         with locked(lock, "waiting for it", wait=tell):
-            assert holder.wait(timeout=60) != 0
-    with locked(lock, "waiting for it", wait=told.append):
-        pass
-    assert told == ["waiting for it"]
+            assert time.monotonic() - told[0] >= 0.5
+            with pytest.raises(StorageError, match="busy"), locked(lock, "busy"):
+                pass
+    with locked(lock, "waiting for it", wait=tell):
+        assert len(told) == 1
 
 
 @not_on_windows
