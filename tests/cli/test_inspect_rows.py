@@ -210,6 +210,18 @@ def test_outputs_that_cannot_be_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["m.makellos"]
 
 
+@pytest.mark.parametrize("wrong", ["model", "input", "engine"])
+def test_wrong_usage_makes_no_folder(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any], wrong: str
+) -> None:
+    model = tmp_path / "none.makellos" if wrong == "model" else toy_model
+    engine = ["--engine", "odd"] if wrong == "engine" else []
+    (tmp_path / "empty").mkdir()
+    parts = tmp_path / "empty" if wrong == "input" else toy_parts / "test"
+    assert cli("inspect", model, parts, "-o", tmp_path / "out", *engine).code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_engine_gives_the_same_verdicts(
     toy_model: Path, toy_parts: Path, cli: Callable[..., Any]
 ) -> None:

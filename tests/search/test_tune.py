@@ -41,8 +41,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 def unsynced(*arguments: Any, **options: Any) -> sqlite3.Connection:
     """Connect without waiting for the disk: what a kill leaves is the same."""
     connection = CONNECT(*arguments, **options)
-    if not str(arguments[0]).endswith(".lock"):
-        connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA synchronous=OFF")
     return connection
 
 

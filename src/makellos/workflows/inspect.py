@@ -93,7 +93,6 @@ def inspect(
     written or a file of another kind would be replaced.
     """
     wanted, held = outputs or Outputs(), held_to or RuleOverrides()
-    _check_outputs(wanted)
     opened = read_model(Path(model))
     manifest, subject = opened.manifest, subject_of_model(opened.manifest)
     if (wanted.windows or wanted.trend) and not subject.has_windows:
@@ -109,6 +108,7 @@ def inspect(
         rpm=rpm,
         acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
     )
+    _check_outputs(wanted)  # now that all else is right: it makes folders
     summary = InspectSummary()
     kept: list[Inspection] = []
     with ExitStack() as stack:
@@ -242,7 +242,7 @@ def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
 
 
 def _check_outputs(outputs: Outputs) -> None:
-    """Raise before any work when an output cannot be used or is a file of another kind."""
+    """Raise when an output cannot be used or is a file of another kind."""
     rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)
     twice = [path for path, n in Counter(path for path in rows if path).items() if n > 1]
     if twice:
