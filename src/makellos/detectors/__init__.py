@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import Parameter, parameter
 from makellos.detectors.registry import detector_class, detectors, make_detector, register
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "detector_class",
     "detectors",
     "make_detector",
+    "parameter",
     "register",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +24,17 @@ from makellos.training.settings import Training
 __all__ = ["Detector", "check_folds"]
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False)
 class Detector(ABC):
     """Learn what good parts look like and give a graph that scores new ones.
 
-    Constructors take keyword-only values and only store them; `fit` checks them. Learned
-    attributes end in ``_``.
+    A class declares its parameters by `parameter`, each with its type. Its constructor takes them
+    by keyword and only stores them; `fit` checks them. Learned attributes end in ``_``.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    parameters: ClassVar[Mapping[str, Parameter]]
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     # What `auto` tries, the cheapest first: parameters beside the defaults. Empty: it is left out.
     candidates: ClassVar[Sequence[Mapping[str, Value]]] = ({},)
@@ -51,6 +53,15 @@ class Detector(ABC):
     runtime: ClassVar[Literal["graph", "torch", "pyod"]] = "graph"
     # What `Part.read` gives it: a picture, or features (F,) float32 of a window of a signal.
     takes: ClassVar[Literal["pictures", "features"]] = "pictures"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        declared = {key: value for key, value in vars(cls).items() if isinstance(value, Parameter)}
+        if declared:
+            cls.parameters = {**cls.parameters, **declared}
+            for key, value in declared.items():
+                setattr(cls, key, value.default)
+            dataclass(kw_only=True, eq=False, repr=False)(cls)  # adds the constructor
 
     def get_parameters(self) -> dict[str, Value]:
         """Return the parameters this detector was made with, by name."""
@@ -124,11 +135,11 @@ class Detector(ABC):
 
     def _begin(self, parts: Sequence[Part]) -> None:
         """Check parameters and parts, and forget what was learned."""
-        for name, parameter in self.parameters.items():
+        for name, declared in self.parameters.items():
             value = getattr(self, name)
-            if not parameter.accepts(value):
+            if not declared.accepts(value):
                 raise ConfigurationError(
-                    f"{self.name}: {name} is {value!r}; accepted is {parameter.accepted}."
+                    f"{self.name}: {name} is {value!r}; accepted is {declared.accepted}."
                 )
         if len(parts) < 2:
             raise InputError(

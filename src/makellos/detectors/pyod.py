@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Parameter, Value
+from makellos.detectors.parameters import Value, parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
@@ -101,45 +102,21 @@ class Pyod(Detector):
     summary = "PyOD's detectors by name, on features of signals"
     runtime = "pyod"
     takes = "features"
-    parameters = {
-        "method": Parameter(
-            default="KNN",
-            choices=tuple(_METHODS),
-            search=("KNN", "LOF", "GMM", "ECOD", "IForest"),
-            meaning=f"Name of the detector in PyOD; {', '.join(_NETWORKS)} take torch.",
-        ),
-        "n_neighbors": Parameter(
-            default=0, low=0, high=1000, meaning="Neighbours of KNN and LOF; 0: PyOD's own."
-        ),
-        "epochs": Parameter(
-            default=0,
-            low=0,
-            high=100000,
-            meaning=f"Passes over the parts of a network; 0: about {_N_STEPS} steps.",
-        ),
-        "max_parts": Parameter(
-            default=2000,
-            low=2,
-            high=100000,
-            meaning="Of more parts a random subset is learned from.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
 
-    def __init__(
-        self,
-        *,
-        method: str = "KNN",
-        n_neighbors: int = 0,
-        epochs: int = 0,
-        max_parts: int = 2000,
-        seed: int = 0,
-    ) -> None:
-        self.method = method
-        self.n_neighbors = n_neighbors
-        self.epochs = epochs
-        self.max_parts = max_parts
-        self.seed = seed
+    method: str = parameter(
+        "KNN",
+        f"Name of the detector in PyOD; {', '.join(_NETWORKS)} take torch.",
+        choices=tuple(_METHODS),
+        search=("KNN", "LOF", "GMM", "ECOD", "IForest"),
+    )
+    n_neighbors: int = parameter(0, "Neighbours of KNN and LOF; 0: PyOD's own.", within=(0, 1000))
+    epochs: int = parameter(
+        0, f"Passes over the parts of a network; 0: about {_N_STEPS} steps.", within=(0, 100000)
+    )
+    max_parts: int = parameter(
+        2000, "Of more parts a random subset is learned from.", within=(2, 100000)
+    )
+    seed: int = shared.SEED
 
     @classmethod
     def open_engine(

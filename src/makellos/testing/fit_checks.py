@@ -167,7 +167,7 @@ def _unaccepted(parameter: Parameter) -> Iterator[object]:
         yield 2.5
     step = 1 if isinstance(default, int) else 1.0
     kind = type(default)
-    if parameter.low is not None:
+    if parameter.low is not None and kind(parameter.low) - step != parameter.also:
         yield kind(math.floor(parameter.low)) - step
     if parameter.high is not None:
         yield kind(math.ceil(parameter.high)) + step
