@@ -40,7 +40,7 @@ class ToyClassifier(Detector):
 
     name = "toy_classifier"
     summary = "a loss that is known, for tests"
-    needs_labels = True
+    learns = "labels"
     trains = True
 
     rate: float = parameter(1.0, ".", within=(1e-6, 10.0), search=(1e-3, 3.0), logarithmic=True)

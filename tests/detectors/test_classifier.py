@@ -378,4 +378,4 @@ def test_one_class_alone_and_a_class_of_one_picture_are_refused(parts: list[Part
 
 
 def test_it_says_that_it_needs_labels() -> None:
-    assert detector_class("classifier").needs_labels
+    assert detector_class("classifier").learns == "labels"

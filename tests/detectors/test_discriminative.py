@@ -394,5 +394,4 @@ def test_planted_damage_is_that_of_the_seed(make_parts: MakeParts, tmp_path: Pat
 
 def test_it_says_that_it_uses_labels_and_needs_none() -> None:
     cls = detector_class("discriminative")
-    assert cls.uses_labels
-    assert not cls.needs_labels
+    assert cls.learns == "good and labelled"

@@ -46,8 +46,9 @@ def detectors(
         described = {
             key: {
                 "summary": cls.summary,
-                "needs_labels": cls.needs_labels,
-                "uses_labels": cls.needs_labels or cls.uses_labels,
+                "learns": cls.learns,
+                "needs_labels": cls.learns == "labels",
+                "uses_labels": cls.learns != "good",
                 "parameters": {k: asdict(p) for k, p in cls.parameters.items()},
                 "presets": {k: dict(v) for k, v in cls.presets.items()},
             }

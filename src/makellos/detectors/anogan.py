@@ -52,6 +52,7 @@ class AnoGAN(Detector):
 
     summary = "a GAN of good parts, searched for the nearest one; slow, the classic"
     trains = True
+    gives = ("generator",)
     runtime = "torch"
 
     image_size: int = shared.side_from(16, 512, otherwise="64")

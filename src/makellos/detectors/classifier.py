@@ -58,7 +58,8 @@ class Classifier(Detector):
 
     summary = "transfer learning from labelled defects; class probabilities and Grad-CAM"
     trains = True
-    needs_labels = True
+    gives = ("classes",)
+    learns = "labels"
 
     target: str = parameter(
         "verdict",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -38,9 +38,10 @@ class Detector(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     # What `auto` tries, the cheapest first: parameters beside the defaults. Empty: it is left out.
     candidates: ClassVar[Sequence[Mapping[str, Value]]] = ({},)
-    needs_labels: ClassVar[bool] = False
-    # Learns from good parts alone, and from labelled defective ones where there are some.
-    uses_labels: ClassVar[bool] = False
+    # From good parts; from labelled defective ones too, where there are some; or only with labels.
+    learns: ClassVar[Literal["good", "good and labelled", "labels"]] = "good"
+    # What its graphs hold beside score and map: ``generator`` of pictures, ``classes``.
+    gives: ClassVar[Collection[str]] = ()
     # Taught by damage planted in good parts, which therefore cannot judge it.
     learns_planted: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.

@@ -51,7 +51,7 @@ class Discriminative(Detector):
     summary = "nearest neighbours and a network shown damage: yours where labelled, else planted"
     trains = True
     cross_fits = True
-    uses_labels = True
+    learns = "good and labelled"
     learns_planted = True
     n_folds = PatchCore.n_folds
 

@@ -49,6 +49,7 @@ class FAnoGAN(Detector):
 
     summary = "a GAN of good parts and an encoder; fast to inspect, makes pictures"
     trains = True
+    gives = ("generator",)
 
     image_size: int = shared.side_from(16, 512, otherwise="64")
     channels: int = shared.CHANNELS

@@ -12,7 +12,7 @@ from makellos.detectors.contract import Detector
 from makellos.detectors.parameters import Parameter, Value
 from makellos.errors import ConfigurationError, suggest
 
-__all__ = ["detector_class", "detectors", "make_detector", "register"]
+__all__ = ["detector_class", "detectors", "detectors_giving", "make_detector", "register"]
 
 _registry: dict[str, type[Detector]] = {}
 
@@ -56,6 +56,11 @@ def detector_class(name: str) -> type[Detector]:
     if name not in known:
         raise ConfigurationError(f"There is no detector {name!r}. {suggest(name, known)}")
     return known[name]
+
+
+def detectors_giving(what: str) -> list[str]:
+    """Return the names of the detectors that say in `gives` that their graphs hold something."""
+    return [name for name, cls in detectors().items() if what in cls.gives]
 
 
 def make_detector(

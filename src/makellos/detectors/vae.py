@@ -58,6 +58,7 @@ class VAE(Detector):
 
     summary = "a variational autoencoder; likelihood of parts, and new pictures of them"
     trains = True
+    gives = ("generator",)
 
     image_size: int = shared.side_from(16, 1024, otherwise="128")
     channels: int = shared.CHANNELS

@@ -93,7 +93,7 @@ class _Candidate:
 
     @property
     def learns_labels(self) -> bool:
-        return self.detector.needs_labels or self.detector.uses_labels
+        return self.detector.learns != "good"
 
     @property
     def auroc(self) -> float:
@@ -235,7 +235,7 @@ class _Search:
             candidate.reason = f"the time budget of {self.minutes:g} min was used up"
             candidate.is_late = True
             return
-        if candidate.detector.needs_labels and not self.bench.has_labels:
+        if candidate.detector.learns == "labels" and not self.bench.has_labels:
             candidate.reason = "it learns from labelled defects, and there are too few"
             return
         if candidate.detector.learns_planted and not self.bench.has_labels:
@@ -327,7 +327,7 @@ def _unfit(cls: type[Detector], asked: AutoSettings) -> str:
         return "it takes no pictures"
     if not cls.candidates:
         return "it declares nothing to try; name it with --detector to fit it"
-    if cls.needs_labels and asked.on_maps:
+    if cls.learns == "labels" and asked.on_maps:
         return "it scores pictures by classes, and tiles and zones take maps"
     missing = [key for key in asked.parameters if key not in cls.parameters]
     return f"it has no parameter {missing[0]}" if missing else ""

@@ -36,6 +36,12 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
     """Check the graph's input and outputs, and that it resizes without antialiasing."""
     import onnx
 
+    held = {"generator": bench.graph.generator is not None, "classes": bool(bench.graph.classes)}
+    for what, has in held.items():
+        said = what in bench.detector.gives
+        expect(
+            said == has, f"`gives` {'names' if said else 'leaves out'} {what}; the graph differs"
+        )
     if bench.graph.external is not None:
         _expect_torch_weights(bench)
         return
@@ -115,7 +121,7 @@ def scores_are_diverse(bench: Workbench) -> None:
     expect(n_distinct == len(scores), f"{len(scores)} parts get {n_distinct} different scores")
     if "anomaly_map" in bench.outputs(bench.graph):
         kind, pictures = "good", bench.good
-        if bench.detector.needs_labels:
+        if bench.detector.learns == "labels":
             kind, pictures = "defective", [part.picture for part in bench.defective]
         flat = [bool(np.ptp(each) == 0) for each in bench.maps(bench.graph, pictures)]
         expect(not any(flat), f"{sum(flat)} of {len(flat)} {kind} parts get a map of one value")
