@@ -100,6 +100,15 @@ class AnoGAN(Detector):
     }
 
     @classmethod
+    def engines(cls) -> tuple[EngineChoice, ...]:
+        """Return torch in the precisions that are no slower than another, the fastest first."""
+        import torch
+
+        # Without AMX a processor emulates bf16, slower than float32.
+        fast = ("bf16",) if torch.cpu._is_amx_tile_supported() else ()
+        return tuple(EngineChoice("torch", precision) for precision in (*fast, "f32"))
+
+    @classmethod
     def open_engine(
         cls,
         parameters: Mapping[str, Value],

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, Literal, Self, dataclass_transform
 
 import numpy as np
@@ -161,9 +160,7 @@ class Detector(ABC):
     @classmethod
     def engines(cls) -> tuple[EngineChoice, ...]:
         """Return what scores this detector's parts on this machine, the fastest first."""
-        if cls.runtime == "pyod":
-            return (EngineChoice("pyod", "f32"),)
-        return available_engines() if cls.runtime == "graph" else _torch_engines()
+        return available_engines()
 
     @classmethod
     def open_engine(
@@ -175,7 +172,7 @@ class Detector(ABC):
     ) -> Engine:
         """Return what scores batches N×C×H×W or N×F, for detectors whose runtime is no graph."""
         del parameters, weights, shape, choice
-        raise ConfigurationError(f"{cls.name} is inspected by its graph, not by torch.")
+        raise ConfigurationError(f"{cls.name} is inspected by its graph.")
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _learn(parts, progress)")
@@ -205,13 +202,3 @@ def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
             f"{len(parts)} parts lie in {n_folds} fold; at least 2 are needed, so that each fold "
             "has good parts outside of it to learn from."
         )
-
-
-@cache
-def _torch_engines() -> tuple[EngineChoice, ...]:
-    import torch
-
-    exact = EngineChoice("torch", "f32")
-    # Without AMX a processor emulates bf16, slower than float32.
-    fast = bool(torch.cpu._is_amx_tile_supported())
-    return (EngineChoice("torch", "bf16"), exact) if fast else (exact,)

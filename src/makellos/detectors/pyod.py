@@ -119,6 +119,11 @@ class Pyod(Detector):
     seed: int = shared.SEED
 
     @classmethod
+    def engines(cls) -> tuple[EngineChoice, ...]:
+        """Return the one engine that there is."""
+        return (EngineChoice("pyod", "f32"),)
+
+    @classmethod
     def open_engine(
         cls,
         parameters: Mapping[str, Value],
