@@ -16,7 +16,6 @@ from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
 from makellos.detectors import detectors_giving
 from makellos.drawing import draw_grid, draw_traversal, from_planes
-from makellos.drawing.panels import from_planes
 from makellos.errors import ConfigurationError, ModelFileError, StorageError
 from makellos.inspection.generator import Generator
 from makellos.inspection.model_file import GENERATOR, ModelFile, read_model
