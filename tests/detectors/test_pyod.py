@@ -21,6 +21,8 @@ from safetensors.numpy import load
 
 from makellos.data.parts import Part, Values
 from makellos.detectors import Graph, make_detector, pyod
+from makellos.detectors.features import pyod_methods
+from makellos.detectors.features.pyod_methods import JointTails
 from makellos.detectors.pyod import Pyod
 from makellos.errors import (
     ConfigurationError,
@@ -41,8 +43,8 @@ Features = NDArray[np.float32]
 
 CHOICE = EngineChoice("pyod", "f32")
 N_FEATURES = 8
-METHODS = sorted(pyod._METHODS)
-FITTED_AGAIN = [m for m in METHODS if pyod._METHODS[m].kept == "fitted again"]
+METHODS = sorted(pyod_methods.METHODS)
+FITTED_AGAIN = [m for m in METHODS if pyod_methods.METHODS[m].kept == "fitted again"]
 NETWORKS = ["AutoEncoder", "DeepSVDD", "VAE"]
 COARSE = {"HBOS": 0.9}  # AUROC at least, where it is not 0.98
 
@@ -148,9 +150,9 @@ def test_tails_are_those_of_pyod_row_by_row(method: str, ties: bool) -> None:
         train, test = np.rint(2 * train), np.rint(2 * test)
     model = getattr(importlib.import_module(f"pyod.models.{method.lower()}"), method)()
     theirs = _alone(model, train, test)
-    ours = pyod._JointTails(method, train)(test)
+    ours = JointTails(method, train)(test)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    np.testing.assert_allclose(pyod._JointTails(method, train)(test[3:4]), theirs[3:4], rtol=1e-6)
+    np.testing.assert_allclose(JointTails(method, train)(test[3:4]), theirs[3:4], rtol=1e-6)
 
 
 def test_a_seed_decides_and_fits_repeat() -> None:
