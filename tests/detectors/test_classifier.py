@@ -285,8 +285,8 @@ def test_masks_teach_where_to_look() -> None:
         label_smoothing=0.0,
         pointing=1.0,
         n_channels=1,
-        n_steps=8,
     )
+    task.n_steps = 8
     batch = torch.rand(4, 2, 64, 64)
     batch[:, 1] = 0
     batch[2:, 1, 8:16, 40:48] = 1  # one place of 8×8, in the defective two

@@ -29,7 +29,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 _N_STEPS = 2000
 _BATCH = 32  # parts that are searched at once
-_CONTRAST = "contrast"
+_GENERATOR, _DISCRIMINATOR, _CONTRAST = "generator.", "discriminator.", "contrast"
 _OF_THE_SEARCH = {
     *("feature_weight", "n_steps", "search_learning_rate", "n_restarts", "n_candidates"),
     *("stop_tolerance", "equalise", "epochs"),
@@ -147,32 +147,25 @@ class AnoGAN(Detector):
         self.contrast_ = typical_contrast(pictures)
         self.notes_ = outcome.notes
 
-    def _networks(self, shape: Sequence[int]) -> tuple[Generator, Discriminator]:
+    def _networks(self, shape: tuple[int, int, int]) -> tuple[Generator, Discriminator]:
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
 
-        channels, height, width = shape
-        generator = Generator(self.latent_dim, channels, height, width, self.base_width)
-        discriminator = Discriminator(channels, height, width, self.base_width, "batch")
+        generator = Generator(self.latent_dim, shape, self.base_width)
+        discriminator = Discriminator(shape, self.base_width, "batch")
         for network in (generator, discriminator):
             initialise(network)
         return generator, discriminator
 
     def _build_graph(self) -> Graph:
-        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.arrays import arrays_of
+        from makellos.detectors.networks.exporting import export_generator
 
         weights = {
-            f"{prefix}.{name}": values.numpy().astype(np.float32)
-            for prefix, network in (
-                ("generator", self.generator_),
-                ("discriminator", self.discriminator_),
-            )
-            for name, values in network.state_dict().items()
-            if values.is_floating_point()  # counters of batches are of no use after training
+            **arrays_of(self.generator_, _GENERATOR),
+            **arrays_of(self.discriminator_, _DISCRIMINATOR),
+            _CONTRAST: np.array([self.contrast_], np.float32),
         }
-        weights[_CONTRAST] = np.array([self.contrast_], np.float32)
-        generator = export_graph(
-            self.generator_, (self.latent_dim,), input_name="latent", output_names=("picture",)
-        )
+        generator = export_generator(self.generator_, self.latent_dim)
         scoring = ExternalScoring(self.name, self.get_parameters(), weights)
         return Graph(b"", self.preprocessing_, Aggregation(), generator=generator, external=scoring)
 
@@ -222,23 +215,18 @@ def _load_search(
 ) -> LatentSearch:
     import torch
 
+    from makellos.detectors.networks.arrays import load_arrays
     from makellos.detectors.networks.latent_search import LatentSearch, SearchSettings
 
+    channels, height, width = shape
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and replaced
-        generator, discriminator = detector._networks(shape)
-    for prefix, network in (("generator.", generator), ("discriminator.", discriminator)):
-        given = {
-            name.removeprefix(prefix): torch.from_numpy(np.array(values))
-            for name, values in weights.items()
-            if name.startswith(prefix)
-        }
-        own = {k: v.shape for k, v in network.state_dict().items() if v.is_floating_point()}
-        if own != {name: values.shape for name, values in given.items()}:
+        generator, discriminator = detector._networks((channels, height, width))
+    for prefix, network in ((_GENERATOR, generator), (_DISCRIMINATOR, discriminator)):
+        if load_arrays(network, weights, prefix):
             raise ConfigurationError(
                 f"anogan: the weights of the {prefix[:-1]} do not fit pictures of {shape} with "
                 f"base_width {detector.base_width}. Fit the model again."
             )
-        network.load_state_dict(given, strict=False)
     settings = SearchSettings(
         feature_weight=detector.feature_weight,
         n_steps=detector.n_steps,

@@ -149,12 +149,8 @@ class Autoencoder(Detector):
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_graph
 
-        onnx = export_graph(
-            self.compared_,
-            self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "reconstruction"),
-        )
+        shape = self.preprocessing_.shape
+        onnx = export_graph(self.compared_, shape, ("anomaly_map", "reconstruction"))
         aggregation = Aggregation(name="top_k_mean", parameter=0.001)
         return Graph(onnx, self.preprocessing_, aggregation)
 

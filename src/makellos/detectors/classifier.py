@@ -184,6 +184,8 @@ class Classifier(Detector):
     }
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        import torch
+
         from makellos.detectors.networks.fine_tuning import FineTuning, Settings
         from makellos.training.loop import seeded
 
@@ -199,7 +201,7 @@ class Classifier(Detector):
         )
         known = [part for part in validation if self._name(part) in self.classes_]
         pictures, held_out = self._load(learn, progress), self._load(known, progress)
-        n_classes = len(self.classes_)
+        balance = torch.from_numpy(self._class_weights(learn)).float()
         with seeded(self.seed):
             self.network_ = self._network(head)
             if self.standardise == "set":
@@ -208,8 +210,8 @@ class Classifier(Detector):
                 self.network_,
                 pictures,
                 held_out,
-                self._class_weights(learn) if self.imbalance == "weight" else np.ones(n_classes),
-                self._class_weights(learn),
+                balance if self.imbalance == "weight" else torch.ones_like(balance),
+                balance,
                 Settings(n_steps=_N_STEPS[head], **self._settings(head)),
                 training=training,
                 progress=progress,
@@ -314,8 +316,7 @@ class Classifier(Detector):
         onnx = export_graph(
             Scoring(self.network_, self.temperature_),
             self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "score", "probabilities"),
+            ("anomaly_map", "score", "probabilities"),
         )
         return Graph(
             onnx,

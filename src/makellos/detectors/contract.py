@@ -20,7 +20,7 @@ from makellos.errors import ConfigurationError, InputError, NotFittedError
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
 from makellos.training.settings import Training
 
-__all__ = ["Detector", "check_folds"]
+__all__ = ["Detector"]
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
@@ -81,10 +81,8 @@ class Detector(ABC):
         `ConfigurationError` for parameters out of range, `InputError` for too few parts and
         pictures that cannot be read, `TrainingError` when training fails.
         """
-        self._begin(parts)
-        with self._all_or_nothing():
+        with self._learning(parts):
             if self.trains:
-                require_packages("torch", "lightning_fabric", "onnx")
                 self._train(parts, progress or no_progress, training or Training())
             else:
                 self._learn(parts, progress or no_progress)
@@ -101,25 +99,12 @@ class Detector(ABC):
         """Fit on all parts, and return for each fold a graph that has not seen its parts.
 
         `folds` (n,) numbers the fold of each part from 0; a defective part that every graph may
-        learn from is of fold -1. Detectors that can share work between folds override this; here
-        each fold costs a fit of its own. Raises as `fit` does, and `InputError` when a fold holds
-        all parts.
+        learn from is of fold -1. Raises as `fit` does, and `InputError` when a fold holds all
+        parts.
         """
-        check_folds(parts, folds)
-        report, where = progress or no_progress, training or Training()
-        graphs = []
-        for fold in range(max(folds) + 1):
-            rest = [part for part, number in zip(parts, folds, strict=True) if number != fold]
-            label = f"cross-fit {fold + 1}: "
-            other = type(self)(**self.get_parameters())
-            other.fit(
-                rest,
-                progress=lambda w, d, t, label=label: report(label + w, d, t),  # type: ignore[misc]
-                training=where.inside(f"fold-{fold + 1}"),
-            )
-            graphs.append(other.graph())
-        self.fit(parts, progress=report, training=where)
-        return graphs
+        _check_folds(parts, folds)
+        with self._learning(parts):
+            return self._cross_learn(parts, folds, progress or no_progress, training or Training())
 
     def graph(self) -> Graph:
         """Return the fitted detector as a graph; raises `NotFittedError` before `fit`."""
@@ -149,9 +134,12 @@ class Detector(ABC):
         self._forget()
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Forget what was learned when learning breaks off: half of it is worse than nothing."""
+    def _learning(self, parts: Sequence[Part]) -> Iterator[None]:
+        """Begin, and forget what was learned where it breaks off: half is worse than nothing."""
+        self._begin(parts)
         try:
+            if self.trains:
+                require_packages("torch", "lightning_fabric", "onnx")
             yield
         except BaseException:
             self._forget()
@@ -181,11 +169,29 @@ class Detector(ABC):
         """Learn as `_learn` does, in a detector that `trains`."""
         raise NotImplementedError(f"{type(self).__name__} has no _train(parts, progress, training)")
 
+    def _cross_learn(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
+    ) -> list[Graph]:
+        """Learn and return a graph per fold; a fit for each, unless a detector can share work."""
+        graphs = []
+        for fold in range(max(folds) + 1):
+            rest = [part for part, number in zip(parts, folds, strict=True) if number != fold]
+            label = f"cross-fit {fold + 1}: "
+            other = type(self)(**self.get_parameters())
+            other.fit(
+                rest,
+                progress=lambda w, d, t, label=label: progress(label + w, d, t),  # type: ignore[misc]
+                training=training.inside(f"fold-{fold + 1}"),
+            )
+            graphs.append(other.graph())
+        self.fit(parts, progress=progress, training=training)
+        return graphs
+
     @abstractmethod
     def _build_graph(self) -> Graph: ...
 
 
-def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
+def _check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
     """Raise `InputError` unless each part has a fold and each fold leaves good parts outside.
 
     Defective parts may have the fold -1, that of none.

@@ -89,20 +89,13 @@ class Dinomaly(Detector):
         self.layers_ = parse_layers(self.layers) or middle_layers(depth)
         encoder = self._encoder()
         pictures = load_pictures(parts, self.preprocessing_, progress)
-        n_epochs = self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size)
         with seeded(self.seed):
             decoder = Decoder(encoder.channels, len(self.layers_), self.dropout)
-            task = DinomalyTask(
-                encoder,
-                decoder,
-                learning_rate=self.learning_rate,
-                n_steps=n_epochs * max(1, pictures.n // self.batch_size),
-            )
             outcome = train(
-                task,
+                DinomalyTask(encoder, decoder, learning_rate=self.learning_rate),
                 pictures,
                 identity={"detector": self.name, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,
@@ -119,12 +112,8 @@ class Dinomaly(Detector):
         from makellos.detectors.networks.dinomaly import Scoring
         from makellos.detectors.networks.exporting import export_graph
 
-        onnx = export_graph(
-            Scoring(self.encoder_, self.decoder_),
-            self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map",),
-        )
+        scoring = Scoring(self.encoder_, self.decoder_)
+        onnx = export_graph(scoring, self.preprocessing_.shape, ("anomaly_map",))
         aggregation = Aggregation(name="top_k_mean", parameter=_TOP)
         return Graph(onnx, self.preprocessing_, aggregation)
 

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
-from makellos.data.progress import Progress, no_progress
+from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
-from makellos.detectors.contract import Detector, check_folds
+from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.loading import require_packages
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.patches.layer_weights import ENOUGH, Weights, summed_up, weights_told
@@ -97,28 +96,16 @@ class Discriminative(Detector):
         "accurate": {"max_image_size": 1024, "memory_bank_size": 10_000, "planted": 3},
     }
 
-    def cross_fit(
-        self,
-        parts: Sequence[Part],
-        folds: Sequence[int],
-        *,
-        progress: Progress | None = None,
-        training: Training | None = None,
+    def _cross_learn(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
     ) -> list[Graph]:
-        """Fit with one memory bank per fold and a network per few folds, embedded once.
+        """Learn one memory bank per fold and a network per few folds, embedded once.
 
         Defective parts of fold -1 are learned from by all networks; of five and more, each network
         leaves some out, which tell how much the networks and the mean of the map count.
         """
-        check_folds(parts, folds)
-        self._begin(parts)
-        with self._all_or_nothing():
-            require_packages("torch", "lightning_fabric", "onnx")
-            report, where = progress or no_progress, training or Training()
-            heads = self._learn_folds(parts, folds, report, where)
-            return [
-                self._graph_of({fold}, heads[fold % len(heads)]) for fold in range(max(folds) + 1)
-            ]
+        heads = self._learn_folds(parts, folds, progress, training)
+        return [self._graph_of({fold}, heads[fold % len(heads)]) for fold in range(max(folds) + 1)]
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         names = group_names(parts)
@@ -200,16 +187,11 @@ class Discriminative(Detector):
         with seeded(self.seed):
             network = PlaceHead(places.rows.shape[1], self.hidden_units)
             pictures = places.pictures(kept)
-            n_epochs = epochs_for(self.steps, pictures.n, self.batch_size)
-            n_steps = n_epochs * max(1, pictures.n // self.batch_size)
-            task = PlaceTask(
-                network, learning_rate=self.learning_rate, noise=self.noise, n_steps=n_steps
-            )
             train(
-                task,
+                PlaceTask(network, learning_rate=self.learning_rate, noise=self.noise),
                 pictures,
                 identity={"detector": self.name, "fold": fold, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=epochs_for(self.steps, pictures.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,

@@ -51,7 +51,7 @@ class FAnoGAN(Detector):
     trains = True
     gives = ("generator",)
 
-    image_size: int = shared.side_from(16, 512, otherwise="64")
+    image_size: int = shared.side_from(16, 512, otherwise=str(_DEFAULT_SIZE))
     channels: int = shared.CHANNELS
     latent_dim: int = parameter(
         32, "Length of the generator's input.", within=(2, 4096), search=(8, 128), logarithmic=True
@@ -162,10 +162,10 @@ class FAnoGAN(Detector):
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
         from makellos.detectors.networks.gan_training import DCGANTask, WGANGPTask
 
-        generator = Generator(self.latent_dim, *shape, self.base_width, spherical=True)
+        generator = Generator(self.latent_dim, shape, self.base_width, spherical=True)
         rate = self.learning_rate or _LEARNING_RATES[self.gan]
         if self.gan == "dcgan":
-            discriminator = Discriminator(*shape, self.base_width, "batch")
+            discriminator = Discriminator(shape, self.base_width, "batch")
             for network in (generator, discriminator):
                 initialise(network)
             return DCGANTask(
@@ -174,7 +174,7 @@ class FAnoGAN(Detector):
         # Weights of N(0, 0.02) are made for batch norm; a critic without learns nothing for long.
         return WGANGPTask(
             generator,
-            Discriminator(*shape, self.base_width, "layer"),
+            Discriminator(shape, self.base_width, "layer"),
             learning_rate=rate,
             n_critic=self.n_critic,
             penalty=self.gradient_penalty,
@@ -186,13 +186,11 @@ class FAnoGAN(Detector):
         from makellos.detectors.networks.gan_training import EncoderTask
         from makellos.training.loop import epochs_for, train
 
-        n_epochs = self.encoder_epochs or epochs_for(_N_ENCODER_STEPS, pictures.n, self.batch_size)
-        encoder = Encoder(self.latent_dim, *pictures.shape, self.base_width, "layer")
+        encoder = Encoder(self.latent_dim, pictures.shape, self.base_width, "layer")
         task = EncoderTask(
             encoder,
             self.gan_.averaged,
             self.gan_.discriminator,
-            n_steps=n_epochs * max(1, pictures.n // self.batch_size),
             mode=self.encoder_training,
             kappa=self.kappa,
             learning_rate=self.encoder_learning_rate,
@@ -206,7 +204,8 @@ class FAnoGAN(Detector):
                 **self.get_parameters(),
                 "gan": _digest(self.gan_.averaged),
             },
-            n_epochs=n_epochs,
+            n_epochs=self.encoder_epochs
+            or epochs_for(_N_ENCODER_STEPS, pictures.n, self.batch_size),
             batch_size=self.batch_size,
             training=training,
             progress=progress,
@@ -215,7 +214,7 @@ class FAnoGAN(Detector):
         return encoder
 
     def _build_graph(self) -> Graph:
-        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.exporting import export_generator, export_graph
         from makellos.detectors.networks.gan import EncoderScoring
 
         scoring = EncoderScoring(
@@ -228,13 +227,10 @@ class FAnoGAN(Detector):
         onnx = export_graph(
             scoring,
             self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "score", "reconstruction"),
+            ("anomaly_map", "score", "reconstruction"),
             leave_out=("score",) if self.score == "map_maximum" else (),
         )
-        generator = export_graph(
-            self.gan_.averaged, (self.latent_dim,), input_name="latent", output_names=("picture",)
-        )
+        generator = export_generator(self.gan_.averaged, self.latent_dim)
         return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
 
 

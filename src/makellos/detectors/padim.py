@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.progress import Progress, no_progress
+from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
-from makellos.detectors.contract import Detector, check_folds
+from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
@@ -84,28 +84,24 @@ class PaDiM(Detector):
     }
     candidates = (presets["fast"], {})
 
-    def cross_fit(
+    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        self._estimate(self._sum(parts, np.zeros(len(parts), np.intp), progress))
+
+    def _cross_learn(
         self,
         parts: Sequence[Part],
         folds: Sequence[int],
-        *,
-        progress: Progress | None = None,
-        training: Training | None = None,  # noqa: ARG002 -- nothing is trained here
+        progress: Progress,
+        training: Training,  # noqa: ARG002 -- nothing is trained here
     ) -> list[Graph]:
-        """Fit in one pass; sums kept per fold give each Gaussian without its fold."""
-        check_folds(parts, folds)
-        self._begin(parts)
+        """Learn in one pass; sums kept per fold give each Gaussian without its fold."""
         graphs = []
-        with self._all_or_nothing():
-            sums = self._sum(parts, np.asarray(folds), progress or no_progress)
-            for left_out in sums:
-                self._estimate([moments for moments in sums if moments is not left_out])
-                graphs.append(self._build_graph())
-            self._estimate(sums)
+        sums = self._sum(parts, np.asarray(folds), progress)
+        for left_out in sums:
+            self._estimate([moments for moments in sums if moments is not left_out])
+            graphs.append(self._build_graph())
+        self._estimate(sums)
         return graphs
-
-    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
-        self._estimate(self._sum(parts, np.zeros(len(parts), np.intp), progress))
 
     def _sum(
         self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress

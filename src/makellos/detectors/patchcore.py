@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
-from makellos.data.progress import Progress, no_progress
+from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
-from makellos.detectors.contract import Detector, check_folds
+from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
@@ -86,25 +86,6 @@ class PatchCore(Detector):
         presets["accurate"],
     )
 
-    def cross_fit(
-        self,
-        parts: Sequence[Part],
-        folds: Sequence[int],
-        *,
-        progress: Progress | None = None,
-        training: Training | None = None,  # noqa: ARG002 -- nothing is trained here
-    ) -> list[Graph]:
-        """Fit with a bank made of one bank per fold; leaving a fold out leaves its bank out.
-
-        Standardisation and usual distances are those of all parts: some thousand figures from
-        hundreds of thousands of patches, which a single part does not move.
-        """
-        check_folds(parts, folds)
-        self._begin(parts)
-        with self._all_or_nothing():
-            self._learn_folds(parts, np.asarray(folds), progress or no_progress)
-        return [self.graph_without({fold}) for fold in range(max(folds) + 1)]
-
     def graph_without(self, left_out: Collection[int], *, fineness: float = 0.0) -> Graph:
         """Return the graph of a cross-fit whose memory bank has no patch of these folds.
 
@@ -115,6 +96,21 @@ class PatchCore(Detector):
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self._learn_folds(parts, np.zeros(len(parts), np.intp), progress)
+
+    def _cross_learn(
+        self,
+        parts: Sequence[Part],
+        folds: Sequence[int],
+        progress: Progress,
+        training: Training,  # noqa: ARG002 -- nothing is trained here
+    ) -> list[Graph]:
+        """Learn a bank made of one bank per fold; leaving a fold out leaves its bank out.
+
+        Standardisation and usual distances are those of all parts: some thousand figures from
+        hundreds of thousands of patches, which a single part does not move.
+        """
+        self._learn_folds(parts, np.asarray(folds), progress)
+        return [self.graph_without({fold}) for fold in range(max(folds) + 1)]
 
     def _learn_folds(
         self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress

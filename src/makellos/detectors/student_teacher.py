@@ -98,17 +98,14 @@ class StudentTeacher(Detector):
                 "coarse, such as '2,3,4': the student sees the first and gives the others."
             )
         features = self._features(parts, progress)
-        n_epochs = self.epochs or epochs_for(_N_STEPS, features.n, self.batch_size)
-        n_steps = n_epochs * max(1, features.n // self.batch_size)
         with seeded(self.seed):
             student = Student(self.embedder_.shapes, width=self.width)
             student.measure(features)
-            task = DistillationTask(student, learning_rate=self.learning_rate, n_steps=n_steps)
             outcome = train(
-                task,
+                DistillationTask(student, learning_rate=self.learning_rate),
                 features,
                 identity={"detector": self.name, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=self.epochs or epochs_for(_N_STEPS, features.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,
@@ -143,11 +140,7 @@ class StudentTeacher(Detector):
             layers=parse_layers(self.layers or _DEFAULT_LAYERS),
             size=(size.height, size.width),
         )
-        onnx = export_graph(
-            Scoring(teacher, self.student_, self.usual_distances_),
-            size.shape,
-            input_name="picture",
-            output_names=("anomaly_map",),
-        )
+        scoring = Scoring(teacher, self.student_, self.usual_distances_)
+        onnx = export_graph(scoring, size.shape, ("anomaly_map",))
         # The teacher that the student learned from has rounded weights.
         return Graph(with_rounded_weights(onnx), size, Aggregation())

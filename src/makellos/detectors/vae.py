@@ -60,7 +60,7 @@ class VAE(Detector):
     trains = True
     gives = ("generator",)
 
-    image_size: int = shared.side_from(16, 1024, otherwise="128")
+    image_size: int = shared.side_from(16, 1024, otherwise=str(_DEFAULT_SIZE))
     channels: int = shared.CHANNELS
     network: str = parameter(
         "auto",
@@ -141,25 +141,17 @@ class VAE(Detector):
         validation = None
         if self.patience:
             pictures, validation = pictures.split(_ASIDE, at_least=_FEWEST_ASIDE, seed=self.seed)
-        n_epochs = self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size)
-        n_steps = n_epochs * max(1, pictures.n // self.batch_size)
         with seeded(self.seed):
             network = VariationalAutoencoder(
                 preprocessing.shape, self.latent_dim, self.width, dense=dense
             )
             likelihood = Likelihood(self._likelihood_of(pictures), self.smoothing)
-            task = VAETask(
-                network,
-                likelihood,
-                beta=self.beta,
-                learning_rate=self.learning_rate,
-                n_steps=n_steps,
-            )
+            task = VAETask(network, likelihood, beta=self.beta, learning_rate=self.learning_rate)
             outcome = train(
                 task,
                 pictures,
                 identity={"detector": self.name, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,
@@ -193,7 +185,7 @@ class VAE(Detector):
         return self.network == "dense"
 
     def _build_graph(self) -> Graph:
-        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.exporting import export_generator, export_graph
         from makellos.detectors.networks.vae import Sampler, Scoring, draw_noise
 
         scoring = Scoring(
@@ -205,14 +197,8 @@ class VAE(Detector):
         onnx = export_graph(
             scoring,
             self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "score", "reconstruction"),
+            ("anomaly_map", "score", "reconstruction"),
             leave_out=("score",) if self.score == "map_maximum" else (),
         )
-        generator = export_graph(
-            Sampler(self.network_),
-            (self.latent_dim,),
-            input_name="latent",
-            output_names=("picture",),
-        )
+        generator = export_generator(Sampler(self.network_), self.latent_dim)
         return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)

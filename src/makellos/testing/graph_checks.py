@@ -43,7 +43,7 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
             said == has, f"`gives` {'names' if said else 'leaves out'} {what}; the graph differs"
         )
     if bench.graph.external is not None:
-        _expect_torch_weights(bench)
+        _expect_external_scoring(bench)
         return
     graph = onnx.load_from_string(bench.graph.onnx).graph
     names = [node.name for node in graph.input]
@@ -67,14 +67,14 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
     expect(not smooth, f"{smooth} resize with antialiasing, about which engines disagree")
 
 
-def _expect_torch_weights(bench: Workbench) -> None:
-    search = bench.graph.external
+def _expect_external_scoring(bench: Workbench) -> None:
+    scoring = bench.graph.external
     expect(
         bench.detector.runtime != "graph",
         "the graph scores without ONNX, but the detector's runtime is 'graph'",
     )
     expect(bench.graph.onnx == b"", "the graph scores without ONNX and holds such a graph as well")
-    weights = {} if search is None else dict(search.weights)
+    weights = {} if scoring is None else dict(scoring.weights)
     expect(bool(weights), "there are no weights to score with")
     odd = [name for name, values in weights.items() if values.dtype != np.float32]
     expect(not odd, f"the weights {odd} are not float32")
