@@ -17,7 +17,7 @@ from makellos.detectors.loading import require_packages
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_card
 from makellos.detectors.patches.coreset import k_center
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.patches.embeddings import choose_size, load_embedder
 from makellos.detectors.patches.rotations import views
 from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
@@ -68,7 +68,7 @@ class AnomalyDINO(Detector):
         from makellos.detectors.networks.feature_extractor import transformer_form
 
         _, patch = transformer_form(backbone_card(self.backbone).network)
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             choose_size(
                 parts,
                 image_size=self.image_size,

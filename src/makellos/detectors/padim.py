@@ -15,7 +15,7 @@ from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
-from makellos.detectors.patches.embeddings import Embedding, PatchEmbedder, choose_size
+from makellos.detectors.patches.embeddings import Embedding, choose_size, load_embedder
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
@@ -108,7 +108,7 @@ class PaDiM(Detector):
     ) -> list[_Moments]:
         """Return count, sum and sum of products of the patches at every place, per fold."""
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             size, backbone=self.backbone, weights=self.weights, layers=self.layers, patch_size=1
         )
         n_channels = sum(shape[0] for shape in self.embedder_.shapes)

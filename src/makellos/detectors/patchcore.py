@@ -15,7 +15,7 @@ from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.coreset import k_center, spacings
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.patches.embeddings import choose_size, load_embedder
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.rotations import turning_pays, views
 from makellos.detectors.registry import register
@@ -116,7 +116,7 @@ class PatchCore(Detector):
         self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress
     ) -> None:
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             size,
             backbone=self.backbone,
             weights=self.weights,

@@ -17,7 +17,7 @@ from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import with_rounded_weights
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import load_backbone
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size, parse_layers
+from makellos.detectors.patches.embeddings import choose_size, load_embedder, parse_layers
 from makellos.detectors.patches.rotations import views
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
@@ -85,7 +85,7 @@ class StudentTeacher(Detector):
         from makellos.detectors.networks.student_teacher import DistillationTask, Student
         from makellos.training.loop import epochs_for, seeded, train
 
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size),
             backbone=self.backbone,
             weights=self.weights,

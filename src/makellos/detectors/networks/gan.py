@@ -178,7 +178,7 @@ class EncoderScoring(nn.Module):  # type: ignore[misc]
     contrast has it divided by the square of its own over the typical one: squares of faint
     differences are small.
 
-    Maps pictures N×C×H×W in [0, 1] to maps N×H×W, the absolute residual averaged over `smoothing`
+    Maps pictures N×C×H×W in [0, 1] to maps N×H×W, the absolute residual averaged over 3×3
     pixels, scores N, and pictures G(E(x)) N×C×H×W in [0, 1].
     """
 
@@ -190,11 +190,10 @@ class EncoderScoring(nn.Module):  # type: ignore[misc]
         *,
         kappa: float,
         typical_contrast: float = 0.0,
-        smoothing: int = 3,
     ) -> None:
         super().__init__()
         self.encoder, self.generator, self.discriminator = encoder, generator, discriminator
-        self.kappa, self.typical_contrast, self.smoothing = kappa, typical_contrast, smoothing
+        self.kappa, self.typical_contrast = kappa, typical_contrast
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return maps, scores and reconstructions of pictures."""
@@ -205,8 +204,7 @@ class EncoderScoring(nn.Module):  # type: ignore[misc]
         if self.typical_contrast:
             score = score / faintness(picture, self.typical_contrast).square()
         residual = difference.abs().mean(1, keepdim=True)
-        pad = self.smoothing // 2
-        smooth = functional.avg_pool2d(residual, self.smoothing, 1, pad, count_include_pad=False)
+        smooth = functional.avg_pool2d(residual, 3, 1, 1, count_include_pad=False)
         return smooth[:, 0], score, again
 
 
