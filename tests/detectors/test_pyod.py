@@ -12,6 +12,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,11 @@ from makellos.errors import (
     ModelFileError,
 )
 from makellos.inspection.engines import Engine, EngineChoice
-from makellos.inspection.external_runtime import external_engines, open_external_engine
+from makellos.inspection.external_runtime import (
+    ExternalScoring,
+    external_engines,
+    open_external_engine,
+)
 from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.model_file import WEIGHTS
 from makellos.models import encode_pictures, pack_members
@@ -126,7 +131,7 @@ def test_a_stored_model_scores_the_same_bit_for_bit(method: str) -> None:
     assert b"pickle" not in members[WEIGHTS]
     stored = {k.removeprefix(TORCH_PREFIX): v for k, v in load(members[WEIGHTS]).items()}
     assert graph.external is not None
-    engine = Pyod.open_engine(graph.external.parameters, stored, (N_FEATURES,), CHOICE)
+    engine = Pyod.open_engine(replace(graph.external, weights=stored), (N_FEATURES,), CHOICE)
     rows = features(20, 6)
     np.testing.assert_array_equal(engine.run(rows)["score"], scores(graph, rows))
 
@@ -351,8 +356,9 @@ def test_another_pyod_that_counts_tails_otherwise_is_refused(
 )
 def test_foreign_weights_are_refused(change: dict[str, Features], good: Features) -> None:
     weights = {**weights_of(fitted("KNN", good)), **change}
+    scoring = ExternalScoring("pyod", Pyod().get_parameters(), weights)
     with pytest.raises(ConfigurationError, match="do not fit"):
-        Pyod.open_engine(Pyod().get_parameters(), weights, (N_FEATURES,), CHOICE)
+        Pyod.open_engine(scoring, (N_FEATURES,), CHOICE)
 
 
 @pytest.mark.parametrize("lost", ["network.encoder.0.linear.weight", "rows"])
@@ -361,7 +367,7 @@ def test_weights_that_are_missing_are_refused(lost: str, good: Features) -> None
     assert graph.external is not None
     kept = {name: values for name, values in graph.external.weights.items() if name != lost}
     with pytest.raises(ConfigurationError, match="do not fit"):
-        Pyod.open_engine(graph.external.parameters, kept, (N_FEATURES,), CHOICE)
+        Pyod.open_engine(replace(graph.external, weights=kept), (N_FEATURES,), CHOICE)
 
 
 def test_missing_packages_are_named(good: Features, monkeypatch: pytest.MonkeyPatch) -> None:

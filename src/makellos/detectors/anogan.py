@@ -13,7 +13,7 @@ from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Value, parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
@@ -110,14 +110,10 @@ class AnoGAN(Detector):
 
     @classmethod
     def open_engine(
-        cls,
-        parameters: Mapping[str, Value],
-        weights: Weights,
-        shape: tuple[int, ...],
-        choice: EngineChoice,
+        cls, scoring: ExternalScoring, shape: tuple[int, ...], choice: EngineChoice
     ) -> Engine:
         """Return what searches batches N×C×H×W; raises `ConfigurationError` for foreign weights."""
-        return _SearchEngine(cls(**parameters), weights, shape, choice)  # type: ignore[arg-type]
+        return _SearchEngine(cls(**scoring.parameters), scoring.weights, shape, choice)
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         from makellos.detectors.loading import choose_preprocessing, load_pictures

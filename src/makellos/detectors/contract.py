@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self, dataclass_transform
 
-import numpy as np
-from numpy.typing import NDArray
-
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.graph import Graph
@@ -18,6 +15,7 @@ from makellos.detectors.loading import require_packages
 from makellos.detectors.parameters import Parameter, Value
 from makellos.errors import ConfigurationError, InputError, NotFittedError
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
+from makellos.inspection.external_runtime import ExternalScoring
 from makellos.training.settings import Training
 
 __all__ = ["Detector"]
@@ -152,14 +150,10 @@ class Detector(ABC):
 
     @classmethod
     def open_engine(
-        cls,
-        parameters: Mapping[str, Value],
-        weights: Mapping[str, NDArray[np.float32]],
-        shape: tuple[int, ...],
-        choice: EngineChoice,
+        cls, scoring: ExternalScoring, shape: tuple[int, ...], choice: EngineChoice
     ) -> Engine:
         """Return what scores batches N×C×H×W or N×F, for detectors whose runtime is no graph."""
-        del parameters, weights, shape, choice
+        del scoring, shape, choice
         raise ConfigurationError(f"{cls.name} is inspected by its graph.")
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:

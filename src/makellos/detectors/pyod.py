@@ -27,7 +27,7 @@ from makellos.detectors.features.pyod_methods import (
     standardise,
 )
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Value, parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
@@ -90,11 +90,7 @@ class Pyod(Detector):
 
     @classmethod
     def open_engine(
-        cls,
-        parameters: Mapping[str, Value],
-        weights: Weights,
-        shape: tuple[int, ...],
-        choice: EngineChoice,
+        cls, scoring: ExternalScoring, shape: tuple[int, ...], choice: EngineChoice
     ) -> Engine:
         """Return what scores batches N×F.
 
@@ -102,7 +98,7 @@ class Pyod(Detector):
         installed scores otherwise than the one of the fit, `MissingRuntimeError` for a network
         without torch.
         """
-        detector = cls(**parameters)  # type: ignore[arg-type]
+        detector, weights = cls(**scoring.parameters), scoring.weights
         _check_shapes(weights, shape)
         engine = _PyodEngine(detector, weights, choice)
         rows, known = _witnesses(weights["rows"]), weights["scores"]
