@@ -87,7 +87,7 @@ def weights_of(graph: Graph) -> Mapping[str, Features]:
 def opened(graph: Graph) -> Engine:
     assert graph.external is not None
     kept, shape = graph.external, graph.preprocessing.shape
-    return open_external_engine("pyod", kept.parameters, kept.weights, shape, CHOICE)
+    return open_external_engine(kept, shape, CHOICE)
 
 
 def scores(graph: Graph, rows: Features) -> Features:
