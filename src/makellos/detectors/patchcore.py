@@ -15,7 +15,7 @@ from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.coreset import k_center, spacings
-from makellos.detectors.patches.embeddings import choose_size, load_embedder
+from makellos.detectors.patches.embeddings import choose_size, distances_of, load_embedder
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.rotations import turning_pays, views
 from makellos.detectors.registry import register
@@ -235,11 +235,6 @@ class PatchCore(Detector):
             total = builder.add("Add", total, fine) if total else fine
         smooth = builder.local_mean(total, 3)
         return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
-
-
-def distances_of(name: str) -> str:
-    """Return the name of the tensor N×1×h×w with the distances of a layer, weighted."""
-    return f"distances_{name}"
 
 
 def _mean_distance(

@@ -17,7 +17,7 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 from makellos.inspection.preprocessing import LARGEST_SIDE, Preprocessing
 
-__all__ = ["PatchEmbedder", "choose_size", "load_embedder", "parse_layers"]
+__all__ = ["PatchEmbedder", "choose_size", "distances_of", "load_embedder", "parse_layers"]
 
 STRIDE = 32  # sizes are multiples of the networks' deepest stride
 MIN_SIDE = 256  # networks trained at 224 see little below this
@@ -148,6 +148,11 @@ def load_embedder(
                 "layers from fine to coarse and take an image_size that is a multiple of 32."
             )
     return PatchEmbedder(unknown, names, shapes, preprocessing)
+
+
+def distances_of(name: str) -> str:
+    """Return the name of the tensor N×1×h×w with the distances of a layer, weighted."""
+    return f"distances_{name}"
 
 
 def _rounded(side: float, multiple: int) -> int:
