@@ -45,7 +45,7 @@ def write(folder: Path, label: str, n: int, *, seed: int = 0, **given: Any) -> l
             picture[mask > 0] = 10
         name = f"{label}-{seed}-{i:02d}.png"
         cv2.imwrite(str(folder / name), picture)
-        known: dict[str, Any] = {"path": folder / name, "name": name, "label": label}
+        known: dict[str, Any] = {"source": folder / name, "name": name, "label": label}
         if label != "good":
             cv2.imwrite(str(folder / f"{name}.mask.png"), mask)
             known["mask"] = folder / f"{name}.mask.png"

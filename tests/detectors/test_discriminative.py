@@ -55,7 +55,7 @@ def damaged(part: Part, *, masked: bool = True) -> Part:
     write_picture(path, picture)
     write_picture(path.with_suffix(".mask.png"), mask)
     known = path.with_suffix(".mask.png") if masked else None
-    return replace(part, path=path, name=path.name, label="burn", mask=known)
+    return replace(part, source=path, name=path.name, label="burn", mask=known)
 
 
 @pytest.mark.parametrize("engine", EXACT, ids=str)

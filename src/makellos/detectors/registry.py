@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from makellos.detectors.contract import Detector
@@ -43,10 +44,9 @@ def register(name: str) -> Callable[[type[Detector]], type[Detector]]:
 
 def detectors() -> dict[str, type[Detector]]:
     """Return the registered detector classes by name."""
-    package = importlib.import_module("makellos.detectors")
-    for module in pkgutil.iter_modules(package.__path__):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.ispkg:
-            importlib.import_module(f"makellos.detectors.{module.name}")
+            importlib.import_module(f"{__package__}.{module.name}")
     return dict(sorted(_registry.items()))
 
 
