@@ -32,9 +32,9 @@ def fanogan_ms() -> list[dict[str, object]]:
     for channels in (1, 3):
         shape = (channels, SIDE, SIDE)
         scoring = EncoderScoring(
-            Encoder(LATENT_DIM, *shape, BASE_WIDTH, "layer"),
-            Generator(LATENT_DIM, *shape, BASE_WIDTH, spherical=True),
-            Discriminator(*shape, BASE_WIDTH, "layer"),
+            Encoder(LATENT_DIM, shape, BASE_WIDTH, "layer"),
+            Generator(LATENT_DIM, shape, BASE_WIDTH, spherical=True),
+            Discriminator(shape, BASE_WIDTH, "layer"),
             kappa=1.0,
             typical_contrast=0.2,
         )

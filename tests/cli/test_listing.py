@@ -23,6 +23,13 @@ def test_detectors_are_those_of_the_registry(cli: Cli) -> None:
         assert found[name]["summary"] == cls.summary
         assert list(found[name]["parameters"]) == list(cls.parameters)
         assert name in told.err
+    kinds = {
+        name: (each["learns"], each["needs_labels"], each["uses_labels"])
+        for name, each in found.items()
+    }
+    assert kinds["padim"] == ("good", False, False)
+    assert kinds["discriminative"] == ("good and labelled", False, True)
+    assert kinds["classifier"] == ("labels", True, True)
 
 
 @pytest.mark.parametrize("name", sorted(detectors()))

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors import Detector, Graph, Parameter
+from makellos.detectors import Detector, Graph, parameter
 from makellos.detectors.graphs import GraphBuilder
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.preprocessing import Preprocessing
@@ -43,26 +43,13 @@ class MeanPicture(Detector):
 
     name = "mean_picture"
     summary = "the mean picture of good parts"
-    parameters: ClassVar[dict[str, Parameter]] = {
-        "image_size": Parameter(default=128, low=32, high=1024, meaning="Side of the input."),
-        "floor": Parameter(default=0.01, low=1e-6, high=1.0, meaning="Added to each deviation."),
-        "center": Parameter(default="mean", choices=("mean", "median"), meaning="What is learned."),
-        "blur": Parameter(default=True, meaning="Average the map over 3×3 cells."),
-    }
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": {"image_size": 64}}
 
-    def __init__(
-        self,
-        *,
-        image_size: int = 128,
-        floor: float = 0.01,
-        center: str = "mean",
-        blur: bool = True,
-    ) -> None:
-        self.image_size = image_size
-        self.floor = floor
-        self.center = center
-        self.blur = blur
+    image_size: int = parameter(128, "Side of the input.", within=(32, 1024))
+    floor: float = parameter(0.01, "Added to each deviation.", within=(1e-6, 1.0))
+    center: str = parameter("mean", "What is learned.", choices=("mean", "median"))
+    blur: bool = parameter(default=True, meaning="Average the map over 3×3 cells.")
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"fast": {"image_size": 64}}
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self.preprocessing_ = Preprocessing(height=self.image_size, width=self.image_size)

@@ -6,14 +6,15 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
-from makellos.detectors import Detector, Graph, Parameter
+from makellos.detectors import Detector, Graph, parameter
+from makellos.detectors.parameters import SEED
 from makellos.errors import TrainingError
 from makellos.inspection.preprocessing import Preprocessing
 from makellos.training import Training
@@ -39,36 +40,17 @@ class ToyClassifier(Detector):
 
     name = "toy_classifier"
     summary = "a loss that is known, for tests"
-    needs_labels = True
+    learns = "labels"
     trains = True
-    parameters = MappingProxyType(
-        {
-            "rate": Parameter(
-                default=1.0, low=1e-6, high=10.0, search=(1e-3, 3.0), logarithmic=True, meaning="."
-            ),
-            "kind": Parameter(default="good", choices=("good", "bad"), meaning="Of the loss."),
-            "epochs": Parameter(default=18, low=0, high=1000, meaning="Epochs; 0 makes 12."),
-            "ends_after": Parameter(default=0, low=0, high=1000, meaning="Epochs to stop at."),
-            "seed": Parameter(default=0, low=0, meaning="Seed."),
-        }
-    )
+
+    rate: float = parameter(1.0, ".", within=(1e-6, 10.0), search=(1e-3, 3.0), logarithmic=True)
+    kind: str = parameter("good", "Of the loss.", choices=("good", "bad"))
+    epochs: int = parameter(18, "Epochs; 0 makes 12.", within=(0, 1000))
+    ends_after: int = parameter(0, "Epochs to stop at.", within=(0, 1000))
+    seed: int = SEED
+
     presets: ClassVar[dict[str, dict[str, int]]] = {"fast": {"epochs": 9}}
     seen: ClassVar[list[list[Part]]] = []
-
-    def __init__(
-        self,
-        *,
-        rate: float = 1.0,
-        kind: str = "good",
-        epochs: int = 18,
-        ends_after: int = 0,
-        seed: int = 0,
-    ) -> None:
-        self.rate = rate
-        self.kind = kind
-        self.epochs = epochs
-        self.ends_after = ends_after
-        self.seed = seed
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         self.seen.append(list(parts))
@@ -88,19 +70,11 @@ class ToySearched(ToyDetector):  # type: ignore[misc,valid-type]
     """Learn the mean of every cell from `side` × `side` pixels; `noise` spoils it."""
 
     name = "toy_searched"
-    parameters = MappingProxyType(
-        {
-            "noise": Parameter(
-                default=0.03, low=0.0, high=5.0, search=(0.0, 0.06), meaning="Added."
-            ),
-            "seed": Parameter(default=0, low=0, meaning="Seed of the noise."),
-        }
-    )
-    seen: ClassVar[list[list[str]]] = []
 
-    def __init__(self, *, noise: float = 0.03, seed: int = 0) -> None:
-        self.noise = noise
-        self.seed = seed
+    noise: float = parameter(0.03, "Added.", within=(0.0, 5.0), search=(0.0, 0.06))
+    seed: int = SEED
+
+    seen: ClassVar[list[list[str]]] = []
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self.seen.append([part.name for part in parts])
@@ -118,17 +92,10 @@ class ToyTrained(ToySearched):
 
     name = "toy_trained"
     trains = True
-    parameters = MappingProxyType(
-        {
-            **ToySearched.parameters,
-            "epochs": Parameter(default=0, low=0, high=1000, meaning="Epochs; 0 makes 18."),
-        }
-    )
-    asked: ClassVar[list[int]] = []
 
-    def __init__(self, *, noise: float = 0.03, seed: int = 0, epochs: int = 0) -> None:
-        super().__init__(noise=noise, seed=seed)
-        self.epochs = epochs
+    epochs: int = parameter(0, "Epochs; 0 makes 18.", within=(0, 1000))
+
+    asked: ClassVar[list[int]] = []
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         n_epochs = self.epochs or AUTOMATIC

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,8 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> AnoGAN:
 
 def opened(graph: Graph, **changed: float | bool) -> Engine:
     assert graph.external is not None
-    parameters = {**graph.external.parameters, **changed}
-    return AnoGAN.open_engine(parameters, graph.external.weights, graph.preprocessing.shape, F32)
+    scoring = replace(graph.external, parameters={**graph.external.parameters, **changed})
+    return AnoGAN.open_engine(scoring, graph.preprocessing.shape, F32)
 
 
 def batch(n: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -45,7 +45,7 @@ def write(folder: Path, label: str, n: int, *, seed: int = 0, **given: Any) -> l
             picture[mask > 0] = 10
         name = f"{label}-{seed}-{i:02d}.png"
         cv2.imwrite(str(folder / name), picture)
-        known: dict[str, Any] = {"path": folder / name, "name": name, "label": label}
+        known: dict[str, Any] = {"source": folder / name, "name": name, "label": label}
         if label != "good":
             cv2.imwrite(str(folder / f"{name}.mask.png"), mask)
             known["mask"] = folder / f"{name}.mask.png"
@@ -285,8 +285,8 @@ def test_masks_teach_where_to_look() -> None:
         label_smoothing=0.0,
         pointing=1.0,
         n_channels=1,
-        n_steps=8,
     )
+    task.n_steps = 8
     batch = torch.rand(4, 2, 64, 64)
     batch[:, 1] = 0
     batch[2:, 1, 8:16, 40:48] = 1  # one place of 8×8, in the defective two
@@ -378,4 +378,4 @@ def test_one_class_alone_and_a_class_of_one_picture_are_refused(parts: list[Part
 
 
 def test_it_says_that_it_needs_labels() -> None:
-    assert detector_class("classifier").needs_labels
+    assert detector_class("classifier").learns == "labels"

@@ -60,7 +60,7 @@ def test_checks_of_the_map_do_not_apply_to_scores(tmp_path: Path) -> None:
 class Labelled(MeanPicture):
     """Learns from the good ones among labelled parts."""
 
-    needs_labels = True
+    learns = "labels"
     labels: ClassVar[set[str]] = set()
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
@@ -206,6 +206,10 @@ class NamesItsInputX(MeanPicture):
         return self.graph_of(lambda builder, anomaly_map: anomaly_map, name="x")
 
 
+class PromisesAGenerator(MeanPicture):
+    gives = ("generator",)
+
+
 class TakesOnePictureAtATime(MeanPicture):
     def _build_graph(self) -> Graph:
         graph = super()._build_graph()
@@ -329,6 +333,7 @@ BROKEN: list[tuple[str, type[Detector]]] = [
     ("cross_fit_leaves_folds_out", LeaksFolds),
     ("cross_fit_leaves_folds_out", SwapsFolds),
     ("graph_has_the_declared_form", NamesItsInputX),
+    ("graph_has_the_declared_form", PromisesAGenerator),
     ("graph_has_the_declared_form", TakesOnePictureAtATime),
     ("graph_has_the_declared_form", Antialiases),
     ("map_has_size_and_type", EnlargesItsMap),

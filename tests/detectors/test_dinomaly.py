@@ -148,14 +148,15 @@ def test_noise_is_in_training_alone() -> None:
 def test_encoder_stays_as_it_is_and_out_of_checkpoints() -> None:
     encoder, decoder = Layers(), Decoder(64, 3, 0.0)
     before = [values.clone() for values in encoder.parameters()]
-    task = DinomalyTask(encoder, decoder, learning_rate=0.01, n_steps=30)
+    task = DinomalyTask(encoder, decoder, learning_rate=0.01)
+    task.n_steps = 30
     batch = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert set(task.networks) == {"decoder"}
 
     def update(loss: Tensor, optimizer: str) -> None:
-        task.optimizer.zero_grad()
+        task.optimizers[optimizer].zero_grad()
         loss.backward()
-        task.optimizer.step()
+        task.optimizers[optimizer].step()
 
     losses: Sequence[float] = [float(task.step(batch, update, i)["loss"]) for i in range(30)]
     assert losses[-1] < 0.5 * losses[0]

@@ -55,7 +55,7 @@ def damaged(part: Part, *, masked: bool = True) -> Part:
     write_picture(path, picture)
     write_picture(path.with_suffix(".mask.png"), mask)
     known = path.with_suffix(".mask.png") if masked else None
-    return replace(part, path=path, name=path.name, label="burn", mask=known)
+    return replace(part, source=path, name=path.name, label="burn", mask=known)
 
 
 @pytest.mark.parametrize("engine", EXACT, ids=str)
@@ -394,5 +394,4 @@ def test_planted_damage_is_that_of_the_seed(make_parts: MakeParts, tmp_path: Pat
 
 def test_it_says_that_it_uses_labels_and_needs_none() -> None:
     cls = detector_class("discriminative")
-    assert cls.uses_labels
-    assert not cls.needs_labels
+    assert cls.learns == "good and labelled"

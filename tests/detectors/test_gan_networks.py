@@ -71,34 +71,34 @@ def _squares(n: int, side: int = 16) -> Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_networks_take_every_size(shape: tuple[int, int, int]) -> None:
-    generator = Generator(10, *shape, 4)
+    generator = Generator(10, shape, 4)
     made = generator(torch.randn(3, 10))
     assert made.shape == (3, *shape)
     assert 0 <= float(made.detach().min()) <= float(made.detach().max()) <= 1
-    discriminator = Discriminator(*shape, 4, "batch")
+    discriminator = Discriminator(shape, 4, "batch")
     assert discriminator(made).shape == (3,)
     assert discriminator.features(made).shape == (3, discriminator.n_features)
-    assert Encoder(10, *shape, 4)(made).shape == (3, 10)
+    assert Encoder(10, shape, 4)(made).shape == (3, 10)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 17, 23)])
 def test_every_pixel_reaches_the_discriminator(shape: tuple[int, int, int]) -> None:
     picture = torch.rand(1, *shape, requires_grad=True)
-    Discriminator(*shape, 4, "none")(picture).sum().backward()
+    Discriminator(shape, 4, "none")(picture).sum().backward()
     assert picture.grad is not None
     assert bool((picture.grad != 0).all())
 
 
 @pytest.mark.parametrize("norm", ["layer", "none"])
 def test_a_critic_judges_each_picture_by_itself(norm: str) -> None:
-    critic = Discriminator(1, 28, 28, 4, norm)  # type: ignore[arg-type]
+    critic = Discriminator((1, 28, 28), 4, norm)  # type: ignore[arg-type]
     pictures = torch.rand(4, 1, 28, 28)
     alone = torch.cat([critic(picture[None]) for picture in pictures])
     torch.testing.assert_close(critic(pictures), alone)
 
 
 def test_a_spherical_generator_heeds_the_direction_of_a_latent_alone() -> None:
-    generator = Generator(10, 1, 16, 16, 4, spherical=True).eval()
+    generator = Generator(10, (1, 16, 16), 4, spherical=True).eval()
     latent = torch.randn(3, 10)
     torch.testing.assert_close(generator(latent), generator(7 * latent))
     torch.testing.assert_close(on_sphere(latent).square().mean(1), torch.ones(3))
@@ -106,12 +106,12 @@ def test_a_spherical_generator_heeds_the_direction_of_a_latent_alone() -> None:
 
 
 def test_weights_are_drawn_as_radford_does() -> None:
-    generator = Generator(100, 1, 64, 64, 16)
+    generator = Generator(100, (1, 64, 64), 16)
     initialise(generator, torch.Generator().manual_seed(1))
     assert float(generator.start.weight.detach().std()) == pytest.approx(0.02, rel=0.02)
     assert float(generator.start_norm.weight.detach().mean()) == pytest.approx(1.0, abs=0.02)
     assert float(generator.end.bias.detach().abs().max()) == 0
-    again = Generator(100, 1, 64, 64, 16)
+    again = Generator(100, (1, 64, 64), 16)
     initialise(again, torch.Generator().manual_seed(1))
     assert torch.equal(again.start.weight, generator.start.weight)
 
@@ -134,7 +134,7 @@ def test_shift_passes_gradients_back_to_where_pixels_came_from() -> None:
 
 
 def test_dcgan_trains_both_and_averages_the_generator() -> None:
-    generator, discriminator = Generator(8, 1, 16, 16, 4), Discriminator(1, 16, 16, 4)
+    generator, discriminator = Generator(8, (1, 16, 16), 4), Discriminator((1, 16, 16), 4)
     task = DCGANTask(generator, discriminator)
     before = {name: values.clone() for name, values in generator.state_dict().items()}
     losses, taken = _train(task, _squares(8), 3)
@@ -148,7 +148,7 @@ def test_dcgan_trains_both_and_averages_the_generator() -> None:
 
 
 def test_without_averaging_the_averaged_generator_is_the_last() -> None:
-    generator, discriminator = Generator(8, 1, 16, 16, 4), Discriminator(1, 16, 16, 4)
+    generator, discriminator = Generator(8, (1, 16, 16), 4), Discriminator((1, 16, 16), 4)
     task = DCGANTask(generator, discriminator, average=0.0)
     _train(task, _squares(8), 2)
     for name, values in generator.state_dict().items():
@@ -156,15 +156,17 @@ def test_without_averaging_the_averaged_generator_is_the_last() -> None:
 
 
 def test_wgan_trains_its_generator_every_n_critic_steps() -> None:
-    task = WGANGPTask(Generator(8, 1, 16, 16, 4), Discriminator(1, 16, 16, 4, "layer"), n_critic=3)
+    task = WGANGPTask(
+        Generator(8, (1, 16, 16), 4), Discriminator((1, 16, 16), 4, "layer"), n_critic=3
+    )
     _, taken = _train(task, _squares(8), 6)
     assert taken == (["discriminator"] * 3 + ["generator"]) * 2
 
 
 def test_the_penalty_brings_the_critics_gradient_near_to_one() -> None:
     task = WGANGPTask(
-        Generator(8, 1, 16, 16, 4),
-        Discriminator(1, 16, 16, 4, "none"),
+        Generator(8, (1, 16, 16), 4),
+        Discriminator((1, 16, 16), 4, "none"),
         n_critic=1000,  # the generator stands still
         augmentation=0.0,
         learning_rate=3e-3,
@@ -177,16 +179,17 @@ def test_the_penalty_brings_the_critics_gradient_near_to_one() -> None:
 
 @pytest.mark.parametrize("mode", ["izi", "izi_f", "ziz"])
 def test_an_encoder_learns_what_its_mode_says_and_the_rest_stands_still(mode: str) -> None:
-    generator = Generator(4, 1, 16, 16, 4, spherical=True)
-    critic = Discriminator(1, 16, 16, 4, "layer")
+    generator = Generator(4, (1, 16, 16), 4, spherical=True)
+    critic = Discriminator((1, 16, 16), 4, "layer")
     _train(WGANGPTask(generator, critic, n_critic=1, learning_rate=4e-3), _squares(16), 60)
     fixed = {
         f"{i}{name}": values.clone()
         for i, network in enumerate((generator, critic))
         for name, values in network.state_dict().items()
     }
-    encoder = Encoder(4, 1, 16, 16, 4, "layer")
-    task = EncoderTask(encoder, generator, critic, n_steps=80, mode=mode, learning_rate=3e-3)
+    encoder = Encoder(4, (1, 16, 16), 4, "layer")
+    task = EncoderTask(encoder, generator, critic, mode=mode, learning_rate=3e-3)
+    task.n_steps = 80
     losses, taken = _train(task, _squares(16), 80)
     assert set(taken) == {"encoder"}
     assert sum(each["loss"] for each in losses[-5:]) < 0.9 * sum(
@@ -200,9 +203,9 @@ def test_an_encoder_learns_what_its_mode_says_and_the_rest_stands_still(mode: st
 
 def _scoring(kappa: float, typical: float = 0.0) -> EncoderScoring:
     networks = (
-        Encoder(4, 1, 16, 16, 4, "layer"),
-        Generator(4, 1, 16, 16, 4),
-        Discriminator(1, 16, 16, 4, "layer"),
+        Encoder(4, (1, 16, 16), 4, "layer"),
+        Generator(4, (1, 16, 16), 4),
+        Discriminator((1, 16, 16), 4, "layer"),
     )
     return EncoderScoring(*networks, kappa=kappa, typical_contrast=typical).eval()
 

@@ -53,8 +53,8 @@ def blocks(**settings: float) -> LatentSearch:
 
 def small_networks(side: int = 16) -> tuple[Generator, Discriminator]:
     torch.manual_seed(0)
-    generator = Generator(6, 1, side, side, 4)
-    discriminator = Discriminator(1, side, side, 4)
+    generator = Generator(6, (1, side, side), 4)
+    discriminator = Discriminator((1, side, side), 4)
     for network in (generator, discriminator):
         initialise(network)
         for layer in network.modules():

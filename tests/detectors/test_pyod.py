@@ -12,6 +12,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from safetensors.numpy import load
 
 from makellos.data.parts import Part, Values
 from makellos.detectors import Graph, make_detector, pyod
+from makellos.detectors.features import pyod_methods
+from makellos.detectors.features.pyod_methods import JointTails
 from makellos.detectors.pyod import Pyod
 from makellos.errors import (
     ConfigurationError,
@@ -29,7 +32,11 @@ from makellos.errors import (
     ModelFileError,
 )
 from makellos.inspection.engines import Engine, EngineChoice
-from makellos.inspection.external_runtime import external_engines, open_external_engine
+from makellos.inspection.external_runtime import (
+    ExternalScoring,
+    external_engines,
+    open_external_engine,
+)
 from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.model_file import WEIGHTS
 from makellos.models import encode_pictures, pack_members
@@ -41,8 +48,8 @@ Features = NDArray[np.float32]
 
 CHOICE = EngineChoice("pyod", "f32")
 N_FEATURES = 8
-METHODS = sorted(pyod._METHODS)
-FITTED_AGAIN = [m for m in METHODS if pyod._METHODS[m].kept == "fitted again"]
+METHODS = sorted(pyod_methods.METHODS)
+FITTED_AGAIN = [m for m in METHODS if pyod_methods.METHODS[m].kept == "fitted again"]
 NETWORKS = ["AutoEncoder", "DeepSVDD", "VAE"]
 COARSE = {"HBOS": 0.9}  # AUROC at least, where it is not 0.98
 
@@ -80,7 +87,7 @@ def weights_of(graph: Graph) -> Mapping[str, Features]:
 def opened(graph: Graph) -> Engine:
     assert graph.external is not None
     kept, shape = graph.external, graph.preprocessing.shape
-    return open_external_engine("pyod", kept.parameters, kept.weights, shape, CHOICE)
+    return open_external_engine(kept, shape, CHOICE)
 
 
 def scores(graph: Graph, rows: Features) -> Features:
@@ -124,7 +131,7 @@ def test_a_stored_model_scores_the_same_bit_for_bit(method: str) -> None:
     assert b"pickle" not in members[WEIGHTS]
     stored = {k.removeprefix(TORCH_PREFIX): v for k, v in load(members[WEIGHTS]).items()}
     assert graph.external is not None
-    engine = Pyod.open_engine(graph.external.parameters, stored, (N_FEATURES,), CHOICE)
+    engine = Pyod.open_engine(replace(graph.external, weights=stored), (N_FEATURES,), CHOICE)
     rows = features(20, 6)
     np.testing.assert_array_equal(engine.run(rows)["score"], scores(graph, rows))
 
@@ -148,9 +155,9 @@ def test_tails_are_those_of_pyod_row_by_row(method: str, ties: bool) -> None:
         train, test = np.rint(2 * train), np.rint(2 * test)
     model = getattr(importlib.import_module(f"pyod.models.{method.lower()}"), method)()
     theirs = _alone(model, train, test)
-    ours = pyod._JointTails(method, train)(test)
+    ours = JointTails(method, train)(test)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    np.testing.assert_allclose(pyod._JointTails(method, train)(test[3:4]), theirs[3:4], rtol=1e-6)
+    np.testing.assert_allclose(JointTails(method, train)(test[3:4]), theirs[3:4], rtol=1e-6)
 
 
 def test_a_seed_decides_and_fits_repeat() -> None:
@@ -349,8 +356,9 @@ def test_another_pyod_that_counts_tails_otherwise_is_refused(
 )
 def test_foreign_weights_are_refused(change: dict[str, Features], good: Features) -> None:
     weights = {**weights_of(fitted("KNN", good)), **change}
+    scoring = ExternalScoring("pyod", Pyod().get_parameters(), weights)
     with pytest.raises(ConfigurationError, match="do not fit"):
-        Pyod.open_engine(Pyod().get_parameters(), weights, (N_FEATURES,), CHOICE)
+        Pyod.open_engine(scoring, (N_FEATURES,), CHOICE)
 
 
 @pytest.mark.parametrize("lost", ["network.encoder.0.linear.weight", "rows"])
@@ -359,7 +367,7 @@ def test_weights_that_are_missing_are_refused(lost: str, good: Features) -> None
     assert graph.external is not None
     kept = {name: values for name, values in graph.external.weights.items() if name != lost}
     with pytest.raises(ConfigurationError, match="do not fit"):
-        Pyod.open_engine(graph.external.parameters, kept, (N_FEATURES,), CHOICE)
+        Pyod.open_engine(replace(graph.external, weights=kept), (N_FEATURES,), CHOICE)
 
 
 def test_missing_packages_are_named(good: Features, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,12 @@ from makellos.detectors import (
     detector_class,
     detectors,
     make_detector,
+    parameter,
     register,
     registry,
 )
 from makellos.detectors.padim import PaDiM
+from makellos.detectors.parameters import SEED
 from makellos.detectors.patchcore import PatchCore
 from makellos.errors import ConfigurationError
 
@@ -62,6 +64,33 @@ def test_constructor_and_declaration_must_agree() -> None:
     with pytest.raises(ConfigurationError, match="constructor and declared parameters differ"):
         register("forgets")(Forgets)
     assert "forgets" not in detectors()
+
+
+class Declared(MeanPicture):
+    """Add two parameters to those that it inherits."""
+
+    seed: int = SEED
+    share: float = parameter(0.5, "Of nothing.", within=(0.0, 1.0))
+
+
+def test_declarations_make_the_constructor() -> None:
+    assert list(Declared.parameters) == [*MeanPicture.parameters, "seed", "share"]
+    assert register("declared")(Declared) is Declared
+    given = {"image_size": 64, "floor": 0.1, "center": "median", "blur": False}
+    detector = Declared(**given, seed=3, share=0.25)
+    assert detector.get_parameters() == {**given, "seed": 3, "share": 0.25}
+    assert Declared().get_parameters()["share"] == 0.5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'shere'"):
+        Declared(shere=0.25)  # type: ignore[call-arg]
+    assert "seed" not in MeanPicture.parameters
+
+
+def test_a_declaration_without_a_type_is_noticed() -> None:
+    class Untyped(MeanPicture):
+        seed = SEED
+
+    with pytest.raises(ConfigurationError, match="constructor and declared parameters differ"):
+        register("untyped")(Untyped)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +203,8 @@ FLAG = Parameter(default=True, meaning="")
 SHARE = Parameter(default=0.5, meaning="", low=0.0, high=1.0)
 COUNT = Parameter(default=5, meaning="", low=1)
 FREE = Parameter(default=1.0, meaning="")
+SIDE = Parameter(default=0, meaning="", low=16, high=512, also=0)
+CHANNELS = Parameter(default=0, meaning="", choices=(0, 1, 3))
 
 
 @pytest.mark.parametrize(
@@ -184,6 +215,8 @@ FREE = Parameter(default=1.0, meaning="")
         *((SHARE, value) for value in (0.0, 0, 0.3, 1, 1.0)),
         *((COUNT, value) for value in (1, 10**9)),
         *((FREE, value) for value in (-1e9, 3, math.pi)),
+        *((SIDE, value) for value in (0, 16, 512)),
+        *((CHANNELS, value) for value in (0, 1, 3)),
     ],
 )
 def test_accepted(parameter: Parameter, value: object) -> None:
@@ -198,6 +231,8 @@ def test_accepted(parameter: Parameter, value: object) -> None:
         *((SHARE, value) for value in (-0.1, 1.1, math.nan, math.inf, "0.5", True, None)),
         *((COUNT, value) for value in (0, 1.0, "5", True, None)),
         *((FREE, value) for value in ("1", True, None)),
+        *((SIDE, value) for value in (-1, 1, 15, 513, 0.0, False, None)),
+        *((CHANNELS, value) for value in (2, 4, True, "3")),
     ],
 )
 def test_refused(parameter: Parameter, value: object) -> None:
@@ -226,6 +261,8 @@ def test_text_of_another_kind_cannot_be_parsed(parameter: Parameter, text: str) 
         (SHARE, "a number, at least 0, at most 1"),
         (COUNT, "a whole number, at least 1"),
         (FREE, "a number"),
+        (SIDE, "0, or a whole number from 16 to 512"),
+        (CHANNELS, "0, 1 or 3"),
         (Parameter(default="", meaning=""), "a text"),
     ],
 )

@@ -151,11 +151,12 @@ def test_one_layer_is_refused(make_parts: MakeParts) -> None:
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    task = DistillationTask(Student(SHAPES, width=4), learning_rate=0.1, n_steps=100)
+    task = DistillationTask(Student(SHAPES, width=4), learning_rate=0.1)
+    task.n_steps = 100
     batch, rates = pack_maps(maps_of(4)), []
     for number in (0, 2, 5, 50, 100):
         task.step(batch, lambda loss, name: None, number)
-        rates.append(task.optimizer.param_groups[0]["lr"])
+        rates.append(task.optimizers["student"].param_groups[0]["lr"])
     assert rates[0] < rates[1] < rates[2]
     assert rates[2] > rates[3] > rates[4]
     assert max(rates) <= 0.1

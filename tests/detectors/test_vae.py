@@ -209,7 +209,8 @@ def test_score_averages_over_draws_one_by_one(name: str, weight: float) -> None:
 def test_training_lowers_the_loss_and_then_the_rate() -> None:
     torch.manual_seed(0)
     network = VariationalAutoencoder((1, 16, 16), 3, 4, dense=False)
-    task = VAETask(network, Likelihood("bernoulli", 3), beta=1.0, learning_rate=0.002, n_steps=60)
+    task = VAETask(network, Likelihood("bernoulli", 3), beta=1.0, learning_rate=0.002)
+    task.n_steps = 60
     rng = np.random.default_rng(0)
     batch = torch.from_numpy(np.stack([picture(rng) for _ in range(16)])[:, None]).float() / 255
 
@@ -221,7 +222,7 @@ def test_training_lowers_the_loss_and_then_the_rate() -> None:
     losses, rates = [], []
     for number in range(60):
         losses.append({k: float(v) for k, v in task.step(batch, update, number).items()})
-        rates.append(task.optimizer.param_groups[0]["lr"])
+        rates.append(task.optimizers["vae"].param_groups[0]["lr"])
     assert losses[-1]["loss"] < 0.9 * losses[0]["loss"]
     assert rates[0] == 0.002
     assert rates == sorted(rates, reverse=True)

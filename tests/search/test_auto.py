@@ -197,7 +197,7 @@ def test_labelled_defects_count_and_those_to_test_do_not(toy: ModuleType, tmp_pa
 def test_detector_that_needs_labels_does_not_learn_what_judges(
     toy: ModuleType, tmp_path: Path, known: dict[str, Any]
 ) -> None:
-    known["blind"].needs_labels = True
+    known["blind"].learns = "labels"
     data = write_parts(tmp_path / "parts", toy, 50, "ok")
     (told,) = [t for t in choice(data).record.trials if t.detector == "blind"]
     assert (told.result, told.auroc) == ("left out", None)
@@ -300,7 +300,7 @@ def test_default_is_judged_first_where_time_is_short(
 def test_tiles_leave_out_what_scores_by_classes(
     toy: ModuleType, tmp_path: Path, known: dict[str, Any]
 ) -> None:
-    known["blind"].needs_labels = True
+    known["blind"].learns = "labels"
     data = write_parts(tmp_path / "parts", toy, 50)
     reasons = {t.detector: t.reason for t in choice(data, on_maps=True).record.trials}
     assert reasons["blind"] == "it scores pictures by classes, and tiles and zones take maps"

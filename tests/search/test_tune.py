@@ -572,7 +572,7 @@ def test_labelled_parts_judge_and_those_of_a_split_for_it_always(
     assert summary.judged == f"{planted}, and 10 labelled defective parts"
     assert {len(names) for names in ToySearched.seen} == {10, 30}
     # What takes labels learns from half of them, unless the split names judges.
-    monkeypatch.setattr(ToySearched, "uses_labels", True)
+    monkeypatch.setattr(ToySearched, "learns", "good and labelled")
     assert "10 labelled" in search(data, tmp_path / "v", detector="toy_searched", n_trials=1).judged
     assert len(ToySearched.seen[-1]) == 30
     data = manifest_of(toy_parts, tmp_path, [*rows, ("test/spotted", "spotted", "train")])

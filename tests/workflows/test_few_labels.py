@@ -35,7 +35,7 @@ def fitted(toy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Fitted:
     class Learner(toy.ToyDetector):  # type: ignore[misc, name-defined]
         trains = True
         cross_fits = True
-        uses_labels = True
+        learns = "good and labelled"
         seen: ClassVar[list[list[str]]] = []
 
         def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:

@@ -180,7 +180,7 @@ def test_labels_without_masks_are_told_of(
     level_detector: Any, level: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a defective part the tiles that its mask marks are learned from; without a mask none."""
-    monkeypatch.setattr(level_detector, "uses_labels", True)
+    monkeypatch.setattr(level_detector, "learns", "good and labelled")
     level.write_pictures(tmp_path / "train" / "good", 20, SIZE)
     level.write_pictures(tmp_path / "train" / "burn", 2, SIZE)
     first = sorted((tmp_path / "train" / "burn").iterdir())[0]

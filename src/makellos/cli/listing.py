@@ -53,8 +53,9 @@ def detectors(
             key: {
                 "summary": cls.summary,
                 "extra": extras[key] or None,
-                "needs_labels": cls.needs_labels,
-                "uses_labels": cls.needs_labels or cls.uses_labels,
+                "learns": cls.learns,
+                "needs_labels": cls.learns == "labels",
+                "uses_labels": cls.learns != "good",
                 "parameters": {k: asdict(p) for k, p in cls.parameters.items()},
                 "presets": {k: dict(v) for k, v in cls.presets.items()},
             }

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Parameter
-from makellos.detectors.registry import detector_class, detectors, make_detector, register
+from makellos.detectors.parameters import Parameter, parameter
+from makellos.detectors.registry import (
+    detector_class,
+    detectors,
+    detectors_giving,
+    make_detector,
+    register,
+)
 
 __all__ = [
     "Detector",
@@ -13,6 +19,8 @@ __all__ = [
     "Parameter",
     "detector_class",
     "detectors",
+    "detectors_giving",
     "make_detector",
+    "parameter",
     "register",
 ]

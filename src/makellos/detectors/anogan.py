@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Parameter, Value
+from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
@@ -28,7 +29,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 _N_STEPS = 2000
 _BATCH = 32  # parts that are searched at once
-_CONTRAST = "contrast"
+_GENERATOR, _DISCRIMINATOR, _CONTRAST = "generator.", "discriminator.", "contrast"
 _OF_THE_SEARCH = {
     *("feature_weight", "n_steps", "search_learning_rate", "n_restarts", "n_candidates"),
     *("stop_tolerance", "equalise", "epochs"),
@@ -51,127 +52,70 @@ class AnoGAN(Detector):
 
     summary = "a GAN of good parts, searched for the nearest one; slow, the classic"
     trains = True
+    gives = ("generator",)
     runtime = "torch"
-    parameters = {
-        "image_size": Parameter(
-            default=0,
-            low=0,
-            high=512,
-            meaning="Side of the square input, from 16; 0: small pictures as they are, else 64.",
-        ),
-        "channels": Parameter(
-            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
-        ),
-        "latent_dim": Parameter(
-            default=100,
-            low=1,
-            high=4096,
-            search=(16, 200),
-            logarithmic=True,
-            meaning="Length of the generator's input.",
-        ),
-        "base_width": Parameter(
-            default=32,
-            low=1,
-            high=512,
-            search=(16, 64),
-            logarithmic=True,
-            meaning="Channels of the finest layer; others have more.",
-        ),
-        "epochs": Parameter(
-            default=0, low=0, high=100000, meaning="Passes over the parts; 0: about 2000 steps."
-        ),
-        "batch_size": Parameter(default=64, low=2, high=4096, meaning="Pictures in a step."),
-        "learning_rate": Parameter(
-            default=2e-4,
-            low=1e-7,
-            high=1.0,
-            search=(5e-5, 1e-3),
-            logarithmic=True,
-            meaning="Step size of Adam in training.",
-        ),
-        "feature_weight": Parameter(
-            default=0.1,
-            low=0.0,
-            high=1.0,
-            search=(0.0, 0.5),
-            meaning="Lambda, the weight of the feature loss.",
-        ),
-        "n_steps": Parameter(default=500, low=1, high=100000, meaning="Steps of a search."),
-        "search_learning_rate": Parameter(
-            default=0.003, low=1e-6, high=10.0, meaning="Step size of Adam in the search."
-        ),
-        "n_restarts": Parameter(
-            default=1, low=1, high=64, meaning="Searches per part, of which the best counts."
-        ),
-        "n_candidates": Parameter(
-            default=1024, low=1, high=65536, meaning="Random latents that searches may begin at."
-        ),
-        "stop_tolerance": Parameter(
-            default=5e-3,
-            low=0.0,
-            high=1.0,
-            meaning="A search ends when 25 steps lower its loss by a smaller share; 0: never.",
-        ),
-        "equalise": Parameter(
-            default=True, meaning="Count the score of a faint part relative to its contrast."
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+
+    image_size: int = shared.side_from(16, 512, otherwise="64")
+    channels: int = shared.CHANNELS
+    latent_dim: int = parameter(
+        100,
+        "Length of the generator's input.",
+        within=(1, 4096),
+        search=(16, 200),
+        logarithmic=True,
+    )
+    base_width: int = parameter(
+        32,
+        "Channels of the finest layer; others have more.",
+        within=(1, 512),
+        search=(16, 64),
+        logarithmic=True,
+    )
+    epochs: int = shared.epochs_making(_N_STEPS)
+    batch_size: int = shared.batch_of(64, least=2)
+    learning_rate: float = shared.rate(2e-4, "Step size of Adam in training.", search=(5e-5, 1e-3))
+    feature_weight: float = parameter(
+        0.1, "Lambda, the weight of the feature loss.", within=(0.0, 1.0), search=(0.0, 0.5)
+    )
+    n_steps: int = parameter(500, "Steps of a search.", within=(1, 100000))
+    search_learning_rate: float = parameter(
+        0.003, "Step size of Adam in the search.", within=(1e-6, 10.0)
+    )
+    n_restarts: int = parameter(1, "Searches per part, of which the best counts.", within=(1, 64))
+    n_candidates: int = parameter(
+        1024, "Random latents that searches may begin at.", within=(1, 65536)
+    )
+    stop_tolerance: float = parameter(
+        5e-3,
+        "A search ends when 25 steps lower its loss by a smaller share; 0: never.",
+        within=(0.0, 1.0),
+    )
+    equalise: bool = shared.EQUALISE
+    seed: int = shared.SEED
+
     candidates = ()
     presets = {
         "fast": {"n_steps": 200, "search_learning_rate": 0.0075},
         "accurate": {"base_width": 64, "n_restarts": 2},
     }
 
-    def __init__(
-        self,
-        *,
-        image_size: int = 0,
-        channels: int = 0,
-        latent_dim: int = 100,
-        base_width: int = 32,
-        epochs: int = 0,
-        batch_size: int = 64,
-        learning_rate: float = 2e-4,
-        feature_weight: float = 0.1,
-        n_steps: int = 500,
-        search_learning_rate: float = 0.003,
-        n_restarts: int = 1,
-        n_candidates: int = 1024,
-        stop_tolerance: float = 5e-3,
-        equalise: bool = True,
-        seed: int = 0,
-    ) -> None:
-        self.image_size = image_size
-        self.channels = channels
-        self.latent_dim = latent_dim
-        self.base_width = base_width
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.feature_weight = feature_weight
-        self.n_steps = n_steps
-        self.search_learning_rate = search_learning_rate
-        self.n_restarts = n_restarts
-        self.n_candidates = n_candidates
-        self.stop_tolerance = stop_tolerance
-        self.equalise = equalise
-        self.seed = seed
+    @classmethod
+    def engines(cls) -> tuple[EngineChoice, ...]:
+        """Return torch in the precisions that are no slower than another, the fastest first."""
+        import torch
+
+        # Without AMX a processor emulates bf16, slower than float32.
+        fast = ("bf16",) if torch.cpu._is_amx_tile_supported() else ()
+        return tuple(EngineChoice("torch", precision) for precision in (*fast, "f32"))
 
     @classmethod
     def open_engine(
-        cls,
-        parameters: Mapping[str, Value],
-        weights: Weights,
-        shape: tuple[int, ...],
-        choice: EngineChoice,
+        cls, scoring: ExternalScoring, shape: tuple[int, ...], choice: EngineChoice
     ) -> Engine:
         """Return what searches batches N×C×H×W; raises `ConfigurationError` for foreign weights."""
-        return _SearchEngine(cls(**parameters), weights, shape, choice)  # type: ignore[arg-type]
+        return _SearchEngine(cls(**scoring.parameters), scoring.weights, shape, choice)
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
-        self._check_shape()
         from makellos.detectors.loading import choose_preprocessing, load_pictures
         from makellos.detectors.networks.gan import typical_contrast
         from makellos.detectors.networks.gan_training import DCGANTask
@@ -199,43 +143,25 @@ class AnoGAN(Detector):
         self.contrast_ = typical_contrast(pictures)
         self.notes_ = outcome.notes
 
-    def _check_shape(self) -> None:
-        if 0 < self.image_size < 16:
-            raise ConfigurationError(
-                f"{self.name}: image_size is {self.image_size}; accepted is 0, or a whole number "
-                "from 16 to 512."
-            )
-        if self.channels == 2:
-            raise ConfigurationError(
-                f"{self.name}: channels is 2; accepted is 0 (follow the pictures), 1 (gray) or 3."
-            )
-
-    def _networks(self, shape: Sequence[int]) -> tuple[Generator, Discriminator]:
+    def _networks(self, shape: tuple[int, int, int]) -> tuple[Generator, Discriminator]:
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
 
-        channels, height, width = shape
-        generator = Generator(self.latent_dim, channels, height, width, self.base_width)
-        discriminator = Discriminator(channels, height, width, self.base_width, "batch")
+        generator = Generator(self.latent_dim, shape, self.base_width)
+        discriminator = Discriminator(shape, self.base_width, "batch")
         for network in (generator, discriminator):
             initialise(network)
         return generator, discriminator
 
     def _build_graph(self) -> Graph:
-        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.arrays import arrays_of
+        from makellos.detectors.networks.exporting import export_generator
 
         weights = {
-            f"{prefix}.{name}": values.numpy().astype(np.float32)
-            for prefix, network in (
-                ("generator", self.generator_),
-                ("discriminator", self.discriminator_),
-            )
-            for name, values in network.state_dict().items()
-            if values.is_floating_point()  # counters of batches are of no use after training
+            **arrays_of(self.generator_, _GENERATOR),
+            **arrays_of(self.discriminator_, _DISCRIMINATOR),
+            _CONTRAST: np.array([self.contrast_], np.float32),
         }
-        weights[_CONTRAST] = np.array([self.contrast_], np.float32)
-        generator = export_graph(
-            self.generator_, (self.latent_dim,), input_name="latent", output_names=("picture",)
-        )
+        generator = export_generator(self.generator_, self.latent_dim)
         scoring = ExternalScoring(self.name, self.get_parameters(), weights)
         return Graph(b"", self.preprocessing_, Aggregation(), generator=generator, external=scoring)
 
@@ -285,23 +211,18 @@ def _load_search(
 ) -> LatentSearch:
     import torch
 
+    from makellos.detectors.networks.arrays import load_arrays
     from makellos.detectors.networks.latent_search import LatentSearch, SearchSettings
 
+    channels, height, width = shape
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and replaced
-        generator, discriminator = detector._networks(shape)
-    for prefix, network in (("generator.", generator), ("discriminator.", discriminator)):
-        given = {
-            name.removeprefix(prefix): torch.from_numpy(np.array(values))
-            for name, values in weights.items()
-            if name.startswith(prefix)
-        }
-        own = {k: v.shape for k, v in network.state_dict().items() if v.is_floating_point()}
-        if own != {name: values.shape for name, values in given.items()}:
+        generator, discriminator = detector._networks((channels, height, width))
+    for prefix, network in ((_GENERATOR, generator), (_DISCRIMINATOR, discriminator)):
+        if load_arrays(network, weights, prefix):
             raise ConfigurationError(
                 f"anogan: the weights of the {prefix[:-1]} do not fit pictures of {shape} with "
                 f"base_width {detector.base_width}. Fit the model again."
             )
-        network.load_state_dict(given, strict=False)
     settings = SearchSettings(
         feature_weight=detector.feature_weight,
         n_steps=detector.n_steps,

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_card, backbone_packages
 from makellos.detectors.patches.coreset import k_center
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.patches.embeddings import choose_size, load_embedder
 from makellos.detectors.patches.rotations import views
 from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
@@ -44,62 +45,22 @@ class AnomalyDINO(Detector):
     """
 
     summary = "nearest good token of a DINO transformer; for a few good parts; needs weights"
-    parameters = {
-        "backbone": Parameter(
-            default="vit_small_patch14_dinov2",
-            meaning="Pretrained vision transformer, by its timm name.",
-        ),
-        "weights": Parameter(
-            default="", meaning="Local file of the backbone's weights; empty: its own source."
-        ),
-        "layers": Parameter(
-            default="",
-            meaning="Block whose tokens are compared, from 0 or, negative, from the last; empty: "
-            "the last.",
-        ),
-        "image_size": Parameter(
-            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
-        ),
-        "max_image_size": Parameter(
-            default=448,
-            low=64,
-            high=4096,
-            search=(224, 672),
-            meaning="Largest input side when image_size is 0.",
-        ),
-        "n_turns": Parameter(
-            default=8, low=1, high=36, meaning="Even turns of each good part; 1: none."
-        ),
-        "memory_bank_size": Parameter(
-            default=30_000, low=1, high=1_000_000, meaning="Tokens kept, at most."
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+
+    backbone: str = shared.transformer("vit_small_patch14_dinov2")
+    weights: str = shared.WEIGHTS
+    layers: str = parameter(
+        "", "Block whose tokens are compared, from 0 or, negative, from the last; empty: the last."
+    )
+    image_size: int = shared.IMAGE_SIZE
+    max_image_size: int = shared.largest_side(448, search=(224, 672))
+    n_turns: int = parameter(8, "Even turns of each good part; 1: none.", within=(1, 36))
+    memory_bank_size: int = parameter(30_000, "Tokens kept, at most.", within=(1, 1_000_000))
+    seed: int = shared.SEED
+
     presets = {
         "fast": {"max_image_size": 336, "memory_bank_size": 10_000},
         "accurate": {"max_image_size": 672, "memory_bank_size": 60_000},
     }
-
-    def __init__(
-        self,
-        *,
-        backbone: str = "vit_small_patch14_dinov2",
-        weights: str = "",
-        layers: str = "",
-        image_size: int = 0,
-        max_image_size: int = 448,
-        n_turns: int = 8,
-        memory_bank_size: int = 30_000,
-        seed: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.image_size = image_size
-        self.max_image_size = max_image_size
-        self.n_turns = n_turns
-        self.memory_bank_size = memory_bank_size
-        self.seed = seed
 
     def packages(self) -> tuple[str, ...]:
         return backbone_packages(self.backbone, self.weights)
@@ -108,7 +69,7 @@ class AnomalyDINO(Detector):
         from makellos.detectors.networks.feature_extractor import transformer_form
 
         _, patch = transformer_form(backbone_card(self.backbone).network)
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             choose_size(
                 parts,
                 image_size=self.image_size,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.loading import choose_preprocessing, load_pictures
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError, suggest
 from makellos.inspection.aggregation import Aggregation
@@ -45,117 +46,64 @@ class Autoencoder(Detector):
 
     summary = "a network that gives good parts back; for parts that always lie alike"
     trains = True
-    parameters = {
-        "image_size": Parameter(
-            default=0,
-            low=0,
-            high=1024,
-            meaning="Side of the square input, from 16; 0: small pictures as they are, else 256.",
-        ),
-        "channels": Parameter(
-            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows small pictures, else 1."
-        ),
-        "widths": Parameter(
-            default="32,64,128,64,128",
-            meaning="Channels of the encoder's layers, each of which halves the sides.",
-        ),
-        "latent_dim": Parameter(
-            default=500,
-            low=1,
-            high=16384,
-            search=(30, 1000),
-            logarithmic=True,
-            meaning="Length of the vector in the middle.",
-        ),
-        "loss": Parameter(
-            default="ssim",
-            search=("ssim", "l2"),
-            meaning="ssim, ms-ssim, l1, l2, or a sum such as 0.84*ms-ssim+0.16*l1.",
-        ),
-        "map": Parameter(
-            default="ssim",
-            choices=("ssim", "residual"),
-            search=("ssim", "residual"),
-            meaning="What is mapped: local dissimilarity, or absolute difference.",
-        ),
-        "smoothing": Parameter(
-            default=5,
-            low=1,
-            high=63,
-            meaning="Side in pixels, odd, of the two local means over the map.",
-        ),
-        "flips": Parameter(
-            default="none",
-            choices=("none", "horizontal", "vertical", "both"),
-            meaning="Flips drawn in training.",
-        ),
-        "rotation": Parameter(
-            default=0.0, low=0.0, high=180.0, meaning="Largest turn drawn in training, in degrees."
-        ),
-        "brightness": Parameter(
-            default=0.0, low=0.0, high=0.9, meaning="Largest change of brightness, as a share."
-        ),
-        "epochs": Parameter(
-            default=0, low=0, high=100000, meaning="Passes over the parts; 0: about 1000 steps."
-        ),
-        "batch_size": Parameter(default=10, low=1, high=4096, meaning="Pictures in a step."),
-        "learning_rate": Parameter(
-            default=5e-4,
-            low=1e-7,
-            high=1.0,
-            search=(1e-4, 5e-3),
-            logarithmic=True,
-            meaning="Step size of Adam.",
-        ),
-        "patience": Parameter(
-            default=0, low=0, high=100000, meaning="Epochs without a better one to end at; 0: all."
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+
+    image_size: int = shared.side_from(16, 1024, otherwise="256")
+    channels: int = parameter(
+        0, "1 gray, 3 colour; 0 follows small pictures, else 1.", choices=(0, 1, 3)
+    )
+    widths: str = parameter(
+        "32,64,128,64,128", "Channels of the encoder's layers, each of which halves the sides."
+    )
+    latent_dim: int = parameter(
+        500,
+        "Length of the vector in the middle.",
+        within=(1, 16384),
+        search=(30, 1000),
+        logarithmic=True,
+    )
+    loss: str = parameter(
+        "ssim",
+        "ssim, ms-ssim, l1, l2, or a sum such as 0.84*ms-ssim+0.16*l1.",
+        search=("ssim", "l2"),
+    )
+    map: str = parameter(
+        "ssim",
+        "What is mapped: local dissimilarity, or absolute difference.",
+        choices=("ssim", "residual"),
+        search=("ssim", "residual"),
+    )
+    smoothing: int = parameter(
+        5, "Side in pixels, odd, of the two local means over the map.", within=(1, 63)
+    )
+    flips: str = parameter(
+        "none", "Flips drawn in training.", choices=("none", "horizontal", "vertical", "both")
+    )
+    rotation: float = parameter(
+        0.0, "Largest turn drawn in training, in degrees.", within=(0.0, 180.0)
+    )
+    brightness: float = parameter(
+        0.0, "Largest change of brightness, as a share.", within=(0.0, 0.9)
+    )
+    epochs: int = shared.epochs_making(_N_STEPS)
+    batch_size: int = shared.batch_of(10)
+    learning_rate: float = shared.rate(5e-4, "Step size of Adam.", search=(1e-4, 5e-3))
+    patience: int = parameter(
+        0, "Epochs without a better one to end at; 0: all.", within=(0, 100000)
+    )
+    seed: int = shared.SEED
+
     candidates = ()
     presets = {
         "fast": {"image_size": 128},
         "accurate": {"epochs": 200},
     }
 
-    def __init__(
-        self,
-        *,
-        image_size: int = 0,
-        channels: int = 0,
-        widths: str = "32,64,128,64,128",
-        latent_dim: int = 500,
-        loss: str = "ssim",
-        map: str = "ssim",  # noqa: A002 -- the parameter's name for users
-        smoothing: int = 5,
-        flips: str = "none",
-        rotation: float = 0.0,
-        brightness: float = 0.0,
-        epochs: int = 0,
-        batch_size: int = 10,
-        learning_rate: float = 5e-4,
-        patience: int = 0,
-        seed: int = 0,
-    ) -> None:
-        self.image_size = image_size
-        self.channels = channels
-        self.widths = widths
-        self.latent_dim = latent_dim
-        self.loss = loss
-        self.map = map
-        self.smoothing = smoothing
-        self.flips = flips
-        self.rotation = rotation
-        self.brightness = brightness
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.patience = patience
-        self.seed = seed
-
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         widths, weights = _widths(self.widths), loss_weights(self.loss)
-        self._check()
+        if self.smoothing % 2 == 0:
+            raise ConfigurationError(
+                f"{self.name}: smoothing is {self.smoothing}; accepted is an odd whole number."
+            )
         from makellos.detectors.networks.autoencoder import (
             Augmentation,
             Compared,
@@ -198,26 +146,11 @@ class Autoencoder(Detector):
         self.notes_ = outcome.notes
         self.compared_ = compared
 
-    def _check(self) -> None:
-        """Raise `ConfigurationError` for values inside a range that are not accepted."""
-        for name, wrong, accepted in (
-            ("image_size", 0 < self.image_size < 16, "0, or a whole number from 16 to 1024"),
-            ("channels", self.channels == 2, "0, 1 or 3"),
-            ("smoothing", self.smoothing % 2 == 0, "an odd whole number"),
-        ):
-            if wrong:
-                value = getattr(self, name)
-                raise ConfigurationError(f"{self.name}: {name} is {value}; accepted is {accepted}.")
-
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_graph
 
-        onnx = export_graph(
-            self.compared_,
-            self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "reconstruction"),
-        )
+        shape = self.preprocessing_.shape
+        onnx = export_graph(self.compared_, shape, ("anomaly_map", "reconstruction"))
         aggregation = Aggregation(name="top_k_mean", parameter=0.001)
         return Graph(onnx, self.preprocessing_, aggregation)
 

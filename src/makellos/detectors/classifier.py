@@ -15,13 +15,13 @@ from makellos.data.labelled import check_labelled
 from makellos.data.parts import GOOD, Part, group_names
 from makellos.data.progress import Progress
 from makellos.data.splits import aside
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.loading import choose_preprocessing, load_masks, load_pictures
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_card, backbone_state, from_hub
 from makellos.detectors.registry import register
-from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 from makellos.training.temperature import fit_temperature
@@ -58,221 +58,140 @@ class Classifier(Detector):
 
     summary = "transfer learning from labelled defects; class probabilities and Grad-CAM"
     trains = True
-    needs_labels = True
-    parameters = {
-        "target": Parameter(
-            default="verdict",
-            choices=("verdict", "type"),
-            meaning="What is told apart: good and defective, or good and each kind of defect.",
-        ),
-        "backbone": Parameter(
-            default="efficientnet_lite0",
-            meaning="Pretrained network, by its timm name; also vgg16, xception, resnet50.",
-        ),
-        "weights": Parameter(
-            default="",
-            meaning="Local file of the backbone's weights; empty: its own source; none: random.",
-        ),
-        "image_size": Parameter(
-            default=0,
-            low=0,
-            high=2048,
-            meaning="Side of the square input, from 32; 0: small pictures as they are, else 320 "
-            "with a dense head and 256 with a linear one.",
-        ),
-        "channels": Parameter(
-            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
-        ),
-        "head": Parameter(
-            default="auto",
-            choices=("auto", "linear", "dense"),
-            meaning="linear: one layer on the mean of the last map; dense: every place is judged, "
-            "from maps of three strides; auto: dense where defects have masks.",
-        ),
-        "output_stride": Parameter(
-            default=0,
-            low=0,
-            high=32,
-            meaning="Pixels per place of the last feature map: 8, 16 or 32; 0: 16 where the "
-            "network can, else its own.",
-        ),
-        "standardise": Parameter(
-            default="set",
-            choices=("set", "picture", "none"),
-            meaning="set: brightness and contrast of all parts together as those of photos; "
-            "picture: each by itself, where exposures vary; none: as they are.",
-        ),
-        "unfreeze": Parameter(
-            default=-2,
-            low=-2,
-            high=1000,
-            search=(0, 6),
-            meaning="Last stages that learn with the head in the second step; -1: all, 0: none, "
-            "-2: four with a linear head, none with a dense one.",
-        ),
-        "epochs": Parameter(
-            default=0,
-            low=0,
-            high=1_000_000,
-            meaning="Passes of the second step over the parts; 0: about 300 steps with a dense "
-            "head, 600 with a linear one.",
-        ),
-        "head_epochs": Parameter(
-            default=0,
-            low=0,
-            high=1_000_000,
-            meaning="Passes of the first step over the parts; 0: about 240 steps with a dense "
-            "head, 400 with a linear one.",
-        ),
-        "batch_size": Parameter(
-            default=16, low=1, high=4096, meaning="Parts learned from in one step."
-        ),
-        "learning_rate": Parameter(
-            default=2e-3,
-            low=1e-7,
-            high=1.0,
-            search=(2e-4, 2e-2),
-            logarithmic=True,
-            meaning="AdamW's for the head; in the second step it rises, then falls to zero.",
-        ),
-        "backbone_learning_rate": Parameter(
-            default=3e-4,
-            low=1e-8,
-            high=1.0,
-            search=(2e-5, 1e-3),
-            logarithmic=True,
-            meaning="AdamW's for the unfrozen stages, and a dense head that learns on with them.",
-        ),
-        "weight_decay": Parameter(
-            default=0.01,
-            low=0.0,
-            high=1.0,
-            search=(1e-4, 0.1),
-            logarithmic=True,
-            meaning="AdamW's weight decay.",
-        ),
-        "dropout": Parameter(
-            default=0.2,
-            low=0.0,
-            high=0.9,
-            search=(0.0, 0.5),
-            meaning="Share of features that the head does not see in a step.",
-        ),
-        "label_smoothing": Parameter(
-            default=0.0, low=0.0, high=0.5, meaning="Share of a label given to the other classes."
-        ),
-        "imbalance": Parameter(
-            default="weight",
-            choices=("weight", "sample", "none"),
-            meaning="How rare classes count as much as frequent ones: in the loss, by being drawn "
-            "more often, or not.",
-        ),
-        "pointing": Parameter(
-            default=1.0,
-            low=0.0,
-            high=100.0,
-            meaning="Weight of the masks of defects, where there are such: what a dense head "
-            "learns at each place, or where a linear one looks.",
-        ),
-        "flips": Parameter(
-            default="both",
-            choices=("none", "horizontal", "vertical", "both"),
-            meaning="How pictures are mirrored at random.",
-        ),
-        "quarter_turns": Parameter(
-            default=False, meaning="Turn pictures by quarters at random, where they are square."
-        ),
-        "zoom": Parameter(
-            default=0.0,
-            low=0.0,
-            high=0.9,
-            search=(0.0, 0.3),
-            meaning="Share by which pictures are enlarged, made smaller and moved at random, which "
-            "blurs them.",
-        ),
-        "brightness": Parameter(
-            default=0.2,
-            low=0.0,
-            high=0.9,
-            search=(0.0, 0.4),
-            meaning="Share by which brightness and contrast are changed at random.",
-        ),
-        "patience": Parameter(
-            default=0,
-            low=0,
-            high=100_000,
-            meaning="Epochs without a lower validation loss that end the second step; 0: never.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+    gives = ("classes",)
+    learns = "labels"
+
+    target: str = parameter(
+        "verdict",
+        "What is told apart: good and defective, or good and each kind of defect.",
+        choices=("verdict", "type"),
+    )
+    backbone: str = parameter(
+        "efficientnet_lite0",
+        "Pretrained network, by its timm name; also vgg16, xception, resnet50.",
+    )
+    weights: str = parameter(
+        "", "Local file of the backbone's weights; empty: its own source; none: random."
+    )
+    image_size: int = shared.side_from(
+        32, 2048, otherwise="320 with a dense head and 256 with a linear one"
+    )
+    channels: int = shared.CHANNELS
+    head: str = parameter(
+        "auto",
+        "linear: one layer on the mean of the last map; dense: every place is judged, "
+        "from maps of three strides; auto: dense where defects have masks.",
+        choices=("auto", "linear", "dense"),
+    )
+    output_stride: int = parameter(
+        0,
+        "Pixels per place of the last feature map: 8, 16 or 32; 0: 16 where the "
+        "network can, else its own.",
+        choices=(0, 8, 16, 32),
+    )
+    standardise: str = parameter(
+        "set",
+        "set: brightness and contrast of all parts together as those of photos; "
+        "picture: each by itself, where exposures vary; none: as they are.",
+        choices=("set", "picture", "none"),
+    )
+    unfreeze: int = parameter(
+        -2,
+        "Last stages that learn with the head in the second step; -1: all, 0: none, "
+        "-2: four with a linear head, none with a dense one.",
+        within=(-2, 1000),
+        search=(0, 6),
+    )
+    epochs: int = parameter(
+        0,
+        "Passes of the second step over the parts; 0: about 300 steps with a dense "
+        "head, 600 with a linear one.",
+        within=(0, 1_000_000),
+    )
+    head_epochs: int = parameter(
+        0,
+        "Passes of the first step over the parts; 0: about 240 steps with a dense "
+        "head, 400 with a linear one.",
+        within=(0, 1_000_000),
+    )
+    batch_size: int = shared.batch_of(16)
+    learning_rate: float = shared.rate(
+        2e-3,
+        "AdamW's for the head; in the second step it rises, then falls to zero.",
+        search=(2e-4, 2e-2),
+    )
+    backbone_learning_rate: float = parameter(
+        3e-4,
+        "AdamW's for the unfrozen stages, and a dense head that learns on with them.",
+        within=(1e-8, 1.0),
+        search=(2e-5, 1e-3),
+        logarithmic=True,
+    )
+    weight_decay: float = parameter(
+        0.01, "AdamW's weight decay.", within=(0.0, 1.0), search=(1e-4, 0.1), logarithmic=True
+    )
+    dropout: float = parameter(
+        0.2,
+        "Share of features that the head does not see in a step.",
+        within=(0.0, 0.9),
+        search=(0.0, 0.5),
+    )
+    label_smoothing: float = parameter(
+        0.0, "Share of a label given to the other classes.", within=(0.0, 0.5)
+    )
+    imbalance: str = parameter(
+        "weight",
+        "How rare classes count as much as frequent ones: in the loss, by being drawn "
+        "more often, or not.",
+        choices=("weight", "sample", "none"),
+    )
+    pointing: float = parameter(
+        1.0,
+        "Weight of the masks of defects, where there are such: what a dense head "
+        "learns at each place, or where a linear one looks.",
+        within=(0.0, 100.0),
+    )
+    flips: str = parameter(
+        "both",
+        "How pictures are mirrored at random.",
+        choices=("none", "horizontal", "vertical", "both"),
+    )
+    quarter_turns: bool = parameter(
+        default=False, meaning="Turn pictures by quarters at random, where they are square."
+    )
+    zoom: float = parameter(
+        0.0,
+        "Share by which pictures are enlarged, made smaller and moved at random, which blurs them.",
+        within=(0.0, 0.9),
+        search=(0.0, 0.3),
+    )
+    brightness: float = parameter(
+        0.2,
+        "Share by which brightness and contrast are changed at random.",
+        within=(0.0, 0.9),
+        search=(0.0, 0.4),
+    )
+    patience: int = parameter(
+        0,
+        "Epochs without a lower validation loss that end the second step; 0: never.",
+        within=(0, 100_000),
+    )
+    seed: int = shared.SEED
+
     presets = {
         "fast": {"image_size": 192},
         "accurate": {"image_size": 448},
     }
 
-    def __init__(
-        self,
-        *,
-        target: str = "verdict",
-        backbone: str = "efficientnet_lite0",
-        weights: str = "",
-        image_size: int = 0,
-        channels: int = 0,
-        head: str = "auto",
-        output_stride: int = 0,
-        standardise: str = "set",
-        unfreeze: int = -2,
-        epochs: int = 0,
-        head_epochs: int = 0,
-        batch_size: int = 16,
-        learning_rate: float = 2e-3,
-        backbone_learning_rate: float = 3e-4,
-        weight_decay: float = 0.01,
-        dropout: float = 0.2,
-        label_smoothing: float = 0.0,
-        imbalance: str = "weight",
-        pointing: float = 1.0,
-        flips: str = "both",
-        quarter_turns: bool = False,
-        zoom: float = 0.0,
-        brightness: float = 0.2,
-        patience: int = 0,
-        seed: int = 0,
-    ) -> None:
-        self.target = target
-        self.backbone = backbone
-        self.weights = weights
-        self.image_size = image_size
-        self.channels = channels
-        self.head = head
-        self.output_stride = output_stride
-        self.standardise = standardise
-        self.unfreeze = unfreeze
-        self.epochs = epochs
-        self.head_epochs = head_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.backbone_learning_rate = backbone_learning_rate
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.label_smoothing = label_smoothing
-        self.imbalance = imbalance
-        self.pointing = pointing
-        self.flips = flips
-        self.quarter_turns = quarter_turns
-        self.zoom = zoom
-        self.brightness = brightness
-        self.patience = patience
-        self.seed = seed
-
     def packages(self) -> tuple[str, ...]:
         return (*super().packages(), "timm")
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        import torch
+
         from makellos.detectors.networks.fine_tuning import FineTuning, Settings
         from makellos.training.loop import seeded
 
-        self._check()
         learn, validation = self._apart(parts)
         self.classes_ = self._classes(learn)
         check_labelled(learn, validation, classes=self.classes_ if self._by_type else None)
@@ -285,7 +204,7 @@ class Classifier(Detector):
         )
         known = [part for part in validation if self._name(part) in self.classes_]
         pictures, held_out = self._load(learn, progress), self._load(known, progress)
-        n_classes = len(self.classes_)
+        balance = torch.from_numpy(self._class_weights(learn)).float()
         with seeded(self.seed):
             self.network_ = self._network(head)
             if self.standardise == "set":
@@ -294,8 +213,8 @@ class Classifier(Detector):
                 self.network_,
                 pictures,
                 held_out,
-                self._class_weights(learn) if self.imbalance == "weight" else np.ones(n_classes),
-                self._class_weights(learn),
+                balance if self.imbalance == "weight" else torch.ones_like(balance),
+                balance,
                 Settings(n_steps=_N_STEPS[head], **self._settings(head)),
                 training=training,
                 progress=progress,
@@ -322,17 +241,6 @@ class Classifier(Detector):
         weights: NDArray[np.float64] = n_parts.sum() / (len(n_parts) * n_parts)
         # With many classes, one of a few parts would outweigh all others.
         return weights if len(n_parts) == 2 else weights**0.5
-
-    def _check(self) -> None:
-        """Raise `ConfigurationError` for values inside a range that are not accepted."""
-        for name, wrong, accepted in (
-            ("image_size", 0 < self.image_size < 32, "0, or a whole number from 32 to 2048"),
-            ("channels", self.channels == 2, "0, 1 or 3"),
-            ("output_stride", self.output_stride not in (0, 8, 16, 32), "0, 8, 16 or 32"),
-        ):
-            if wrong:
-                value = getattr(self, name)
-                raise ConfigurationError(f"{self.name}: {name} is {value}; accepted is {accepted}.")
 
     def _apart(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
         """Return parts to learn from, and those that validate: of split val, and some set aside.
@@ -411,8 +319,7 @@ class Classifier(Detector):
         onnx = export_graph(
             Scoring(self.network_, self.temperature_),
             self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "score", "probabilities"),
+            ("anomaly_map", "score", "probabilities"),
         )
         return Graph(
             onnx,

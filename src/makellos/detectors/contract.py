@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import ClassVar, Literal, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self, dataclass_transform
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
@@ -18,27 +15,30 @@ from makellos.detectors.loading import require_packages
 from makellos.detectors.parameters import Parameter, Value
 from makellos.errors import ConfigurationError, InputError, NotFittedError
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
+from makellos.inspection.external_runtime import ExternalScoring
 from makellos.training.settings import Training
 
-__all__ = ["Detector", "check_folds"]
+__all__ = ["Detector"]
 
 
+@dataclass_transform(kw_only_default=True, eq_default=False)
 class Detector(ABC):
     """Learn what good parts look like and give a graph that scores new ones.
 
-    Constructors take keyword-only values and only store them; `fit` checks them. Learned
-    attributes end in ``_``.
+    A class declares its parameters by `parameter`, each with its type. Its constructor takes them
+    by keyword and only stores them; `fit` checks them. Learned attributes end in ``_``.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    parameters: ClassVar[Mapping[str, Parameter]]
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     # What `auto` tries, the cheapest first: parameters beside the defaults. Empty: it is left out.
     candidates: ClassVar[Sequence[Mapping[str, Value]]] = ({},)
-    needs_labels: ClassVar[bool] = False
-    # Learns from good parts alone, and from labelled defective ones where there are some.
-    uses_labels: ClassVar[bool] = False
+    # From good parts; from labelled defective ones too, where there are some; or only with labels.
+    learns: ClassVar[Literal["good", "good and labelled", "labels"]] = "good"
+    # What its graphs hold beside score and map: ``generator`` of pictures, ``classes``.
+    gives: ClassVar[Collection[str]] = ()
     # Taught by damage planted in good parts, which therefore cannot judge it.
     learns_planted: ClassVar[bool] = False
     # Trained by gradients: calibration parts are held out, for a cross-fit trains once per fold.
@@ -51,6 +51,15 @@ class Detector(ABC):
     runtime: ClassVar[Literal["graph", "torch", "pyod"]] = "graph"
     # What `Part.read` gives it: a picture, or features (F,) float32 of a window of a signal.
     takes: ClassVar[Literal["pictures", "features"]] = "pictures"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        declared = {key: value for key, value in vars(cls).items() if isinstance(value, Parameter)}
+        if declared:
+            cls.parameters = {**cls.parameters, **declared}
+            for key, value in declared.items():
+                setattr(cls, key, value.default)
+            dataclass(kw_only=True, eq=False, repr=False)(cls)  # adds the constructor
 
     def get_parameters(self) -> dict[str, Value]:
         """Return the parameters this detector was made with, by name."""
@@ -75,8 +84,7 @@ class Detector(ABC):
         pictures that cannot be read, `MissingRuntimeError` without its `packages`, `TrainingError`
         when training fails.
         """
-        self._begin(parts)
-        with self._all_or_nothing():
+        with self._learning(parts):
             if self.trains:
                 self._train(parts, progress or no_progress, training or Training())
             else:
@@ -94,25 +102,12 @@ class Detector(ABC):
         """Fit on all parts, and return for each fold a graph that has not seen its parts.
 
         `folds` (n,) numbers the fold of each part from 0; a defective part that every graph may
-        learn from is of fold -1. Detectors that can share work between folds override this; here
-        each fold costs a fit of its own. Raises as `fit` does, and `InputError` when a fold holds
-        all parts.
+        learn from is of fold -1. Raises as `fit` does, and `InputError` when a fold holds all
+        parts.
         """
-        check_folds(parts, folds)
-        report, where = progress or no_progress, training or Training()
-        graphs = []
-        for fold in range(max(folds) + 1):
-            rest = [part for part, number in zip(parts, folds, strict=True) if number != fold]
-            label = f"cross-fit {fold + 1}: "
-            other = type(self)(**self.get_parameters())
-            other.fit(
-                rest,
-                progress=lambda w, d, t, label=label: report(label + w, d, t),  # type: ignore[misc]
-                training=where.inside(f"fold-{fold + 1}"),
-            )
-            graphs.append(other.graph())
-        self.fit(parts, progress=report, training=where)
-        return graphs
+        _check_folds(parts, folds)
+        with self._learning(parts):
+            return self._cross_learn(parts, folds, progress or no_progress, training or Training())
 
     def graph(self) -> Graph:
         """Return the fitted detector as a graph; raises `NotFittedError` before `fit`."""
@@ -128,11 +123,11 @@ class Detector(ABC):
 
     def _begin(self, parts: Sequence[Part]) -> None:
         """Check parameters and parts, and forget what was learned."""
-        for name, parameter in self.parameters.items():
+        for name, declared in self.parameters.items():
             value = getattr(self, name)
-            if not parameter.accepts(value):
+            if not declared.accepts(value):
                 raise ConfigurationError(
-                    f"{self.name}: {name} is {value!r}; accepted is {parameter.accepted}."
+                    f"{self.name}: {name} is {value!r}; accepted is {declared.accepted}."
                 )
         if len(parts) < 2:
             raise InputError(
@@ -143,9 +138,12 @@ class Detector(ABC):
         self._forget()
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Forget what was learned when learning breaks off: half of it is worse than nothing."""
+    def _learning(self, parts: Sequence[Part]) -> Iterator[None]:
+        """Begin, and forget what was learned where it breaks off: half is worse than nothing."""
+        self._begin(parts)
         try:
+            if self.trains:
+                require_packages("torch", "lightning_fabric", "onnx")
             yield
         except BaseException:
             self._forget()
@@ -154,21 +152,15 @@ class Detector(ABC):
     @classmethod
     def engines(cls) -> tuple[EngineChoice, ...]:
         """Return what scores this detector's parts on this machine, the fastest first."""
-        if cls.runtime == "pyod":
-            return (EngineChoice("pyod", "f32"),)
-        return available_engines() if cls.runtime == "graph" else _torch_engines()
+        return available_engines()
 
     @classmethod
     def open_engine(
-        cls,
-        parameters: Mapping[str, Value],
-        weights: Mapping[str, NDArray[np.float32]],
-        shape: tuple[int, ...],
-        choice: EngineChoice,
+        cls, scoring: ExternalScoring, shape: tuple[int, ...], choice: EngineChoice
     ) -> Engine:
         """Return what scores batches N×C×H×W or N×F, for detectors whose runtime is no graph."""
-        del parameters, weights, shape, choice
-        raise ConfigurationError(f"{cls.name} is inspected by its graph, not by torch.")
+        del scoring, shape, choice
+        raise ConfigurationError(f"{cls.name} is inspected by its graph.")
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _learn(parts, progress)")
@@ -177,11 +169,29 @@ class Detector(ABC):
         """Learn as `_learn` does, in a detector that `trains`."""
         raise NotImplementedError(f"{type(self).__name__} has no _train(parts, progress, training)")
 
+    def _cross_learn(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
+    ) -> list[Graph]:
+        """Learn and return a graph per fold; a fit for each, unless a detector can share work."""
+        graphs = []
+        for fold in range(max(folds) + 1):
+            rest = [part for part, number in zip(parts, folds, strict=True) if number != fold]
+            label = f"cross-fit {fold + 1}: "
+            other = type(self)(**self.get_parameters())
+            other.fit(
+                rest,
+                progress=lambda w, d, t, label=label: progress(label + w, d, t),  # type: ignore[misc]
+                training=training.inside(f"fold-{fold + 1}"),
+            )
+            graphs.append(other.graph())
+        self.fit(parts, progress=progress, training=training)
+        return graphs
+
     @abstractmethod
     def _build_graph(self) -> Graph: ...
 
 
-def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
+def _check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
     """Raise `InputError` unless each part has a fold and each fold leaves good parts outside.
 
     Defective parts may have the fold -1, that of none.
@@ -198,13 +208,3 @@ def check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
             f"{len(parts)} parts lie in {n_folds} fold; at least 2 are needed, so that each fold "
             "has good parts outside of it to learn from."
         )
-
-
-@cache
-def _torch_engines() -> tuple[EngineChoice, ...]:
-    import torch
-
-    exact = EngineChoice("torch", "f32")
-    # Without AMX a processor emulates bf16, slower than float32.
-    fast = bool(torch.cpu._is_amx_tile_supported())
-    return (EngineChoice("torch", "bf16"), exact) if fast else (exact,)

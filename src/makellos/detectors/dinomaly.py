@@ -9,10 +9,11 @@ import numpy as np
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.loading import load_pictures
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_card, load_backbone
 from makellos.detectors.patches.embeddings import choose_size, parse_layers
 from makellos.detectors.registry import register
@@ -49,80 +50,29 @@ class Dinomaly(Detector):
 
     summary = "features of a large transformer given back by another; needs a GPU and weights"
     trains = True
-    parameters = {
-        "backbone": Parameter(
-            default="vit_base_patch14_reg4_dinov2",
-            meaning="Pretrained vision transformer, by its timm name.",
-        ),
-        "weights": Parameter(
-            default="", meaning="Local file of the backbone's weights; empty: its own source."
-        ),
-        "layers": Parameter(
-            default="",
-            meaning="Blocks to give back, such as 2,3,4,5; empty: eight in the middle.",
-        ),
-        "image_size": Parameter(
-            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
-        ),
-        "max_image_size": Parameter(
-            default=448,
-            low=64,
-            high=4096,
-            search=(224, 672),
-            meaning="Largest input side when image_size is 0.",
-        ),
-        "dropout": Parameter(
-            default=0.2,
-            low=0.0,
-            high=0.9,
-            search=(0.1, 0.4),
-            meaning="Share of the bottleneck's values that noise takes away.",
-        ),
-        "epochs": Parameter(
-            default=0, low=0, high=1_000_000, meaning="Passes over the parts; 0 makes 5000 steps."
-        ),
-        "batch_size": Parameter(
-            default=16, low=1, high=4096, meaning="Parts learned from in one step."
-        ),
-        "learning_rate": Parameter(
-            default=0.0005,
-            low=1e-7,
-            high=1.0,
-            search=(1e-4, 2e-3),
-            logarithmic=True,
-            meaning="AdamW's at its highest; it rises first and falls to zero.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+
+    backbone: str = shared.transformer("vit_base_patch14_reg4_dinov2")
+    weights: str = shared.WEIGHTS
+    layers: str = parameter("", "Blocks to give back, such as 2,3,4,5; empty: eight in the middle.")
+    image_size: int = shared.IMAGE_SIZE
+    max_image_size: int = shared.largest_side(448, search=(224, 672))
+    dropout: float = parameter(
+        0.2,
+        "Share of the bottleneck's values that noise takes away.",
+        within=(0.0, 0.9),
+        search=(0.1, 0.4),
+    )
+    epochs: int = shared.epochs_making(_N_STEPS)
+    batch_size: int = shared.batch_of(16)
+    learning_rate: float = shared.rate(
+        0.0005, "AdamW's at its highest; it rises first and falls to zero.", search=(1e-4, 2e-3)
+    )
+    seed: int = shared.SEED
+
     presets = {
         "fast": {"backbone": "vit_small_patch14_reg4_dinov2"},
         "accurate": {"max_image_size": 672},
     }
-
-    def __init__(
-        self,
-        *,
-        backbone: str = "vit_base_patch14_reg4_dinov2",
-        weights: str = "",
-        layers: str = "",
-        image_size: int = 0,
-        max_image_size: int = 448,
-        dropout: float = 0.2,
-        epochs: int = 0,
-        batch_size: int = 16,
-        learning_rate: float = 0.0005,
-        seed: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.image_size = image_size
-        self.max_image_size = max_image_size
-        self.dropout = dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.seed = seed
 
     def packages(self) -> tuple[str, ...]:
         return (*super().packages(), "timm")
@@ -142,20 +92,13 @@ class Dinomaly(Detector):
         self.layers_ = parse_layers(self.layers) or middle_layers(depth)
         encoder = self._encoder()
         pictures = load_pictures(parts, self.preprocessing_, progress)
-        n_epochs = self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size)
         with seeded(self.seed):
             decoder = Decoder(encoder.channels, len(self.layers_), self.dropout)
-            task = DinomalyTask(
-                encoder,
-                decoder,
-                learning_rate=self.learning_rate,
-                n_steps=n_epochs * max(1, pictures.n // self.batch_size),
-            )
             outcome = train(
-                task,
+                DinomalyTask(encoder, decoder, learning_rate=self.learning_rate),
                 pictures,
                 identity={"detector": self.name, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,
@@ -172,12 +115,8 @@ class Dinomaly(Detector):
         from makellos.detectors.networks.dinomaly import Scoring
         from makellos.detectors.networks.exporting import export_graph
 
-        onnx = export_graph(
-            Scoring(self.encoder_, self.decoder_),
-            self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map",),
-        )
+        scoring = Scoring(self.encoder_, self.decoder_)
+        onnx = export_graph(scoring, self.preprocessing_.shape, ("anomaly_map",))
         aggregation = Aggregation(name="top_k_mean", parameter=_TOP)
         return Graph(onnx, self.preprocessing_, aggregation)
 

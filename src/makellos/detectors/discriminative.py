@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
-from makellos.data.progress import Progress, no_progress
-from makellos.detectors.contract import Detector, check_folds
+from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
+from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.patches.backbones import backbone_packages
 from makellos.detectors.patches.layer_weights import ENOUGH, Weights, summed_up, weights_told
@@ -50,124 +51,65 @@ class Discriminative(Detector):
     summary = "nearest neighbours and a network shown damage: yours where labelled, else planted"
     trains = True
     cross_fits = True
-    uses_labels = True
+    learns = "good and labelled"
     learns_planted = True
     n_folds = PatchCore.n_folds
-    parameters = {
-        "backbone": PatchCore.parameters["backbone"],
-        "weights": PatchCore.parameters["weights"],
-        "layers": PatchCore.parameters["layers"],
-        "image_size": PatchCore.parameters["image_size"],
-        "max_image_size": PatchCore.parameters["max_image_size"],
-        "patch_size": PatchCore.parameters["patch_size"],
-        "memory_bank_size": PatchCore.parameters["memory_bank_size"],
-        "weight": Parameter(
-            default=0.5,
-            low=0.0,
-            high=100.0,
-            search=(0.1, 2.0),
-            logarithmic=True,
-            meaning="How much the network counts beside the distances.",
-        ),
-        "planted": Parameter(
-            default=1,
-            low=0,
-            high=100,
-            meaning="Damaged copies of each good part, where no part is labelled.",
-        ),
-        "noise": Parameter(
-            default=0.0,
-            low=0.0,
-            high=10.0,
-            search=(0.0, 1.0),
-            meaning="Noise that makes good places damaged ones, in standard deviations; 0: none.",
-        ),
-        "hidden_units": Parameter(
-            default=64,
-            low=1,
-            high=4096,
-            search=(32, 256),
-            logarithmic=True,
-            meaning="Width of the network's hidden layer.",
-        ),
-        "steps": Parameter(default=200, low=1, high=1_000_000, meaning="Training steps, about."),
-        "batch_size": Parameter(
-            default=2048, low=2, high=1_000_000, meaning="Places learned from in one step."
-        ),
-        "learning_rate": Parameter(
-            default=2e-3,
-            low=1e-7,
-            high=1.0,
-            search=(5e-4, 1e-2),
-            logarithmic=True,
-            meaning="AdamW's at the start; it falls to zero.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+
+    backbone: str = shared.BACKBONE
+    weights: str = shared.WEIGHTS
+    layers: str = shared.LAYERS
+    image_size: int = shared.IMAGE_SIZE
+    max_image_size: int = shared.largest_side(768, search=(256, 1024))
+    patch_size: int = shared.PATCH_SIZE
+    memory_bank_size: int = shared.MEMORY_BANK_SIZE
+    weight: float = parameter(
+        0.5,
+        "How much the network counts beside the distances.",
+        within=(0.0, 100.0),
+        search=(0.1, 2.0),
+        logarithmic=True,
+    )
+    planted: int = parameter(
+        1, "Damaged copies of each good part, where no part is labelled.", within=(0, 100)
+    )
+    noise: float = parameter(
+        0.0,
+        "Noise that makes good places damaged ones, in standard deviations; 0: none.",
+        within=(0.0, 10.0),
+        search=(0.0, 1.0),
+    )
+    hidden_units: int = parameter(
+        64,
+        "Width of the network's hidden layer.",
+        within=(1, 4096),
+        search=(32, 256),
+        logarithmic=True,
+    )
+    steps: int = parameter(200, "Training steps, about.", within=(1, 1_000_000))
+    batch_size: int = parameter(2048, "Places learned from in one step.", within=(2, 1_000_000))
+    learning_rate: float = shared.rate(
+        2e-3, "AdamW's at the start; it falls to zero.", search=(5e-4, 1e-2)
+    )
+    seed: int = shared.SEED
+
     presets = {
         "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
         "accurate": {"max_image_size": 1024, "memory_bank_size": 10_000, "planted": 3},
     }
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "efficientnet_lite0",
-        weights: str = "",
-        layers: str = "",
-        image_size: int = 0,
-        max_image_size: int = 768,
-        patch_size: int = 3,
-        memory_bank_size: int = 5_000,
-        weight: float = 0.5,
-        planted: int = 1,
-        noise: float = 0.0,
-        hidden_units: int = 64,
-        steps: int = 200,
-        batch_size: int = 2048,
-        learning_rate: float = 2e-3,
-        seed: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.image_size = image_size
-        self.max_image_size = max_image_size
-        self.patch_size = patch_size
-        self.memory_bank_size = memory_bank_size
-        self.weight = weight
-        self.planted = planted
-        self.noise = noise
-        self.hidden_units = hidden_units
-        self.steps = steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.seed = seed
-
     def packages(self) -> tuple[str, ...]:
         return (*super().packages(), *backbone_packages(self.backbone, self.weights))
 
-    def cross_fit(
-        self,
-        parts: Sequence[Part],
-        folds: Sequence[int],
-        *,
-        progress: Progress | None = None,
-        training: Training | None = None,
+    def _cross_learn(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
     ) -> list[Graph]:
-        """Fit with one memory bank per fold and a network per few folds, embedded once.
+        """Learn one memory bank per fold and a network per few folds, embedded once.
 
         Defective parts of fold -1 are learned from by all networks; of five and more, each network
         leaves some out, which tell how much the networks and the mean of the map count.
         """
-        check_folds(parts, folds)
-        self._begin(parts)
-        with self._all_or_nothing():
-            report, where = progress or no_progress, training or Training()
-            heads = self._learn_folds(parts, folds, report, where)
-            return [
-                self._graph_of({fold}, heads[fold % len(heads)]) for fold in range(max(folds) + 1)
-            ]
+        heads = self._learn_folds(parts, folds, progress, training)
+        return [self._graph_of({fold}, heads[fold % len(heads)]) for fold in range(max(folds) + 1)]
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         names = group_names(parts)
@@ -249,16 +191,11 @@ class Discriminative(Detector):
         with seeded(self.seed):
             network = PlaceHead(places.rows.shape[1], self.hidden_units)
             pictures = places.pictures(kept)
-            n_epochs = epochs_for(self.steps, pictures.n, self.batch_size)
-            n_steps = n_epochs * max(1, pictures.n // self.batch_size)
-            task = PlaceTask(
-                network, learning_rate=self.learning_rate, noise=self.noise, n_steps=n_steps
-            )
             train(
-                task,
+                PlaceTask(network, learning_rate=self.learning_rate, noise=self.noise),
                 pictures,
                 identity={"detector": self.name, "fold": fold, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=epochs_for(self.steps, pictures.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
-from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
@@ -49,146 +49,73 @@ class FAnoGAN(Detector):
 
     summary = "a GAN of good parts and an encoder; fast to inspect, makes pictures"
     trains = True
-    parameters = {
-        "image_size": Parameter(
-            default=0,
-            low=0,
-            high=512,
-            meaning="Side of the square input, from 16; 0: small pictures as they are, else 64.",
-        ),
-        "channels": Parameter(
-            default=0, low=0, high=3, meaning="1 gray, 3 colour; 0 follows the pictures."
-        ),
-        "latent_dim": Parameter(
-            default=32,
-            low=2,
-            high=4096,
-            search=(8, 128),
-            logarithmic=True,
-            meaning="Length of the generator's input.",
-        ),
-        "base_width": Parameter(
-            default=16,
-            low=1,
-            high=512,
-            search=(8, 32),
-            logarithmic=True,
-            meaning="Channels of the finest layer; others have more.",
-        ),
-        "gan": Parameter(
-            default="wgan-gp", choices=("wgan-gp", "dcgan"), meaning="How the generator is trained."
-        ),
-        "epochs": Parameter(
-            default=0,
-            low=0,
-            high=1_000_000,
-            meaning="Passes of the GAN over the parts; 0: about 4000 steps.",
-        ),
-        "encoder_epochs": Parameter(
-            default=0,
-            low=0,
-            high=1_000_000,
-            meaning="Passes of the encoder over the parts; 0: about 800 steps.",
-        ),
-        "batch_size": Parameter(default=32, low=2, high=4096, meaning="Pictures in a step."),
-        "learning_rate": Parameter(
-            default=0.0,
-            low=0.0,
-            high=1.0,
-            search=(1e-4, 4e-3),
-            logarithmic=True,
-            meaning="Step size of the GAN's Adam; 0: 0.001 for wgan-gp, 0.0002 for dcgan.",
-        ),
-        "encoder_learning_rate": Parameter(
-            default=0.001,
-            low=1e-7,
-            high=1.0,
-            search=(2e-4, 5e-3),
-            logarithmic=True,
-            meaning="Step size of the encoder's Adam at the start; it falls to zero.",
-        ),
-        "n_critic": Parameter(
-            default=5, low=1, high=100, meaning="Steps of the critic for each of the generator."
-        ),
-        "gradient_penalty": Parameter(
-            default=10.0, low=0.0, high=1e4, meaning="Weight of the critic's gradient penalty."
-        ),
-        "augmentation": Parameter(
-            default=0.1,
-            low=0.0,
-            high=0.5,
-            search=(0.0, 0.2),
-            meaning="Share of the sides by which pictures are moved before they are judged.",
-        ),
-        "encoder_training": Parameter(
-            default="izi_f",
-            choices=("izi", "ziz", "izi_f"),
-            meaning="What the encoder learns to keep: pictures, latents, pictures and features.",
-        ),
-        "kappa": Parameter(
-            default=1.0, low=0.0, high=1e6, meaning="Weight of features in the score."
-        ),
-        "score": Parameter(
-            default="picture",
-            choices=("picture", "map_maximum"),
-            search=("picture", "map_maximum"),
-            meaning="A(x) of the whole picture, or the map's maximum: it sees damage that is small "
-            "on a large part, without features.",
-        ),
-        "equalise": Parameter(
-            default=True, meaning="Count the score of a faint part relative to its contrast."
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+    gives = ("generator",)
+
+    image_size: int = shared.side_from(16, 512, otherwise=str(_DEFAULT_SIZE))
+    channels: int = shared.CHANNELS
+    latent_dim: int = parameter(
+        32, "Length of the generator's input.", within=(2, 4096), search=(8, 128), logarithmic=True
+    )
+    base_width: int = parameter(
+        16,
+        "Channels of the finest layer; others have more.",
+        within=(1, 512),
+        search=(8, 32),
+        logarithmic=True,
+    )
+    gan: str = parameter("wgan-gp", "How the generator is trained.", choices=("wgan-gp", "dcgan"))
+    epochs: int = parameter(
+        0, "Passes of the GAN over the parts; 0: about 4000 steps.", within=(0, 1_000_000)
+    )
+    encoder_epochs: int = parameter(
+        0, "Passes of the encoder over the parts; 0: about 800 steps.", within=(0, 1_000_000)
+    )
+    batch_size: int = shared.batch_of(32, least=2)
+    learning_rate: float = parameter(
+        0.0,
+        "Step size of the GAN's Adam; 0: 0.001 for wgan-gp, 0.0002 for dcgan.",
+        within=(0.0, 1.0),
+        search=(1e-4, 4e-3),
+        logarithmic=True,
+    )
+    encoder_learning_rate: float = shared.rate(
+        0.001,
+        "Step size of the encoder's Adam at the start; it falls to zero.",
+        search=(2e-4, 5e-3),
+    )
+    n_critic: int = parameter(5, "Steps of the critic for each of the generator.", within=(1, 100))
+    gradient_penalty: float = parameter(
+        10.0, "Weight of the critic's gradient penalty.", within=(0.0, 1e4)
+    )
+    augmentation: float = parameter(
+        0.1,
+        "Share of the sides by which pictures are moved before they are judged.",
+        within=(0.0, 0.5),
+        search=(0.0, 0.2),
+    )
+    encoder_training: str = parameter(
+        "izi_f",
+        "What the encoder learns to keep: pictures, latents, pictures and features.",
+        choices=("izi", "ziz", "izi_f"),
+    )
+    kappa: float = parameter(1.0, "Weight of features in the score.", within=(0.0, 1e6))
+    score: str = parameter(
+        "picture",
+        "A(x) of the whole picture, or the map's maximum: it sees damage that is small "
+        "on a large part, without features.",
+        choices=("picture", "map_maximum"),
+        search=("picture", "map_maximum"),
+    )
+    equalise: bool = shared.EQUALISE
+    seed: int = shared.SEED
+
     candidates = ()
     presets = {
         "fast": {"base_width": 8},
         "accurate": {"base_width": 32},
     }
 
-    def __init__(
-        self,
-        *,
-        image_size: int = 0,
-        channels: int = 0,
-        latent_dim: int = 32,
-        base_width: int = 16,
-        gan: str = "wgan-gp",
-        epochs: int = 0,
-        encoder_epochs: int = 0,
-        batch_size: int = 32,
-        learning_rate: float = 0.0,
-        encoder_learning_rate: float = 0.001,
-        n_critic: int = 5,
-        gradient_penalty: float = 10.0,
-        augmentation: float = 0.1,
-        encoder_training: str = "izi_f",
-        kappa: float = 1.0,
-        score: str = "picture",
-        equalise: bool = True,
-        seed: int = 0,
-    ) -> None:
-        self.image_size = image_size
-        self.channels = channels
-        self.latent_dim = latent_dim
-        self.base_width = base_width
-        self.gan = gan
-        self.epochs = epochs
-        self.encoder_epochs = encoder_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.encoder_learning_rate = encoder_learning_rate
-        self.n_critic = n_critic
-        self.gradient_penalty = gradient_penalty
-        self.augmentation = augmentation
-        self.encoder_training = encoder_training
-        self.kappa = kappa
-        self.score = score
-        self.equalise = equalise
-        self.seed = seed
-
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
-        self._check_shape()
         from makellos.detectors.loading import choose_preprocessing, load_pictures
         from makellos.detectors.networks.gan import typical_contrast
         from makellos.training.loop import seeded
@@ -209,17 +136,6 @@ class FAnoGAN(Detector):
             self.encoder_ = self._train_encoder(pictures, progress, where)
         self.preprocessing_ = preprocessing
         self.contrast_ = typical_contrast(pictures)
-
-    def _check_shape(self) -> None:
-        if 0 < self.image_size < 16:
-            raise ConfigurationError(
-                f"{self.name}: image_size is {self.image_size}; accepted is 0, or a whole number "
-                "from 16 to 512."
-            )
-        if self.channels == 2:
-            raise ConfigurationError(
-                f"{self.name}: channels is 2; accepted is 0 (follow the pictures), 1 (gray) or 3."
-            )
 
     def _train_gan(
         self, pictures: Pictures, progress: Progress, training: Training
@@ -246,10 +162,10 @@ class FAnoGAN(Detector):
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
         from makellos.detectors.networks.gan_training import DCGANTask, WGANGPTask
 
-        generator = Generator(self.latent_dim, *shape, self.base_width, spherical=True)
+        generator = Generator(self.latent_dim, shape, self.base_width, spherical=True)
         rate = self.learning_rate or _LEARNING_RATES[self.gan]
         if self.gan == "dcgan":
-            discriminator = Discriminator(*shape, self.base_width, "batch")
+            discriminator = Discriminator(shape, self.base_width, "batch")
             for network in (generator, discriminator):
                 initialise(network)
             return DCGANTask(
@@ -258,7 +174,7 @@ class FAnoGAN(Detector):
         # Weights of N(0, 0.02) are made for batch norm; a critic without learns nothing for long.
         return WGANGPTask(
             generator,
-            Discriminator(*shape, self.base_width, "layer"),
+            Discriminator(shape, self.base_width, "layer"),
             learning_rate=rate,
             n_critic=self.n_critic,
             penalty=self.gradient_penalty,
@@ -270,13 +186,11 @@ class FAnoGAN(Detector):
         from makellos.detectors.networks.gan_training import EncoderTask
         from makellos.training.loop import epochs_for, train
 
-        n_epochs = self.encoder_epochs or epochs_for(_N_ENCODER_STEPS, pictures.n, self.batch_size)
-        encoder = Encoder(self.latent_dim, *pictures.shape, self.base_width, "layer")
+        encoder = Encoder(self.latent_dim, pictures.shape, self.base_width, "layer")
         task = EncoderTask(
             encoder,
             self.gan_.averaged,
             self.gan_.discriminator,
-            n_steps=n_epochs * max(1, pictures.n // self.batch_size),
             mode=self.encoder_training,
             kappa=self.kappa,
             learning_rate=self.encoder_learning_rate,
@@ -290,7 +204,8 @@ class FAnoGAN(Detector):
                 **self.get_parameters(),
                 "gan": _digest(self.gan_.averaged),
             },
-            n_epochs=n_epochs,
+            n_epochs=self.encoder_epochs
+            or epochs_for(_N_ENCODER_STEPS, pictures.n, self.batch_size),
             batch_size=self.batch_size,
             training=training,
             progress=progress,
@@ -299,7 +214,7 @@ class FAnoGAN(Detector):
         return encoder
 
     def _build_graph(self) -> Graph:
-        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.exporting import export_generator, export_graph
         from makellos.detectors.networks.gan import EncoderScoring
 
         scoring = EncoderScoring(
@@ -312,13 +227,10 @@ class FAnoGAN(Detector):
         onnx = export_graph(
             scoring,
             self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "score", "reconstruction"),
+            ("anomaly_map", "score", "reconstruction"),
             leave_out=("score",) if self.score == "map_maximum" else (),
         )
-        generator = export_graph(
-            self.gan_.averaged, (self.latent_dim,), input_name="latent", output_names=("picture",)
-        )
+        generator = export_generator(self.gan_.averaged, self.latent_dim)
         return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.progress import Progress, no_progress
-from makellos.detectors.contract import Detector, check_folds
+from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
+from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_packages
-from makellos.detectors.patches.embeddings import Embedding, PatchEmbedder, choose_size
+from makellos.detectors.patches.embeddings import Embedding, choose_size, load_embedder
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
@@ -56,104 +57,62 @@ class PaDiM(Detector):
     """
 
     summary = "a Gaussian at every place; for parts that always lie alike"
-    parameters = {
-        "backbone": Parameter(
-            default="efficientnet_lite0", meaning="Pretrained network, by its timm name."
-        ),
-        "weights": Parameter(
-            default="", meaning="Local file of the backbone's weights; empty: its own source."
-        ),
-        "layers": Parameter(
-            default="",
-            search=("", "2,3", "2,3,4"),
-            meaning="Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
-        ),
-        "image_size": Parameter(
-            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
-        ),
-        "max_image_size": Parameter(
-            default=512,
-            low=64,
-            high=4096,
-            search=(192, 768),
-            meaning="Largest input side when image_size is 0.",
-        ),
-        "n_features": Parameter(
-            default=100,
-            low=1,
-            high=4096,
-            search=(40, 160),
-            meaning="Channels drawn at random from all layers.",
-        ),
-        "epsilon": Parameter(
-            default=0.05,
-            low=1e-6,
-            high=10.0,
-            search=(0.005, 0.5),
-            logarithmic=True,
-            meaning="Added to the diagonal of each covariance.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+
+    backbone: str = shared.BACKBONE
+    weights: str = shared.WEIGHTS
+    layers: str = parameter(
+        "",
+        "Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
+        search=("", "2,3", "2,3,4"),
+    )
+    image_size: int = shared.IMAGE_SIZE
+    max_image_size: int = shared.largest_side(512, search=(192, 768))
+    n_features: int = parameter(
+        100, "Channels drawn at random from all layers.", within=(1, 4096), search=(40, 160)
+    )
+    epsilon: float = parameter(
+        0.05,
+        "Added to the diagonal of each covariance.",
+        within=(1e-6, 10.0),
+        search=(0.005, 0.5),
+        logarithmic=True,
+    )
+    seed: int = shared.SEED
+
     presets = {
         "fast": {"max_image_size": 256, "n_features": 64},
         "accurate": {"max_image_size": 768, "n_features": 100},
     }
     candidates = (presets["fast"], {})
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "efficientnet_lite0",
-        weights: str = "",
-        layers: str = "",
-        image_size: int = 0,
-        max_image_size: int = 512,
-        n_features: int = 100,
-        epsilon: float = 0.05,
-        seed: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.image_size = image_size
-        self.max_image_size = max_image_size
-        self.n_features = n_features
-        self.epsilon = epsilon
-        self.seed = seed
+    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
+        self._estimate(self._sum(parts, np.zeros(len(parts), np.intp), progress))
 
     def packages(self) -> tuple[str, ...]:
         return backbone_packages(self.backbone, self.weights)
 
-    def cross_fit(
+    def _cross_learn(
         self,
         parts: Sequence[Part],
         folds: Sequence[int],
-        *,
-        progress: Progress | None = None,
-        training: Training | None = None,  # noqa: ARG002 -- nothing is trained here
+        progress: Progress,
+        training: Training,  # noqa: ARG002 -- nothing is trained here
     ) -> list[Graph]:
-        """Fit in one pass; sums kept per fold give each Gaussian without its fold."""
-        check_folds(parts, folds)
-        self._begin(parts)
+        """Learn in one pass; sums kept per fold give each Gaussian without its fold."""
         graphs = []
-        with self._all_or_nothing():
-            sums = self._sum(parts, np.asarray(folds), progress or no_progress)
-            for left_out in sums:
-                self._estimate([moments for moments in sums if moments is not left_out])
-                graphs.append(self._build_graph())
-            self._estimate(sums)
+        sums = self._sum(parts, np.asarray(folds), progress)
+        for left_out in sums:
+            self._estimate([moments for moments in sums if moments is not left_out])
+            graphs.append(self._build_graph())
+        self._estimate(sums)
         return graphs
-
-    def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
-        self._estimate(self._sum(parts, np.zeros(len(parts), np.intp), progress))
 
     def _sum(
         self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress
     ) -> list[_Moments]:
         """Return count, sum and sum of products of the patches at every place, per fold."""
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             size, backbone=self.backbone, weights=self.weights, layers=self.layers, patch_size=1
         )
         n_channels = sum(shape[0] for shape in self.embedder_.shapes)

@@ -1,41 +1,51 @@
-"""Parameters of detectors as data: default, accepted values, meaning."""
+"""Parameters of detectors as data: default, accepted values, meaning; and those that many share."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from makellos.errors import ConfigurationError
 
-__all__ = ["Parameter", "Value", "read_parameters"]
+__all__ = ["Parameter", "Value", "parameter", "read_parameters"]
 
 Value = int | float | str | bool
+Given = TypeVar("Given", bound=Value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """Declare a detector's parameter: default, accepted range or choices, and meaning.
+    """Hold what is declared of a parameter: default, accepted range or choices, and meaning.
 
-    `search` is what `makellos tune` searches: lowest and highest number, `logarithmic` or not, or
-    some of the choices; empty for a parameter that is not searched.
+    `also` is a number outside of the range that is accepted as well. `search` is what `makellos
+    tune` searches: lowest and highest number, `logarithmic` or not, or some of the choices; empty
+    for a parameter that is not searched.
     """
 
     default: Value
     meaning: str
     low: float | None = None
     high: float | None = None
-    choices: tuple[str, ...] = ()
+    also: float | None = None
+    choices: tuple[Value, ...] = ()
     search: tuple[Value, ...] = ()
     logarithmic: bool = False
 
     @property
     def accepted(self) -> str:
         """Return a phrase that says which values are accepted."""
+        if self.choices and type(self.default) is int:
+            *others, last = map(str, self.choices)
+            return f"{', '.join(others)} or {last}"
         if self.choices:
             return " or ".join(repr(choice) for choice in self.choices)
         kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        if self.also is not None:
+            return (
+                f"{self.also:g}, or {kind[type(self.default)]} from {self.low:g} to {self.high:g}"
+            )
         bounds = [f"at least {self.low:g}"] if self.low is not None else []
         bounds += [f"at most {self.high:g}"] if self.high is not None else []
         return ", ".join([kind[type(self.default)], *bounds])
@@ -47,7 +57,7 @@ class Parameter:
             value = float(value)
         if type(value) is not kind or (self.choices and value not in self.choices):
             return False
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or value == self.also:
             return True
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
@@ -60,6 +70,87 @@ class Parameter:
                 raise ValueError(text)
             return words[text.lower()]
         return kind(text)
+
+
+def parameter(
+    default: Given,
+    meaning: str,
+    *,
+    within: tuple[float | None, float | None] = (None, None),
+    choices: tuple[Given, ...] = (),
+    search: tuple[Given, ...] = (),
+    logarithmic: bool = False,
+) -> Given:
+    """Declare a parameter in a detector's class: ``steps: int = parameter(200, "Of training.")``.
+
+    `within` are the lowest and the highest number accepted; the rest is as in `Parameter`, which is
+    what this returns: to a type checker it is a value of the parameter's kind, as `Detector` makes
+    it one.
+    """
+    low, high = within
+    declared = Parameter(
+        default=default,
+        meaning=meaning,
+        low=low,
+        high=high,
+        choices=choices,
+        search=search,
+        logarithmic=logarithmic,
+    )
+    return cast("Given", declared)
+
+
+SEED = parameter(0, "Seed of every draw.", within=(0, None))
+BACKBONE = parameter("efficientnet_lite0", "Pretrained network, by its timm name.")
+WEIGHTS = parameter("", "Local file of the backbone's weights; empty: its own source.")
+LAYERS = parameter(
+    "",
+    "Stages or modules to embed, fine to coarse, such as 3,4 or blocks.3,blocks.4; empty: the "
+    "backbone's.",
+    search=("", "3,4", "2,3,4"),
+)
+IMAGE_SIZE = parameter(0, "Side of the square input; 0 follows the pictures.", within=(0, 4096))
+PATCH_SIZE = parameter(
+    3, "Neighbours averaged into a patch, per side.", within=(1, 15), search=(1, 5)
+)
+MEMORY_BANK_SIZE = parameter(5_000, "Patches kept per layer, at most.", within=(1, 1_000_000))
+CHANNELS = parameter(0, "1 gray, 3 colour; 0 follows the pictures.", choices=(0, 1, 3))
+EQUALISE = parameter(
+    default=True, meaning="Count the score of a faint part relative to its contrast."
+)
+
+
+def transformer(default: str) -> str:
+    """Declare the backbone of a detector that takes a vision transformer."""
+    return parameter(default, "Pretrained vision transformer, by its timm name.")
+
+
+def largest_side(default: int, *, search: tuple[int, int]) -> int:
+    """Declare the side that pictures are kept within where `IMAGE_SIZE` follows them."""
+    meaning = "Largest input side when image_size is 0."
+    return parameter(default, meaning, within=(64, 4096), search=search)
+
+
+def side_from(least: int, most: int, *, otherwise: str) -> int:
+    """Declare the side of a network's input that follows small pictures alone."""
+    meaning = f"Side of the square input; 0: small pictures as they are, else {otherwise}."
+    declared = Parameter(default=0, low=least, high=most, also=0, meaning=meaning)
+    return cast("int", declared)
+
+
+def epochs_making(n_steps: int) -> int:
+    """Declare the passes over the parts, by default as many as make `n_steps` steps."""
+    return parameter(0, f"Passes over the parts; 0: about {n_steps} steps.", within=(0, 1_000_000))
+
+
+def batch_of(default: int, *, least: int = 1) -> int:
+    """Declare the size of a batch."""
+    return parameter(default, "Parts learned from in one step.", within=(least, 4096))
+
+
+def rate(default: float, meaning: str, *, search: tuple[float, float]) -> float:
+    """Declare a learning rate."""
+    return parameter(default, meaning, within=(1e-7, 1.0), search=search, logarithmic=True)
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

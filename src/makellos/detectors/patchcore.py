@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, group_names
-from makellos.data.progress import Progress, no_progress
-from makellos.detectors.contract import Detector, check_folds
+from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
+from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_packages
 from makellos.detectors.patches.coreset import k_center, spacings
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.patches.embeddings import choose_size, distances_of, load_embedder
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.rotations import turning_pays, views
 from makellos.detectors.registry import register
@@ -45,63 +46,35 @@ class PatchCore(Detector):
 
     summary = "nearest good patch in a memory bank; the default"
     n_folds = 20
-    parameters = {
-        "backbone": Parameter(
-            default="efficientnet_lite0", meaning="Pretrained network, by its timm name."
-        ),
-        "weights": Parameter(
-            default="", meaning="Local file of the backbone's weights; empty: its own source."
-        ),
-        "layers": Parameter(
-            default="",
-            search=("", "3,4", "2,3,4"),
-            meaning="Stages or modules to embed, fine to coarse, such as 3,4 or blocks.3,blocks.4; "
-            "empty: the backbone's.",
-        ),
-        "image_size": Parameter(
-            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
-        ),
-        "max_image_size": Parameter(
-            default=768,
-            low=64,
-            high=4096,
-            search=(256, 1024),
-            meaning="Largest input side when image_size is 0.",
-        ),
-        "patch_size": Parameter(
-            default=3,
-            low=1,
-            high=15,
-            search=(1, 5),
-            meaning="Neighbours averaged into a patch, per side.",
-        ),
-        "coreset_ratio": Parameter(
-            default=0.1,
-            low=1e-6,
-            high=1.0,
-            search=(0.01, 0.25),
-            logarithmic=True,
-            meaning="Share of good patches kept, at most.",
-        ),
-        "memory_bank_size": Parameter(
-            default=5_000, low=1, high=1_000_000, meaning="Patches kept per layer, at most."
-        ),
-        "num_neighbors": Parameter(
-            default=5,
-            low=0,
-            high=1000,
-            search=(0, 20),
-            meaning="Neighbours in the bank whose distance is the unit of a patch's; 0: none.",
-        ),
-        "rotations": Parameter(
-            default=0,
-            low=0,
-            high=360,
-            meaning="Even angles at which each good part is learned; 1: as it lies, 0: more where "
-            "parts are few and lie at any angle.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+
+    backbone: str = shared.BACKBONE
+    weights: str = shared.WEIGHTS
+    layers: str = shared.LAYERS
+    image_size: int = shared.IMAGE_SIZE
+    max_image_size: int = shared.largest_side(768, search=(256, 1024))
+    patch_size: int = shared.PATCH_SIZE
+    coreset_ratio: float = parameter(
+        0.1,
+        "Share of good patches kept, at most.",
+        within=(1e-6, 1.0),
+        search=(0.01, 0.25),
+        logarithmic=True,
+    )
+    memory_bank_size: int = shared.MEMORY_BANK_SIZE
+    num_neighbors: int = parameter(
+        5,
+        "Neighbours in the bank whose distance is the unit of a patch's; 0: none.",
+        within=(0, 1000),
+        search=(0, 20),
+    )
+    rotations: int = parameter(
+        0,
+        "Even angles at which each good part is learned; 1: as it lies, 0: more where "
+        "parts are few and lie at any angle.",
+        within=(0, 360),
+    )
+    seed: int = shared.SEED
+
     presets = {
         "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
         "accurate": {"max_image_size": 1024, "memory_bank_size": 10_000},
@@ -114,54 +87,8 @@ class PatchCore(Detector):
         presets["accurate"],
     )
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "efficientnet_lite0",
-        weights: str = "",
-        layers: str = "",
-        image_size: int = 0,
-        max_image_size: int = 768,
-        patch_size: int = 3,
-        coreset_ratio: float = 0.1,
-        memory_bank_size: int = 5_000,
-        num_neighbors: int = 5,
-        rotations: int = 0,
-        seed: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.image_size = image_size
-        self.max_image_size = max_image_size
-        self.patch_size = patch_size
-        self.coreset_ratio = coreset_ratio
-        self.memory_bank_size = memory_bank_size
-        self.num_neighbors = num_neighbors
-        self.rotations = rotations
-        self.seed = seed
-
     def packages(self) -> tuple[str, ...]:
         return backbone_packages(self.backbone, self.weights)
-
-    def cross_fit(
-        self,
-        parts: Sequence[Part],
-        folds: Sequence[int],
-        *,
-        progress: Progress | None = None,
-        training: Training | None = None,  # noqa: ARG002 -- nothing is trained here
-    ) -> list[Graph]:
-        """Fit with a bank made of one bank per fold; leaving a fold out leaves its bank out.
-
-        Standardisation and usual distances are those of all parts: some thousand figures from
-        hundreds of thousands of patches, which a single part does not move.
-        """
-        check_folds(parts, folds)
-        self._begin(parts)
-        with self._all_or_nothing():
-            self._learn_folds(parts, np.asarray(folds), progress or no_progress)
-        return [self.graph_without({fold}) for fold in range(max(folds) + 1)]
 
     def graph_without(self, left_out: Collection[int], *, fineness: float = 0.0) -> Graph:
         """Return the graph of a cross-fit whose memory bank has no patch of these folds.
@@ -174,11 +101,26 @@ class PatchCore(Detector):
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self._learn_folds(parts, np.zeros(len(parts), np.intp), progress)
 
+    def _cross_learn(
+        self,
+        parts: Sequence[Part],
+        folds: Sequence[int],
+        progress: Progress,
+        training: Training,  # noqa: ARG002 -- nothing is trained here
+    ) -> list[Graph]:
+        """Learn a bank made of one bank per fold; leaving a fold out leaves its bank out.
+
+        Standardisation and usual distances are those of all parts: some thousand figures from
+        hundreds of thousands of patches, which a single part does not move.
+        """
+        self._learn_folds(parts, np.asarray(folds), progress)
+        return [self.graph_without({fold}) for fold in range(max(folds) + 1)]
+
     def _learn_folds(
         self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress
     ) -> None:
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             size,
             backbone=self.backbone,
             weights=self.weights,
@@ -297,11 +239,6 @@ class PatchCore(Detector):
             total = builder.add("Add", total, fine) if total else fine
         smooth = builder.local_mean(total, 3)
         return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
-
-
-def distances_of(name: str) -> str:
-    """Return the name of the tensor N×1×h×w with the distances of a layer, weighted."""
-    return f"distances_{name}"
 
 
 def _mean_distance(

@@ -2,80 +2,46 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
+from makellos.detectors.features.pyod_methods import (
+    METHODS,
+    NETWORKS,
+    SURE,
+    JointTails,
+    Matrix,
+    fitted,
+    guarded,
+    require,
+    standardisation,
+    standardise,
+)
 from makellos.detectors.graph import Graph
-from makellos.detectors.parameters import Parameter, Value
+from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, EngineChoice
-from makellos.inspection.external_runtime import ExternalScoring, require_runtime
+from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.preprocessing import Vectors
 
 Weights = Mapping[str, NDArray[np.float32]]
-Matrix = NDArray[np.float64]
-Made = TypeVar("Made")
 Scoring = Callable[[Matrix], Matrix]  # standardised features N×F to scores N
 
 _BATCH = 512  # parts that are scored at once
 _SECONDS = 1.0  # that fitting again may take, for every start of an inspector costs them
 _N_WITNESSES = 64  # rows whose scores a model keeps, to notice that it scores otherwise here
 _N_STEPS = 2000
-_FAR = 1e6  # standard deviations; what lies further out is no further away
-_SURE = "KNN, ECOD or GMM"
-
-
-@dataclass(frozen=True)
-class _Method:
-    """Say how a detector of PyOD is made, and how what it learned is kept.
-
-    ``fitted again`` keeps the rows it learned from and fits to them when a model is opened; so does
-    ``joint``, which PyOD scores together with its rows, and for which there are closed forms here;
-    ``network`` keeps weights. `bounded` is an argument, with PyOD's default, below the number of
-    rows; `rows_per_feature` is what a covariance takes at least.
-    """
-
-    module: str
-    kept: Literal["fitted again", "joint", "network"] = "fitted again"
-    seeded: bool = False
-    bounded: tuple[str, int] | None = None
-    rows_per_feature: int = 0
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-_METHODS: dict[str, _Method] = {
-    "AutoEncoder": _Method("auto_encoder", "network"),
-    "COPOD": _Method("copod", "joint"),
-    "DeepSVDD": _Method("deep_svdd", "network"),
-    "ECOD": _Method("ecod", "joint"),
-    "GMM": _Method("gmm", seeded=True),
-    # Bins of a given number are counted by code that is compiled, for seconds, at every start.
-    "HBOS": _Method("hbos", settings={"n_bins": "auto"}),
-    "IForest": _Method("iforest", seeded=True),
-    "INNE": _Method("inne", seeded=True),
-    "KDE": _Method("kde"),
-    "KNN": _Method("knn", bounded=("n_neighbors", 5)),
-    "LODA": _Method("loda", seeded=True),
-    "LOF": _Method("lof", bounded=("n_neighbors", 20)),
-    "MCD": _Method("mcd", seeded=True, rows_per_feature=2),
-    "OCSVM": _Method("ocsvm"),
-    "PCA": _Method("pca", seeded=True, rows_per_feature=1),
-    "Sampling": _Method("sampling", seeded=True, bounded=("subset_size", 20)),
-    "VAE": _Method("vae", "network"),
-}
-_NETWORKS = tuple(name for name, method in _METHODS.items() if method.kept == "network")
 
 
 @register("pyod")
@@ -101,53 +67,30 @@ class Pyod(Detector):
     summary = "PyOD's detectors by name, on features of signals"
     runtime = "pyod"
     takes = "features"
-    parameters = {
-        "method": Parameter(
-            default="KNN",
-            choices=tuple(_METHODS),
-            search=("KNN", "LOF", "GMM", "ECOD", "IForest"),
-            meaning=f"Name of the detector in PyOD; {', '.join(_NETWORKS)} take torch.",
-        ),
-        "n_neighbors": Parameter(
-            default=0, low=0, high=1000, meaning="Neighbours of KNN and LOF; 0: PyOD's own."
-        ),
-        "epochs": Parameter(
-            default=0,
-            low=0,
-            high=100000,
-            meaning=f"Passes over the parts of a network; 0: about {_N_STEPS} steps.",
-        ),
-        "max_parts": Parameter(
-            default=2000,
-            low=2,
-            high=100000,
-            meaning="Of more parts a random subset is learned from.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
 
-    def __init__(
-        self,
-        *,
-        method: str = "KNN",
-        n_neighbors: int = 0,
-        epochs: int = 0,
-        max_parts: int = 2000,
-        seed: int = 0,
-    ) -> None:
-        self.method = method
-        self.n_neighbors = n_neighbors
-        self.epochs = epochs
-        self.max_parts = max_parts
-        self.seed = seed
+    method: str = parameter(
+        "KNN",
+        f"Name of the detector in PyOD; {', '.join(NETWORKS)} take torch.",
+        choices=tuple(METHODS),
+        search=("KNN", "LOF", "GMM", "ECOD", "IForest"),
+    )
+    n_neighbors: int = parameter(0, "Neighbours of KNN and LOF; 0: PyOD's own.", within=(0, 1000))
+    epochs: int = parameter(
+        0, f"Passes over the parts of a network; 0: about {_N_STEPS} steps.", within=(0, 100000)
+    )
+    max_parts: int = parameter(
+        2000, "Of more parts a random subset is learned from.", within=(2, 100000)
+    )
+    seed: int = shared.SEED
+
+    @classmethod
+    def engines(cls) -> tuple[EngineChoice, ...]:
+        """Return the one engine that there is."""
+        return (EngineChoice("pyod", "f32"),)
 
     @classmethod
     def open_engine(
-        cls,
-        parameters: Mapping[str, Value],
-        weights: Weights,
-        shape: tuple[int, ...],
-        choice: EngineChoice,
+        cls, scoring: ExternalScoring, shape: tuple[int, ...], choice: EngineChoice
     ) -> Engine:
         """Return what scores batches N×F.
 
@@ -155,7 +98,7 @@ class Pyod(Detector):
         installed scores otherwise than the one of the fit, `MissingRuntimeError` for a network
         without torch.
         """
-        detector = cls(**parameters)  # type: ignore[arg-type]
+        detector, weights = cls(**scoring.parameters), scoring.weights
         _check_shapes(weights, shape)
         engine = _PyodEngine(detector, weights, choice)
         rows, known = _witnesses(weights["rows"]), weights["scores"]
@@ -170,19 +113,19 @@ class Pyod(Detector):
         return engine
 
     def packages(self) -> tuple[str, ...]:
-        return ("pyod", "torch") if self.method in _NETWORKS else ("pyod",)
+        return ("pyod", "torch") if self.method in NETWORKS else ("pyod",)
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self._check_method()
         features = _load_features(parts, progress)
         progress(f"fitting {self.method}", 0, 1)
         rows = self._subset(features)
-        weights = _standardisation(rows)
-        if _METHODS[self.method].kept == "network":
+        weights = standardisation(rows)
+        if METHODS[self.method].kept == "network":
             weights |= self._trained(weights)
             weights["rows"] = _witnesses(rows)
-        elif _METHODS[self.method].kept == "joint":
-            self._check_joint(_standardise(weights, rows))
+        elif METHODS[self.method].kept == "joint":
+            self._check_joint(standardise(weights, rows))
         weights["scores"] = self._scores_twice(weights, rows)
         self.weights_ = weights
         self.n_features_ = rows.shape[1]
@@ -190,7 +133,7 @@ class Pyod(Detector):
         progress(f"fitting {self.method}", 1, 1)
 
     def _check_method(self) -> None:
-        method = _METHODS[self.method]
+        method = METHODS[self.method]
         if self.n_neighbors and (method.bounded or ("",))[0] != "n_neighbors":
             raise ConfigurationError(
                 f"{self.name}: n_neighbors is {self.n_neighbors}, but method {self.method} looks "
@@ -199,7 +142,7 @@ class Pyod(Detector):
         if self.epochs and method.kept != "network":
             raise ConfigurationError(
                 f"{self.name}: epochs is {self.epochs}, but method {self.method} is no network. "
-                f"Leave it at 0, or take the method {' or '.join(_NETWORKS)}."
+                f"Leave it at 0, or take the method {' or '.join(NETWORKS)}."
             )
 
     def _subset(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -224,28 +167,28 @@ class Pyod(Detector):
                 f"{self.name}: method {self.method} takes {seconds:.1f} s to fit again to "
                 f"{len(rows)} parts, which every start of an inspector would cost; accepted is "
                 f"{_SECONDS:g} s. Learn from fewer (--set max_parts={max(2, len(rows) // 2)}), or "
-                f"take another method, such as {_SURE}."
+                f"take another method, such as {SURE}."
             )
         if not np.all(np.abs(scores) < 1e12):
             raise ConfigurationError(
                 f"{self.name}: method {self.method} gives good parts scores without bounds: some "
                 f"features hardly vary in {len(rows)} parts. Add good parts, or take another "
-                f"method, such as {_SURE}."
+                f"method, such as {SURE}."
             )
         if not np.allclose(again.run(rows)["score"], scores, rtol=1e-6, atol=0.0):
             raise ConfigurationError(
                 f"{self.name}: method {self.method} gives other scores when it is fitted again "
-                f"with the same seed, so no model can keep it. Take another, such as {_SURE}."
+                f"with the same seed, so no model can keep it. Take another, such as {SURE}."
             )
         return _witnesses(scores)
 
     def _trained(self, weights: Weights) -> dict[str, NDArray[np.float32]]:
         from makellos.detectors.networks.pyod_networks import train_network
 
-        rows = _standardise(weights, weights["rows"])
+        rows = standardise(weights, weights["rows"])
         batch_size = max(2, min(32, len(rows)))
         epochs = self.epochs or -(-_N_STEPS // (len(rows) // batch_size))
-        return _guarded(
+        return guarded(
             self.method,
             rows,
             lambda: train_network(
@@ -253,17 +196,20 @@ class Pyod(Detector):
             ),
         )
 
+    def _fitted(self, rows: Matrix) -> Any:
+        return fitted(self.method, rows, n_neighbors=self.n_neighbors, seed=self.seed)
+
     def _check_joint(self, rows: Matrix) -> None:
         """Raise unless PyOD gives a few rows, each alone, the scores of the closed form here."""
         few = rows[:: max(1, len(rows) // 8)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of columns that are constant
-            model = _fitted(self, rows)
+            model = self._fitted(rows)
             theirs = [model.decision_function(few[i : i + 1])[0] for i in range(len(few))]
-        if not np.allclose(_JointTails(self.method, rows)(few), theirs, rtol=1e-6, atol=1e-9):
+        if not np.allclose(JointTails(self.method, rows)(few), theirs, rtol=1e-6, atol=1e-9):
             raise ConfigurationError(
                 f"{self.name}: the PyOD that is installed scores {self.method} otherwise than the "
-                f"versions known. Install pyod 3.6.7, or take another method, such as {_SURE}."
+                f"versions known. Install pyod 3.6.7, or take another method, such as {SURE}."
             )
 
     def _build_graph(self) -> Graph:
@@ -279,11 +225,11 @@ class _PyodEngine:
     def __init__(self, detector: Pyod, weights: Weights, choice: EngineChoice) -> None:
         self.choice = choice
         self._weights = {name: weights[name] for name in ("mean", "deviation")}
-        _require(detector.method)
+        require(detector.method)
         with warnings.catch_warnings():
             # Of few, equal or constant rows; whether the scores are of use is checked by the fit.
             warnings.simplefilter("ignore")
-            self._score = _open_scoring(detector, weights, _standardise(weights, weights["rows"]))
+            self._score = _open_scoring(detector, weights, standardise(weights, weights["rows"]))
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Return the score N of parts N×F."""
@@ -291,45 +237,9 @@ class _PyodEngine:
         finite = np.isfinite(batch).all(axis=1)
         if finite.any():
             with np.errstate(all="ignore"):
-                scores[finite] = self._score(_standardise(self._weights, batch[finite]))
+                scores[finite] = self._score(standardise(self._weights, batch[finite]))
         largest = float(np.finfo(np.float32).max)
         return {"score": np.clip(scores, -largest, largest).astype(np.float32)}
-
-
-class _JointTails:
-    """Score a row by its tails among the learned rows and itself, as ECOD and COPOD do.
-
-    PyOD counts within all rows of a batch, and a part's score then depends on its neighbours there.
-    """
-
-    def __init__(self, method: str, rows: Matrix) -> None:
-        self._method = method
-        self._columns = np.sort(rows, axis=0)
-        self._sums = [np.sum(rows**power, axis=0) for power in (1, 2, 3)]
-
-    def __call__(self, batch: Matrix) -> Matrix:
-        n_rows = len(self._columns) + 1
-        below = np.empty(batch.shape)
-        above = np.empty(batch.shape)
-        for i, column in enumerate(self._columns.T):
-            below[:, i] = np.searchsorted(column, batch[:, i], side="right")
-            above[:, i] = len(column) - np.searchsorted(column, batch[:, i], side="left")
-        left, right = (-np.log((count + 1) / n_rows) for count in (below, above))
-        skewness = self._skewness(batch)
-        skewed = np.where(skewness < 0, left, np.where(skewness > 0, right, left + right))
-        if self._method == "ECOD":
-            tails = np.maximum(np.maximum(left, right), skewed)
-        else:
-            tails = np.maximum((left + right) / 2, skewed)
-        return np.asarray(tails.sum(axis=1))
-
-    def _skewness(self, batch: Matrix) -> Matrix:
-        """Return the third central moment of each column with each row added to it."""
-        n_rows = len(self._columns) + 1
-        first, second, third = (
-            (total + batch**power) / n_rows for power, total in enumerate(self._sums, start=1)
-        )
-        return np.asarray(third - 3 * first * second + 2 * first**3)
 
 
 def _load_features(parts: Sequence[Part], progress: Progress) -> NDArray[np.float32]:
@@ -357,24 +267,6 @@ def _load_features(parts: Sequence[Part], progress: Progress) -> NDArray[np.floa
     return np.stack(rows)
 
 
-def _standardisation(rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Return rows with the mean and the deviation of their columns; 1 where one is constant."""
-    exact = rows.astype(np.float64)
-    mean, deviation = exact.mean(axis=0), exact.std(axis=0)
-    constant = deviation <= 1e-6 * np.abs(mean)
-    deviation = np.where(constant | (deviation < 1e-30), 1.0, deviation)
-    return {
-        "rows": rows,
-        "mean": mean.astype(np.float32),
-        "deviation": deviation.astype(np.float32),
-    }
-
-
-def _standardise(weights: Weights, rows: NDArray[np.float32]) -> Matrix:
-    values = (rows.astype(np.float64) - weights["mean"]) / weights["deviation"]
-    return np.clip(values, -_FAR, _FAR)
-
-
 def _witnesses(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(rows[:: max(1, -(-len(rows) // _N_WITNESSES))])
 
@@ -394,58 +286,16 @@ def _check_shapes(weights: Weights, shape: tuple[int, ...]) -> None:
         )
 
 
-def _require(method: str) -> None:
-    """Raise `MissingRuntimeError` where PyOD is missing, or torch for a network."""
-    require_runtime("pyod", "pyod")
-    if _METHODS[method].kept == "network":
-        require_runtime(f"pyod with method {method}", "torch")
-
-
 def _open_scoring(detector: Pyod, weights: Weights, rows: Matrix) -> Scoring:
-    kept = _METHODS[detector.method].kept
+    kept = METHODS[detector.method].kept
     if kept == "joint":
-        return _JointTails(detector.method, rows)
+        return JointTails(detector.method, rows)
     if kept == "network":
         from makellos.detectors.networks.pyod_networks import load_network
 
         return load_network(detector.method, weights, rows.shape[1])
-    score: Scoring = _fitted(detector, rows).decision_function
+    score: Scoring = detector._fitted(rows).decision_function
     return score
-
-
-def _make(detector: Pyod, shape: tuple[int, ...]) -> Any:
-    """Return an unfitted detector of PyOD for rows N×F."""
-    method, (n_rows, n_features) = _METHODS[detector.method], shape
-    settings = dict(method.settings)
-    if method.seeded:
-        settings["random_state"] = detector.seed % 2**32
-    if method.bounded:
-        name, default = method.bounded
-        wanted = (detector.n_neighbors if name == "n_neighbors" else 0) or default
-        settings[name] = max(1, min(wanted, n_rows - 1))
-    if n_rows < method.rows_per_feature * n_features + 1:
-        raise ConfigurationError(
-            f"pyod: method {detector.method} takes more than {method.rows_per_feature} parts per "
-            f"feature; there are {n_rows} for {n_features} features. Add good parts, or take "
-            f"another method, such as {_SURE}."
-        )
-    module = importlib.import_module(f"pyod.models.{method.module}")
-    return getattr(module, detector.method)(**settings)
-
-
-def _fitted(detector: Pyod, rows: Matrix) -> Any:
-    return _guarded(detector.method, rows, lambda: _make(detector, rows.shape).fit(rows))
-
-
-def _guarded(method: str, rows: Matrix, action: Callable[[], Made]) -> Made:
-    """Return what an action gives; what PyOD raises becomes a `ConfigurationError`."""
-    try:
-        return action()
-    except (ValueError, ArithmeticError, AssertionError, LookupError, RuntimeError) as error:
-        raise ConfigurationError(
-            f"pyod: method {method} cannot learn from {len(rows)} parts of {rows.shape[1]} "
-            f"features ({error}). Add good parts, or take another method, such as {_SURE}."
-        ) from error
 
 
 def _timed(action: Callable[[], _PyodEngine]) -> tuple[_PyodEngine, float]:

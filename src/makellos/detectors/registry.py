@@ -6,13 +6,14 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from makellos.detectors.contract import Detector
 from makellos.detectors.parameters import Parameter, Value
 from makellos.errors import ConfigurationError, suggest
 
-__all__ = ["detector_class", "detectors", "make_detector", "register"]
+__all__ = ["detector_class", "detectors", "detectors_giving", "make_detector", "register"]
 
 _registry: dict[str, type[Detector]] = {}
 
@@ -43,10 +44,9 @@ def register(name: str) -> Callable[[type[Detector]], type[Detector]]:
 
 def detectors() -> dict[str, type[Detector]]:
     """Return the registered detector classes by name."""
-    package = importlib.import_module("makellos.detectors")
-    for module in pkgutil.iter_modules(package.__path__):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if not module.ispkg:
-            importlib.import_module(f"makellos.detectors.{module.name}")
+            importlib.import_module(f"{__package__}.{module.name}")
     return dict(sorted(_registry.items()))
 
 
@@ -56,6 +56,11 @@ def detector_class(name: str) -> type[Detector]:
     if name not in known:
         raise ConfigurationError(f"There is no detector {name!r}. {suggest(name, known)}")
     return known[name]
+
+
+def detectors_giving(what: str) -> list[str]:
+    """Return the names of the detectors that say in `gives` that their graphs hold something."""
+    return [name for name, cls in detectors().items() if what in cls.gives]
 
 
 def make_detector(

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import with_rounded_weights
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import load_backbone
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size, parse_layers
+from makellos.detectors.patches.embeddings import choose_size, load_embedder, parse_layers
 from makellos.detectors.patches.rotations import views
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
@@ -50,88 +51,35 @@ class StudentTeacher(Detector):
 
     summary = "a student of a pretrained network, trained on good parts, that fails on others"
     trains = True
-    parameters = {
-        "backbone": Parameter(
-            default="efficientnet_lite0", meaning="Pretrained network, by its timm name."
-        ),
-        "weights": Parameter(
-            default="", meaning="Local file of the backbone's weights; empty: its own source."
-        ),
-        "layers": Parameter(
-            default="",
-            search=("", "1,3,4"),
-            meaning="Stages, fine to coarse: the student sees the first and gives the others; "
-            "empty: 2,3,4.",
-        ),
-        "image_size": Parameter(
-            default=0, low=0, high=4096, meaning="Side of the square input; 0 follows the pictures."
-        ),
-        "max_image_size": Parameter(
-            default=512,
-            low=64,
-            high=4096,
-            search=(256, 768),
-            meaning="Largest input side when image_size is 0.",
-        ),
-        "width": Parameter(
-            default=64,
-            low=4,
-            high=512,
-            search=(24, 96),
-            logarithmic=True,
-            meaning="Channels of the student at the finest layer it gives; each coarser one has "
-            "twice as many.",
-        ),
-        "n_turns": Parameter(
-            default=1, low=1, high=36, meaning="Even turns of each part that are learned; 1: none."
-        ),
-        "mirror": Parameter(default=False, meaning="Learn mirrored parts as well."),
-        "epochs": Parameter(
-            default=0, low=0, high=1_000_000, meaning="Passes over the parts; 0 makes 1200 steps."
-        ),
-        "batch_size": Parameter(
-            default=8, low=1, high=4096, meaning="Parts learned from in one step."
-        ),
-        "learning_rate": Parameter(
-            default=0.002,
-            low=1e-7,
-            high=1.0,
-            search=(5e-4, 5e-3),
-            logarithmic=True,
-            meaning="AdamW's at its highest; it rises first and falls to zero.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
-    presets = {"fast": {"max_image_size": 384}, "accurate": {"max_image_size": 768}}
 
-    def __init__(
-        self,
-        *,
-        backbone: str = "efficientnet_lite0",
-        weights: str = "",
-        layers: str = "",
-        image_size: int = 0,
-        max_image_size: int = 512,
-        width: int = 64,
-        n_turns: int = 1,
-        mirror: bool = False,
-        epochs: int = 0,
-        batch_size: int = 8,
-        learning_rate: float = 0.002,
-        seed: int = 0,
-    ) -> None:
-        self.backbone = backbone
-        self.weights = weights
-        self.layers = layers
-        self.image_size = image_size
-        self.max_image_size = max_image_size
-        self.width = width
-        self.n_turns = n_turns
-        self.mirror = mirror
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.seed = seed
+    backbone: str = shared.BACKBONE
+    weights: str = shared.WEIGHTS
+    layers: str = parameter(
+        "",
+        "Stages, fine to coarse: the student sees the first and gives the others; empty: 2,3,4.",
+        search=("", "1,3,4"),
+    )
+    image_size: int = shared.IMAGE_SIZE
+    max_image_size: int = shared.largest_side(512, search=(256, 768))
+    width: int = parameter(
+        64,
+        "Channels of the student at the finest layer it gives; each coarser one has twice as many.",
+        within=(4, 512),
+        search=(24, 96),
+        logarithmic=True,
+    )
+    n_turns: int = parameter(
+        1, "Even turns of each part that are learned; 1: none.", within=(1, 36)
+    )
+    mirror: bool = parameter(default=False, meaning="Learn mirrored parts as well.")
+    epochs: int = shared.epochs_making(_N_STEPS)
+    batch_size: int = shared.batch_of(8)
+    learning_rate: float = shared.rate(
+        0.002, "AdamW's at its highest; it rises first and falls to zero.", search=(5e-4, 5e-3)
+    )
+    seed: int = shared.SEED
+
+    presets = {"fast": {"max_image_size": 384}, "accurate": {"max_image_size": 768}}
 
     def packages(self) -> tuple[str, ...]:
         return (*super().packages(), "timm")
@@ -140,7 +88,7 @@ class StudentTeacher(Detector):
         from makellos.detectors.networks.student_teacher import DistillationTask, Student
         from makellos.training.loop import epochs_for, seeded, train
 
-        self.embedder_ = PatchEmbedder.load(
+        self.embedder_ = load_embedder(
             choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size),
             backbone=self.backbone,
             weights=self.weights,
@@ -153,17 +101,14 @@ class StudentTeacher(Detector):
                 "coarse, such as '2,3,4': the student sees the first and gives the others."
             )
         features = self._features(parts, progress)
-        n_epochs = self.epochs or epochs_for(_N_STEPS, features.n, self.batch_size)
-        n_steps = n_epochs * max(1, features.n // self.batch_size)
         with seeded(self.seed):
             student = Student(self.embedder_.shapes, width=self.width)
             student.measure(features)
-            task = DistillationTask(student, learning_rate=self.learning_rate, n_steps=n_steps)
             outcome = train(
-                task,
+                DistillationTask(student, learning_rate=self.learning_rate),
                 features,
                 identity={"detector": self.name, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=self.epochs or epochs_for(_N_STEPS, features.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,
@@ -198,11 +143,7 @@ class StudentTeacher(Detector):
             layers=parse_layers(self.layers or _DEFAULT_LAYERS),
             size=(size.height, size.width),
         )
-        onnx = export_graph(
-            Scoring(teacher, self.student_, self.usual_distances_),
-            size.shape,
-            input_name="picture",
-            output_names=("anomaly_map",),
-        )
+        scoring = Scoring(teacher, self.student_, self.usual_distances_)
+        onnx = export_graph(scoring, size.shape, ("anomaly_map",))
         # The teacher that the student learned from has rounded weights.
         return Graph(with_rounded_weights(onnx), size, Aggregation())

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.loading import choose_preprocessing, load_pictures
-from makellos.detectors.parameters import Parameter
+from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
@@ -57,136 +58,78 @@ class VAE(Detector):
 
     summary = "a variational autoencoder; likelihood of parts, and new pictures of them"
     trains = True
-    parameters = {
-        "image_size": Parameter(
-            default=0,
-            low=0,
-            high=1024,
-            meaning="Side of the square input, from 16 up; 0 follows small pictures, else 128.",
-        ),
-        "channels": Parameter(
-            default=0, low=0, high=3, meaning="1 for gray, 3 for colour; 0 follows the pictures."
-        ),
-        "network": Parameter(
-            default="auto",
-            choices=("auto", "convolutional", "dense"),
-            meaning="Dense is fully connected, 512-256-latent; auto takes it up to 32×32 pixels.",
-        ),
-        "latent_dim": Parameter(
-            default=20,
-            low=1,
-            high=4096,
-            search=(4, 100),
-            logarithmic=True,
-            meaning="Numbers that a picture is squeezed into.",
-        ),
-        "width": Parameter(
-            default=16,
-            low=1,
-            high=256,
-            search=(8, 32),
-            logarithmic=True,
-            meaning="Channels of the first convolution.",
-        ),
-        "likelihood": Parameter(
-            default="auto",
-            choices=("auto", "bernoulli", "gaussian"),
-            meaning="Of a pixel: by cross-entropy, or Gaussian with one learned deviation; auto "
-            "takes cross-entropy where pictures are nearly black and white.",
-        ),
-        "beta": Parameter(
-            default=1.0,
-            low=0.0,
-            high=1000.0,
-            search=(0.1, 10.0),
-            logarithmic=True,
-            meaning="Weight of the latents' divergence.",
-        ),
-        "score": Parameter(
-            default="reconstruction_probability",
-            choices=("reconstruction_probability", "elbo", "map_maximum"),
-            search=("reconstruction_probability", "map_maximum"),
-            meaning="Negative log-likelihood over draws of the latents, with divergence as elbo; "
-            "or the map's maximum, which sees damage that is small on a large part.",
-        ),
-        "n_samples": Parameter(
-            default=8, low=1, high=256, meaning="Draws of the latents that a score averages."
-        ),
-        "smoothing": Parameter(
-            default=3,
-            low=1,
-            high=63,
-            meaning="Side in pixels, odd, over which picture and reconstruction are averaged.",
-        ),
-        "epochs": Parameter(
-            default=0, low=0, high=1_000_000, meaning="Passes over the parts; 0 makes 2000 steps."
-        ),
-        "batch_size": Parameter(
-            default=64, low=1, high=4096, meaning="Parts learned from in one step."
-        ),
-        "learning_rate": Parameter(
-            default=0.001,
-            low=1e-7,
-            high=1.0,
-            search=(2e-4, 5e-3),
-            logarithmic=True,
-            meaning="Adam's at the start; it falls to zero.",
-        ),
-        "patience": Parameter(
-            default=0,
-            low=0,
-            high=100_000,
-            meaning="Epochs without a lower loss on a tenth of the parts that end training; 0: no.",
-        ),
-        "seed": Parameter(default=0, low=0, meaning="Seed of every draw."),
-    }
+    gives = ("generator",)
+
+    image_size: int = shared.side_from(16, 1024, otherwise=str(_DEFAULT_SIZE))
+    channels: int = shared.CHANNELS
+    network: str = parameter(
+        "auto",
+        "Dense is fully connected, 512-256-latent; auto takes it up to 32×32 pixels.",
+        choices=("auto", "convolutional", "dense"),
+    )
+    latent_dim: int = parameter(
+        20,
+        "Numbers that a picture is squeezed into.",
+        within=(1, 4096),
+        search=(4, 100),
+        logarithmic=True,
+    )
+    width: int = parameter(
+        16, "Channels of the first convolution.", within=(1, 256), search=(8, 32), logarithmic=True
+    )
+    likelihood: str = parameter(
+        "auto",
+        "Of a pixel: by cross-entropy, or Gaussian with one learned deviation; auto "
+        "takes cross-entropy where pictures are nearly black and white.",
+        choices=("auto", "bernoulli", "gaussian"),
+    )
+    beta: float = parameter(
+        1.0,
+        "Weight of the latents' divergence.",
+        within=(0.0, 1000.0),
+        search=(0.1, 10.0),
+        logarithmic=True,
+    )
+    score: str = parameter(
+        "reconstruction_probability",
+        "Negative log-likelihood over draws of the latents, with divergence as elbo; "
+        "or the map's maximum, which sees damage that is small on a large part.",
+        choices=("reconstruction_probability", "elbo", "map_maximum"),
+        search=("reconstruction_probability", "map_maximum"),
+    )
+    n_samples: int = parameter(8, "Draws of the latents that a score averages.", within=(1, 256))
+    smoothing: int = parameter(
+        3,
+        "Side in pixels, odd, over which picture and reconstruction are averaged.",
+        within=(1, 63),
+    )
+    epochs: int = shared.epochs_making(_N_STEPS)
+    batch_size: int = shared.batch_of(64)
+    learning_rate: float = shared.rate(
+        0.001, "Adam's at the start; it falls to zero.", search=(2e-4, 5e-3)
+    )
+    patience: int = parameter(
+        0,
+        "Epochs without a lower loss on a tenth of the parts that end training; 0: no.",
+        within=(0, 100_000),
+    )
+    seed: int = shared.SEED
+
     candidates = ()
     presets = {
         "fast": {"width": 8, "latent_dim": 10, "n_samples": 2},
         "accurate": {"width": 32, "latent_dim": 32, "n_samples": 16},
     }
 
-    def __init__(
-        self,
-        *,
-        image_size: int = 0,
-        channels: int = 0,
-        network: str = "auto",
-        latent_dim: int = 20,
-        width: int = 16,
-        likelihood: str = "auto",
-        beta: float = 1.0,
-        score: str = "reconstruction_probability",
-        n_samples: int = 8,
-        smoothing: int = 3,
-        epochs: int = 0,
-        batch_size: int = 64,
-        learning_rate: float = 0.001,
-        patience: int = 0,
-        seed: int = 0,
-    ) -> None:
-        self.image_size = image_size
-        self.channels = channels
-        self.network = network
-        self.latent_dim = latent_dim
-        self.width = width
-        self.likelihood = likelihood
-        self.beta = beta
-        self.score = score
-        self.n_samples = n_samples
-        self.smoothing = smoothing
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.patience = patience
-        self.seed = seed
-
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         from makellos.detectors.networks.vae import Likelihood, VariationalAutoencoder
         from makellos.detectors.networks.vae_training import VAETask
         from makellos.training.loop import epochs_for, seeded, train
 
-        self._check()
+        if self.smoothing % 2 == 0:
+            raise ConfigurationError(
+                f"{self.name}: smoothing is {self.smoothing}; accepted is an odd whole number."
+            )
         preprocessing = choose_preprocessing(
             parts,
             image_size=self.image_size,
@@ -198,25 +141,17 @@ class VAE(Detector):
         validation = None
         if self.patience:
             pictures, validation = pictures.split(_ASIDE, at_least=_FEWEST_ASIDE, seed=self.seed)
-        n_epochs = self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size)
-        n_steps = n_epochs * max(1, pictures.n // self.batch_size)
         with seeded(self.seed):
             network = VariationalAutoencoder(
                 preprocessing.shape, self.latent_dim, self.width, dense=dense
             )
             likelihood = Likelihood(self._likelihood_of(pictures), self.smoothing)
-            task = VAETask(
-                network,
-                likelihood,
-                beta=self.beta,
-                learning_rate=self.learning_rate,
-                n_steps=n_steps,
-            )
+            task = VAETask(network, likelihood, beta=self.beta, learning_rate=self.learning_rate)
             outcome = train(
                 task,
                 pictures,
                 identity={"detector": self.name, **self.get_parameters()},
-                n_epochs=n_epochs,
+                n_epochs=self.epochs or epochs_for(_N_STEPS, pictures.n, self.batch_size),
                 batch_size=self.batch_size,
                 training=training,
                 progress=progress,
@@ -226,17 +161,6 @@ class VAE(Detector):
         self.preprocessing_ = preprocessing
         self.notes_ = outcome.notes
         self.network_, self.likelihood_ = network, likelihood
-
-    def _check(self) -> None:
-        """Raise `ConfigurationError` for values inside a range that are not accepted."""
-        for name, wrong, accepted in (
-            ("image_size", 0 < self.image_size < 16, "0, or a whole number from 16 to 1024"),
-            ("channels", self.channels == 2, "0, 1 or 3"),
-            ("smoothing", self.smoothing % 2 == 0, "an odd whole number"),
-        ):
-            if wrong:
-                value = getattr(self, name)
-                raise ConfigurationError(f"{self.name}: {name} is {value}; accepted is {accepted}.")
 
     def _likelihood_of(self, pictures: Pictures) -> str:
         """Return the likelihood that is asked for, or the one that suits the pictures."""
@@ -261,7 +185,7 @@ class VAE(Detector):
         return self.network == "dense"
 
     def _build_graph(self) -> Graph:
-        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.exporting import export_generator, export_graph
         from makellos.detectors.networks.vae import Sampler, Scoring, draw_noise
 
         scoring = Scoring(
@@ -273,14 +197,8 @@ class VAE(Detector):
         onnx = export_graph(
             scoring,
             self.preprocessing_.shape,
-            input_name="picture",
-            output_names=("anomaly_map", "score", "reconstruction"),
+            ("anomaly_map", "score", "reconstruction"),
             leave_out=("score",) if self.score == "map_maximum" else (),
         )
-        generator = export_graph(
-            Sampler(self.network_),
-            (self.latent_dim,),
-            input_name="latent",
-            output_names=("picture",),
-        )
+        generator = export_generator(Sampler(self.network_), self.latent_dim)
         return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)

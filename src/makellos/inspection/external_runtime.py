@@ -22,7 +22,7 @@ _EXTRAS = {"torch": "train", "pyod": "signals"}
 class ExternalScoring:
     """Hold what scores parts where a score is no graph: AnoGAN's search with torch, PyOD.
 
-    `weights` are float32 arrays by name; the detector's `open_engine` takes them back.
+    `weights` are float32 arrays by name; the detector's `open_engine` takes it back.
     """
 
     detector: str
@@ -69,5 +69,4 @@ def open_external_engine(
         )
     from makellos.detectors import detector_class
 
-    cls = detector_class(scoring.detector)
-    return cls.open_engine(scoring.parameters, scoring.weights, shape, choice)
+    return detector_class(scoring.detector).open_engine(scoring, shape, choice)

@@ -57,7 +57,7 @@ class Frame:
 
     def check_detector(self, detector: Detector) -> None:
         """Raise `ConfigurationError` for tiles or zones around a detector of whole pictures."""
-        if not detector.needs_labels:
+        if detector.learns != "labels":
             return
         if self.zones is not None:
             raise ConfigurationError(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from makellos.data.pictures import Picture
+from makellos.detectors import detectors_giving
 from makellos.detectors.loading import require_packages
 from makellos.detectors.patches.backbones import backbone_card
 from makellos.errors import ConfigurationError, InputError, ModelFileError, suggest
@@ -20,9 +21,7 @@ from makellos.inspection.model_file import WEIGHTS, ModelFile
 if TYPE_CHECKING:
     from makellos.detectors.networks.classifier import ClassifierNetwork
 
-__all__ = ["EXPLAINED", "Explained", "Explainer"]
-
-EXPLAINED = ("classifier",)  # detectors that class activation explains
+__all__ = ["Explained", "Explainer"]
 
 Floats = NDArray[np.float32]
 
@@ -49,7 +48,7 @@ class Explainer:
     def __init__(
         self, model: ModelFile, method: str, class_name: str | None, layer: str | None
     ) -> None:
-        _check_detector(model)
+        _check_classes(model)
         require_packages("torch", "timm", "pytorch_grad_cam")
         from makellos.detectors.networks.activation_maps import ActivationMaps
         from makellos.detectors.networks.classifier import Scoring
@@ -113,13 +112,12 @@ class Explainer:
         return self.classes.index(name)
 
 
-def _check_detector(model: ModelFile) -> None:
-    name = model.manifest.detector.name
-    if name not in EXPLAINED:
+def _check_classes(model: ModelFile) -> None:
+    if not model.manifest.classes:
         raise ConfigurationError(
-            f"{model.path} was fitted with {name}, whose anomaly map says itself where damage is: "
-            f"makellos inspect {model.path} INPUT --overlays. Class activation explains models of "
-            f"{', '.join(EXPLAINED)}."
+            f"{model.path} was fitted with {model.manifest.detector.name}, whose anomaly map says "
+            f"itself where damage is: makellos inspect {model.path} INPUT --overlays. Class "
+            f"activation explains models of {', '.join(detectors_giving('classes'))}."
         )
 
 

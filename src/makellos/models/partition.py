@@ -85,7 +85,7 @@ def split_parts(
             raise _too_few(n_good, len(groups))
         if cross_fits:
             return Partition(learnable, [p for p in learnable if p.is_good], "cross-fitted")
-    if detector.needs_labels:
+    if detector.learns == "labels":
         return _split_labelled(learnable, n_aside, seed)
     chosen = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])
     known = list(zip(learnable, names, strict=True))

@@ -49,7 +49,7 @@ class Candidate:
     @property
     def reason_for_labels(self) -> str:
         """Return why it takes labelled defects to learn from; empty where it does without."""
-        if self.detector.needs_labels:
+        if self.detector.learns == "labels":
             return "it learns from labelled defects, and there are too few"
         if self.detector.learns_planted:
             return "it learns from planted damage, and nothing else would judge it"
@@ -144,7 +144,7 @@ def _unfit(cls: type[Detector], parameters: Mapping[str, Any], *, on_maps: bool)
         return "it takes no pictures"
     if not cls.candidates:
         return "it declares nothing to try; name it with --detector to fit it"
-    if cls.needs_labels and on_maps:
+    if cls.learns == "labels" and on_maps:
         return "it scores pictures by classes, and tiles and zones take maps"
     missing = [key for key in parameters if key not in cls.parameters]
     return f"it has no parameter {missing[0]}" if missing else ""

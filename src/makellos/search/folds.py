@@ -34,7 +34,7 @@ Divided = list[tuple[list[Part], list[Part]]]
 
 def learns_labels(detector: Detector | type[Detector]) -> bool:
     """Tell whether a detector learns from labelled defects where there are some."""
-    return detector.needs_labels or detector.uses_labels
+    return detector.learns != "good"
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
     """Return what runs the trials on a set; raises `InputError` for parts that do not suffice."""
     parts.require_pictures("tune")
     cls = wanted.cls
-    if cls.needs_labels:
+    if cls.learns == "labels":
         if not cls.trains:
             raise ConfigurationError(
                 f"{cls.name} needs labels and trains nothing; such detectors are not searched."

@@ -61,8 +61,8 @@ class PictureSubject(Subject):
         split = split_parts(
             found.learnable, found.calibration, detector, request.false_alarms, request.seed
         )
-        from_labels = detector.needs_labels or not all(part.is_good for part in split.learn)
-        few = not detector.needs_labels
+        few = detector.learns != "labels"
+        from_labels = not (few and all(part.is_good for part in split.learn))
         return Partition(
             split.learn,
             split.calibrate,
@@ -123,8 +123,8 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     """
     detector: Detector = request.detector
     good, calibration = parts.good(), parts.calibration()
-    learnable = parts.labelled() if detector.needs_labels else good
-    if detector.uses_labels:
+    learnable = parts.labelled() if detector.learns == "labels" else good
+    if detector.learns == "good and labelled":
         learnable += tuple(p for p in parts if not p.is_good and p.split in (None, "train"))
     if not good:
         raise InputError(

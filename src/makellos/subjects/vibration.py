@@ -233,7 +233,7 @@ class VibrationSubject(Subject):
 
 
 def _check(parts: PartSet, detector: Detector) -> None:
-    if detector.needs_labels:
+    if detector.learns == "labels":
         raise ConfigurationError(
             f"{detector.name} learns from labelled pictures, and {parts.root} holds recordings. "
             "Choose a detector that learns from good parts alone, such as patchcore or pyod."

@@ -1,6 +1,7 @@
 """The contract of detectors as checks that run on every detector, yours included.
 
-All at once, where one message names everything that is broken::
+A whole detector with its test stands in ``docs/detectors.md``. All checks at once, where one
+message names everything that is broken::
 
     from makellos.testing import check_detector
 

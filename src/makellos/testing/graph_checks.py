@@ -36,8 +36,14 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
     """Check the graph's input and outputs, and that it resizes without antialiasing."""
     import onnx
 
+    held = {"generator": bench.graph.generator is not None, "classes": bool(bench.graph.classes)}
+    for what, has in held.items():
+        said = what in bench.detector.gives
+        expect(
+            said == has, f"`gives` {'names' if said else 'leaves out'} {what}; the graph differs"
+        )
     if bench.graph.external is not None:
-        _expect_torch_weights(bench)
+        _expect_external_scoring(bench)
         return
     graph = onnx.load_from_string(bench.graph.onnx).graph
     names = [node.name for node in graph.input]
@@ -61,14 +67,14 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
     expect(not smooth, f"{smooth} resize with antialiasing, about which engines disagree")
 
 
-def _expect_torch_weights(bench: Workbench) -> None:
-    search = bench.graph.external
+def _expect_external_scoring(bench: Workbench) -> None:
+    scoring = bench.graph.external
     expect(
         bench.detector.runtime != "graph",
         "the graph scores without ONNX, but the detector's runtime is 'graph'",
     )
     expect(bench.graph.onnx == b"", "the graph scores without ONNX and holds such a graph as well")
-    weights = {} if search is None else dict(search.weights)
+    weights = {} if scoring is None else dict(scoring.weights)
     expect(bool(weights), "there are no weights to score with")
     odd = [name for name, values in weights.items() if values.dtype != np.float32]
     expect(not odd, f"the weights {odd} are not float32")
@@ -115,7 +121,7 @@ def scores_are_diverse(bench: Workbench) -> None:
     expect(n_distinct == len(scores), f"{len(scores)} parts get {n_distinct} different scores")
     if "anomaly_map" in bench.outputs(bench.graph):
         kind, pictures = "good", bench.good
-        if bench.detector.needs_labels:
+        if bench.detector.learns == "labels":
             kind, pictures = "defective", [part.picture for part in bench.defective]
         flat = [bool(np.ptp(each) == 0) for each in bench.maps(bench.graph, pictures)]
         expect(not any(flat), f"{sum(flat)} of {len(flat)} {kind} parts get a map of one value")

@@ -183,7 +183,7 @@ class Workbench:
         return detector, returned, reported
 
     def _labelled(self, label: str) -> list[Part]:
-        if not self.detector.needs_labels:
+        if self.detector.learns != "labels":
             return []
         seeds = range(self.seed + 4, self.seed + 8)
         pictures = [part.picture for seed in seeds for part in self._planted(seed)]

@@ -208,7 +208,7 @@ class _Run:
 
     def go(self, n_epochs: int, patience: int, progress: Progress, label: str) -> None:
         """Train until `n_epochs` are done or patience ends."""
-        total = n_epochs * self.n_batches
+        self.task.n_steps = total = n_epochs * self.n_batches
         some = np.linspace(0, self.pictures.n - 1, min(N_SAMPLES, self.pictures.n)).astype(np.intp)
         self.watch = CollapseWatch(self.pictures.subset(some).batch(range(len(some))), total)
         if self.state.watch:

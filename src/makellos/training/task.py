@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-__all__ = ["Task", "Update"]
+__all__ = ["Task", "Update", "half_cosine"]
 
 
 class Update(Protocol):
@@ -37,6 +38,8 @@ class Task(ABC):
     mixed_precision: bool = True
     # Classes N of the batch, int64, where pictures have them: set before `step` and `validate`.
     targets: Tensor | None = None
+    # Steps of the whole run: set before the first one.
+    n_steps: int = 1
 
     @abstractmethod
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
@@ -46,6 +49,12 @@ class Task(ABC):
         discriminator knows every part: where targets are smoothed, the least they allow is taken
         off, or else its victory goes unnoticed.
         """
+
+    def set_rate(self, rate: float) -> None:
+        """Give all optimizers a learning rate."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
     def validate(self, _batch: Tensor) -> dict[str, Tensor]:
         """Return losses of held-out pictures, means over the batch; ``loss`` decides which is best.
@@ -71,3 +80,12 @@ class Task(ABC):
     def samples(self, _n: int) -> Tensor | None:
         """Return n pictures that a generator makes of random latents; None without generator."""
         return None
+
+
+def half_cosine(done: float) -> float:
+    """Return the share of a learning rate that is left when a share of the steps is done.
+
+    >>> [round(half_cosine(done), 3) for done in (0.0, 0.5, 1.0)]
+    [1.0, 0.5, 0.0]
+    """
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
+from makellos.detectors import detectors_giving
 from makellos.drawing import draw_grid, draw_traversal, from_planes
 from makellos.errors import ConfigurationError, ModelFileError, StorageError
 from makellos.inspection.generator import Generator
@@ -20,7 +21,6 @@ from makellos.storage import claim_file, replacing
 
 __all__ = ["GenerateSummary", "generate"]
 
-GENERATIVE = ("anogan", "fanogan", "vae")
 MAX_PICTURES = 1024
 N_PICTURES, N_DIMENSIONS = 64, 10
 STEPS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
@@ -214,12 +214,12 @@ def _check_count(n: int) -> None:
 def _check_generative(model: ModelFile) -> None:
     if GENERATOR in model.manifest.members:
         return
-    name, known = model.manifest.detector.name, ", ".join(GENERATIVE)
-    if name in GENERATIVE:
+    name, known = model.manifest.detector.name, detectors_giving("generator")
+    if name in known:
         raise ConfigurationError(f"{model.path} holds no generator. Fit it again.")
     raise ConfigurationError(
         f"{model.path} was fitted with {name}, which makes no pictures. Detectors that do are "
-        f"{known}: makellos fit DATA -o MODEL --detector {GENERATIVE[-1]}."
+        f"{', '.join(known)}: makellos fit DATA -o MODEL --detector {known[-1]}."
     )
 
 

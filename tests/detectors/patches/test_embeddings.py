@@ -13,7 +13,12 @@ from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
 from makellos.data.progress import no_progress
 from makellos.detectors.patches import embeddings
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size, parse_layers
+from makellos.detectors.patches.embeddings import (
+    PatchEmbedder,
+    choose_size,
+    load_embedder,
+    parse_layers,
+)
 from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.preprocessing import Preprocessing
@@ -100,7 +105,7 @@ def test_layers_are_numbers_or_names(text: str) -> None:
 
 def load(height: int = 64, width: int = 96, patch_size: int = 3) -> PatchEmbedder:
     size = Preprocessing(height=height, width=width)
-    return PatchEmbedder.load(size, backbone="known", weights="", layers="", patch_size=patch_size)
+    return load_embedder(size, backbone="known", weights="", layers="", patch_size=patch_size)
 
 
 @pytest.mark.usefixtures("known")

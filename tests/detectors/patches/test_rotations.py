@@ -12,7 +12,7 @@ from drawn_parts import MakeParts, draw
 
 from makellos.data.parts import Part
 from makellos.data.tiles import cut_parts
-from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size
+from makellos.detectors.patches.embeddings import choose_size, load_embedder
 from makellos.detectors.patches.rotations import turned, turning_pays, views
 
 
@@ -89,7 +89,7 @@ def test_turning_pays_where_parts_lie_at_any_angle(
     angles: Sequence[float], pays: bool, tmp_path: Path
 ) -> None:
     parts = bars(tmp_path, angles)
-    embedder = PatchEmbedder.load(
+    embedder = load_embedder(
         choose_size(parts, image_size=0, max_image_size=256),
         backbone="efficientnet_lite0",
         weights="",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from makellos.detectors.networks.classifier import ClassifierNetwork
 from makellos.detectors.networks.dense_classifier import DenseNetwork, place_loss
-from makellos.training.task import Task, Update
+from makellos.training.task import Task, Update, half_cosine
 from makellos.training.temperature import fit_temperature
 
 __all__ = ["FineTuneTask", "HeadTask", "classification_loss"]
@@ -30,23 +30,15 @@ class HeadTask(Task):
     mixed_precision = False
 
     def __init__(
-        self,
-        head: nn.Linear,
-        class_weights: Tensor,
-        *,
-        balance: Tensor,
-        learning_rate: float,
-        n_steps: int,
+        self, head: nn.Linear, class_weights: Tensor, *, balance: Tensor, learning_rate: float
     ) -> None:
         self.head, self.class_weights, self.balance = head, class_weights, balance
         self.networks = {"head": head}
-        self.optimizer = AdamW(head.parameters(), learning_rate, weight_decay=0.01)
-        self.optimizers = {"head": self.optimizer}
-        self.learning_rate, self.n_steps = learning_rate, n_steps
+        self.optimizers = {"head": AdamW(head.parameters(), learning_rate, weight_decay=0.01)}
+        self.learning_rate = learning_rate
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * _cosine(number / self.n_steps)
+        self.set_rate(self.learning_rate * half_cosine(number / self.n_steps))
         logits = self.head(batch.flatten(1))
         losses = _losses(logits, _known(self.targets), self.class_weights)
         update(losses["loss"], "head")
@@ -58,6 +50,7 @@ class HeadTask(Task):
         return validated(found, self.balance)
 
 
+@dataclass(eq=False)
 class FineTuneTask(Task):
     """Train the unfrozen stages at one learning rate and the head at another.
 
@@ -65,39 +58,34 @@ class FineTuneTask(Task):
     teach the places of a `DenseNetwork`, at `pointing` times the `place_loss`. With another head
     they teach the map of defective parts where to look: of softmax over its places, the share
     inside the mask becomes large, at `pointing` times the negative logarithm of it. Rates rise over
-    the first tenth of `n_steps`, and then fall to zero along half a cosine.
+    the first tenth of the steps, and then fall to zero along half a cosine.
     """
 
-    def __init__(
-        self,
-        network: ClassifierNetwork,
-        class_weights: Tensor,
-        *,
-        balance: Tensor,
-        learning_rate: float,
-        backbone_learning_rate: float,
-        weight_decay: float,
-        dropout: float,
-        label_smoothing: float,
-        pointing: float,
-        n_channels: int,
-        n_steps: int,
-    ) -> None:
-        self.network, self.class_weights, self.balance = network, class_weights, balance
+    network: ClassifierNetwork
+    class_weights: Tensor
+    _: KW_ONLY
+    balance: Tensor
+    learning_rate: float
+    backbone_learning_rate: float
+    weight_decay: float
+    dropout: float
+    label_smoothing: float
+    pointing: float
+    n_channels: int
+
+    def __post_init__(self) -> None:
+        network = self.network
         self.networks = {"network": network}
         learned = [values for values in network.body.parameters() if values.requires_grad]
         self.optimizer = AdamW(
             [
-                {"params": learned, "base": backbone_learning_rate},
-                {"params": network.new_parameters(), "base": learning_rate},
+                {"params": learned, "base": self.backbone_learning_rate},
+                {"params": network.new_parameters(), "base": self.learning_rate},
             ],
-            weight_decay=weight_decay,
+            weight_decay=self.weight_decay,
         )
         self.optimizers = {"network": self.optimizer}
-        network.set_dropout(dropout)
-        self.label_smoothing = label_smoothing
-        self.pointing, self.n_channels = pointing, n_channels
-        self.n_steps = n_steps
+        network.set_dropout(self.dropout)
         # The backward pass of depthwise convolutions takes longer in bf16 on a processor.
         self.mixed_precision = torch.cuda.is_available() or not learned
 
@@ -194,8 +182,4 @@ def _known(targets: Tensor | None) -> Tensor:
 
 
 def _rate(done: float) -> float:
-    return min(1.0, done / _WARM_UP + 1e-3) * _cosine((done - _WARM_UP) / (1 - _WARM_UP))
-
-
-def _cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+    return min(1.0, done / _WARM_UP + 1e-3) * half_cosine((done - _WARM_UP) / (1 - _WARM_UP))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from makellos.detectors.networks.arrays import arrays_of, load_arrays
 from makellos.detectors.networks.classifier import ClassifierNetwork
 from makellos.detectors.networks.dense_classifier import DenseNetwork
 from makellos.errors import ModelFileError
@@ -17,9 +17,7 @@ __all__ = ["rebuild", "weights_of"]
 
 def weights_of(network: ClassifierNetwork, temperature: float) -> dict[str, NDArray[np.float32]]:
     """Return what rebuilds a network, as arrays by name."""
-    kept = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    arrays = {name: values.detach().cpu().float().numpy() for name, values in kept.items()}
-    return {**arrays, "temperature": np.array([temperature], np.float32)}
+    return {**arrays_of(network), "temperature": np.array([temperature], np.float32)}
 
 
 def rebuild(
@@ -37,16 +35,11 @@ def rebuild(
     dense = any(name.startswith("neck.") for name in weights)
     kind = DenseNetwork if dense else ClassifierNetwork
     rebuilt = kind(network, n_logits, stride=stride, standardise=standardise)
-    state = {k: torch.from_numpy(np.array(v)) for k, v in weights.items() if k != "temperature"}
-    wanted = {k for k in rebuilt.state_dict() if not k.endswith("num_batches_tracked")}
-    have = {name: values.shape for name, values in rebuilt.state_dict().items() if name in wanted}
-    wrong = {*wanted.symmetric_difference(state)}
-    wrong |= {name for name in wanted & set(state) if state[name].shape != have[name]}
+    wrong = load_arrays(rebuilt, {k: v for k, v in weights.items() if k != "temperature"})
     if wrong or "temperature" not in weights:
         raise ModelFileError(
             f"The weights in the model file do not fit {network}: {len(wrong)} tensors are "
             "missing, too many or of another shape. Fit the model again, or use the version of "
             "timm that it was fitted with; 'makellos info' names it."
         )
-    rebuilt.load_state_dict(state, strict=False)
-    return rebuilt.eval(), float(weights["temperature"][0])
+    return rebuilt, float(weights["temperature"][0])

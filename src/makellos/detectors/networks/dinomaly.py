@@ -87,22 +87,19 @@ class Decoder(nn.Module):  # type: ignore[misc]
 class DinomalyTask(Task):
     """Train the decoder on pictures that a frozen encoder sees.
 
-    The learning rate rises, and falls to zero over `n_steps` along half a cosine.
+    The learning rate rises, and falls to zero along half a cosine.
     """
 
-    def __init__(
-        self, encoder: nn.Module, decoder: Decoder, *, learning_rate: float, n_steps: int
-    ) -> None:
+    def __init__(self, encoder: nn.Module, decoder: Decoder, *, learning_rate: float) -> None:
         # The encoder stays as it is: a checkpoint need not hold it.
         self.encoder, self.decoder = encoder.requires_grad_(requires_grad=False), decoder
+        self.learning_rate = learning_rate
         self.networks = {"decoder": decoder}
-        self.optimizer = AdamW(decoder.parameters(), learning_rate, weight_decay=_WEIGHT_DECAY)
-        self.optimizers = {"decoder": self.optimizer}
-        self.learning_rate, self.n_steps = learning_rate, n_steps
+        adam = AdamW(decoder.parameters(), learning_rate, weight_decay=_WEIGHT_DECAY)
+        self.optimizers = {"decoder": adam}
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * share_of_rate(number / self.n_steps)
+        self.set_rate(self.learning_rate * share_of_rate(number / self.n_steps))
         wanted, made = self.decoder(self._seen(batch))
         easy = _EASY * min(1.0, number / min(_HARD_AFTER, max(1, self.n_steps // 2)))
         losses = [mined_loss(a, b, easy) for a, b in zip(wanted, made, strict=True)]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["export_graph"]
+__all__ = ["export_generator", "export_graph"]
 
 _OPSET = 17
 
@@ -20,9 +20,9 @@ _OPSET = 17
 def export_graph(
     module: nn.Module,
     shape: Sequence[int],
-    *,
-    input_name: str,
     output_names: Sequence[str],
+    *,
+    input_name: str = "picture",
     leave_out: Collection[str] = (),
 ) -> bytes:
     """Return a module as an ONNX graph, in evaluation mode and float32.
@@ -53,6 +53,11 @@ def export_graph(
             dynamo=False,
         )
     return stream.getvalue()
+
+
+def export_generator(module: nn.Module, latent_dim: int) -> bytes:
+    """Return what makes pictures of latents N×d as an ONNX graph."""
+    return export_graph(module, (latent_dim,), ("picture",), input_name="latent")
 
 
 class _Chosen(nn.Module):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ class Settings:
     zoom: float
     brightness: float
     patience: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    label: str
+    n_stages: int
+    n_epochs: int
+    batch_size: int
+    learning_rate: float
 
 
 class LabelledAugmentation:
@@ -103,29 +112,29 @@ class LabelledAugmentation:
         return torch.cat([changed, rest], 1)
 
 
+@dataclass(eq=False)
 class FineTuning:
-    """Train a network on pictures with classes, validated by others that may be none."""
+    """Train a network on pictures with classes, validated by others that may be none.
 
-    def __init__(
-        self,
-        network: ClassifierNetwork,
-        pictures: Pictures,
-        validation: Pictures,
-        class_weights: NDArray[np.float64],
-        balance: NDArray[np.float64],
-        settings: Settings,
-        *,
-        training: Training,
-        progress: Progress,
-        identity: Mapping[str, Any],
-    ) -> None:
-        self.network, self.settings = network, settings
-        self.pictures, self.validation = pictures, validation
-        self.class_weights = torch.from_numpy(class_weights).float()
-        self.balance = torch.from_numpy(balance).float()
-        self.training, self.progress, self.identity = training, progress, dict(identity)
-        self.n_channels = 3 if pictures.shape[0] > 2 else 1  # a mask may follow
-        self.began_anew = True
+    `class_weights` count the classes in the loss learned from, `balance` in that of validation.
+    """
+
+    network: ClassifierNetwork
+    pictures: Pictures
+    validation: Pictures
+    class_weights: Tensor
+    balance: Tensor
+    settings: Settings
+    _: KW_ONLY
+    training: Training
+    progress: Progress
+    identity: Mapping[str, Any]
+    began_anew: bool = field(default=True, init=False)
+
+    @property
+    def n_channels(self) -> int:
+        """Return how many channels are the picture's; a mask may follow."""
+        return 3 if self.pictures.shape[0] > 2 else 1
 
     def train_head(self) -> None:
         """Train the head on the frozen backbone: one linear layer on features computed once."""
@@ -136,50 +145,44 @@ class FineTuning:
 
     def fine_tune(self) -> None:
         """Train the last stages and the head on augmented pictures."""
-        settings = self.settings
-        n_epochs = settings.epochs or epochs_for(
-            settings.n_steps, self.pictures.n, settings.batch_size
-        )
+        settings, n = self.settings, self.pictures.n
         # A checkpoint of this step belongs to a head that was trained before it.
         resume = self.training.resume and not self.began_anew
         # The neck and head of places are trained by then, and go on as slowly as what they read.
         dense = isinstance(self.network, DenseNetwork)
-        self._learn(
-            settings.unfreeze,
-            n_epochs,
-            settings.batch_size,
-            settings.backbone_learning_rate if dense else settings.learning_rate,
+        step = _Step(
             label="fine-tuning",
-            training=replace(self.training.inside("network"), resume=resume),
+            n_stages=settings.unfreeze,
+            n_epochs=settings.epochs or epochs_for(settings.n_steps, n, settings.batch_size),
+            batch_size=settings.batch_size,
+            learning_rate=settings.backbone_learning_rate if dense else settings.learning_rate,
         )
+        self._learn(step, replace(self.training.inside("network"), resume=resume))
 
     def _train_dense_head(self, network: DenseNetwork) -> None:
         settings, n = self.settings, self.pictures.n
         batch_size = _DENSE_FACTOR * settings.batch_size
-        n_epochs = settings.head_epochs or epochs_for(_N_DENSE_STEPS, n, batch_size)
         spread = np.linspace(0, n - 1, min(n, _N_MEASURED)).astype(np.intp)
         network.measure(self._batches(self.pictures.subset(spread)))
         heard = None if settings.unfreeze else self.training.on_epoch
-        outcome = self._learn(
-            0,
-            n_epochs,
-            batch_size,
-            settings.learning_rate,
+        step = _Step(
             label="training the head",
-            training=replace(self.training.inside("head"), on_epoch=heard),
+            n_stages=0,
+            n_epochs=settings.head_epochs or epochs_for(_N_DENSE_STEPS, n, batch_size),
+            batch_size=batch_size,
+            learning_rate=settings.learning_rate,
         )
+        outcome = self._learn(step, replace(self.training.inside("head"), on_epoch=heard))
         self.began_anew = outcome.went_on
 
     def _train_linear_head(self) -> None:
         settings = self.settings
         learn, validation = self._pooled(self.pictures), self._pooled(self.validation)
-        n_epochs = settings.head_epochs or epochs_for(_N_HEAD_STEPS, learn.n, _HEAD_BATCH)
         task = HeadTask(
             self.network.head,
             self.class_weights,
             balance=self.balance,
             learning_rate=5 * settings.learning_rate,
-            n_steps=n_epochs * max(1, learn.n // _HEAD_BATCH),
         )
         # Epochs of this step are no epochs of the run, unless it is all of it.
         heard = None if settings.unfreeze else self.training.on_epoch
@@ -187,7 +190,7 @@ class FineTuning:
             task,
             learn,
             identity={**self.identity, "step": "head"},
-            n_epochs=n_epochs,
+            n_epochs=settings.head_epochs or epochs_for(_N_HEAD_STEPS, learn.n, _HEAD_BATCH),
             batch_size=_HEAD_BATCH,
             training=replace(self.training.inside("head"), on_epoch=heard),
             progress=self.progress,
@@ -196,41 +199,31 @@ class FineTuning:
         )
         self.began_anew = outcome.went_on
 
-    def _learn(
-        self,
-        n_stages: int,
-        n_epochs: int,
-        batch_size: int,
-        learning_rate: float,
-        *,
-        label: str,
-        training: Training,
-    ) -> Outcome:
-        """Train the head and the last `n_stages` stages on augmented pictures."""
+    def _learn(self, step: _Step, training: Training) -> Outcome:
+        """Train the head and the last stages on augmented pictures."""
         settings = self.settings
-        self.network.unfreeze(n_stages)
+        self.network.unfreeze(step.n_stages)
         task = FineTuneTask(
             self.network,
             self.class_weights,
             balance=self.balance,
-            learning_rate=learning_rate,
+            learning_rate=step.learning_rate,
             backbone_learning_rate=settings.backbone_learning_rate,
             weight_decay=settings.weight_decay,
             dropout=settings.dropout,
             label_smoothing=settings.label_smoothing,
             pointing=settings.pointing,
             n_channels=self.n_channels,
-            n_steps=n_epochs * max(1, self.pictures.n // batch_size),
         )
         return train(
             task,
             self.pictures,
-            identity={**self.identity, "step": label},
-            n_epochs=n_epochs,
-            batch_size=batch_size,
+            identity={**self.identity, "step": step.label},
+            n_epochs=step.n_epochs,
+            batch_size=step.batch_size,
             training=training,
             progress=self.progress,
-            label=label,
+            label=step.label,
             augment=LabelledAugmentation(
                 self.n_channels,
                 flips=settings.flips,
@@ -239,10 +232,10 @@ class FineTuning:
                 brightness=settings.brightness,
             ),
             validation=self.validation if self.validation.n else None,
-            patience=settings.patience if n_stages else 0,
+            patience=settings.patience if step.n_stages else 0,
             # Of few validation parts the lowest loss is often one epoch's luck; rates that fall to
             # zero end where it is low.
-            keep_best=settings.patience > 0 and n_stages != 0,
+            keep_best=settings.patience > 0 and step.n_stages != 0,
         )
 
     def validated(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:

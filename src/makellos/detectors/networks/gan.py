@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Norm = Literal["batch", "layer", "none"]
+Shape = tuple[int, int, int]  # channels, height, width of a picture
 
 _COARSEST = 4  # cells along the shorter side of the coarsest grid, at least
 _MOST = 8  # times the base width, at most
@@ -63,19 +64,18 @@ class Generator(nn.Module):  # type: ignore[misc]
     def __init__(
         self,
         latent_dim: int,
-        channels: int,
-        height: int,
-        width: int,
+        shape: Shape,
         base_width: int,
         *,
         spherical: bool = False,
     ) -> None:
         super().__init__()
+        channels, height, width = shape
         stages = n_stages(height, width)
         widths = _widths(base_width, stages)
         self.latent_dim = latent_dim
         self.spherical = spherical
-        self.shape = (channels, height, width)
+        self.shape = shape
         self.grid = (widths[-1], _sizes(height, stages)[-1], _sizes(width, stages)[-1])
         self.start = nn.Linear(latent_dim, math.prod(self.grid), bias=False)
         self.start_norm = nn.BatchNorm2d(widths[-1])
@@ -103,8 +103,9 @@ def on_sphere(latent: Tensor) -> Tensor:
 class _Stem(nn.Module):  # type: ignore[misc]
     """Halve pictures N×C×H×W in [0, 1] stage by stage, and lay the coarsest grid out flat."""
 
-    def __init__(self, channels: int, height: int, width: int, base_width: int, norm: Norm) -> None:
+    def __init__(self, shape: Shape, base_width: int, norm: Norm) -> None:
         super().__init__()
+        channels, height, width = shape
         stages = n_stages(height, width)
         widths = _widths(base_width, stages)
         heights, columns = _sizes(height, stages), _sizes(width, stages)
@@ -136,11 +137,9 @@ class Discriminator(nn.Module):  # type: ignore[misc]
     Maps pictures N×C×H×W in [0, 1] to logits N; `features` are those before the last layer.
     """
 
-    def __init__(
-        self, channels: int, height: int, width: int, base_width: int, norm: Norm = "batch"
-    ) -> None:
+    def __init__(self, shape: Shape, base_width: int, norm: Norm = "batch") -> None:
         super().__init__()
-        self.stem = _Stem(channels, height, width, base_width, norm)
+        self.stem = _Stem(shape, base_width, norm)
         self.n_features = self.stem.n_features
         self.head = nn.Linear(self.n_features, 1)
 
@@ -159,16 +158,10 @@ class Encoder(nn.Module):  # type: ignore[misc]
     """Map pictures N×C×H×W in [0, 1] to latents N×d: a discriminator with another last layer."""
 
     def __init__(
-        self,
-        latent_dim: int,
-        channels: int,
-        height: int,
-        width: int,
-        base_width: int,
-        norm: Norm = "batch",
+        self, latent_dim: int, shape: Shape, base_width: int, norm: Norm = "batch"
     ) -> None:
         super().__init__()
-        self.stem = _Stem(channels, height, width, base_width, norm)
+        self.stem = _Stem(shape, base_width, norm)
         self.head = nn.Linear(self.stem.n_features, latent_dim)
 
     def forward(self, picture: Tensor) -> Tensor:
@@ -185,7 +178,7 @@ class EncoderScoring(nn.Module):  # type: ignore[misc]
     contrast has it divided by the square of its own over the typical one: squares of faint
     differences are small.
 
-    Maps pictures N×C×H×W in [0, 1] to maps N×H×W, the absolute residual averaged over `smoothing`
+    Maps pictures N×C×H×W in [0, 1] to maps N×H×W, the absolute residual averaged over 3×3
     pixels, scores N, and pictures G(E(x)) N×C×H×W in [0, 1].
     """
 
@@ -197,11 +190,10 @@ class EncoderScoring(nn.Module):  # type: ignore[misc]
         *,
         kappa: float,
         typical_contrast: float = 0.0,
-        smoothing: int = 3,
     ) -> None:
         super().__init__()
         self.encoder, self.generator, self.discriminator = encoder, generator, discriminator
-        self.kappa, self.typical_contrast, self.smoothing = kappa, typical_contrast, smoothing
+        self.kappa, self.typical_contrast = kappa, typical_contrast
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return maps, scores and reconstructions of pictures."""
@@ -212,8 +204,7 @@ class EncoderScoring(nn.Module):  # type: ignore[misc]
         if self.typical_contrast:
             score = score / faintness(picture, self.typical_contrast).square()
         residual = difference.abs().mean(1, keepdim=True)
-        pad = self.smoothing // 2
-        smooth = functional.avg_pool2d(residual, self.smoothing, 1, pad, count_include_pad=False)
+        smooth = functional.avg_pool2d(residual, 3, 1, 1, count_include_pad=False)
         return smooth[:, 0], score, again
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import KW_ONLY, dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
 from makellos.detectors.networks.gan import Discriminator, Encoder, Generator, on_sphere
-from makellos.training.task import Task, Update
+from makellos.training.task import Task, Update, half_cosine
 
 __all__ = ["DCGANTask", "EncoderTask", "WGANGPTask", "shift"]
 
@@ -45,30 +46,28 @@ def shift(pictures: Tensor, share: float) -> Tensor:
     return moved.permute(0, 3, 1, 2)
 
 
+@dataclass(eq=False)
 class _Adversaries(Task):
     """Hold generator, discriminator, and `averaged`, the moving average of the generator."""
 
-    def __init__(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        *,
-        learning_rate: float,
-        betas: tuple[float, float],
-        augmentation: float,
-        average: float,
-    ) -> None:
-        self.generator, self.discriminator = generator, discriminator
-        self.averaged = copy.deepcopy(generator).requires_grad_(requires_grad=False)
-        self.augmentation, self.average = augmentation, average
-        self.networks = {
-            "generator": generator,
-            "discriminator": discriminator,
-            "averaged": self.averaged,
+    generator: Generator
+    discriminator: Discriminator
+    _: KW_ONLY
+    learning_rate: float
+    betas: tuple[float, float]
+    augmentation: float = 0.1
+    average: float = 0.99
+
+    def __post_init__(self) -> None:
+        self.averaged = copy.deepcopy(self.generator).requires_grad_(requires_grad=False)
+        rivals: dict[str, nn.Module] = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
         }
+        self.networks = {**rivals, "averaged": self.averaged}
         self.optimizers = {
-            "generator": Adam(generator.parameters(), learning_rate, betas),
-            "discriminator": Adam(discriminator.parameters(), learning_rate, betas),
+            name: Adam(network.parameters(), self.learning_rate, self.betas)
+            for name, network in rivals.items()
         }
 
     def samples(self, n: int) -> Tensor:
@@ -99,6 +98,7 @@ class _Adversaries(Task):
                 ours[name].copy_(value)
 
 
+@dataclass(eq=False)
 class DCGANTask(_Adversaries):
     """Train generator and discriminator against each other with the logistic loss.
 
@@ -108,26 +108,10 @@ class DCGANTask(_Adversaries):
     moved, `average` the decay of the generator's moving average; 0 turns each off.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        discriminator: Discriminator,
-        *,
-        learning_rate: float = 2e-4,
-        betas: tuple[float, float] = (0.5, 0.999),
-        smoothing: float = 0.1,
-        augmentation: float = 0.1,
-        average: float = 0.99,
-    ) -> None:
-        super().__init__(
-            generator,
-            discriminator,
-            learning_rate=learning_rate,
-            betas=betas,
-            augmentation=augmentation,
-            average=average,
-        )
-        self.smoothing = smoothing
+    _: KW_ONLY
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    smoothing: float = 0.1
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         """Train the discriminator once, then the generator once."""
@@ -144,6 +128,7 @@ class DCGANTask(_Adversaries):
         return {"generator": loss.detach(), "discriminator": known}
 
 
+@dataclass(eq=False)
 class WGANGPTask(_Adversaries):
     """Train a generator by the Wasserstein distance, with a penalty on the critic's gradients.
 
@@ -153,27 +138,11 @@ class WGANGPTask(_Adversaries):
     with momentum; `augmentation` and `average` as in `DCGANTask`.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        critic: Discriminator,
-        *,
-        learning_rate: float = 1e-3,
-        betas: tuple[float, float] = (0.5, 0.9),
-        n_critic: int = 5,
-        penalty: float = 10.0,
-        augmentation: float = 0.1,
-        average: float = 0.99,
-    ) -> None:
-        super().__init__(
-            generator,
-            critic,
-            learning_rate=learning_rate,
-            betas=betas,
-            augmentation=augmentation,
-            average=average,
-        )
-        self.n_critic, self.penalty = n_critic, penalty
+    _: KW_ONLY
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.5, 0.9)
+    n_critic: int = 5
+    penalty: float = 10.0
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         """Train the critic once, and every `n_critic` steps the generator once."""
@@ -199,49 +168,40 @@ class WGANGPTask(_Adversaries):
         return (length - 1).square().mean()
 
 
+@dataclass(eq=False)
 class EncoderTask(Task):
     """Train an encoder E of pictures to latents of a generator G that stays as it is.
 
     Schlegl et al. 2019: ``ziz`` brings E(G(z)) near to z, ``izi`` G(E(x)) near to x, and ``izi_f``
     the discriminator's features of both as well, weighted by `kappa`; all by mean squares.
     Deviations: in ``izi`` and ``izi_f`` a share `made` of each batch are pictures G(z), of which
-    there are as many as one likes; the learning rate falls to zero over `n_steps` along half a
-    cosine.
+    there are as many as one likes; the learning rate falls to zero along half a cosine.
     """
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        generator: Generator,
-        discriminator: Discriminator,
-        *,
-        n_steps: int,
-        mode: str = "izi_f",
-        kappa: float = 1.0,
-        made: float = 0.5,
-        learning_rate: float = 1e-3,
-    ) -> None:
-        self.encoder, self.generator, self.discriminator = encoder, generator, discriminator
-        self.n_steps, self.mode, self.kappa, self.made = n_steps, mode, kappa, made
-        self.learning_rate = learning_rate
-        self._still = (generator, discriminator)
-        for network in self._still:
-            network.requires_grad_(requires_grad=False)
-        self.networks = {
-            "encoder": encoder,
-            "generator": generator,
-            "discriminator": discriminator,
+    encoder: Encoder
+    generator: Generator
+    discriminator: Discriminator
+    _: KW_ONLY
+    mode: str = "izi_f"
+    kappa: float = 1.0
+    made: float = 0.5
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self._still: dict[str, nn.Module] = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
         }
-        self.optimizer = Adam(encoder.parameters(), learning_rate)
-        self.optimizers = {"encoder": self.optimizer}
+        for network in self._still.values():
+            network.requires_grad_(requires_grad=False)
+        self.networks = {"encoder": self.encoder, **self._still}
+        self.optimizers = {"encoder": Adam(self.encoder.parameters(), self.learning_rate)}
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         """Train the encoder once."""
-        for network in self._still:
+        for network in self._still.values():
             network.eval()
-        done = min(1.0, number / self.n_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        self.set_rate(self.learning_rate * half_cosine(number / self.n_steps))
         losses = self._ziz(batch) if self.mode == "ziz" else self._izi(batch)
         update(losses["loss"], "encoder")
         return {name: value.detach() for name, value in losses.items()}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 
-from makellos.training.task import Task, Update
+from makellos.training.task import Task, Update, half_cosine
 
 __all__ = ["PlaceHead", "PlaceTask"]
 
@@ -37,21 +35,15 @@ class PlaceTask(Task):
 
     mixed_precision = False
 
-    def __init__(
-        self, head: PlaceHead, *, learning_rate: float, noise: float, n_steps: int
-    ) -> None:
-        self.head, self.noise = head, noise
+    def __init__(self, head: PlaceHead, *, learning_rate: float, noise: float) -> None:
+        self.head, self.learning_rate, self.noise = head, learning_rate, noise
         self.networks = {"head": head}
-        self.optimizer = AdamW(head.parameters(), learning_rate, weight_decay=0.01)
-        self.optimizers = {"head": self.optimizer}
-        self.learning_rate, self.n_steps = learning_rate, n_steps
+        self.optimizers = {"head": AdamW(head.parameters(), learning_rate, weight_decay=0.01)}
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         if self.targets is None:
             raise ValueError("a head learns from places with targets")
-        for group in self.optimizer.param_groups:
-            done = min(1.0, number / self.n_steps)
-            group["lr"] = self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        self.set_rate(self.learning_rate * half_cosine(number / self.n_steps))
         places, targets = batch.flatten(1), self.targets
         if self.noise:
             good = places[targets == 0][::2]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from makellos.detectors.networks.arrays import arrays_of, load_arrays
 from makellos.errors import ConfigurationError
 
 __all__ = ["load_network", "train_network"]
@@ -34,11 +35,7 @@ def train_network(
         np.random.seed(seed % _SEEDS)  # PyOD draws from the global generator
         model.fit(rows)
     network = model.model_ if method == "DeepSVDD" else model.model
-    found = {
-        _PREFIX + name: values.numpy().astype(np.float32)
-        for name, values in network.state_dict().items()
-        if values.is_floating_point()  # counters of batches are of no use after training
-    }
+    found = arrays_of(network, _PREFIX)
     if method == "DeepSVDD":
         found[_CENTRE] = model.c_.numpy().astype(np.float32)
     return found
@@ -51,24 +48,14 @@ def load_network(
 
     Raises `ConfigurationError` for those of another network.
     """
-    state = {
-        name.removeprefix(_PREFIX): torch.from_numpy(np.array(values))
-        for name, values in weights.items()
-        if name.startswith(_PREFIX)
-    }
     with _apart():  # first weights are drawn, and replaced
         model = _make(method, n_features, epochs=1, batch_size=512, seed=0)
         network = _build(method, model, n_features)
-    own = {k: v.shape for k, v in network.state_dict().items() if v.is_floating_point()}
-    if own != {name: v.shape for name, v in state.items()} or (
-        method == "DeepSVDD" and _CENTRE not in weights
-    ):
+    if load_arrays(network, weights, _PREFIX) or (method == "DeepSVDD" and _CENTRE not in weights):
         raise ConfigurationError(
             f"pyod: the weights of the {method} do not fit {n_features} features. Fit the model "
             "again."
         )
-    network.load_state_dict(state, strict=False)
-    network.eval()
     if method == "DeepSVDD":
         model.c_ = torch.from_numpy(np.array(weights[_CENTRE]))
     if method == "VAE":

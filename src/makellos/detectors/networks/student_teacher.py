@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from makellos.training.pictures import Pictures
-from makellos.training.task import Task, Update
+from makellos.training.task import Task, Update, half_cosine
 
 __all__ = [
     "DistillationTask",
@@ -101,19 +101,17 @@ class DistillationTask(Task):
     """Bring the student's maps into the direction of the teacher's, place by place.
 
     A batch is N×K×1×1: the teacher's maps of each part, side by side as `pack_maps` lays them. The
-    learning rate rises, and falls to zero over `n_steps` along half a cosine.
+    learning rate rises, and falls to zero along half a cosine.
     """
 
-    def __init__(self, student: Student, *, learning_rate: float, n_steps: int) -> None:
-        self.student = student
+    def __init__(self, student: Student, *, learning_rate: float) -> None:
+        self.student, self.learning_rate = student, learning_rate
         self.networks = {"student": student}
-        self.optimizer = AdamW(student.parameters(), learning_rate, weight_decay=_WEIGHT_DECAY)
-        self.optimizers = {"student": self.optimizer}
-        self.learning_rate, self.n_steps = learning_rate, n_steps
+        adam = AdamW(student.parameters(), learning_rate, weight_decay=_WEIGHT_DECAY)
+        self.optimizers = {"student": adam}
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * share_of_rate(number / self.n_steps)
+        self.set_rate(self.learning_rate * share_of_rate(number / self.n_steps))
         loss = self._loss(batch)
         update(loss, "student")
         return {"loss": loss.detach()}
@@ -184,7 +182,7 @@ def share_of_rate(done: float) -> float:
     """Return the share of the highest learning rate when this share of the steps is done."""
     if done < _WARM_UP:
         return (done + 1e-3) / (_WARM_UP + 1e-3)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return half_cosine(done)
 
 
 def _step(ins: int, width: int, fine: int, coarse: int) -> nn.Module:

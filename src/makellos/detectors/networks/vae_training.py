@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from makellos.detectors.networks.vae import Likelihood, VariationalAutoencoder, kl_divergence
-from makellos.training.task import Task, Update
+from makellos.training.task import Task, Update, half_cosine
 
 __all__ = ["VAETask"]
 
@@ -19,8 +19,7 @@ _N_SHOWN = 16
 class VAETask(Task):
     """Maximise the evidence lower bound of batches, beta times its divergence.
 
-    Losses are in nats per value of a picture. The learning rate falls to zero over `n_steps`
-    along half a cosine.
+    Losses are in nats per value of a picture. The learning rate falls to zero along half a cosine.
     """
 
     def __init__(
@@ -30,20 +29,17 @@ class VAETask(Task):
         *,
         beta: float,
         learning_rate: float,
-        n_steps: int,
     ) -> None:
         self.vae, self.likelihood = vae, likelihood
         self.networks = {"vae": vae, "likelihood": likelihood}
-        self.optimizer = Adam(vae.parameters(), learning_rate, fused=True)
-        self.optimizers = {"vae": self.optimizer}
-        self.beta, self.learning_rate, self.n_steps = beta, learning_rate, n_steps
+        self.optimizers = {"vae": Adam(vae.parameters(), learning_rate, fused=True)}
+        self.beta, self.learning_rate = beta, learning_rate
         self.n_values = math.prod(vae.shape)
         # Matrix products of small batches are over before their weights are rounded.
         self.mixed_precision = not vae.is_dense
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * _cosine(number / self.n_steps)
+        self.set_rate(self.learning_rate * half_cosine(number / self.n_steps))
         losses = self._losses(batch)
         update(losses["loss"], "vae")
         return {name: value.detach() for name, value in losses.items()}
@@ -67,7 +63,3 @@ class VAETask(Task):
         total = reconstruction + self.beta * divergence
         losses = {"loss": total, "reconstruction": reconstruction, "divergence": divergence}
         return {name: value / self.n_values for name, value in losses.items()}
-
-
-def _cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

@@ -17,7 +17,7 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 from makellos.inspection.preprocessing import LARGEST_SIDE, Preprocessing
 
-__all__ = ["PatchEmbedder", "choose_size", "parse_layers"]
+__all__ = ["PatchEmbedder", "choose_size", "distances_of", "load_embedder", "parse_layers"]
 
 STRIDE = 32  # sizes are multiples of the networks' deepest stride
 MIN_SIDE = 256  # networks trained at 224 see little below this
@@ -86,46 +86,6 @@ class PatchEmbedder:
     shapes: tuple[tuple[int, int, int], ...]
     preprocessing: Preprocessing
 
-    @classmethod
-    def load(
-        cls,
-        preprocessing: Preprocessing,
-        *,
-        backbone: str,
-        weights: str,
-        layers: str,
-        patch_size: int,
-        norm: bool = False,
-    ) -> PatchEmbedder:
-        """Export a backbone for a size and add the averaging over patch_size² neighbours.
-
-        `norm` puts the tokens of a transformer through its last norm.
-        Raises `ConfigurationError` when a layer's map does not divide the finest one evenly.
-        """
-        exported = export_backbone(
-            backbone,
-            weights=weights,
-            layers=parse_layers(layers),
-            height=preprocessing.height,
-            width=preprocessing.width,
-            **({"norm": True} if norm else {}),
-        )
-        builder = GraphBuilder(exported)
-        maps = [output.name for output in builder.model.graph.output]
-        names = tuple(builder.local_mean(name, patch_size) for name in maps)
-        unknown = builder.with_outputs({name: ["n", "c", "h", "w"] for name in names})
-        probe = open_engine(unknown, available_engines()[-1], shape=preprocessing.shape)
-        outputs = probe.run(np.zeros((1, *preprocessing.shape), np.float32))
-        shapes = tuple((c, h, w) for _, c, h, w in (outputs[name].shape for name in names))
-        finest = shapes[0]
-        for _, height, width in shapes:
-            if finest[1] % height or finest[2] % width or finest[1] // height != finest[2] // width:
-                raise ConfigurationError(
-                    f"{backbone}: feature maps {shapes} do not divide the first evenly. List "
-                    "layers from fine to coarse and take an image_size that is a multiple of 32."
-                )
-        return cls(unknown, names, shapes, preprocessing)
-
     def open(self, workers: int | None = None) -> Engine:
         """Open the fastest engine of this machine for the embedding graph."""
         count = default_workers() if workers is None else workers
@@ -149,6 +109,50 @@ class PatchEmbedder:
         for done, found in enumerate(in_order(embed, parts, threads=workers + 1), start=1):
             yield found
             progress(what, done, len(parts))
+
+
+def load_embedder(
+    preprocessing: Preprocessing,
+    *,
+    backbone: str,
+    weights: str,
+    layers: str,
+    patch_size: int,
+    norm: bool = False,
+) -> PatchEmbedder:
+    """Export a backbone for a size and add the averaging over patch_size² neighbours.
+
+    `norm` puts the tokens of a transformer through its last norm.
+    Raises `ConfigurationError` when a layer's map does not divide the finest one evenly.
+    """
+    exported = export_backbone(
+        backbone,
+        weights=weights,
+        layers=parse_layers(layers),
+        height=preprocessing.height,
+        width=preprocessing.width,
+        **({"norm": True} if norm else {}),
+    )
+    builder = GraphBuilder(exported)
+    maps = [output.name for output in builder.model.graph.output]
+    names = tuple(builder.local_mean(name, patch_size) for name in maps)
+    unknown = builder.with_outputs({name: ["n", "c", "h", "w"] for name in names})
+    probe = open_engine(unknown, available_engines()[-1], shape=preprocessing.shape)
+    outputs = probe.run(np.zeros((1, *preprocessing.shape), np.float32))
+    shapes = tuple((c, h, w) for _, c, h, w in (outputs[name].shape for name in names))
+    finest = shapes[0]
+    for _, height, width in shapes:
+        if finest[1] % height or finest[2] % width or finest[1] // height != finest[2] // width:
+            raise ConfigurationError(
+                f"{backbone}: feature maps {shapes} do not divide the first evenly. List "
+                "layers from fine to coarse and take an image_size that is a multiple of 32."
+            )
+    return PatchEmbedder(unknown, names, shapes, preprocessing)
+
+
+def distances_of(name: str) -> str:
+    """Return the name of the tensor N×1×h×w with the distances of a layer, weighted."""
+    return f"distances_{name}"
 
 
 def _rounded(side: float, multiple: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -16,8 +16,9 @@ from makellos.data.parts import Part
 from makellos.data.pictures import Picture
 from makellos.data.planting import plant
 from makellos.data.progress import Progress
+from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
-from makellos.detectors.patchcore import PatchCore, distances_of
+from makellos.detectors.patches.embeddings import PatchEmbedder, distances_of
 from makellos.detectors.patches.rotations import Turn
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
 
@@ -123,6 +124,15 @@ class Places:
         return Pictures(values, targets=self.targets[kept], chances=self.chances[kept])
 
 
+class Neighbours(Protocol):
+    """What a detector that was cross-fitted on good parts sees of a part: `PatchCore`."""
+
+    embedder_: PatchEmbedder
+
+    def graph_without(self, left_out: Collection[int]) -> Graph:
+        """Return the graph that has not seen the parts of these folds."""
+
+
 class PlaceDrawer:
     """Draw places of parts, embedded as `neighbours` does, which is cross-fitted on the good ones.
 
@@ -131,7 +141,7 @@ class PlaceDrawer:
     """
 
     def __init__(
-        self, neighbours: PatchCore, folds: Sequence[Collection[int]], *, n_copies: int, seed: int
+        self, neighbours: Neighbours, folds: Sequence[Collection[int]], *, n_copies: int, seed: int
     ) -> None:
         self.n_copies, self.seed = n_copies, seed
         self.neighbours, self.embedder = neighbours, neighbours.embedder_

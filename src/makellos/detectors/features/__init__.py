@@ -1,0 +1,1 @@
+"""What detectors of features need beside their own files."""
