@@ -60,17 +60,17 @@ def overall_figures(
     """
     scores = np.array([each.score for each in outcomes], dtype=np.float64)
     labels, verdicts = [each.label for each in outcomes], [each.verdict for each in outcomes]
-    groups = [each.group for each in outcomes]
+    resampling = Resampling(rng, groups=[each.group for each in outcomes])
     defective = defective_from_labels(labels)
     rejected, again = (np.array(verdicts) == name for name in ("reject", "look_again"))
     best, optimistic = f1_max(scores, defective), best_accuracy(scores, defective)
     rates = verdict_rates(verdicts, labels)
-    intervals = asdict(image_intervals(scores, defective, rejected, Resampling(rng, groups=groups)))
+    intervals = asdict(image_intervals(scores, defective, rejected, resampling))
     mapped = [each.group for each in outcomes if each.mapped]
     intervals.update(asdict(pixels.intervals(Resampling(rng, groups=mapped))))
     intervals["optimistic_accuracy"] = None  # new parts would not reach it, whatever the interval
-    of_classes = _class_figures(outcomes, classes, rejected, rng) if classes else {"notes": []}
-    intervals.update(of_classes.pop("intervals", {}))
+    of_classes = _class_figures(outcomes, classes, rejected, resampling)
+    intervals.update(of_classes.pop("intervals"))
     return {
         "n_good": rates.n_good,
         "n_defective": rates.n_defective,
@@ -97,15 +97,15 @@ def _class_figures(
     outcomes: Sequence[Outcome],
     classes: Sequence[str],
     rejected: NDArray[np.bool_],
-    rng: np.random.Generator,
+    resampling: Resampling,
 ) -> dict[str, Any]:
     """Return the figures of a classifier's classes, their intervals and notes."""
+    if not classes:
+        return {"intervals": {}, "notes": []}
     probabilities = np.array([[each.probabilities[name] for name in classes] for each in outcomes])
-    truth, groups = [each.label for each in outcomes], [each.group for each in outcomes]
+    truth = [each.label for each in outcomes]
     found = class_figures(probabilities, truth, classes, rejected)
-    intervals = class_intervals(
-        probabilities, truth, classes, rejected, Resampling(rng, groups=groups)
-    )
+    intervals = class_intervals(probabilities, truth, classes, rejected, resampling)
     notes = [] if found.note is None else [found.note]
     return {**vars(found), "intervals": asdict(intervals), "notes": notes}
 

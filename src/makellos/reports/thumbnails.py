@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture
-from makellos.drawing.overlays import draw_overlay
-from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_tiles
+from makellos.drawing import DAMAGE, NEAREST, PART, draw_overlay, draw_tiles
 from makellos.inspection import Inspection
 
 __all__ = ["Thumbnails", "draw_thumbnails"]
