@@ -102,9 +102,12 @@ class Detector(ABC):
         """Fit on all parts, and return for each fold a graph that has not seen its parts.
 
         `folds` (n,) numbers the fold of each part from 0; a defective part that every graph may
-        learn from is of fold -1. Raises as `fit` does, and `InputError` when a fold holds all
-        parts.
+        learn from is of fold -1. Without folds it fits as `fit` does, and returns no graph. Raises
+        as `fit` does, and `InputError` when a fold holds all parts.
         """
+        if not folds:
+            self.fit(parts, progress=progress, training=training)
+            return []
         _check_folds(parts, folds)
         with self._learning(parts):
             return self._cross_learn(parts, folds, progress or no_progress, training or Training())
@@ -142,8 +145,6 @@ class Detector(ABC):
         """Begin, and forget what was learned where it breaks off: half is worse than nothing."""
         self._begin(parts)
         try:
-            if self.trains:
-                require_packages("torch", "lightning_fabric", "onnx")
             yield
         except BaseException:
             self._forget()

@@ -15,7 +15,7 @@ from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_packages
-from makellos.detectors.patches.coreset import k_center, spacings
+from makellos.detectors.patches.coreset import k_center_of_folds, spacings
 from makellos.detectors.patches.embeddings import choose_size, distances_of, load_embedder
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.rotations import turning_pays, views
@@ -138,7 +138,10 @@ class PatchCore(Detector):
             mean, scale = drawn.mean(0), drawn.std(0)
             scale = scale + 1e-3 * float(scale.mean()) + 1e-12
             points = (drawn - mean) / scale
-            kept = self._choose(points, folds[owners[layer]], layer, n_looks, progress)
+            n_patches = n_looks * int(np.prod(self.embedder_.shapes[layer][1:]))
+            n_keep = min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
+            kept = k_center_of_folds(points, folds[owners[layer]], n_keep)
+            progress("choosing memory banks", layer + 1, len(candidates))
             bank = points[kept].astype(np.float16)
             self.means_.append(mean)
             self.scales_.append(scale)
@@ -152,26 +155,6 @@ class PatchCore(Detector):
                 for part, probe in probes
             ]
             self.usual_distances_.append(max(float(np.mean(usual)), 1e-6))
-
-    def _choose(
-        self,
-        points: NDArray[np.float32],
-        folds: NDArray[np.intp],
-        layer: int,
-        n_looks: int,
-        progress: Progress,
-    ) -> NDArray[np.intp]:
-        """Return which candidate patches the bank keeps, as many of each fold as it has parts."""
-        n_patches = n_looks * int(np.prod(self.embedder_.shapes[layer][1:]))
-        n_keep = min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
-        chosen = []
-        for fold in np.unique(folds):
-            inside = np.flatnonzero(folds == fold)
-            share = max(1, round(n_keep * len(inside) / len(points)))
-            chosen.append(inside[k_center(points[inside], share)])
-            what = f"choosing the memory bank {layer + 1}/{len(self.embedder_.names)}"
-            progress(what, sum(map(len, chosen)), n_keep)
-        return np.concatenate(chosen)
 
     def _spacings(self, bank: NDArray[np.float16]) -> NDArray[np.float32] | None:
         if not self.num_neighbors:

@@ -21,7 +21,7 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.manifest import Manifest
 from makellos.models import check_target
 from makellos.models.coverage import Coverage, Frame, frame_of
-from makellos.models.learning import learn
+from makellos.models.learning import lesson_of
 from makellos.models.partition import PartitionRequest
 from makellos.models.provenance import budget_notes
 from makellos.models.release import release
@@ -106,7 +106,9 @@ def fit(
     partition = subject.partition(parts, request, report)
     fitted = subject.sized(choice.detector, partition)
     frame.check([part for part in partition.used if part.is_good], partition.calibrate)
-    folds = learn(fitted, partition, frame, seed, _where(choice, target), report)
+    lesson, where = lesson_of(partition, frame, fitted.n_folds, seed), _where(choice, target)
+    graphs = fitted.cross_fit(lesson.parts, lesson.folds, progress=report, training=where)
+    folds = lesson.recipes(graphs, frame)
     released = release(frame.recipe(fitted.graph()), folds, partition, frame.false_alarms, report)
     made = ReleasedModel(fitted, frame, partition, released)
     record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)

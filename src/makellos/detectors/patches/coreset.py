@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["coverage", "k_center", "spacings"]
+__all__ = ["coverage", "k_center", "k_center_of_folds", "spacings"]
 
 _CANDIDATES = 1024
 _ROWS = 16384
@@ -47,6 +47,21 @@ def k_center(
         if progress is not None:
             progress(len(kept), n_keep)
     return np.array(kept)
+
+
+def k_center_of_folds(
+    points: NDArray[np.float32], folds: NDArray[np.intp], n_keep: int
+) -> NDArray[np.intp]:
+    """Return indices of about `n_keep` points, of each fold as many as is its share of them.
+
+    `folds` (n,) numbers the fold of each point; those of a fold are picked by `k_center`.
+    """
+    chosen = []
+    for fold in np.unique(folds):
+        inside = np.flatnonzero(folds == fold)
+        share = max(1, round(n_keep * len(inside) / len(points)))
+        chosen.append(inside[k_center(points[inside], share)])
+    return np.concatenate(chosen)
 
 
 def coverage(points: NDArray[np.float32], kept: NDArray[np.intp]) -> float:
