@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from makellos.detectors.pyod import Pyod as Pyod
     from makellos.detectors.student_teacher import StudentTeacher as StudentTeacher
     from makellos.detectors.vae import VAE as VAE
-    from makellos.drawing.overlays import draw_overlay as draw_overlay
-    from makellos.drawing.overlays import write_picture as write_picture
-    from makellos.drawing.panels import draw_panel as draw_panel
-    from makellos.drawing.recording_panels import draw_recording as draw_recording
+    from makellos.drawing import draw_overlay as draw_overlay
+    from makellos.drawing import draw_panel as draw_panel
+    from makellos.drawing import draw_recording as draw_recording
+    from makellos.drawing import write_picture as write_picture
     from makellos.errors import ConfigurationError as ConfigurationError
     from makellos.errors import HelperProcessError as HelperProcessError
     from makellos.errors import InputError as InputError
@@ -101,9 +101,7 @@ _NAMES = {
     "detectors.pyod": ("Pyod",),
     "detectors.student_teacher": ("StudentTeacher",),
     "detectors.vae": ("VAE",),
-    "drawing.overlays": ("draw_overlay", "write_picture"),
-    "drawing.panels": ("draw_panel",),
-    "drawing.recording_panels": ("draw_recording",),
+    "drawing": ("draw_overlay", "draw_panel", "draw_recording", "write_picture"),
     "errors": (
         "ConfigurationError",
         "HelperProcessError",
