@@ -233,8 +233,7 @@ def _shaded(
     inside = values[alpha > 0.5] if (alpha > 0.5).any() else values
     if not 0 <= float(inside.mean()) + change <= white:
         change = -change
-    shaded: Floats = values + np.float32(change) * _over(alpha, values)
-    return shaded
+    return values + np.float32(change) * _over(alpha, values)
 
 
 def _over(alpha: Floats, values: Floats) -> Floats:
