@@ -248,8 +248,5 @@ _READERS = (
     (b"\x89PNG\r\n\x1a\n", _png),
     (b"\xff\xd8\xff", _jpeg),
     (b"BM", _bmp),
-    (b"II*\0", _tiff),
-    (b"MM\0*", _tiff),
-    (b"II+\0", _tiff),
-    (b"MM\0+", _tiff),
+    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from makellos.data._findings import listed, listed_sets, misplaced_text, n_of
@@ -232,27 +232,23 @@ def _on_identical(learn: Sequence[Part], others: Mapping[str, Sequence[Part]]) -
 
 def _identical(used: Sequence[Used]) -> list[list[Used]]:
     """Return the sets of parts whose files hold the same bytes, with what they are used for."""
-    by_size: defaultdict[int, list[Used]] = defaultdict(list)
+    return [same for alike in _alike(used, _size) for same in _alike(alike, _digest)]
+
+
+def _alike(used: Sequence[Used], trait: Callable[[Path], int | bytes]) -> Iterator[list[Used]]:
+    """Yield parts whose files share a trait; one that cannot be read, or is empty, has none."""
+    by_trait: defaultdict[int | bytes, list[Used]] = defaultdict(list)
     for use, part in used:
-        if size := _size(part.path):
-            by_size[size].append((use, part))
-    by_digest: defaultdict[bytes, list[Used]] = defaultdict(list)
-    for use, part in chain(*(alike for alike in by_size.values() if len(alike) > 1)):
-        if digest := _digest(part.path):
-            by_digest[digest].append((use, part))
-    return [alike for alike in by_digest.values() if len(alike) > 1]
+        with suppress(OSError):
+            if found := trait(part.path):
+                by_trait[found].append((use, part))
+    yield from (alike for alike in by_trait.values() if len(alike) > 1)
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
-def _digest(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError:
-        return None
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

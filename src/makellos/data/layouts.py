@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
@@ -58,7 +59,7 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
                 _refuse_manifests(found)
                 return found
     except OSError as error:
-        _refuse(error, data)
+        _refuse(data, error)
     none = " and ".join(f"no {each.noun} ({', '.join(sorted(each.suffixes))})" for each in kinds)
     raise InputError(
         f"{data} holds {none}. Put {kinds[0].name} of good parts there, or in its subfolder "
@@ -72,19 +73,15 @@ def walk_parts(folder: Path, kind: FileKind = PICTURES) -> list[Path]:
     Hidden files and the thumbnail folders of file servers are left out; links to folders are not
     followed. Raises `InputError` where a folder cannot be listed.
     """
-
-    def refuse(error: OSError) -> NoReturn:
-        _refuse(error, folder)
-
     found: list[Path] = []
-    for here, folders, files in os.walk(folder, onerror=refuse):
+    for here, folders, files in os.walk(folder, onerror=partial(_refuse, folder)):
         folders[:] = filter(_is_listed, folders)
         names = filter(_is_listed, files)
         found += (path for path in map(Path(here).joinpath, names) if kind.has(path))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _refuse(error: OSError, data: Path) -> NoReturn:
+def _refuse(data: Path, error: OSError) -> NoReturn:
     raise InputError(
         f"{error.filename or data} cannot be read: {error.strerror}. Check its permissions and "
         "its drive."

@@ -10,7 +10,6 @@ import stat
 import threading
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -212,12 +211,7 @@ class _Quiet:
                 self._set(0)
             self._n_inside += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._n_inside -= 1
             if not self._n_inside:

@@ -152,7 +152,7 @@ def _missing(values: Floats, contrast: float, white: float, rng: np.random.Gener
     del contrast, white
     height, width = values.shape[:2]
     x, y = _place(values, rng)
-    size = max(2, round(min(height, width) * _size(rng)))
+    size = max(2, round(min(height, width) * _drawn(rng, _SIZES)))
     h, w = min(size, height), min(size, width)
     top, left = min(max(0, y - h // 2), height - h), min(max(0, x - w // 2), width - w)
     best: tuple[float, Floats] | None = None
@@ -164,13 +164,8 @@ def _missing(values: Floats, contrast: float, white: float, rng: np.random.Gener
                 best = float(piece.std()), piece
     if best is None:
         return values
-    alpha = np.zeros((h, w), np.float32)
-    cv2.ellipse(alpha, (w // 2, h // 2), (max(1, w // 2), max(1, h // 2)), 0, 0, 360, 1.0, -1)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), max(0.5, size / 20))
-    result = values.copy()
-    there = result[top : top + h, left : left + w]
-    there += _over(alpha, there) * (best[1] - there)
-    return result
+    alpha = cv2.GaussianBlur(_ellipse(h, w), (0, 0), max(0.5, size / 20))
+    return _pasted(values, best[1], top, left, alpha)
 
 
 def _ragged(
@@ -202,7 +197,7 @@ def _patch(values: Floats, contrast: float, white: float, rng: np.random.Generat
     del contrast, white
     height, width = values.shape[:2]
     side = min(height, width)
-    h, w = (max(2, min(side - 1, round(side * _size(rng)))) for _ in range(2))
+    h, w = (max(2, min(side - 1, round(side * _drawn(rng, _SIZES)))) for _ in range(2))
     if h >= height or w >= width:
         return values
     top, left = int(rng.integers(height - h)), int(rng.integers(width - w))
@@ -211,11 +206,19 @@ def _patch(values: Floats, contrast: float, white: float, rng: np.random.Generat
         piece = np.ascontiguousarray(piece[::-1, ::-1])
     x, y = _place(values, rng)
     x, y = min(max(0, x - w // 2), width - w), min(max(0, y - h // 2), height - h)
-    alpha = np.zeros((h, w), np.float32)
-    cv2.ellipse(alpha, (w // 2, h // 2), (max(1, w // 2), max(1, h // 2)), 0, 0, 360, 1.0, -1)
-    alpha *= rng.uniform(0.5, 1.0)
+    return _pasted(values, piece, y, x, _ellipse(h, w) * np.float32(rng.uniform(0.5, 1.0)))
+
+
+def _ellipse(height: int, width: int) -> Floats:
+    alpha = np.zeros((height, width), np.float32)
+    middle = width // 2, height // 2
+    cv2.ellipse(alpha, middle, (max(1, middle[0]), max(1, middle[1])), 0, 0, 360, 1.0, -1)
+    return alpha
+
+
+def _pasted(values: Floats, piece: Floats, top: int, left: int, alpha: Floats) -> Floats:
     result = values.copy()
-    there = result[y : y + h, x : x + w]
+    there = result[top : top + alpha.shape[0], left : left + alpha.shape[1]]
     there += _over(alpha, there) * (piece - there)
     return result
 
@@ -233,16 +236,11 @@ def _shaded(
     inside = values[alpha > 0.5] if (alpha > 0.5).any() else values
     if not 0 <= float(inside.mean()) + change <= white:
         change = -change
-    shaded: Floats = values + np.float32(change) * _over(alpha, values)
-    return shaded
+    return values + np.float32(change) * _over(alpha, values)
 
 
 def _over(alpha: Floats, values: Floats) -> Floats:
     return alpha if values.ndim == 2 else alpha[..., np.newaxis]
-
-
-def _size(rng: np.random.Generator) -> float:
-    return _drawn(rng, _SIZES)
 
 
 def _drawn(rng: np.random.Generator, between: tuple[float, float]) -> float:

@@ -218,7 +218,7 @@ class _Placing:
         self.splits = list(shares)
         self.split_of: dict[str, str] = {}
         self.n_units = Counter(label for held in units.values() for label in held)
-        self.n_parts = _total(units.values())
+        self.n_parts = sum(units.values(), Counter[str]())
         ranked = sorted(self.n_units, key=lambda of: (self.n_units[of], self.n_parts[of], of))
         self.labels = {label: rank for rank, label in enumerate(ranked)}
         self._share = {split: share / whole for split, share in shares.items()}
@@ -322,13 +322,6 @@ def _set_good_aside(
             side[key] = _ASIDE
             left.subtract(dict.fromkeys(units[key], 1))
             short -= 1
-
-
-def _total(counts: Iterable[Counter[str]]) -> Counter[str]:
-    whole: Counter[str] = Counter()
-    for count in counts:
-        whole.update(count)
-    return whole
 
 
 def _three_shares(val: float, test: float) -> dict[str, float]:

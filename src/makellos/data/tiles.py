@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,23 +52,16 @@ class _Kept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pictures: OrderedDict[str, Picture] = OrderedDict()
-        self._mask: tuple[Path, NDArray[np.bool_]] | None = None
+        self._picture = lru_cache(_KEPT)(Part.read)
+        self._mask = lru_cache(1)(Part.mask_in)
 
     def read(self, part: Part) -> Picture:
         with self._lock:
-            if part.name not in self._pictures:
-                while len(self._pictures) >= _KEPT:
-                    self._pictures.popitem(last=False)
-                self._pictures[part.name] = part.read()
-            self._pictures.move_to_end(part.name)
-            return self._pictures[part.name]
+            return self._picture(part)
 
     def read_mask(self, part: Part, mask: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
         with self._lock:
-            if self._mask is None or self._mask[0] != mask:
-                self._mask = mask, part.mask_in(mask, size)
-            return self._mask[1]
+            return self._mask(part, mask, size)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from makellos.inspection.judge import Judge
 from makellos.inspection.scorer import Scorer
 from makellos.vibration.envelopes import BandSpectra
 from makellos.vibration.parts import piece_of, rpm_of
+from makellos.vibration.recordings import read_recording
 from makellos.vibration.signal_record import SignalRecord, fault_of
-from makellos.vibration.signals import Windows, at_speed, read_windows
+from makellos.vibration.signals import Windows, at_speed, cut_windows
 from makellos.vibration.views import SignalView
 
 __all__ = ["RecordingLane"]
@@ -49,7 +50,8 @@ class RecordingLane:
         started, rpm = time.perf_counter(), rpm_of(part) or self.rpm
         try:
             view = at_speed(self.record.view, rpm)
-            windows = read_windows(part.path, self.record.view, piece_of(part))
+            recording = read_recording(part.path)
+            windows = cut_windows(recording, self.record.view, piece_of(part))
         except (ConfigurationError, InputError) as error:
             return unreadable(part.name, started, str(error))
         found = list(self._windows(part.name, view, windows, keep=keep))

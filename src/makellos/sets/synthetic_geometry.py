@@ -113,8 +113,7 @@ class Screw:
 
     def threaded(self, u: Floats) -> NDArray[np.bool_]:
         """Tell for each `u` whether the thread runs there."""
-        result: NDArray[np.bool_] = self.height[_index(u)] > 0
-        return result
+        return self.height[_index(u)] > 0
 
     def crest_near(self, u: float, theta: float) -> float:
         """Return where the thread's crest passes the angle `theta` nearest to `u`."""
@@ -233,8 +232,7 @@ def _lumps(burr: Burr, u: Floats, theta: Floats) -> Floats:
     ridges = np.sin(u * wave + np.float32(2) * theta)
     ridges += np.sin(u * (wave * np.float32(0.57)) - theta * np.float32(5) + np.float32(1.7))
     share = np.float32(0.55) + np.float32(0.225) * ridges
-    result: Floats = np.float32(burr.height) * share * _bump(burr, u, theta)
-    return result
+    return np.float32(burr.height) * share * _bump(burr, u, theta)
 
 
 def _bump(dent: Dent | Burr, u: Floats, theta: Floats) -> Floats:
@@ -261,8 +259,7 @@ def _body(screw: Screw, u: Floats, v: Floats, w: Floats) -> Floats:
     """Return how far outside the undamaged body a point is (negative: inside)."""
     if screw.damage.bend is not None:
         u, v, w = _unbend(screw.damage.bend, u, v, w)
-    result: Floats = np.sqrt(v * v + w * w) - _radius(screw, u, v, w)
-    return result
+    return np.sqrt(v * v + w * w) - _radius(screw, u, v, w)
 
 
 def _cut_frame(cut: Cut, u: Floats, v: Floats, w: Floats) -> tuple[Floats, Floats, Floats]:
@@ -358,8 +355,7 @@ class _Rays:
 
     def inside(self, which: NDArray[np.intp], w: Floats) -> NDArray[np.bool_]:
         u = self.straight[which] - w * self.slant
-        result: NDArray[np.bool_] = _outside(self.screw, u, self.side[which], w) < 0
-        return result
+        return _outside(self.screw, u, self.side[which], w) < 0
 
 
 def _meet(rays: _Rays, top: Floats, step: Floats, steps: int) -> Floats:

@@ -229,5 +229,4 @@ def _digitise(gray: Floats, scene: Scene) -> NDArray[np.uint8]:
     """Add photon-like noise and round to gray levels."""
     shot = np.sqrt(np.maximum(gray, 1) * np.float32(1 / 200))
     noisy = gray + scene.noise * shot * np.float32(scene.noise_strength)
-    result: NDArray[np.uint8] = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
-    return result
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

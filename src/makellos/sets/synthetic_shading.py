@@ -118,8 +118,7 @@ def _draw_pose(rng: np.random.Generator) -> Pose:
 
 def _unit_noise(noise: Floats, sigma: float) -> Floats:
     soft = cv2.GaussianBlur(noise, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    result: Floats = np.asarray(soft / soft.std(), dtype=np.float32)
-    return result
+    return np.asarray(soft / soft.std(), dtype=np.float32)
 
 
 def _table(rng: np.random.Generator, size: int) -> Floats:
@@ -136,8 +135,7 @@ def _table(rng: np.random.Generator, size: int) -> Floats:
     radiance = level * (1 + slope[0] * grid[None, :] + slope[1] * grid[:, None])
     radiance = radiance * (1 + np.float32(0.006) * uneven + np.float32(0.011) * fibre)
     vignette = 1 - np.float32(0.018) * (grid[None, :] ** 2 + grid[:, None] ** 2)
-    result: Floats = np.asarray(radiance * vignette * _dust(rng, size), dtype=np.float32)
-    return result
+    return np.asarray(radiance * vignette * _dust(rng, size), dtype=np.float32)
 
 
 def _dust(rng: np.random.Generator, size: int) -> Floats:
@@ -154,8 +152,7 @@ def _dust(rng: np.random.Generator, size: int) -> Floats:
         thick = max(1, round(scale))
         cv2.line(canvas, tuple(points[0]), tuple(points[1]), dark, thick, cv2.LINE_AA, 4)
     soft = cv2.GaussianBlur(canvas.astype(np.float32), (0, 0), 0.7 * scale)
-    result: Floats = np.asarray(1 - soft / 255, dtype=np.float32)
-    return result
+    return np.asarray(1 - soft / 255, dtype=np.float32)
 
 
 def _tile(noise: Floats, a: Floats, b: Floats) -> Floats:

@@ -31,16 +31,7 @@ MAX_IDLE = 3
 MAX_ATTEMPTS = 100
 PAUSE_S = 1.0
 
-_TRY_AGAIN = frozenset(
-    {
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
+_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})  # too slow, too often, or out of order
 _VERSION = ("etag", "last_modified", "total")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 

@@ -152,5 +152,4 @@ def room_for(shape: tuple[int, ...], kind: type[Any]) -> NDArray[Any]:
         return np.empty(shape, kind)
     with TemporaryFile(prefix="makellos-") as file:
         # The mapping keeps the file's space after the handle is closed.
-        mapped: NDArray[Any] = np.memmap(file, kind, "w+", shape=shape)
-        return mapped
+        return np.memmap(file, kind, "w+", shape=shape)

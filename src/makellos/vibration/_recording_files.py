@@ -72,7 +72,7 @@ def read_numpy(path: Path) -> Columns:
             if isinstance(loaded, np.ndarray):
                 return Columns(columns=_channels("", loaded), ordered=True)
             with loaded:
-                variables = {name: loaded[name] for name in loaded.files}
+                variables = {name: np.asarray(loaded[name]) for name in loaded.files}
         except ValueError as error:
             if "allow_pickle" not in str(error):
                 raise
@@ -80,7 +80,7 @@ def read_numpy(path: Path) -> Columns:
                 f"{path} holds Python objects (pickle), which are never loaded because they can "
                 "run code. Save plain numeric arrays."
             ) from None
-    return _from_variables({name: np.asarray(array) for name, array in variables.items()})
+    return _from_variables(variables)
 
 
 def read_mat(path: Path) -> Columns:
@@ -134,14 +134,12 @@ def read_parquet(path: Path) -> Columns:
         if values.dtype.kind == "M":
             columns.append(Column(name="time", values=_seconds(values), unit="s"))
         elif values.dtype.kind in _NUMBERS and len(values) > 1:
-            stated = (field.metadata or {}).get(b"unit")
+            unit = (field.metadata or {}).get(b"unit")
             column = _named(field.name, values)
-            columns.append(replace(column, unit=stated.decode()) if stated else column)
-    rate = None
-    for key, value in (table.schema.metadata or {}).items():
-        if key.decode().lower() in _RATE_NAMES:
-            rate = float(value)
-    return Columns(columns=columns, rate=rate, ordered=True)
+            columns.append(replace(column, unit=unit.decode()) if unit else column)
+    stated = (table.schema.metadata or {}).items()
+    rates = [float(value) for key, value in stated if key.decode().lower() in _RATE_NAMES]
+    return Columns(columns=columns, rate=rates[-1] if rates else None, ordered=True)
 
 
 def _seconds(stamps: NDArray[Any]) -> NDArray[np.float64]:
@@ -296,7 +294,7 @@ def _rows(lines: Sequence[str]) -> _Rows:
     last = [line.strip() for line in lines if line.strip()][-20:]
     for separator in (";", "\t"):
         if all(separator in line for line in last):
-            return _Rows(separator, _decimal(last))
+            return _Rows(separator, "," if any("," in line for line in last) else ".")
     comma = _Rows(None, ",")
     if any("," in line for line in last):
         spaced = all(comma.is_data(line, len(line.split())) for line in last)
@@ -304,10 +302,6 @@ def _rows(lines: Sequence[str]) -> _Rows:
             return comma
         return comma if spaced and _is_one_column(lines, last) else _Rows(",", ".")
     return _Rows(None, ".")
-
-
-def _decimal(last: Sequence[str]) -> str:
-    return "," if any("," in line for line in last) else "."
 
 
 def _is_one_column(lines: Sequence[str], last: Sequence[str]) -> bool:
@@ -365,21 +359,19 @@ def _table(path: Path, text: str, start: int, rows: _Rows, n_columns: int) -> ND
         body = body.replace(rows.decimal, ".")
     plain = _Rows(rows.separator, ".")
     try:
-        table = _parsed(body, plain)
+        return _parsed(body, plain, n_columns)
     except ValueError:
         try:
-            table = _parsed(_filled(body, plain), plain)
+            return _parsed(_filled(body, plain), plain, n_columns)
         except ValueError as error:
             raise _bad_row(path, text, start, rows, n_columns) or error from None
+
+
+def _parsed(body: str, rows: _Rows, n_columns: int) -> NDArray[np.float64]:
+    table = np.loadtxt(io.StringIO(body), comments=None, delimiter=rows.separator, ndmin=2)
     if table.shape[1] != n_columns:
-        raise _bad_row(path, text, start, rows, n_columns) or ValueError("rows differ in length")
+        raise ValueError("rows differ in length")
     return table
-
-
-def _parsed(body: str, rows: _Rows) -> NDArray[np.float64]:
-    return np.loadtxt(
-        io.StringIO(body), np.float64, comments=None, delimiter=rows.separator, ndmin=2
-    )
 
 
 def _filled(body: str, rows: _Rows) -> str:

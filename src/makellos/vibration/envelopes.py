@@ -80,7 +80,8 @@ def envelope(signal: Signal, rate: float, band: Band | None = None) -> Floats:
     values = _checked(signal)
     edges = _checked_band(band, rate)
     spectrum = np.fft.fft(values)
-    shape = _pass(_lines(len(values), rate), edges)
+    lines = np.asarray(np.fft.fftfreq(len(values), 1 / rate), dtype=np.float64)
+    shape = _pass(lines, edges)
     return np.abs(np.fft.ifft(2 * spectrum * shape))
 
 
@@ -199,10 +200,6 @@ def _checked_band(band: Band | None, rate: float) -> Band:
             f"{rate:g} samples per second. It must lie between 0 and {rate / 2:g} Hz."
         )
     return edges
-
-
-def _lines(n_samples: int, rate: float) -> Floats:
-    return np.asarray(np.fft.fftfreq(n_samples, 1 / rate), dtype=np.float64)
 
 
 def _pass(frequencies: Floats, band: Band) -> Floats:

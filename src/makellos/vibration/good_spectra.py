@@ -23,8 +23,7 @@ def pack_spectra(spectra: Mapping[str, BandSpectra]) -> bytes:
         tensors[f"{number}/{channel}/powers"] = found.powers.astype(np.float32)
         tensors[f"{number}/{channel}/bands"] = np.array(edges, np.float64)
         tensors[f"{number}/{channel}/frequencies"] = found.frequencies.astype(np.float64)
-    packed: bytes = save(tensors)
-    return packed
+    return save(tensors)
 
 
 def unpack_spectra(raw: bytes) -> dict[str, BandSpectra]:

@@ -122,22 +122,19 @@ class Recording:
 
         Raises `InputError` where there is no such channel.
         """
-        if name is None:
-            name = 0
-        if isinstance(name, int):
-            if not 0 <= name < len(self.channels):
+        position = 0 if name is None else name
+        if isinstance(position, str):
+            if position not in self.channels:
                 raise InputError(
-                    f"{self.path} has no channel at position {name}; accepted are 0 to "
-                    f"{len(self.channels) - 1}, or a name: {', '.join(self.channels)}."
+                    f"{self.path} has no channel {name!r}. {suggest(position, self.channels)}"
                 )
-            return self._row(name)
-        if name not in self.channels:
-            raise InputError(f"{self.path} has no channel {name!r}. {suggest(name, self.channels)}")
-        return self._row(self.channels.index(name))
-
-    def _row(self, position: int) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = self.values[position]
-        return row
+            position = self.channels.index(position)
+        if not 0 <= position < len(self.channels):
+            raise InputError(
+                f"{self.path} has no channel at position {name}; accepted are 0 to "
+                f"{len(self.channels) - 1}, or a name: {', '.join(self.channels)}."
+            )
+        return np.asarray(self.values[position])
 
 
 def read_recording(path: Path, *, rate: float | None = None) -> Recording:
@@ -159,11 +156,8 @@ def read_recording(path: Path, *, rate: float | None = None) -> Recording:
         raise ConfigurationError(f"The rate is {rate:g} Hz; accepted are numbers above 0.")
     found = _read_columns(path)
     columns, time = _without_time(found)
-    gaps: tuple[tuple[int, float], ...] = ()
-    own = found.rate
-    if time is not None:
-        measured, gaps = _clock(time, path)
-        own = measured if own is None else own
+    measured, gaps = (None, ()) if time is None else _clock(time, path)
+    own = measured if found.rate is None else found.rate
     names, unit = _names(columns)
     with np.errstate(over="ignore"):  # becomes infinite, which `check_recording` reports
         values = np.stack([column.values.astype(np.float32) for column in columns])
@@ -186,8 +180,7 @@ def check_recording(
 
     Raises `ConfigurationError` for a window below 16 samples.
     """
-    found = _findings(recording, window, rate, channels, n_channels)
-    return [finding.text for finding in found]
+    return [text for text, _ in _findings(recording, window, rate, channels, n_channels)]
 
 
 def refuse(
@@ -205,10 +198,10 @@ def refuse(
     as sentences to warn with. The parameters are those of `check_recording`.
     """
     found = list(_findings(recording, window, rate, channels, n_channels))
-    fatal = [finding.text for finding in found if finding.is_fatal]
+    fatal = [text for text, is_fatal in found if is_fatal]
     if fatal:
         raise InputError(" ".join(fatal))
-    return [finding.text for finding in found]
+    return [text for text, _ in found]
 
 
 # Reading
@@ -299,11 +292,9 @@ def _jumps(steps: NDArray[np.float64]) -> tuple[NDArray[np.bool_], float]:
     base = float(np.median(positive))
     low, high = np.nanpercentile(steps, (5, 95))
     low, high = min(low, base), max(high, base)
-    jitter = high - low
-    if jitter > 1.01 * base:  # not a matter of digits
+    if high - low > 1.01 * base:  # not a matter of digits
         low = high = base
-        jitter = 0.0
-    slack = max(0.5 * base, jitter) * (1 + 1e-6)
+    slack = max(0.5 * base, high - low) * (1 + 1e-6)
     regular = (steps >= max(0.0, low - slack)) & (steps <= high + slack)
     return ~regular, base
 
@@ -423,9 +414,9 @@ def _in_channel(recording: Recording, name: str, values: NDArray[np.float32]) ->
     if not is_finite.all():
         wrong = np.flatnonzero(~is_finite)
         yield _Finding(
-            f"{at} {_n_of(len(wrong), 'sample')} of {len(values):,} {_is_are(len(wrong))} NaN, "
-            f"infinite or too large for float32, first {_where(recording, int(wrong[0]))}. "
-            "Cut them out, or record again."
+            f"{at} {_n_of(len(wrong), 'sample')} of {len(values):,} "
+            f"{'is' if len(wrong) == 1 else 'are'} NaN, infinite or too large for float32, first "
+            f"{_where(recording, int(wrong[0]))}. Cut them out, or record again."
         )
         finite = values[is_finite]
     if not len(finite):
@@ -469,7 +460,3 @@ def _where(recording: Recording, sample: int) -> str:
 
 def _n_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _is_are(count: int) -> str:
-    return "is" if count == 1 else "are"

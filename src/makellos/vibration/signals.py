@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part, Values
-from makellos.errors import ConfigurationError, InputError, suggest
-from makellos.vibration.recordings import Recording, read_recording, refuse
+from makellos.errors import ConfigurationError, suggest
+from makellos.vibration.recordings import Recording, refuse
 from makellos.vibration.views import VIEWS, SignalView, ViewName
 from makellos.vibration.windows import Piece
 
@@ -25,7 +24,6 @@ __all__ = [
     "at_speed",
     "cut_windows",
     "open_view",
-    "read_windows",
     "window_parts",
     "windows_of",
 ]
@@ -107,19 +105,12 @@ def open_view(
     )
 
 
-def read_windows(
-    path: Path, view: SignalView, piece: Piece | None = None, *, rate: float | None = None
-) -> Windows:
-    """Read a recording and cut it into the windows of a view.
-
-    `rate` is that of a file that does not state it, else the view's. Raises `InputError` for a
-    recording that no verdict can rest on, and one with fewer samples than a window.
-    """
-    return cut_windows(read_recording(path, rate=rate), view, piece)
-
-
 def cut_windows(recording: Recording, view: SignalView, piece: Piece | None = None) -> Windows:
-    """Cut a recording, or a piece of it, into the windows of a view; raises as `read_windows`."""
+    """Cut a recording, or a piece of it, into the windows of a view.
+
+    Raises `InputError` for a recording that no verdict can rest on, and one with fewer samples than
+    a window.
+    """
     offset = 0
     if piece is not None:
         offset = piece.samples(recording.n_samples, view.rate).start
@@ -189,10 +180,7 @@ def _view_name(given: str, takes: Takes) -> ViewName:
 def _channels(given: str, first: Recording) -> tuple[str, ...]:
     names = tuple(name.strip() for name in given.split(",") if name.strip())
     for name in names:
-        if name not in first.channels:
-            raise InputError(
-                f"{first.path} has no channel {name!r}. {suggest(name, first.channels)}"
-            )
+        first.channel(name)  # raises where there is none
     if len(set(names)) < len(names):
         raise ConfigurationError(f"The channels are {given!r}; name each once.")
     return names or first.channels

@@ -156,8 +156,7 @@ class SignalView(BaseModel):
         Raises what `pictures` raises.
         """
         step = np.float32((_BELOW_GOOD + _ABOVE_GOOD) / _WHITE)
-        found: Floats = self.pictures(windows) * step - np.float32(_BELOW_GOOD)
-        return found
+        return self.pictures(windows) * step - np.float32(_BELOW_GOOD)
 
     def levels(self, windows: Signals) -> Floats:
         """Compute the levels of windows n×C×window in dB: n×(C·height)×width, float32.
@@ -202,8 +201,7 @@ class SignalView(BaseModel):
         Raises `ConfigurationError` where `view` is `features`.
         """
         self._require_picture()
-        rows: Axis = self._frequency_nodes()[-2:0:-1]
-        return rows
+        return self._frequency_nodes()[-2:0:-1]
 
     def times(self) -> Axis:
         """Return the times in s, from the window's first sample, at the centres of the columns.
@@ -289,8 +287,7 @@ class SignalView(BaseModel):
             low, high = _LOWEST_CYCLES * self.rate / self.window, _HIGHEST_SHARE * self.rate
             centres = np.geomspace(low, high, self.height)
             return np.concatenate([[0.0], centres, [half]])
-        nodes: Axis = (np.arange(n_nodes, dtype=np.float64) - 0.5) * (half / self.height)
-        return nodes
+        return (np.arange(n_nodes, dtype=np.float64) - 0.5) * (half / self.height)
 
     def _frames(self) -> _Frames:
         frame = self._frame
