@@ -17,7 +17,8 @@ from makellos.errors import ConfigurationError, InputError, MissingRuntimeError,
 from makellos.jobs.processes import ProcessRunner, failure
 from makellos.jobs.queue_plan import read_plan
 from makellos.jobs.records import ResultsFolder
-from makellos.reports import ComparedRun, QueueReport, render_queue
+from makellos.reports.queue import QueueReport, render_queue
+from makellos.reports.ranked import ComparedRun
 from makellos.training import Training
 from makellos.workflows.fit import fit
 from makellos.workflows.queue import QueueResults, plan_queue, queue

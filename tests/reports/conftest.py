@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from makellos.reports import EvaluationReport, GalleryItem
+from makellos.reports.evaluation import EvaluationReport
+from makellos.reports.gallery import GalleryItem
 
 FIGURES: dict[str, Any] = {
     "detector": "patchcore",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from makellos.evaluation import Resampling, class_figures, class_intervals
-from makellos.reports import render_evaluation
 from makellos.reports.classes import class_section
+from makellos.reports.evaluation import render_evaluation
 
 CLASSES = ("good", "dent", "crack")
 

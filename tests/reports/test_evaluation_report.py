@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from makellos.errors import StorageError
-from makellos.reports import render_evaluation, write_page
+from makellos.reports.evaluation import render_evaluation
 from makellos.reports.gallery import data_uri
+from makellos.reports.pages import write_page
 
 
 class Page(HTMLParser):

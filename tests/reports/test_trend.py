@@ -14,7 +14,9 @@ import pytest
 
 from makellos.errors import InputError, StorageError
 from makellos.evaluation.trends import times_of_names, trend
-from makellos.reports import TrendPage, headline, render_trend, write_page
+from makellos.reports.pages import write_page
+from makellos.reports.trend import headline, render_trend
+from makellos.reports.trend_charts import TrendPage
 
 STAMPED = [f"2024-05-{day:02d}T10-20-30.csv" for day in range(1, 31)]
 RISING = [1.0, 1.1] * 10 + [2.0 * 2**k for k in range(10)]

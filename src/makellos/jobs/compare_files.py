@@ -13,14 +13,14 @@ import numpy as np
 
 from makellos.jobs.compare_results import Compared, CompareResults, Rows
 from makellos.jobs.records import day_of, settings_text
-from makellos.reports import (
+from makellos.reports.comparison import (
     ComparedDetector,
     ComparisonReport,
     Disputed,
     Judged,
     render_comparison,
-    write_page,
 )
+from makellos.reports.pages import write_page
 from makellos.storage import write_text
 
 __all__ = ["CSV", "PAGE", "RESULTS", "write_results"]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from makellos.evaluation import PairedDifferences, Resampling, paired_differences
 from makellos.jobs.records import Record, State
-from makellos.reports import difference_sentence
+from makellos.reports.comparison import difference_sentence
 
 __all__ = [
     "CompareResults",

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from makellos.jobs.queue_plan import PAGE, RESULTS
 from makellos.jobs.records import Record, ResultsFolder, State, day_of, settings_text
-from makellos.reports import QueueReport, render_queue, write_page
+from makellos.reports.pages import write_page
+from makellos.reports.queue import QueueReport, render_queue
 from makellos.storage import write_text
 
 __all__ = ["QueueResults", "RunRecord", "read_records", "write_results"]

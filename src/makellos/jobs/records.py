@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from makellos.errors import StorageError
-from makellos.reports import ComparedRun
+from makellos.reports.ranked import ComparedRun
 from makellos.storage import locked
 
 __all__ = ["Record", "ResultsFolder", "State", "day_of", "settings_text"]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from makellos.data.progress import Progress
-from makellos.reports import TuningReport, TuningTrial, render_tuning, write_page
+from makellos.reports.pages import write_page
+from makellos.reports.tuning import TuningReport, TuningTrial, render_tuning
 from makellos.search.search_space import described
 from makellos.search.study import COST, PARAMETERS, REASON, SLOT, is_killed
 from makellos.search.trials import Trials, Wanted

