@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from makellos.data._findings import listed, n_of
 from makellos.data.layouts import list_parts
+from makellos.data.manifests import COLUMNS
 from makellos.data.parts import GOOD, Part, PartSet, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 from makellos.storage import claim_file, replacing, storage_errors
@@ -28,7 +29,6 @@ _BY: tuple[By, ...] = ("group", "part")
 # Of what is divided as a whole (a group, or one part): its number of parts of each label.
 Units = dict[str, Counter[str]]
 
-_COLUMNS = ("path", "label", "split", "mask", "group")
 _NEEDED = frozenset({"path", "label", "split"})
 _FEW = 10  # parts of a label, below which a share of them is hardly a figure
 _ATTEMPTS = 20
@@ -405,7 +405,7 @@ def _check_target(path: Path, source: Path | None) -> None:
                 f"{path} is the manifest that the parts are read from; it is left alone. Choose "
                 "another name for the new one."
             )
-    claim_file(path, _is_split, f"is no manifest with the columns {', '.join(_COLUMNS)} alone")
+    claim_file(path, _is_split, f"is no manifest with the columns {', '.join(COLUMNS)} alone")
 
 
 def _is_split(path: Path) -> bool:
@@ -413,7 +413,7 @@ def _is_split(path: Path) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         line = stream.readline(1024)
     columns = {name.strip().casefold() for name in line.split(",")}
-    return not line or (columns >= _NEEDED and columns <= set(_COLUMNS))
+    return not line or (columns >= _NEEDED and columns <= set(COLUMNS))
 
 
 def _write(path: Path, parts: Sequence[Part]) -> None:
@@ -434,7 +434,7 @@ def _write(path: Path, parts: Sequence[Part]) -> None:
 def _text(parts: Iterable[Part], root: Path) -> str:
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(_COLUMNS)
+    rows.writerow(COLUMNS)
     folders: dict[Path, str] = {}
     for part in parts:
         mask = "" if part.mask is None else _relative(part.mask, root, folders)

@@ -195,14 +195,8 @@ class _Ledger:
         self.archive = archive
         self.limits = limits
         self.size = archive.stat().st_size
-        self.n_members = 0
         self.n_bytes = 0
         self._progress = progress
-
-    def member(self) -> None:
-        self.n_members += 1
-        if self.n_members > self.limits.n_members:
-            raise self.refusal(f"it holds more than {self.limits.n_members} members")
 
     def add(self, n_bytes: int, packed: int) -> None:
         self.n_bytes += n_bytes
@@ -232,14 +226,16 @@ class _Writer:
 
     def __init__(self, folder: Path, ledger: _Ledger, wanted: Wanted) -> None:
         self.ledger = ledger
-        self.n_files = 0
+        self.n_files = self._n_members = 0
         self._folder = folder
         self._wanted = wanted
         self._taken: set[str] = set()
 
     def admit(self, name: str, *, harmless: bool) -> None:
         """Count a member and refuse one that leaves the folder or is no file or folder."""
-        self.ledger.member()
+        self._n_members += 1
+        if self._n_members > self.ledger.limits.n_members:
+            raise self.ledger.refusal(f"it holds more than {self.ledger.limits.n_members} members")
         reason = _escape(name)
         if reason is not None:
             raise self.ledger.refusal(f"the member {name!r} has {reason}")

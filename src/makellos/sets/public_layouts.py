@@ -7,6 +7,7 @@ Pictures keep their bytes; masks become 0 and 255 in one channel.
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -247,10 +248,7 @@ def _read_idx(path: Path, axes: int) -> Bytes:
     shape = tuple(int(size) for size in np.frombuffer(content[4:header], ">u4"))
     is_idx = content[:4] == bytes([0, 0, 8, axes]) and len(shape) == axes
     # Sizes multiply as Python integers: a forged header cannot overflow.
-    n_values = 1
-    for size in shape:
-        n_values *= size
-    if not is_idx or len(content) != header + n_values:
+    if not is_idx or len(content) != header + math.prod(shape):
         raise StorageError(
             f"{path} is no IDX file of {axes} axes of bytes, or it is cut short. "
             "Delete it and download it again."
@@ -274,7 +272,7 @@ def _arrange_cifar10(job: Job) -> str:
 
 def _read_cifar10(path: Path) -> Bytes:
     """Read records of one label and 3x32x32 values each."""
-    size = 1 + int(np.prod(CIFAR10_SHAPE))
+    size = 1 + math.prod(CIFAR10_SHAPE)
     values = np.fromfile(path, np.uint8)
     if values.size == 0 or values.size % size:
         raise StorageError(

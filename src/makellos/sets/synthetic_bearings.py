@@ -11,7 +11,6 @@ so that the impacts drift from any strict period.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -212,15 +211,12 @@ def _impacts(
     shaft_hz = (rolling["BPFO"] + rolling["BPFI"]) / n_balls
     struck = _strike_times(rng, rates[fault], seconds)
     heights = np.exp(rng.normal(0.0, 0.15, len(struck)))
-    loads: dict[str, Callable[[], Floats]] = {
-        "outer": lambda: np.ones(len(struck)),
-        "inner": lambda: _load(struck * shaft_hz + machine.shaft_phase),
-        "ball": lambda: (
-            _load(struck * cage_hz + machine.cage_phase)
-            * np.where(np.arange(len(struck)) % 2, 0.7, 1.0)
-        ),
-    }
-    return struck, heights * loads[fault]()
+    if fault == "inner":
+        heights *= _load(struck * shaft_hz + machine.shaft_phase)
+    elif fault == "ball":
+        races = np.where(np.arange(len(struck)) % 2, 0.7, 1.0)
+        heights *= _load(struck * cage_hz + machine.cage_phase) * races
+    return struck, heights
 
 
 def _strike_times(rng: np.random.Generator, hz: float, seconds: float) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.progress import Progress, no_progress
+from makellos.data.threads import in_order
 from makellos.errors import InputError, suggest
 from makellos.sets.synthetic_camera import Layers, develop, observe
 from makellos.sets.synthetic_defects import DEFECTS, draw_damage
@@ -108,12 +109,10 @@ def write_screws(
     advice = "Check that the disk has room and the folder may be written, or choose another one."
     with storage_errors(f"The screws could not be written to {folder}", advice):
         # Array arithmetic releases the GIL; processes would need a main guard in the caller.
-        pool = ThreadPoolExecutor(max(1, min(_MAX_THREADS, os.cpu_count() or 1)))
-        try:
-            for done, _ in enumerate(pool.map(render, range(len(jobs))), start=1):
+        threads = min(_MAX_THREADS, os.cpu_count() or 1)
+        with closing(in_order(render, range(len(jobs)), threads=threads)) as rendered:
+            for done, _ in enumerate(rendered, start=1):
                 progress("rendering screws", done, len(jobs))
-        finally:
-            pool.shutdown(cancel_futures=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "README.txt").write_text(
             _readme(counts, size, seed, aligned=aligned), encoding="utf-8"

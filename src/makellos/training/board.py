@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 import cv2
 import numpy as np
@@ -31,10 +30,8 @@ class Board:
         self._write(event_pb2.Event(file_version="brain.Event:2"))
         self._write(event_pb2.Event(step=after + 1, session_log=start))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def scalars(self, values: Mapping[str, float], epoch: int) -> None:

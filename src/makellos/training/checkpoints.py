@@ -22,13 +22,12 @@ __all__ = [
     "pack",
     "read_checkpoint",
     "unpack",
+    "weights_of",
     "write_checkpoint",
 ]
 
-RUN, LAST, BEST, LOSSES, BOARD = (
-    *("run.json", "last.safetensors", "best.safetensors", "losses.csv"),
-    "tensorboard",
-)
+RUN, LAST, BEST = "run.json", "last.safetensors", "best.safetensors"
+LOSSES, BOARD = "losses.csv", "tensorboard"
 _HEADER = "makellos"
 _FREE = {"epochs", "encoder_epochs", "patience"}  # a resumed run may differ in these
 _PICTURES = {"pictures": "the pictures to learn from", "validation": "the pictures set aside"}
@@ -98,8 +97,7 @@ def unpack(
 ) -> None:
     """Load what `pack` returned; raises `ConfigurationError` where a network is of another form."""
     for name, network in networks.items():
-        prefix = f"network/{name}/"
-        weights = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        weights = weights_of(tensors, name)
         expected = {key: tuple(values.shape) for key, values in network.state_dict().items()}
         if {key: tuple(values.shape) for key, values in weights.items()} != expected:
             raise ConfigurationError(
@@ -122,6 +120,12 @@ def unpack(
                 state.setdefault(int(number), {})[entry] = stored
         optimizer.load_state_dict({"state": state, "param_groups": data["groups"]})
         _lay_out_as_weights(optimizer)
+
+
+def weights_of(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """Return the weights of one network, by its name, among those that `pack` returned."""
+    prefix = f"network/{network}/"
+    return {key.removeprefix(prefix): v for key, v in tensors.items() if key.startswith(prefix)}
 
 
 def _listed(names: Mapping[str, Any]) -> str:

@@ -62,14 +62,8 @@ class XPUAccelerator(Accelerator):
 
 def usable_devices() -> list[str]:
     """Return what torch can train on here, the fastest first."""
-    found = []
-    if torch.cuda.is_available():
-        found.append("cuda")
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    if hasattr(torch, "xpu") and torch.xpu.is_available():
-        found.append("xpu")
-    return [*found, "cpu"]
+    known = {"cuda": torch.cuda, "mps": torch.backends.mps, "xpu": torch.xpu}
+    return [*(name for name, module in known.items() if module.is_available()), "cpu"]
 
 
 def open_fabric(training: Training, *, mixed: bool) -> Fabric:

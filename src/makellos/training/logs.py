@@ -53,7 +53,7 @@ class Logs:
             # A disk that is full has been told already, and would be told again.
             with suppress(OSError):
                 if opened is not None:
-                    opened.__exit__(None, None, None)
+                    opened.close()
 
     def row(self, figures: Mapping[str, float], losses: Mapping[str, float]) -> None:
         """Write an epoch: `figures` has the fixed columns, `losses` the method's own."""

@@ -24,6 +24,7 @@ from makellos.training.checkpoints import (
     pack,
     read_checkpoint,
     unpack,
+    weights_of,
     write_checkpoint,
 )
 from makellos.training.devices import open_fabric, precision_of
@@ -232,13 +233,7 @@ class _Run:
         """Return how it went, with the best weights on the processor."""
         for name, network in self.task.networks.items():
             if self.best and self.keep_best:
-                prefix = f"network/{name}/"
-                kept = {
-                    key.removeprefix(prefix): values
-                    for key, values in self.best.items()
-                    if key.startswith(prefix)
-                }
-                network.load_state_dict(kept)
+                network.load_state_dict(weights_of(self.best, name))
             network.to("cpu", memory_format=torch.contiguous_format)
             network.eval()
         samples = self._samples("cpu")
@@ -334,8 +329,8 @@ class _Run:
         losses = dict(state.losses)
         if self.validation is not None:
             losses |= {f"validation_{k}": v for k, v in self._validate(self.validation).items()}
-            if self.keep_best:
-                self._judge(losses.get("validation_loss"))
+            if self.keep_best and "validation_loss" in losses:
+                self._judge(losses["validation_loss"])
         state.seconds = max(time.monotonic() - self._began, 1e-3)
         figures = {
             "epoch": state.epoch,
@@ -366,9 +361,7 @@ class _Run:
             batch = self.fabric.to_device(validation.batch(chosen))
             yield batch.contiguous(memory_format=torch.channels_last)
 
-    def _judge(self, loss: float | None) -> None:
-        if loss is None:
-            return
+    def _judge(self, loss: float) -> None:
         if self.state.best_loss is None or loss < self.state.best_loss:
             self.state.best_loss, self.state.stale = loss, 0
             self.best = pack(self.task.networks, {})["tensors"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from makellos.errors import TrainingError
 
-__all__ = ["N_SAMPLES", "CollapseWatch", "check_losses", "check_weights", "diversity"]
+__all__ = ["N_SAMPLES", "CollapseWatch", "check_losses", "check_weights"]
 
 EXPLODED = 1e8
 # Samples whose spread is below this share of the real pictures' spread are all alike.
@@ -47,28 +47,20 @@ def check_weights(networks: Mapping[str, nn.Module], step: int) -> None:
             )
 
 
-def diversity(samples: Tensor, real: Tensor) -> float:
-    """Return the mean standard deviation per pixel of samples N×C×H×W over that of real ones.
-
-    0 where all samples are the same picture, about 1 where they differ as real ones do.
-    """
-    return _ratio(samples, spread(real))
-
-
-def spread(pictures: Tensor) -> float:
+def _spread(pictures: Tensor) -> float:
     """Return the mean standard deviation per pixel of pictures N×C×H×W."""
     return float(pictures.float().std(0).mean()) if len(pictures) > 1 else 0.0
 
 
 def _ratio(samples: Tensor, real_spread: float) -> float:
-    return spread(samples) / real_spread if real_spread > 1e-6 else 1.0
+    return _spread(samples) / real_spread if real_spread > 1e-6 else 1.0
 
 
 class CollapseWatch:
     """Look at a generator's samples now and then, and say when it has collapsed."""
 
     def __init__(self, real: Tensor, n_steps: int) -> None:
-        self._real_spread = spread(real)
+        self._real_spread = _spread(real)
         self._first = _WARM_UP * n_steps
         self._between = max(_MIN_STEPS, _LOOK_SHARE * n_steps)
         self.n_alike = 0
