@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, say, table, telling, write_json
+from makellos.cli.console import Json, answer, table, telling
 from makellos.cli.learning import Budget, Data, Preset, Seed
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def compare(
     from makellos.jobs.compare_files import PAGE
     from makellos.workflows.compare import compare as run
 
-    quietly = str(json) == "-"
-    with telling(quietly=quietly) as tell:
+    with telling(quietly=str(json) == "-") as tell:
         results = run(
             data,
             _names(detectors),
@@ -87,11 +86,8 @@ def compare(
             output=output,
             tell=tell,
         )
-    say("\n" + _results_text(results), quietly=quietly)
-    if output is not None:
-        say(f"\nPage: {output / PAGE}", quietly=quietly)
-    if json is not None:
-        write_json(json, results.model_dump(mode="json"))
+    page = "" if output is None else f"\n\nPage: {output / PAGE}"
+    answer(f"\n{_results_text(results)}{page}", json, results.model_dump(mode="json"))
     if results.count("failed"):
         raise typer.Exit(EXIT_FAILED)
 

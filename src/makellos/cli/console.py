@@ -24,6 +24,7 @@ __all__ = [
     "Lines",
     "MmPerPixel",
     "Rules",
+    "answer",
     "bars",
     "parse_settings",
     "say",
@@ -176,6 +177,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def answer(text: str, json: Path | None, data: Any) -> None:
+    """Print a verb's text, and write its data where ``--json`` asks for them."""
+    say(text, quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, data)
 
 
 def write_json(target: Path, data: Any) -> None:

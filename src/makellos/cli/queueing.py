@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, say, table, telling, write_json
+from makellos.cli.console import Json, answer, say, table, telling
 
 if TYPE_CHECKING:
     from makellos.jobs.queue_results import RunRecord
@@ -63,10 +63,9 @@ def queue(
             quietly=quietly,
         )
         raise
-    say("\n" + _results_text(results.runs), quietly=quietly)
-    say(f"\nPage: {Path(runs).parent / results.output / PAGE}", quietly=quietly)
-    if json is not None:
-        write_json(json, results.model_dump(mode="json"))
+    page = runs.parent / results.output / PAGE
+    text = f"\n{_results_text(results.runs)}\n\nPage: {page}"
+    answer(text, json, results.model_dump(mode="json"))
     if results.count("failed"):
         raise typer.Exit(EXIT_FAILED)
 
@@ -79,11 +78,13 @@ def _show_plan(file: Path, json: Path | None, *, keep_going: bool) -> None:
         [str(i), step.run.name, step.run.detector, step.run.data, _TODO[step.todo]]
         for i, step in enumerate(steps, start=1)
     ]
-    say(table(["", "run", "detector", "data", "to do"], rows), quietly=str(json) == "-")
     reasons = [f"{mistake}" for step in steps for mistake in step.run.mistakes]
-    say("\n".join(["", *reasons, f"Output: {plan.output}"]), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, {"output": str(plan.output), "runs": [_planned(step) for step in steps]})
+    shown = table(["", "run", "detector", "data", "to do"], rows)
+    answer(
+        "\n".join([shown, "", *reasons, f"Output: {plan.output}"]),
+        json,
+        {"output": str(plan.output), "runs": [_planned(step) for step in steps]},
+    )
 
 
 def _planned(step: QueueStep) -> dict[str, Any]:
