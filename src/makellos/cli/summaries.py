@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from makellos.cli.console import table
+from makellos.reports.provenance import learned_from
 from makellos.vibration.recording_checks import RecordingsCheck
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadabl
 def fit_text(summary: FitSummary) -> str:
     """Say what was learned and what is promised."""
     unit = {"groups": "groups of good parts"}.get(summary.counted, f"good {summary.counted}")
-    learned = _learned(summary.n_learned, summary.n_defective)
+    learned = learned_from(summary.n_learned, summary.n_defective)
     if summary.counted in ("recordings", "windows"):
         learned = f"{summary.n_learned} windows of good recordings"
     lines = [
@@ -61,12 +62,6 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
         f"Chosen: {found['reason']}",
         "",
     ]
-
-
-def _learned(n_learned: int, n_defective: int) -> str:
-    if not n_defective:
-        return f"{n_learned} good parts"
-    return f"{n_learned - n_defective} good and {n_defective} defective parts"
 
 
 def calibration_text(summary: CalibrationSummary) -> str:
@@ -257,7 +252,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
     calibration = manifest.calibration.calibration()
     parameters = ", ".join(f"{k}={v}" for k, v in manifest.detector.parameters.items() if v != "")
     unit = "good parts" if calibration.groups is None else "groups of good parts"
-    size = manifest.preprocessing
+    size, training = manifest.preprocessing, manifest.training
     return [
         ["model", f"{model.path} (format {manifest.format_version}, every hash checked)"],
         ["detector", f"{manifest.detector.name}: {parameters}"],
@@ -266,16 +261,15 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["engine", str(manifest.engine.choice())],
         [
             "learned from",
-            f"{_learned(manifest.training.n_learned, manifest.training.n_defective)} of "
-            f"{manifest.training.data}",
+            f"{learned_from(training.n_learned, training.n_defective)} of {training.data}",
         ],
         ["calibrated on", f"{calibration.n_groups} {unit}, {manifest.calibration.method}"],
         ["promise", f"at most {calibration.false_alarms:.2%} of good parts rejected"],
         ["threshold", f"{calibration.threshold:.5g}"],
-        ["fitted", f"{manifest.created}, {manifest.training.fit_seconds:.0f} s"],
-        *(["chosen by auto", line] for line in _auto_facts(manifest.training.auto)),
-        *(["note", note] for note in manifest.training.notes),
-        ["data", f"SHA-256 {manifest.training.fingerprint[:16]}…"],
+        ["fitted", f"{manifest.created}, {training.fit_seconds:.0f} s"],
+        *(["chosen by auto", line] for line in _auto_facts(training.auto)),
+        *(["note", note] for note in training.notes),
+        ["data", f"SHA-256 {training.fingerprint[:16]}…"],
         ["versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())],
     ]
 

@@ -203,7 +203,7 @@ def auroc_from_counts(hits: Floats, alarms: Floats) -> Floats:
     """Return the trapezoidal area under the curve of hits over alarms; NaN without a class."""
     rectangle = alarms[..., -1] * hits[..., -1]
     area = np.sum(_steps(alarms) * (hits - _steps(hits) / 2), axis=-1)
-    return _ratio(area, rectangle)
+    return ratio(area, rectangle)
 
 
 def average_precision_from_counts(hits: Floats, alarms: Floats) -> Floats:
@@ -211,13 +211,13 @@ def average_precision_from_counts(hits: Floats, alarms: Floats) -> Floats:
     precision = hits / np.maximum(hits + alarms, np.finfo(np.float64).tiny)
     area = np.sum(_steps(hits) * precision, axis=-1)
     both = (alarms[..., -1] > 0) & (hits[..., -1] > 0)
-    return _ratio(area, np.where(both, hits[..., -1], 0.0))
+    return ratio(area, np.where(both, hits[..., -1], 0.0))
 
 
 def f1_from_counts(hits: Floats, alarms: Floats) -> Floats:
     """Return F1 at every threshold, the shape of `hits`; NaN without a class."""
     both = (alarms[..., -1:] > 0) & (hits[..., -1:] > 0)
-    return _ratio(2.0 * hits, np.where(both, hits + alarms + hits[..., -1:], 0.0))
+    return ratio(2.0 * hits, np.where(both, hits + alarms + hits[..., -1:], 0.0))
 
 
 def _point_counts(ranked: RankedParts | None) -> tuple[Floats, Floats] | None:
@@ -228,7 +228,8 @@ def _steps(cumulative: Floats) -> Floats:
     return np.diff(cumulative, axis=-1, prepend=0.0)
 
 
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    ratio = np.full(np.shape(numerator), np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
-    return ratio
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the quotient, NaN where the denominator is 0."""
+    quotient = np.full(np.shape(numerator), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient

@@ -77,7 +77,11 @@ def generate(
     target, report = Path(output), progress or no_progress
     count = (N_DIMENSIONS if traverse else N_PICTURES) if n is None else n
     check_seed(seed)
-    _check_count(count)
+    if not 1 <= count <= MAX_PICTURES:
+        raise ConfigurationError(
+            f"The number of pictures is {count}; accepted is a whole number from 1 to "
+            f"{MAX_PICTURES}."
+        )
     _check_target(target)
     read = read_model(Path(model))
     _check_generative(read)
@@ -202,13 +206,6 @@ def _mean_nearest(pictures: Floats, others: Floats, *, apart: bool) -> float | N
         ]
         nearest.append(np.sqrt(min(squares)))
     return float(np.mean(nearest))
-
-
-def _check_count(n: int) -> None:
-    if not 1 <= n <= MAX_PICTURES:
-        raise ConfigurationError(
-            f"The number of pictures is {n}; accepted is a whole number from 1 to {MAX_PICTURES}."
-        )
 
 
 def _check_generative(model: ModelFile) -> None:
