@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from makellos.cli.console import table
+from makellos.cli.console import figure_text, table
 from makellos.reports.provenance import learned_from
 from makellos.vibration.recording_checks import RecordingsCheck
 
@@ -50,9 +50,9 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
         if trial["result"] == "left out":
             untried.setdefault(trial["reason"], []).append(name)
             continue
-        figures = [_figure(trial["auroc"]), str(trial["n_learned"]), f"{trial['seconds']:.0f} s"]
+        auroc, took = figure_text(trial["auroc"]), f"{trial['seconds']:.0f} s"
         result = trial["result"] + (f": {trial['reason']}" if trial["reason"] else "")
-        rows.append([name, *figures, result])
+        rows.append([name, auroc, str(trial["n_learned"]), took, result])
     return [
         f"Tried for {found['seconds']:.0f} s, judged by {found['judged']}:",
         "",
@@ -132,7 +132,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
     lines += [*(f"Note: {note}" for note in figures["notes"]), ""]
     if figures["by_defect"]:
         rows = [
-            [name, str(d["n"]), str(round(d["n"] * d["miss_rate"])), _figure(d["image_auroc"])]
+            [name, str(d["n"]), str(round(d["n"] * d["miss_rate"])), figure_text(d["image_auroc"])]
             for name, d in figures["by_defect"].items()
         ]
         lines += [table(["kind of damage", "parts", "missed", "AUROC"], rows), ""]
@@ -156,7 +156,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
             "ece": "Calibration error of the probabilities (ECE)",
         }
     rows = [
-        [text, _figure(figures[key]), _interval(figures["intervals"].get(key))]
+        [text, figure_text(figures[key]), _interval(figures["intervals"].get(key))]
         for key, text in names.items()
     ]
     rows += _localisation_rows(figures["localisation"])
@@ -187,7 +187,7 @@ def _localisation_rows(found: Mapping[str, Any] | None) -> list[list[str]]:
     if found is None:
         return []
     text = f"Peak of the map inside the damage, of {found['n']} defective parts rejected"
-    return [[text, _figure(found["peak_inside"]), _interval(found["peak_interval"])]]
+    return [[text, figure_text(found["peak_inside"]), _interval(found["peak_interval"])]]
 
 
 def generate_text(summary: GenerateSummary) -> str:
@@ -297,10 +297,6 @@ def check_text(found: DataCheck | RecordingsCheck) -> str:
         lines = [f"{found.n_parts} parts, {found.layout}", "", table(["label", "parts"], rows), ""]
     lines += [f"Wrong: {problem}" for problem in found.problems] or ["Nothing is wrong."]
     return "\n".join([*lines, *(f"Advice: {advice}" for advice in found.advice)])
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _interval(value: tuple[float, float] | None) -> str:

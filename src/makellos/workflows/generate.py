@@ -108,7 +108,7 @@ def _show(model: ModelFile, generator: Generator, n: int, seed: int, report: Pro
     drawn = draw_grid(
         [from_planes(picture) for picture in shown],
         [from_planes(picture) for picture in made],
-        (f"{len(shown)} real {_noun(len(shown))}", f"{n} made by {name}"),
+        (f"{len(shown)} real {'part' if len(shown) == 1 else 'parts'}", f"{n} made by {name}"),
     )
     summary = GenerateSummary(
         output="",
@@ -247,7 +247,3 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
             Image.fromarray(picture).save(stream, kind, quality=92, exif=exif)
     except ValueError as error:  # more pixels than the format can hold
         raise StorageError(f"{path} cannot be written: {error}. Choose another format.") from error
-
-
-def _noun(n: int) -> str:
-    return "part" if n == 1 else "parts"
