@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, say, table, telling, write_json
+from makellos.cli.console import Json, answer, failures_text, figure_text, shown_table, telling
 from makellos.cli.learning import Budget, Data, Preset, Seed
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def compare(
     from makellos.jobs.compare_files import PAGE
     from makellos.workflows.compare import compare as run
 
-    quietly = str(json) == "-"
-    with telling(quietly=quietly) as tell:
+    with telling(quietly=str(json) == "-") as tell:
         results = run(
             data,
             _names(detectors),
@@ -87,11 +86,8 @@ def compare(
             output=output,
             tell=tell,
         )
-    say("\n" + _results_text(results), quietly=quietly)
-    if output is not None:
-        say(f"\nPage: {output / PAGE}", quietly=quietly)
-    if json is not None:
-        write_json(json, results.model_dump(mode="json"))
+    page = "" if output is None else f"\n\nPage: {output / PAGE}"
+    answer(f"\n{_results_text(results)}{page}", json, results.model_dump(mode="json"))
     if results.count("failed"):
         raise typer.Exit(EXIT_FAILED)
 
@@ -133,28 +129,19 @@ def _results_text(results: CompareResults) -> str:
     lines = []
     if done:
         heads = ["detector", *(head for head, _ in _FIGURES), "missed", "false alarms"]
-        lines += [_shown(heads, [_figures_row(entry) for entry in done]), ""]
+        lines += [shown_table(heads, [_figures_row(entry) for entry in done]), ""]
         heads = ["detector", "fit s", "fit MB", "ms per part", "inspect MB", "first s", "file MB"]
-        lines += [_shown(heads, [_cost_row(entry) for entry in done])]
+        lines += [shown_table(heads, [_cost_row(entry) for entry in done])]
     lines += ["", *(each.sentence for each in results.differences)] if results.differences else []
     lines += [f"Note: {note}" for note in results.notes]
-    failed = [entry for entry in results.entries if entry.state == "failed"]
-    lines += ["", "Failed:"] if failed else []
-    lines += ["  " + f"{e.name}: {e.reason}".replace("\n", "\n    ") for e in failed]
-    return "\n".join(lines).lstrip("\n")
-
-
-def _shown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table without the columns that nobody has."""
-    kept = [i for i in range(len(heads)) if any(row[i] != "-" for row in rows)]
-    return table([heads[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return "\n".join([*lines, *failures_text(results.entries)]).lstrip("\n")
 
 
 def _figures_row(entry: Compared) -> list[str]:
     row = [entry.name]
     for _, key in _FIGURES:
         value, span = entry.figure(key), (entry.figure("intervals") or {}).get(key)
-        text = "-" if value is None else f"{value:.3f}"
+        text = figure_text(value)
         if key == "image_auroc" and value is not None and span:
             text += f" ({span[0]:.3f} to {span[1]:.3f})"
         row.append(text)
@@ -168,14 +155,10 @@ def _cost_row(entry: Compared) -> list[str]:
     fitted, inspected = entry.fit or {}, entry.inspection or {}
     return [
         entry.name,
-        _number(entry.figure("fit_seconds"), 1),
-        _number(fitted.get("peak_mb"), 0),
-        _number(entry.figure("inspect_ms_per_part"), 1),
-        _number(inspected.get("peak_mb"), 0),
-        _number(inspected.get("first_verdict_seconds"), 2),
-        _number(entry.model_mb, 2),
+        figure_text(entry.figure("fit_seconds"), 1),
+        figure_text(fitted.get("peak_mb"), 0),
+        figure_text(entry.figure("inspect_ms_per_part"), 1),
+        figure_text(inspected.get("peak_mb"), 0),
+        figure_text(inspected.get("first_verdict_seconds"), 2),
+        figure_text(entry.model_mb, 2),
     ]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

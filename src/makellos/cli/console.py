@@ -6,11 +6,11 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,14 +19,21 @@ from makellos.errors import ConfigurationError
 from makellos.storage import claim_file, write_text
 from makellos.training import is_first_process
 
+if TYPE_CHECKING:
+    from makellos.jobs.records import Record
+
 __all__ = [
     "Json",
     "Lines",
     "MmPerPixel",
     "Rules",
+    "answer",
     "bars",
+    "failures_text",
+    "figure_text",
     "parse_settings",
     "say",
+    "shown_table",
     "table",
     "telling",
     "write_json",
@@ -176,6 +183,32 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def shown_table(header: Sequence[str], rows: Sequence[Sequence[str]], always: int = 1) -> str:
+    """Return a table without the columns that nobody has; the first `always` stay."""
+    kept = [i for i in range(len(header)) if i < always or any(row[i] != "-" for row in rows)]
+    return table([header[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def figure_text(value: float | None, digits: int = 3) -> str:
+    """Return a figure with so many decimals, a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def failures_text(records: Iterable[Record]) -> list[str]:
+    """Return the lines that say which runs failed and why."""
+    failed = [f"{each.name}: {each.reason}" for each in records if each.state == "failed"]
+    return (
+        ["", "Failed:", *("  " + said.replace("\n", "\n    ") for said in failed)] if failed else []
+    )
+
+
+def answer(text: str, json: Path | None, data: Any) -> None:
+    """Print a verb's text, and write its data where ``--json`` asks for them."""
+    say(text, quietly=str(json) == "-")
+    if json is not None:
+        write_json(json, data)
 
 
 def write_json(target: Path, data: Any) -> None:

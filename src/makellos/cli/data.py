@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, bars, say, table, write_json
+from makellos.cli.console import Json, answer, bars, say, table
 
 if TYPE_CHECKING:
     from makellos.data.splits import SplitSummary
@@ -101,21 +101,21 @@ def get(
 
     if name == "list":
         rows = [[key, found.licence.name] for key, found in PUBLIC_SETS.items()]
-        say(table(["set", "licence"], rows), quietly=str(json) == "-")
-        if json is not None:
-            write_json(json, {key: asdict(found.licence) for key, found in PUBLIC_SETS.items()})
+        answer(
+            table(["set", "licence"], rows),
+            json,
+            {key: asdict(found.licence) for key, found in PUBLIC_SETS.items()},
+        )
         return
     folder = output or Path(name.replace("/", "_"))
     with bars() as progress:
         fetched = run(name, folder, accept_license=accept_license, progress=progress)
-    quiet = str(json) == "-"
-    say(
+    answer(
         f"{fetched.folder}: {fetched.n_train} good parts for training, {fetched.n_test_good} good "
         f"and {fetched.n_defective} defective for testing.\n{fetched.note}",
-        quietly=quiet,
+        json,
+        asdict(fetched),
     )
-    if json is not None:
-        write_json(json, asdict(fetched))
 
 
 @app.command("check", short_help="Say what a set holds and what is wrong with it.")
@@ -139,9 +139,7 @@ def check(
     check_all = subject_of(parts).check
     with bars() as progress:
         found = check_all(parts, progress=progress)
-    say(check_text(found), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, asdict(found))
+    answer(check_text(found), json, asdict(found))
     if found.problems:
         raise typer.Exit(1)
 
@@ -182,9 +180,7 @@ def split(
     found = find_parts(data)
     found.require_pictures("data split")
     summary = write_split(found, output, source=data, val=val, test=test, seed=seed, by=by)
-    say(_split_text(summary), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, asdict(summary))
+    answer(_split_text(summary), json, asdict(summary))
 
 
 def _split_text(summary: SplitSummary) -> str:

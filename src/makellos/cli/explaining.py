@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, bars, say, table, write_json
+from makellos.cli.console import Json, answer, bars, table
 
 if TYPE_CHECKING:
     from makellos.evaluation.intervals import Interval
@@ -75,7 +75,6 @@ def explain(
     """
     from makellos.workflows.explain import explain as run
 
-    quietly = str(json) == "-"
     with bars() as progress:
         summary = run(
             model,
@@ -87,9 +86,7 @@ def explain(
             data=data,
             progress=progress,
         )
-    say(explain_text(summary), quietly=quietly)
-    if json is not None:
-        write_json(json, summary.as_dict())
+    answer(explain_text(summary), json, summary.as_dict())
     if summary.n_unreadable:
         raise typer.Exit(EXIT_UNREADABLE)
 

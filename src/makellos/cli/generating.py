@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from makellos.cli.console import Json, bars, say, write_json
+from makellos.cli.console import Json, answer, bars
 
 
 def generate(
@@ -48,6 +48,4 @@ def generate(
 
     with bars() as progress:
         summary = run(model, output, n=n, seed=seed, traverse=traverse, progress=progress)
-    say(generate_text(summary), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, asdict(summary))
+    answer(generate_text(summary), json, asdict(summary))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, MmPerPixel, Rules, bars, say, table, write_json
+from makellos.cli.console import Json, MmPerPixel, Rules, answer, bars, say, table, write_json
 
 if TYPE_CHECKING:
     from makellos.inspection.engines import EngineChoice
@@ -110,7 +110,7 @@ def inspect(
         parquet=parquet,
         windows=windows,
         trend=trend,
-        overlays=_overlay_folder(output) if overlays else None,
+        overlays=(output or Path("inspections")) / "overlays" if overlays else None,
     )
     streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})
     listed = not any((output, csv, jsonl, parquet, windows, json))
@@ -159,17 +159,11 @@ def evaluate(
 
     with bars() as progress:
         figures = run(model, data, output=output, seed=seed, progress=progress)
-    say(evaluation_text(figures), quietly=str(json) == "-")
-    if output is not None:
-        say(f"\nReport: {output / REPORT}", quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, figures)
+    page = "" if output is None else f"\n\nReport: {output / REPORT}"
+    answer(evaluation_text(figures) + page, json, figures)
 
 
-def info(
-    model: Model,
-    json: Json = None,
-) -> None:
+def info(model: Model, json: Json = None) -> None:
     """Show what a model file is: detector, calibration, provenance, versions.
 
     Example: makellos info screws.makellos
@@ -181,9 +175,9 @@ def info(
     with read.unpacked():
         for golden in read.manifest.golden:
             read.golden_picture(golden.file)  # by now every hash is checked
-    say(table(["", ""], info_rows(read)).lstrip("\n"), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, read.manifest.model_dump(mode="json"))
+    answer(
+        table(["", ""], info_rows(read)).lstrip("\n"), json, read.manifest.model_dump(mode="json")
+    )
 
 
 def _streams(targets: Mapping[str, Path | None]) -> bool:
@@ -196,10 +190,6 @@ def _streams(targets: Mapping[str, Path | None]) -> bool:
             f"{' and '.join(streams)} cannot share standard output. Give all but one a file."
         )
     return bool(streams)
-
-
-def _overlay_folder(output: Path | None) -> Path:
-    return (output or Path("inspections")) / "overlays"
 
 
 def _engine(text: str | None) -> EngineChoice | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, MmPerPixel, Rules, bars, parse_settings, say, write_json
+from makellos.cli.console import Json, MmPerPixel, Rules, answer, bars, parse_settings, say
 
 if TYPE_CHECKING:
     from makellos.models.coverage import Coverage
@@ -204,9 +204,7 @@ def fit(
             time_budget=time_budget,
             progress=progress,
         )
-    say(fit_text(summary), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, asdict(summary))
+    answer(fit_text(summary), json, asdict(summary))
 
 
 def calibrate(
@@ -239,9 +237,7 @@ def calibrate(
         raise ConfigurationError("Give a budget with --false-alarms, or a folder of good parts.")
     with bars() as progress:
         summary = run(model, data, false_alarms=false_alarms, output=output, progress=progress)
-    say(calibration_text(summary), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, asdict(summary))
+    answer(calibration_text(summary), json, asdict(summary))
 
 
 def _training(resume: bool, device: str, devices: int, nodes: int, precision: str) -> Training:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, say, table, write_json
+from makellos.cli.console import Json, answer, table
+
+if TYPE_CHECKING:
+    from makellos.detectors import Detector
 
 
 def detectors(
@@ -26,42 +29,40 @@ def detectors(
 
     chosen = {name: detector_class(name)} if name else registered()
     extras = {key: extras_with(cls().packages()) for key, cls in chosen.items()}
-    quiet = str(json) == "-"
     if name is None:
         rows = [[key, cls.summary, extras[key]] for key, cls in chosen.items()]
-        say(table(["detector", "what it is", "extra"], rows), quietly=quiet)
-        say(
+        lines = [
+            table(["detector", "what it is", "extra"], rows),
             "\nAn extra is needed to fit, and added by, say, pip install 'makellos[train]'.",
-            quietly=quiet,
-        )
-        say("'makellos fit --detector auto' tries some of them and keeps the best.", quietly=quiet)
-        say("Parameters of one: makellos detectors NAME", quietly=quiet)
+            "'makellos fit --detector auto' tries some of them and keeps the best.",
+            "Parameters of one: makellos detectors NAME",
+        ]
     else:
-        for cls in chosen.values():
-            say(f"{cls.name}: {cls.summary}\n", quietly=quiet)
-            if extras[cls.name]:
-                say(f"To fit it: pip install 'makellos[{extras[cls.name]}]'\n", quietly=quiet)
-            parameters = [
-                [key, repr(p.default), p.accepted, p.meaning] for key, p in cls.parameters.items()
-            ]
-            say(table(["parameter", "default", "accepted", "meaning"], parameters), quietly=quiet)
-            for preset, values in cls.presets.items():
-                chosen_values = ", ".join(f"{key}={value}" for key, value in values.items())
-                say(f"\n--preset {preset}: {chosen_values}", quietly=quiet)
-    if json is not None:
-        described = {
-            key: {
-                "summary": cls.summary,
-                "extra": extras[key] or None,
-                "learns": cls.learns,
-                "needs_labels": cls.learns == "labels",
-                "uses_labels": cls.learns != "good",
-                "parameters": {k: asdict(p) for k, p in cls.parameters.items()},
-                "presets": {k: dict(v) for k, v in cls.presets.items()},
-            }
-            for key, cls in chosen.items()
+        lines = _parameter_lines(chosen[name], extras[name])
+    described = {
+        key: {
+            "summary": cls.summary,
+            "extra": extras[key] or None,
+            "learns": cls.learns,
+            "needs_labels": cls.learns == "labels",
+            "uses_labels": cls.learns != "good",
+            "parameters": {k: asdict(p) for k, p in cls.parameters.items()},
+            "presets": {k: dict(v) for k, v in cls.presets.items()},
         }
-        write_json(json, described)
+        for key, cls in chosen.items()
+    }
+    answer("\n".join(lines), json, described)
+
+
+def _parameter_lines(cls: type[Detector], extra: str) -> list[str]:
+    lines = [f"{cls.name}: {cls.summary}\n"]
+    if extra:
+        lines.append(f"To fit it: pip install 'makellos[{extra}]'\n")
+    rows = [[key, repr(p.default), p.accepted, p.meaning] for key, p in cls.parameters.items()]
+    lines.append(table(["parameter", "default", "accepted", "meaning"], rows))
+    for preset, values in cls.presets.items():
+        lines.append(f"\n--preset {preset}: {', '.join(f'{k}={v}' for k, v in values.items())}")
+    return lines
 
 
 def devices(json: Json = None) -> None:
@@ -74,24 +75,19 @@ def devices(json: Json = None) -> None:
 
     from makellos.inspection.engines import available_engines
 
-    engines = [str(choice) for choice in available_engines()]
+    engines, training = [str(choice) for choice in available_engines()], _training_devices()
     found = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "engines": engines,
-        "training": _training_devices(),
+        "training": training,
     }
     rows = [
         ["processor", f"{found['processor']}, {found['cores']} cores"],
         ["engines for inspecting", ", ".join(engines) + " (the first is taken)"],
-        [
-            "devices for training",
-            ", ".join(_training_devices()) or "none: pip install 'makellos[train]'",
-        ],
+        ["devices for training", ", ".join(training) or "none: pip install 'makellos[train]'"],
     ]
-    say(table(["what", "found"], rows), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, found)
+    answer(table(["what", "found"], rows), json, found)
 
 
 def _training_devices() -> list[str]:

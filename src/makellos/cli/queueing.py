@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, say, table, telling, write_json
+from makellos.cli.console import (
+    Json,
+    answer,
+    failures_text,
+    figure_text,
+    say,
+    shown_table,
+    table,
+    telling,
+)
 
 if TYPE_CHECKING:
     from makellos.jobs.queue_results import RunRecord
@@ -63,10 +72,9 @@ def queue(
             quietly=quietly,
         )
         raise
-    say("\n" + _results_text(results.runs), quietly=quietly)
-    say(f"\nPage: {Path(runs).parent / results.output / PAGE}", quietly=quietly)
-    if json is not None:
-        write_json(json, results.model_dump(mode="json"))
+    page = runs.parent / results.output / PAGE
+    text = f"\n{_results_text(results.runs)}\n\nPage: {page}"
+    answer(text, json, results.model_dump(mode="json"))
     if results.count("failed"):
         raise typer.Exit(EXIT_FAILED)
 
@@ -79,11 +87,13 @@ def _show_plan(file: Path, json: Path | None, *, keep_going: bool) -> None:
         [str(i), step.run.name, step.run.detector, step.run.data, _TODO[step.todo]]
         for i, step in enumerate(steps, start=1)
     ]
-    say(table(["", "run", "detector", "data", "to do"], rows), quietly=str(json) == "-")
     reasons = [f"{mistake}" for step in steps for mistake in step.run.mistakes]
-    say("\n".join(["", *reasons, f"Output: {plan.output}"]), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, {"output": str(plan.output), "runs": [_planned(step) for step in steps]})
+    shown = table(["", "run", "detector", "data", "to do"], rows)
+    answer(
+        "\n".join([shown, "", *reasons, f"Output: {plan.output}"]),
+        json,
+        {"output": str(plan.output), "runs": [_planned(step) for step in steps]},
+    )
 
 
 def _planned(step: QueueStep) -> dict[str, Any]:
@@ -100,26 +110,16 @@ def _results_text(records: list[RunRecord]) -> str:
     header = ["run", "detector", "state", "AUROC (95 %)", "missed", "false alarms", "accuracy"]
     header += ["balanced", "fit s", "ms"]
     rows = [[record.name, record.detector, record.state, *_cells(record)] for record in records]
-    shown = [i for i in range(len(header)) if i < 3 or any(row[i] != "-" for row in rows)]
-    lines = [table([header[i] for i in shown], [[row[i] for i in shown] for row in rows])]
-    failed = [record for record in records if record.state == "failed"]
-    lines += ["", "Failed:"] if failed else []
-    lines += ["  " + f"{r.name}: {r.reason}".replace("\n", "\n    ") for r in failed]
-    return "\n".join(lines)
+    return "\n".join([shown_table(header, rows, always=3), *failures_text(records)])
 
 
 def _cells(record: RunRecord) -> list[str]:
     figures, fitted = record.figures or {}, record.fit or {}
     auroc, interval = figures.get("image_auroc"), (figures.get("intervals") or {})
     spread = interval.get("image_auroc")
-    shown = "-" if auroc is None else f"{auroc:.3f}"
+    shown = figure_text(auroc)
     shown += f" ({spread[0]:.3f} to {spread[1]:.3f})" if auroc is not None and spread else ""
     names = ("miss_rate", "false_alarm_rate", "accuracy", "balanced_accuracy")
     rates = ["-" if figures.get(name) is None else f"{figures[name]:.1%}" for name in names]
-    seconds, per_part = fitted.get("fit_seconds"), figures.get("inspect_ms_per_part")
-    return [
-        shown,
-        *rates,
-        "-" if seconds is None else f"{seconds:.1f}",
-        "-" if per_part is None else f"{per_part:.1f}",
-    ]
+    costs = fitted.get("fit_seconds"), figures.get("inspect_ms_per_part")
+    return [shown, *rates, *(figure_text(cost, 1) for cost in costs)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from makellos.cli.console import table
+from makellos.cli.console import figure_text, table
+from makellos.reports.provenance import learned_from
 from makellos.vibration.recording_checks import RecordingsCheck
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadabl
 def fit_text(summary: FitSummary) -> str:
     """Say what was learned and what is promised."""
     unit = {"groups": "groups of good parts"}.get(summary.counted, f"good {summary.counted}")
-    learned = _learned(summary.n_learned, summary.n_defective)
+    learned = learned_from(summary.n_learned, summary.n_defective)
     if summary.counted in ("recordings", "windows"):
         learned = f"{summary.n_learned} windows of good recordings"
     lines = [
@@ -49,9 +50,9 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
         if trial["result"] == "left out":
             untried.setdefault(trial["reason"], []).append(name)
             continue
-        figures = [_figure(trial["auroc"]), str(trial["n_learned"]), f"{trial['seconds']:.0f} s"]
+        auroc, took = figure_text(trial["auroc"]), f"{trial['seconds']:.0f} s"
         result = trial["result"] + (f": {trial['reason']}" if trial["reason"] else "")
-        rows.append([name, *figures, result])
+        rows.append([name, auroc, str(trial["n_learned"]), took, result])
     return [
         f"Tried for {found['seconds']:.0f} s, judged by {found['judged']}:",
         "",
@@ -61,12 +62,6 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
         f"Chosen: {found['reason']}",
         "",
     ]
-
-
-def _learned(n_learned: int, n_defective: int) -> str:
-    if not n_defective:
-        return f"{n_learned} good parts"
-    return f"{n_learned - n_defective} good and {n_defective} defective parts"
 
 
 def calibration_text(summary: CalibrationSummary) -> str:
@@ -137,7 +132,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
     lines += [*(f"Note: {note}" for note in figures["notes"]), ""]
     if figures["by_defect"]:
         rows = [
-            [name, str(d["n"]), str(round(d["n"] * d["miss_rate"])), _figure(d["image_auroc"])]
+            [name, str(d["n"]), str(round(d["n"] * d["miss_rate"])), figure_text(d["image_auroc"])]
             for name, d in figures["by_defect"].items()
         ]
         lines += [table(["kind of damage", "parts", "missed", "AUROC"], rows), ""]
@@ -161,7 +156,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
             "ece": "Calibration error of the probabilities (ECE)",
         }
     rows = [
-        [text, _figure(figures[key]), _interval(figures["intervals"].get(key))]
+        [text, figure_text(figures[key]), _interval(figures["intervals"].get(key))]
         for key, text in names.items()
     ]
     rows += _localisation_rows(figures["localisation"])
@@ -192,7 +187,7 @@ def _localisation_rows(found: Mapping[str, Any] | None) -> list[list[str]]:
     if found is None:
         return []
     text = f"Peak of the map inside the damage, of {found['n']} defective parts rejected"
-    return [[text, _figure(found["peak_inside"]), _interval(found["peak_interval"])]]
+    return [[text, figure_text(found["peak_inside"]), _interval(found["peak_interval"])]]
 
 
 def generate_text(summary: GenerateSummary) -> str:
@@ -257,7 +252,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
     calibration = manifest.calibration.calibration()
     parameters = ", ".join(f"{k}={v}" for k, v in manifest.detector.parameters.items() if v != "")
     unit = "good parts" if calibration.groups is None else "groups of good parts"
-    size = manifest.preprocessing
+    size, training = manifest.preprocessing, manifest.training
     return [
         ["model", f"{model.path} (format {manifest.format_version}, every hash checked)"],
         ["detector", f"{manifest.detector.name}: {parameters}"],
@@ -266,16 +261,15 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["engine", str(manifest.engine.choice())],
         [
             "learned from",
-            f"{_learned(manifest.training.n_learned, manifest.training.n_defective)} of "
-            f"{manifest.training.data}",
+            f"{learned_from(training.n_learned, training.n_defective)} of {training.data}",
         ],
         ["calibrated on", f"{calibration.n_groups} {unit}, {manifest.calibration.method}"],
         ["promise", f"at most {calibration.false_alarms:.2%} of good parts rejected"],
         ["threshold", f"{calibration.threshold:.5g}"],
-        ["fitted", f"{manifest.created}, {manifest.training.fit_seconds:.0f} s"],
-        *(["chosen by auto", line] for line in _auto_facts(manifest.training.auto)),
-        *(["note", note] for note in manifest.training.notes),
-        ["data", f"SHA-256 {manifest.training.fingerprint[:16]}…"],
+        ["fitted", f"{manifest.created}, {training.fit_seconds:.0f} s"],
+        *(["chosen by auto", line] for line in _auto_facts(training.auto)),
+        *(["note", note] for note in training.notes),
+        ["data", f"SHA-256 {training.fingerprint[:16]}…"],
         ["versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())],
     ]
 
@@ -303,10 +297,6 @@ def check_text(found: DataCheck | RecordingsCheck) -> str:
         lines = [f"{found.n_parts} parts, {found.layout}", "", table(["label", "parts"], rows), ""]
     lines += [f"Wrong: {problem}" for problem in found.problems] or ["Nothing is wrong."]
     return "\n".join([*lines, *(f"Advice: {advice}" for advice in found.advice)])
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _interval(value: tuple[float, float] | None) -> str:

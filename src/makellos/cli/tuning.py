@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, bars, parse_settings, say, table, write_json
+from makellos.cli.console import Json, answer, bars, parse_settings, say, table
 from makellos.cli.learning import Data, DetectorName, Device, Preset, Seed, Settings
 
 if TYPE_CHECKING:
@@ -83,9 +83,7 @@ def tune(
             device=device,
             progress=progress,
         )
-    say(tune_text(summary, data), quietly=str(json) == "-")
-    if json is not None:
-        write_json(json, asdict(summary))
+    answer(tune_text(summary, data), json, asdict(summary))
 
 
 def parse_searches(searches: Sequence[str]) -> dict[str, str]:

@@ -57,19 +57,11 @@ class AnoGAN(Detector):
 
     image_size: int = shared.side_from(16, 512, otherwise="64")
     channels: int = shared.CHANNELS
-    latent_dim: int = parameter(
-        100,
-        "Length of the generator's input.",
-        within=(1, 4096),
-        search=(16, 200),
-        logarithmic=True,
+    latent_dim: int = shared.logarithmic(
+        100, "Length of the generator's input.", within=(1, 4096), search=(16, 200)
     )
-    base_width: int = parameter(
-        32,
-        "Channels of the finest layer; others have more.",
-        within=(1, 512),
-        search=(16, 64),
-        logarithmic=True,
+    base_width: int = shared.logarithmic(
+        32, "Channels of the finest layer; others have more.", within=(1, 512), search=(16, 64)
     )
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(64, least=2)

@@ -54,12 +54,8 @@ class Autoencoder(Detector):
     widths: str = parameter(
         "32,64,128,64,128", "Channels of the encoder's layers, each of which halves the sides."
     )
-    latent_dim: int = parameter(
-        500,
-        "Length of the vector in the middle.",
-        within=(1, 16384),
-        search=(30, 1000),
-        logarithmic=True,
+    latent_dim: int = shared.logarithmic(
+        500, "Length of the vector in the middle.", within=(1, 16384), search=(30, 1000)
     )
     loss: str = parameter(
         "ssim",

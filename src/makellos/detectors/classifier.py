@@ -120,15 +120,14 @@ class Classifier(Detector):
         "AdamW's for the head; in the second step it rises, then falls to zero.",
         search=(2e-4, 2e-2),
     )
-    backbone_learning_rate: float = parameter(
+    backbone_learning_rate: float = shared.logarithmic(
         3e-4,
         "AdamW's for the unfrozen stages, and a dense head that learns on with them.",
         within=(1e-8, 1.0),
         search=(2e-5, 1e-3),
-        logarithmic=True,
     )
-    weight_decay: float = parameter(
-        0.01, "AdamW's weight decay.", within=(0.0, 1.0), search=(1e-4, 0.1), logarithmic=True
+    weight_decay: float = shared.logarithmic(
+        0.01, "AdamW's weight decay.", within=(0.0, 1.0), search=(1e-4, 0.1)
     )
     dropout: float = parameter(
         0.2,
@@ -193,7 +192,7 @@ class Classifier(Detector):
         from makellos.training.loop import seeded
 
         learn, validation = self._apart(parts)
-        self.classes_ = self._classes(learn)
+        self.classes_ = [GOOD, *sorted({self._name(part) for part in learn} - {GOOD})]
         check_labelled(learn, validation, classes=self.classes_ if self._by_type else None)
         head = self._head(learn)
         self.preprocessing_ = choose_preprocessing(
@@ -268,9 +267,6 @@ class Classifier(Detector):
 
     def _name(self, part: Part) -> str:
         return part.label if part.is_good or self._by_type else DEFECTIVE
-
-    def _classes(self, learn: Sequence[Part]) -> list[str]:
-        return [GOOD, *sorted({self._name(part) for part in learn} - {GOOD})]
 
     def _load(self, parts: Sequence[Part], progress: Progress) -> Pictures:
         targets = np.array([self.classes_.index(self._name(part)) for part in parts], np.intp)

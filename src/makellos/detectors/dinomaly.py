@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from makellos.detectors.patches.embeddings import choose_size, parse_layers
 from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
-
-if TYPE_CHECKING:
-    from makellos.detectors.networks.feature_extractor import FeatureExtractor
 
 _N_STEPS = 5000
 _N_LAYERS = 8
@@ -90,7 +86,12 @@ class Dinomaly(Detector):
             multiple=patch,
         )
         self.layers_ = parse_layers(self.layers) or middle_layers(depth)
-        encoder = self._encoder()
+        encoder = load_backbone(
+            self.backbone,
+            weights=self.weights,
+            layers=self.layers_,
+            size=self.preprocessing_.shape[1:],
+        )
         pictures = load_pictures(parts, self.preprocessing_, progress)
         with seeded(self.seed):
             decoder = Decoder(encoder.channels, len(self.layers_), self.dropout)
@@ -106,10 +107,6 @@ class Dinomaly(Detector):
             )
         self.notes_ = outcome.notes
         self.encoder_, self.decoder_ = encoder.to("cpu"), decoder
-
-    def _encoder(self) -> FeatureExtractor:
-        size = (self.preprocessing_.height, self.preprocessing_.width)
-        return load_backbone(self.backbone, weights=self.weights, layers=self.layers_, size=size)
 
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.dinomaly import Scoring

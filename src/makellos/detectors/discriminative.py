@@ -62,12 +62,11 @@ class Discriminative(Detector):
     max_image_size: int = shared.largest_side(768, search=(256, 1024))
     patch_size: int = shared.PATCH_SIZE
     memory_bank_size: int = shared.MEMORY_BANK_SIZE
-    weight: float = parameter(
+    weight: float = shared.logarithmic(
         0.5,
         "How much the network counts beside the distances.",
         within=(0.0, 100.0),
         search=(0.1, 2.0),
-        logarithmic=True,
     )
     planted: int = parameter(
         1, "Damaged copies of each good part, where no part is labelled.", within=(0, 100)
@@ -78,12 +77,8 @@ class Discriminative(Detector):
         within=(0.0, 10.0),
         search=(0.0, 1.0),
     )
-    hidden_units: int = parameter(
-        64,
-        "Width of the network's hidden layer.",
-        within=(1, 4096),
-        search=(32, 256),
-        logarithmic=True,
+    hidden_units: int = shared.logarithmic(
+        64, "Width of the network's hidden layer.", within=(1, 4096), search=(32, 256)
     )
     steps: int = parameter(200, "Training steps, about.", within=(1, 1_000_000))
     batch_size: int = parameter(2048, "Places learned from in one step.", within=(2, 1_000_000))
@@ -113,7 +108,8 @@ class Discriminative(Detector):
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         names = group_names(parts)
-        fold_of = {name: i % _N_HEADS for i, name in enumerate(_good_groups(parts, names))}
+        good = sorted({name for name, part in zip(names, parts, strict=True) if part.is_good})
+        fold_of = {name: i % _N_HEADS for i, name in enumerate(good)}
         if len(fold_of) > 1:
             folds = [fold_of.get(name, -1) for name in names]
         else:  # all pictures show one part
@@ -239,10 +235,6 @@ class Discriminative(Detector):
         total = builder.add("Add", distances, scaled)
         aggregation = Aggregation(mean_weight=self.weights_.mean)
         return Graph(builder.finish(total, height, width), neighbours.preprocessing, aggregation)
-
-
-def _good_groups(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
-    return sorted({name for name, part in zip(names, parts, strict=True) if part.is_good})
 
 
 def _turns(parts: Sequence[Part], folds: Sequence[int]) -> list[int]:

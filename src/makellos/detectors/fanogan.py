@@ -53,15 +53,11 @@ class FAnoGAN(Detector):
 
     image_size: int = shared.side_from(16, 512, otherwise=str(_DEFAULT_SIZE))
     channels: int = shared.CHANNELS
-    latent_dim: int = parameter(
-        32, "Length of the generator's input.", within=(2, 4096), search=(8, 128), logarithmic=True
+    latent_dim: int = shared.logarithmic(
+        32, "Length of the generator's input.", within=(2, 4096), search=(8, 128)
     )
-    base_width: int = parameter(
-        16,
-        "Channels of the finest layer; others have more.",
-        within=(1, 512),
-        search=(8, 32),
-        logarithmic=True,
+    base_width: int = shared.logarithmic(
+        16, "Channels of the finest layer; others have more.", within=(1, 512), search=(8, 32)
     )
     gan: str = parameter("wgan-gp", "How the generator is trained.", choices=("wgan-gp", "dcgan"))
     epochs: int = parameter(
@@ -71,12 +67,11 @@ class FAnoGAN(Detector):
         0, "Passes of the encoder over the parts; 0: about 800 steps.", within=(0, 1_000_000)
     )
     batch_size: int = shared.batch_of(32, least=2)
-    learning_rate: float = parameter(
+    learning_rate: float = shared.logarithmic(
         0.0,
         "Step size of the GAN's Adam; 0: 0.001 for wgan-gp, 0.0002 for dcgan.",
         within=(0.0, 1.0),
         search=(1e-4, 4e-3),
-        logarithmic=True,
     )
     encoder_learning_rate: float = shared.rate(
         0.001,

@@ -70,12 +70,8 @@ class PaDiM(Detector):
     n_features: int = parameter(
         100, "Channels drawn at random from all layers.", within=(1, 4096), search=(40, 160)
     )
-    epsilon: float = parameter(
-        0.05,
-        "Added to the diagonal of each covariance.",
-        within=(1e-6, 10.0),
-        search=(0.005, 0.5),
-        logarithmic=True,
+    epsilon: float = shared.logarithmic(
+        0.05, "Added to the diagonal of each covariance.", within=(1e-6, 10.0), search=(0.005, 0.5)
     )
     seed: int = shared.SEED
 

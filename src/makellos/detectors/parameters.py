@@ -148,9 +148,16 @@ def batch_of(default: int, *, least: int = 1) -> int:
     return parameter(default, "Parts learned from in one step.", within=(least, 4096))
 
 
+def logarithmic(
+    default: Given, meaning: str, *, within: tuple[float, float], search: tuple[Given, Given]
+) -> Given:
+    """Declare a number that is searched by its logarithm."""
+    return parameter(default, meaning, within=within, search=search, logarithmic=True)
+
+
 def rate(default: float, meaning: str, *, search: tuple[float, float]) -> float:
     """Declare a learning rate."""
-    return parameter(default, meaning, within=(1e-7, 1.0), search=search, logarithmic=True)
+    return logarithmic(default, meaning, within=(1e-7, 1.0), search=search)
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

@@ -53,12 +53,8 @@ class PatchCore(Detector):
     image_size: int = shared.IMAGE_SIZE
     max_image_size: int = shared.largest_side(768, search=(256, 1024))
     patch_size: int = shared.PATCH_SIZE
-    coreset_ratio: float = parameter(
-        0.1,
-        "Share of good patches kept, at most.",
-        within=(1e-6, 1.0),
-        search=(0.01, 0.25),
-        logarithmic=True,
+    coreset_ratio: float = shared.logarithmic(
+        0.1, "Share of good patches kept, at most.", within=(1e-6, 1.0), search=(0.01, 0.25)
     )
     memory_bank_size: int = shared.MEMORY_BANK_SIZE
     num_neighbors: int = parameter(

@@ -61,12 +61,11 @@ class StudentTeacher(Detector):
     )
     image_size: int = shared.IMAGE_SIZE
     max_image_size: int = shared.largest_side(512, search=(256, 768))
-    width: int = parameter(
+    width: int = shared.logarithmic(
         64,
         "Channels of the student at the finest layer it gives; each coarser one has twice as many.",
         within=(4, 512),
         search=(24, 96),
-        logarithmic=True,
     )
     n_turns: int = parameter(
         1, "Even turns of each part that are learned; 1: none.", within=(1, 36)

@@ -67,15 +67,11 @@ class VAE(Detector):
         "Dense is fully connected, 512-256-latent; auto takes it up to 32×32 pixels.",
         choices=("auto", "convolutional", "dense"),
     )
-    latent_dim: int = parameter(
-        20,
-        "Numbers that a picture is squeezed into.",
-        within=(1, 4096),
-        search=(4, 100),
-        logarithmic=True,
+    latent_dim: int = shared.logarithmic(
+        20, "Numbers that a picture is squeezed into.", within=(1, 4096), search=(4, 100)
     )
-    width: int = parameter(
-        16, "Channels of the first convolution.", within=(1, 256), search=(8, 32), logarithmic=True
+    width: int = shared.logarithmic(
+        16, "Channels of the first convolution.", within=(1, 256), search=(8, 32)
     )
     likelihood: str = parameter(
         "auto",
@@ -83,12 +79,8 @@ class VAE(Detector):
         "takes cross-entropy where pictures are nearly black and white.",
         choices=("auto", "bernoulli", "gaussian"),
     )
-    beta: float = parameter(
-        1.0,
-        "Weight of the latents' divergence.",
-        within=(0.0, 1000.0),
-        search=(0.1, 10.0),
-        logarithmic=True,
+    beta: float = shared.logarithmic(
+        1.0, "Weight of the latents' divergence.", within=(0.0, 1000.0), search=(0.1, 10.0)
     )
     score: str = parameter(
         "reconstruction_probability",

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from makellos.drawing.grids import draw_grid, draw_traversal
-from makellos.drawing.heat_maps import draw_explanation
-from makellos.drawing.overlays import draw_overlay, write_picture
-from makellos.drawing.panels import DAMAGE, NEAREST, PART, draw_panel, draw_tiles, from_planes
-from makellos.drawing.recording_panels import draw_recording
-
-__all__ = [
-    "DAMAGE",
-    "NEAREST",
-    "PART",
-    "draw_explanation",
-    "draw_grid",
-    "draw_overlay",
-    "draw_panel",
-    "draw_recording",
-    "draw_tiles",
-    "draw_traversal",
-    "from_planes",
-    "write_picture",
-]
+from makellos.drawing.grids import draw_grid as draw_grid
+from makellos.drawing.grids import draw_traversal as draw_traversal
+from makellos.drawing.heat_maps import draw_explanation as draw_explanation
+from makellos.drawing.overlays import draw_overlay as draw_overlay
+from makellos.drawing.overlays import write_picture as write_picture
+from makellos.drawing.panels import DAMAGE as DAMAGE
+from makellos.drawing.panels import NEAREST as NEAREST
+from makellos.drawing.panels import PART as PART
+from makellos.drawing.panels import draw_panel as draw_panel
+from makellos.drawing.panels import draw_tiles as draw_tiles
+from makellos.drawing.panels import from_planes as from_planes
+from makellos.drawing.recording_panels import draw_recording as draw_recording

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ def draw_grid(left: Sequence[Rgb], right: Sequence[Rgb], titles: tuple[str, str]
     pixel. The right block is about square; the left one has its number of rows, and may be empty.
     Returns H×W×3 uint8 RGB. `titles` are those of the left and of the right block.
     """
-    n_rows = _ceil(len(right), _ceil_root(len(right)))
+    n_rows = _ceil(len(right), math.ceil(math.sqrt(len(right))))
     columns = [_ceil(len(block), n_rows) for block in (left, right)]
     height, width = _tile_size(right[0], sum(columns))
     blocks = [
@@ -104,7 +105,3 @@ def _block(tiles: Sequence[Rgb], n_columns: int) -> Rgb:
 
 def _ceil(n: int, divisor: int) -> int:
     return -(-n // divisor)
-
-
-def _ceil_root(n: int) -> int:
-    return int(np.ceil(np.sqrt(n)))

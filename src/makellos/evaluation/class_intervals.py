@@ -16,16 +16,21 @@ from makellos.evaluation.classes import (
     classed_parts,
     ece_of,
     macro_f1_of,
-    ratio,
     verdict_figures,
 )
-from makellos.evaluation.intervals import LEVEL, Interval, Resampling, percentile_interval
+from makellos.evaluation.intervals import (
+    LEVEL,
+    Interval,
+    Resampling,
+    exact_interval,
+    percentile_interval,
+    unit_of_part,
+)
+from makellos.evaluation.ranking import ratio
 
 __all__ = ["ClassIntervals", "class_intervals"]
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Groups = Sequence[object] | None
 
 
 @dataclass(frozen=True)
@@ -66,15 +71,16 @@ def class_intervals(
     """
     parts = classed_parts(probabilities, truth, classes, rejected)
     once = np.ones((1, parts.truth.size))
-    groups = resampling.groups
     row_size = max(parts.truth.size, len(parts.classes) ** 2, N_BINS)
     blocks = resampling.blocks(parts.defective, row_size)
     columns = np.concatenate([_figures(parts, weights) for weights in blocks], axis=1)
     found = _figures(parts, once)[:, 0]
     intervals = [percentile_interval(column) for column in columns]
     right, bad = parts.rejected == parts.defective, parts.defective
-    recall = _bounds(right, bad, groups)
-    sparing = _bounds(right, ~bad, groups)
+    units = unit_of_part(right.size, resampling.groups)
+    recall, sparing, precision = (
+        exact_interval(right[among], units[among]) for among in (bad, ~bad, parts.rejected)
+    )
     balanced = None if recall is None or sparing is None else _mean(recall, sparing)
     return ClassIntervals(
         accuracy_of_classes=intervals[0],
@@ -82,7 +88,7 @@ def class_intervals(
         macro_f1=intervals[2],
         ece=_ece_interval(columns[3], found[3], parts, resampling.rng),
         balanced_accuracy=_open_ended(intervals[4], found[4], balanced),
-        precision=_open_ended(intervals[5], found[5], _bounds(right, parts.rejected, groups)),
+        precision=_open_ended(intervals[5], found[5], precision),
         recall=_open_ended(intervals[6], found[6], recall),
         f1=intervals[7],
     )
@@ -126,23 +132,6 @@ def _open_ended(
     if interval is None or np.isnan(figure):
         return None
     return bounds if bounds is not None and figure in {0.0, 1.0} else interval
-
-
-def _bounds(right: Bools, among: Bools, groups: Groups) -> Interval | None:
-    """Return the exact interval if all parts of `among` are right or all wrong, else None."""
-    n_units = _n_units(among, groups)
-    if not n_units or not (right[among].all() or not right[among].any()):
-        return None
-    farthest = float(((1.0 - LEVEL) / 2) ** (1.0 / n_units))
-    return (farthest, 1.0) if right[among].all() else (0.0, 1.0 - farthest)
-
-
-def _n_units(among: Bools, groups: Groups) -> int:
-    """Return how many groups the parts of `among` come in, those without one by themselves."""
-    if groups is None:
-        return int(among.sum())
-    names = [group for group, here in zip(groups, among.tolist(), strict=True) if here]
-    return len(set(names) - {None}) + names.count(None)
 
 
 def _mean(first: Interval, second: Interval) -> Interval:

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from makellos.errors import ConfigurationError, InputError
 from makellos.evaluation._checks import check_defective, check_labels, check_length
+from makellos.evaluation.ranking import ratio
 
 __all__ = ["ClassFigures", "OneClass", "ReliabilityBin", "class_figures"]
 
@@ -267,13 +268,6 @@ def verdict_figures(weights: Floats, rejected: Bools, defective: Bools) -> Float
             ratio(2 * found, 2 * found + missed + alarms),
         ]
     )
-
-
-def ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """Return the quotient, NaN where the denominator is 0."""
-    quotient = np.full(np.shape(numerator), np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
 
 
 def _mean_of_classes(values: Floats, of_class: Floats) -> Floats:

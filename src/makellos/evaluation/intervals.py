@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,7 @@ from makellos.evaluation.ranking import (
     average_precision_from_counts,
     f1_from_counts,
     rank_parts,
+    ratio,
 )
 
 __all__ = ["ImageIntervals", "Interval", "Resampling", "image_intervals", "percentile_interval"]
@@ -177,29 +179,32 @@ def _block_metrics(
     return np.stack(
         [
             *ranking,
-            _weighted_rate(weights, rejected, ~defective),
-            _weighted_rate(weights, ~rejected, defective),
-            _weighted_rate(weights, rejected == defective, everyone),
+            weighted_mean(weights, rejected, ~defective),
+            weighted_mean(weights, ~rejected, defective),
+            weighted_mean(weights, rejected == defective, everyone),
         ]
     )
 
 
-def _weighted_rate(weights: Floats, hit: NDArray[np.bool_], among: NDArray[np.bool_]) -> Floats:
+def weighted_mean(weights: Floats, values: NDArray[Any], among: NDArray[np.bool_]) -> Floats:
+    """Return the means (r,) of values (n,) over the parts of `among`, NaN without any."""
     total = weights @ among.astype(np.float64)
-    rate = np.full(len(weights), np.nan)
-    np.divide(weights @ (hit & among).astype(np.float64), total, out=rate, where=total > 0)
-    return rate
+    return ratio(weights @ np.where(among, values, 0.0), total)
+
+
+def exact_interval(hit: NDArray[np.bool_], units: NDArray[np.intp]) -> Interval | None:
+    """Return the exact binomial interval of parts that are all hit or all not, else None.
+
+    There are as many trials as different `units` (Clopper and Pearson 1934).
+    """
+    if not hit.size or (hit.any() and not hit.all()):
+        return None
+    farthest = float(((1.0 - LEVEL) / 2) ** (1.0 / np.unique(units).size))
+    return (farthest, 1.0) if hit.all() else (0.0, 1.0 - farthest)
 
 
 def _rate_interval(
     resampled: Floats, hit: NDArray[np.bool_], units: NDArray[np.intp]
 ) -> Interval | None:
     interval = percentile_interval(resampled)
-    if interval is None:
-        return None
-    farthest = ((1.0 - LEVEL) / 2) ** (1.0 / np.unique(units).size)
-    if not hit.any():
-        return 0.0, float(1.0 - farthest)
-    if hit.all():
-        return float(farthest), 1.0
-    return interval
+    return None if interval is None else exact_interval(hit, units) or interval

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from makellos.evaluation._checks import check_defective, check_scores
-from makellos.evaluation.intervals import LEVEL, Interval, Resampling, unit_of_part
+from makellos.evaluation.intervals import LEVEL, Interval, Resampling, unit_of_part, weighted_mean
 from makellos.evaluation.ranking import RankedParts, auroc_from_counts, rank_parts
 
 __all__ = ["Difference", "PairedDifferences", "paired_differences"]
@@ -99,14 +99,8 @@ def _differences(
         undefined if each is None else auroc_from_counts(*each.counts(weights)) for each in ranked
     )
     more = rejected[0].astype(np.float64) - rejected[1]
-    return np.stack([ours - theirs, _mean_of(weights, -more, bad), _mean_of(weights, more, ~bad)])
-
-
-def _mean_of(weights: Floats, values: Floats, among: Bools) -> Floats:
-    total = weights @ among.astype(np.float64)
-    mean = np.full(len(weights), np.nan)
-    np.divide(weights @ np.where(among, values, 0.0), total, out=mean, where=total > 0)
-    return mean
+    rates = weighted_mean(weights, -more, bad), weighted_mean(weights, more, ~bad)
+    return np.stack([ours - theirs, *rates])
 
 
 def _difference(value: float, resampled: Floats, n_units: int) -> Difference | None:

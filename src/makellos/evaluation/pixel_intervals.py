@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,6 @@ COARSE = Resolution(absolute=2.0**-10, relative=2.0**-5)
 COARSE_DAMAGED = Resolution(absolute=2.0**-10)
 EDGES = Resolution(absolute=2.0**-9, relative=2.0**-5)
 EDGES_DAMAGED = Resolution(absolute=2.0**-9)
-
-
-class _Figures(Protocol):
-    @property
-    def pixel_auroc(self) -> float | None: ...
-    @property
-    def pixel_ap(self) -> float | None: ...
-    @property
-    def aupro(self) -> float | None: ...
-    @property
-    def aupro_5(self) -> float | None: ...
-    @property
-    def pixel_f1_max(self) -> float | None: ...
-    @property
-    def seg_f1(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -133,12 +118,15 @@ def covered_share(from_rate: Floats, to_rate: Floats, fpr_limit: float) -> Float
 
 
 def bootstrap_pixels(
-    parts: Sequence[CoarsePart], figures: _Figures, fpr_limit: float, resampling: Resampling
+    parts: Sequence[CoarsePart],
+    figures: Mapping[str, float | None],
+    fpr_limit: float,
+    resampling: Resampling,
 ) -> PixelIntervals:
-    """Return the intervals around the given figures; see `PixelMetrics.intervals`."""
+    """Return the intervals around figures, given by name; see `PixelMetrics.intervals`."""
     has_damage = np.array([part.damaged is not None for part in parts], dtype=np.bool_)
     blocks = resampling.blocks(has_damage, row_size=4096)
-    exact = [getattr(figures, field.name) for field in fields(PixelIntervals)]
+    exact = [figures[field.name] for field in fields(PixelIntervals)]
     if exact[0] is None:
         return PixelIntervals(*([None] * len(exact)))
     drawn = list(blocks)

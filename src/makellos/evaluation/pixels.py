@@ -143,7 +143,7 @@ class PixelMetrics:
         figures. Entries are None where `compute` gives None. Raises InputError for a wrong number
         of groups, ConfigurationError for fewer than one resample.
         """
-        return bootstrap_pixels(self._parts, self.compute(), self._fpr_limit, resampling)
+        return bootstrap_pixels(self._parts, vars(self.compute()), self._fpr_limit, resampling)
 
     def _add(self, good_keys: Keys, damage: Sketch | None) -> None:
         coarse_good = coarse_damaged = None

@@ -84,9 +84,12 @@ class RankedParts:
     thresholds: Floats
     defective: NDArray[np.bool_]
 
-    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Return hits and alarms, (..., n distinct scores), for part weights (..., n parts)."""
-        ordered = weights[..., self.order]
+    def counts(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
+        """Return hits and alarms, (..., n distinct scores), for part weights (..., n parts).
+
+        Without weights every part counts once.
+        """
+        ordered = np.ones(self.order.size) if weights is None else weights[..., self.order]
         is_defective = self.defective[self.order]
         hits = np.add.reduceat(ordered * is_defective, self.run_starts, axis=-1)
         alarms = np.add.reduceat(ordered * ~is_defective, self.run_starts, axis=-1)
@@ -114,8 +117,8 @@ def auroc(scores: ArrayLike, defective: ArrayLike) -> float | None:
     >>> auroc([0.1, 0.4, 0.4, 0.9], [False, False, True, True])
     0.875
     """
-    counts = _point_counts(rank_parts(scores, defective))
-    return None if counts is None else float(auroc_from_counts(*counts))
+    ranked = rank_parts(scores, defective)
+    return None if ranked is None else float(auroc_from_counts(*ranked.counts()))
 
 
 def average_precision(scores: ArrayLike, defective: ArrayLike) -> float | None:
@@ -126,8 +129,8 @@ def average_precision(scores: ArrayLike, defective: ArrayLike) -> float | None:
     >>> average_precision([0.1, 0.4, 0.35, 0.8], [False, False, True, True])
     0.8333333333333333
     """
-    counts = _point_counts(rank_parts(scores, defective))
-    return None if counts is None else float(average_precision_from_counts(*counts))
+    ranked = rank_parts(scores, defective)
+    return None if ranked is None else float(average_precision_from_counts(*ranked.counts()))
 
 
 def f1_max(scores: ArrayLike, defective: ArrayLike) -> F1Max | None:
@@ -140,10 +143,9 @@ def f1_max(scores: ArrayLike, defective: ArrayLike) -> F1Max | None:
     F1Max(value=1.0, threshold=0.8)
     """
     ranked = rank_parts(scores, defective)
-    counts = _point_counts(ranked)
-    if ranked is None or counts is None:
+    if ranked is None:
         return None
-    values = f1_from_counts(*counts)
+    values = f1_from_counts(*ranked.counts())
     best = int(np.argmax(values))
     return F1Max(float(values[best]), float(ranked.thresholds[best]))
 
@@ -158,11 +160,10 @@ def best_accuracy(scores: ArrayLike, defective: ArrayLike) -> BestAccuracy | Non
     BestAccuracy(value=0.75, threshold=0.8)
     """
     ranked = rank_parts(scores, defective)
-    counts = _point_counts(ranked)
-    if ranked is None or counts is None:
+    if ranked is None:
         return None
     # To reject no part at all is a threshold, too: it lies above every score.
-    hits, alarms = (np.concatenate(([0.0], count)) for count in counts)
+    hits, alarms = (np.concatenate(([0.0], count)) for count in ranked.counts())
     n_right = hits + alarms[-1] - alarms
     best = int(np.argmax(n_right))
     threshold = np.inf if best == 0 else ranked.thresholds[best - 1]
@@ -175,10 +176,9 @@ def roc_curve(scores: ArrayLike, defective: ArrayLike) -> RocCurve | None:
     Arguments, None and errors are those of `auroc`.
     """
     ranked = rank_parts(scores, defective)
-    counts = _point_counts(ranked)
-    if ranked is None or counts is None:
+    if ranked is None:
         return None
-    hits, alarms = counts
+    hits, alarms = ranked.counts()
     return RocCurve(
         false_positive_rate=np.concatenate(([0.0], alarms / alarms[-1])),
         true_positive_rate=np.concatenate(([0.0], hits / hits[-1])),
@@ -192,10 +192,9 @@ def precision_recall_curve(scores: ArrayLike, defective: ArrayLike) -> Precision
     Arguments, None and errors are those of `auroc`.
     """
     ranked = rank_parts(scores, defective)
-    counts = _point_counts(ranked)
-    if ranked is None or counts is None:
+    if ranked is None:
         return None
-    hits, alarms = counts
+    hits, alarms = ranked.counts()
     return PrecisionRecallCurve(hits / (hits + alarms), hits / hits[-1], ranked.thresholds)
 
 
@@ -203,7 +202,7 @@ def auroc_from_counts(hits: Floats, alarms: Floats) -> Floats:
     """Return the trapezoidal area under the curve of hits over alarms; NaN without a class."""
     rectangle = alarms[..., -1] * hits[..., -1]
     area = np.sum(_steps(alarms) * (hits - _steps(hits) / 2), axis=-1)
-    return _ratio(area, rectangle)
+    return ratio(area, rectangle)
 
 
 def average_precision_from_counts(hits: Floats, alarms: Floats) -> Floats:
@@ -211,24 +210,21 @@ def average_precision_from_counts(hits: Floats, alarms: Floats) -> Floats:
     precision = hits / np.maximum(hits + alarms, np.finfo(np.float64).tiny)
     area = np.sum(_steps(hits) * precision, axis=-1)
     both = (alarms[..., -1] > 0) & (hits[..., -1] > 0)
-    return _ratio(area, np.where(both, hits[..., -1], 0.0))
+    return ratio(area, np.where(both, hits[..., -1], 0.0))
 
 
 def f1_from_counts(hits: Floats, alarms: Floats) -> Floats:
     """Return F1 at every threshold, the shape of `hits`; NaN without a class."""
     both = (alarms[..., -1:] > 0) & (hits[..., -1:] > 0)
-    return _ratio(2.0 * hits, np.where(both, hits + alarms + hits[..., -1:], 0.0))
-
-
-def _point_counts(ranked: RankedParts | None) -> tuple[Floats, Floats] | None:
-    return None if ranked is None else ranked.counts(np.ones(ranked.order.size))
+    return ratio(2.0 * hits, np.where(both, hits + alarms + hits[..., -1:], 0.0))
 
 
 def _steps(cumulative: Floats) -> Floats:
     return np.diff(cumulative, axis=-1, prepend=0.0)
 
 
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    ratio = np.full(np.shape(numerator), np.nan)
-    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
-    return ratio
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Return the quotient, NaN where the denominator is 0."""
+    quotient = np.full(np.shape(numerator), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient

@@ -64,11 +64,6 @@ class Rule(BaseModel):
             raise ValueError(f"a rule has one of {', '.join(_MEASURES)}")
         return self
 
-    @property
-    def needs_scale(self) -> bool:
-        """Tell whether the rule speaks of millimetres."""
-        return self.more_than is None
-
     def __str__(self) -> str:
         """Return the rule in words."""
         where = "" if self.zone is None else f" in zone {self.zone}"
@@ -117,7 +112,7 @@ class Acceptance(BaseModel):
                     f"The rule on {rule} names zone {rule.zone!r}, which the model does not have. "
                     f"{hint}"
                 )
-            if rule.needs_scale and self.mm_per_pixel is None:
+            if rule.more_than is None and self.mm_per_pixel is None:  # it is in mm
                 raise ConfigurationError(
                     f"The rule on {rule} needs the size of a pixel. Give it with --mm-per-pixel, "
                     "such as 0.02."

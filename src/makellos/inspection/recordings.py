@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from makellos.calibration.recordings import judge_windows
 from makellos.data.parts import Part
@@ -86,7 +85,8 @@ class RecordingLane:
         self, name: str, view: SignalView, windows: Windows, *, keep: bool
     ) -> Iterator[Inspection]:
         begun = time.perf_counter()
-        for seen in _in_batches(view, windows):
+        for start in range(0, len(windows.values), _BATCH):
+            seen = list(view.see(windows.values[start : start + _BATCH]))
             scored = self.scorer.many(seen)
             spent = (time.perf_counter() - begun) / len(seen)
             for picture, each in zip(seen, scored, strict=True):
@@ -94,9 +94,3 @@ class RecordingLane:
                 judged = self.judge(name, picture, each, begun, outlined=False)
                 yield replace(judged, picture=picture) if keep else judged
             begun = time.perf_counter()
-
-
-def _in_batches(view: SignalView, windows: Windows) -> Iterator[list[Any]]:
-    """Yield the windows of a recording as detectors see them, some at once."""
-    for start in range(0, len(windows.values), _BATCH):
-        yield list(view.see(windows.values[start : start + _BATCH]))

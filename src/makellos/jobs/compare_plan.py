@@ -72,7 +72,9 @@ def make_plan(
     check_seed(asked.seed)
     parts_needed(asked.false_alarms)
     given = [str(name) for name in (*detectors, *models)]
-    is_model = [_is_model(name) for name in given[: len(detectors)]] + [True] * len(models)
+    is_model = [
+        name.endswith(MODEL_SUFFIX) or Path(name).is_file() for name in given[: len(detectors)]
+    ] + [True] * len(models)
     fitted = [name for name, model in zip(given, is_model, strict=True) if not model]
     _check_settings(asked.parameters, fitted)
     entries: list[Entry] = []
@@ -90,10 +92,6 @@ def make_plan(
         raise ConfigurationError(f"{against!r} is not compared. {suggest(against, names)}")
     _check_parts(find_parts(data), data, fits=bool(fitted))
     return Plan(data=Path(data), entries=tuple(entries), asked=asked, against=against)
-
-
-def _is_model(name: str) -> bool:
-    return name.endswith(MODEL_SUFFIX) or Path(name).is_file()
 
 
 def _model_entry(name: str) -> Entry:

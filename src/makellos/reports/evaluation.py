@@ -67,7 +67,7 @@ def render_evaluation(report: EvaluationReport) -> str:
         worst_size=tables.worst_group(sizes),
         verdict_rows=tables.verdict_rows(figures, report.items),
         histograms=_histograms(report, threshold),
-        roc=_roc(report),
+        roc=curve(*report.roc, point=_rates(report.figures)) if report.roc else None,
         precision_recall=_precision_recall(report),
         sections=gallery.sections(report.items, threshold),
         listing=gallery.listing(report.items, threshold),
@@ -103,12 +103,6 @@ def _rates(figures: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Return (false-alarm rate, share of defective parts rejected)."""
     missed = finite(figures.get("miss_rate"))
     return finite(figures.get("false_alarm_rate")), None if missed is None else 1 - missed
-
-
-def _roc(report: EvaluationReport) -> Curve | None:
-    if report.roc is None:
-        return None
-    return curve(*report.roc, point=_rates(report.figures))
 
 
 def _precision_recall(report: EvaluationReport) -> Curve | None:

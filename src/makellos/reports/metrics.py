@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from makellos.reports.formats import decimal, finite, interval_of, percent, percent_range
@@ -71,36 +72,29 @@ _OPTIMISTIC = (
     "Accuracy that the best threshold on this test set would have had. It picks that threshold "
     "knowing the defects, so it is a ceiling, not a forecast; tutorials quote it."
 )
+_share = partial(_Entry, is_share=True)
+_optional = partial(_Entry, optional=True)
+_optional_share = partial(_Entry, is_share=True, optional=True)
 _ENTRIES = (
-    _Entry(
+    _share(
         "miss_rate",
         "Miss rate",
         "needs defective parts",
         "Share of the defective parts that were not rejected. Lower is better.",
-        is_share=True,
     ),
-    _Entry(
+    _share(
         "false_alarm_rate",
         "False-alarm rate",
         "needs good parts",
         "Share of the good parts that were rejected. Should not exceed the budget.",
-        is_share=True,
     ),
-    _Entry(
+    _share(
         "accuracy",
         "Accuracy",
         _BOTH,
         "Share of all parts judged rightly at this threshold. Depends on the mix of parts tested.",
-        is_share=True,
     ),
-    _Entry(
-        "optimistic_accuracy",
-        "Best accuracy (optimistic)",
-        _BOTH,
-        _OPTIMISTIC,
-        is_share=True,
-        optional=True,
-    ),
+    _optional_share("optimistic_accuracy", "Best accuracy (optimistic)", _BOTH, _OPTIMISTIC),
     _Entry(
         "image_auroc",
         "Image AUROC",
@@ -115,74 +109,57 @@ _ENTRIES = (
     ),
     _Entry("f1_max", "Best F1", _BOTH, _BEST_F1),
     _Entry("pixel_auroc", "Pixel AUROC", _MASKS, _PIXEL_AUROC),
-    _Entry("pixel_ap", "Pixel average precision", _MASKS, _PIXEL_AP, optional=True),
+    _optional("pixel_ap", "Pixel average precision", _MASKS, _PIXEL_AP),
     _Entry("aupro", "AUPRO", _MASKS, _AUPRO),
-    _Entry("aupro_5", "AUPRO to 5\u202f%", _MASKS, _AUPRO_5, optional=True),
-    _Entry("seg_f1", "SegF1", _MASKS, _SEG_F1, optional=True),
-    _Entry("pixel_f1_max", "Best F1 of pixels", _MASKS, _PIXEL_F1_MAX, optional=True),
-    _Entry(
+    _optional("aupro_5", "AUPRO to 5\u202f%", _MASKS, _AUPRO_5),
+    _optional("seg_f1", "SegF1", _MASKS, _SEG_F1),
+    _optional("pixel_f1_max", "Best F1 of pixels", _MASKS, _PIXEL_F1_MAX),
+    _optional_share(
         "balanced_accuracy",
         "Balanced accuracy",
         _BOTH,
         "Share judged rightly at this threshold, averaged over good and defective parts, so that "
         "the rarer kind counts as much.",
-        is_share=True,
-        optional=True,
     ),
-    _Entry(
+    _optional_share(
         "precision",
         "Precision",
         _BOTH,
         "Share of the rejected parts that are defective. Depends on the mix of parts tested.",
-        is_share=True,
-        optional=True,
     ),
-    _Entry(
+    _optional_share(
         "recall",
         "Recall",
         "needs defective parts",
         "Share of the defective parts that were rejected: what the miss rate leaves.",
-        is_share=True,
-        optional=True,
     ),
-    _Entry(
-        "f1",
-        "F1",
-        _BOTH,
-        "Balance of precision and recall at this threshold. 1 is perfect.",
-        optional=True,
+    _optional(
+        "f1", "F1", _BOTH, "Balance of precision and recall at this threshold. 1 is perfect."
     ),
-    _Entry(
+    _optional_share(
         "accuracy_of_classes",
         "Accuracy of classes",
         "needs parts of known classes",
         "Share of the parts whose likeliest class is the true one.",
-        is_share=True,
-        optional=True,
     ),
-    _Entry(
+    _optional_share(
         "balanced_accuracy_of_classes",
         "Balanced accuracy of classes",
         "needs parts of two classes",
         "The same, averaged over the classes, so that rare classes count as much.",
-        is_share=True,
-        optional=True,
     ),
-    _Entry(
+    _optional(
         "macro_f1",
         "Macro F1",
         _BOTH,
         "Balance of finding a class and not naming it falsely, averaged over the classes.",
-        optional=True,
     ),
-    _Entry(
+    _optional_share(
         "ece",
         "Calibration error (ECE)",
         "needs parts of known classes",
         "How far the confidence and the share named rightly lie apart, on average. Chance alone "
         "keeps it above 0, the more so with few parts.",
-        is_share=True,
-        optional=True,
     ),
 )
 

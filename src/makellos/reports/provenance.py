@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from makellos.inspection import Inspector
-from makellos.inspection.manifest import TrainingRecord
 
-__all__ = ["provenance"]
+__all__ = ["learned_from", "provenance"]
 
 
 def provenance(inspector: Inspector) -> dict[str, str]:
     """Return what a model is and was made of, by what it is called."""
     manifest, calibration = inspector.manifest, inspector.calibration
+    training = manifest.training
     changed = ", ".join(
         f"{name} {value}" for name, value in manifest.detector.parameters.items() if value != ""
     )
@@ -23,7 +23,8 @@ def provenance(inspector: Inspector) -> dict[str, str]:
         "Detector": f"{manifest.detector.name} ({changed})",
         "Input size": str(manifest.preprocessing),
         **{name: "; ".join(texts) for name, texts in covered.items()},
-        "Learned from": f"{_learned_from(manifest.training)} of {manifest.training.data}",
+        "Learned from": f"{learned_from(training.n_learned, training.n_defective)} of "
+        f"{training.data}",
         "Calibrated on": f"{calibration.n_groups} {unit}, {manifest.calibration.method}",
         "Threshold": "conformal, from good parts alone; no defective part was used for it",
         "Engine": str(inspector.engine),
@@ -32,8 +33,8 @@ def provenance(inspector: Inspector) -> dict[str, str]:
     }
 
 
-def _learned_from(training: TrainingRecord) -> str:
-    if not training.n_defective:
-        return f"{training.n_learned} good parts"
-    n_good = training.n_learned - training.n_defective
-    return f"{n_good} good and {training.n_defective} defective parts"
+def learned_from(n_learned: int, n_defective: int) -> str:
+    """Say how many good and defective parts were learned from."""
+    if not n_defective:
+        return f"{n_learned} good parts"
+    return f"{n_learned - n_defective} good and {n_defective} defective parts"

@@ -44,16 +44,18 @@ def render_queue(report: QueueReport) -> str:
         several=len({run.data for run in report.runs if run.data}) > 1,
         columns=[name for name, _ in columns],
         table=[
-            (run, [(read(run) or MISSING, _below(name, run)) for name, read in columns])
+            (
+                run,
+                [
+                    (read(run) or MISSING, spread_text(run) if name == "AUROC" else "")
+                    for name, read in columns
+                ],
+            )
             for run in ranked(report.runs)
         ],
         failed=[run for run in report.runs if run.state == "failed"],
         noted=[(run, run.figures.get("notes") or []) for run in done if run.figures.get("notes")],
     )
-
-
-def _below(column: str, run: ComparedRun) -> str:
-    return spread_text(run) if column == "AUROC" else ""
 
 
 def _share(run: ComparedRun, name: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from makellos.reports.formats import (
     MISSING,
-    NARROW_SPACE,
     compact,
     count,
     duration,
@@ -161,21 +160,18 @@ def recordings(figures: Mapping[str, Any]) -> list[tuple[str, str, str, str, str
 
 def facts(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the figures that belong beside the provenance: thresholds and times."""
-    look_again = finite(figures.get("look_again_threshold"))
-    milliseconds = finite(figures.get("inspect_ms_per_part"))
-    speed = None if milliseconds is None else f"{milliseconds:.3g}{NARROW_SPACE}ms per part"
-    fitting = finite(figures.get("fit_seconds"))
-    rows = (
-        ("Threshold (reject)", _known(finite(figures.get("threshold")))),
-        ("Threshold (look again)", _known(look_again)),
-        ("Fitting took", None if fitting is None else duration(fitting)),
-        ("Inspection takes", speed),
+    rows: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+        ("Threshold (reject)", "threshold", compact),
+        ("Threshold (look again)", "look_again_threshold", compact),
+        ("Fitting took", "fit_seconds", duration),
+        (
+            "Inspection takes",
+            "inspect_ms_per_part",
+            lambda ms: f"{ms:.3g}\u202fms per part",
+        ),
     )
-    return [(name, text) for name, text in rows if text is not None]
-
-
-def _known(value: float | None) -> str | None:
-    return None if value is None else compact(value)
+    found = [(name, finite(figures.get(key)), text) for name, key, text in rows]
+    return [(name, text(value)) for name, value, text in found if value is not None]
 
 
 def _pixel_range(low: float | None, high: float | None) -> str:

@@ -61,15 +61,7 @@ def demo(
         progress=report,
     )
     fitted = fit(screws, model, false_alarms=false_alarms, seed=seed, progress=report)
-    rows = Outputs(csv=folder / "inspections.csv", overlays=folder / "overlays")
-    inspect(
-        model,
-        [screws / "test"],
-        outputs=rows,
-        on_row=lambda _, done, total: report("inspecting", done, total),
-    )
-    figures = evaluate(model, screws, output=folder, progress=report)
-    return DemoResult(folder, folder / REPORT, fitted, figures)
+    return _try_out(folder, screws, fitted, report)
 
 
 def demo_signals(
@@ -86,13 +78,7 @@ def demo_signals(
     report = progress or no_progress
     _prepare(folder)
     data, model = folder / "bearings", folder / "bearings.makellos"
-    write_bearings(
-        data,
-        n_train=n_train,
-        seconds=seconds,
-        seed=seed,
-        progress=report,
-    )
+    write_bearings(data, n_train=n_train, seconds=seconds, seed=seed, progress=report)
     fitted = fit(
         data,
         model,
@@ -102,13 +88,18 @@ def demo_signals(
         signal=SignalSettings(bearing=SYNTHETIC_BEARING, rpm=SYNTHETIC_RPM),
         progress=report,
     )
+    return _try_out(folder, data, fitted, report)
+
+
+def _try_out(folder: Path, data: Path, fitted: FitSummary, report: Progress) -> DemoResult:
+    """Inspect and evaluate the test parts with the model that was fitted."""
     inspect(
-        model,
+        fitted.model,
         [data / "test"],
         outputs=Outputs(csv=folder / "inspections.csv", overlays=folder / "overlays"),
         on_row=lambda _, done, total: report("inspecting", done, total),
     )
-    figures = evaluate(model, data, output=folder, progress=report)
+    figures = evaluate(fitted.model, data, output=folder, progress=report)
     return DemoResult(folder, folder / REPORT, fitted, figures)
 
 

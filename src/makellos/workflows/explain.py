@@ -146,7 +146,9 @@ def explain(
         else:
             measure(item, found)
             if item.place is not None:
-                panel = _panel_path(Path(output) / item.place, method)
+                # The suffix of the part stays in the name: a.png and a.jpg are two parts.
+                place = Path(output) / item.place
+                panel = place.with_name(f"{place.name}.{method}.png")
                 summary.parts.append(_draw(explainer, item, found, panel))
         report("explaining", done, len(items))
     summary.trust, summary.notes = measure.trust(), measure.notes
@@ -231,11 +233,6 @@ def _find(explainer: Explainer, path: Path) -> Explained | str:
     except Exception as error:  # noqa: BLE001
         # Runtimes have errors of their own kinds; none may stop the other parts.
         return f"{path}: {type(error).__name__}: {error}"
-
-
-def _panel_path(place: Path, method: str) -> Path:
-    # The suffix of the part stays in the name: a.png and a.jpg are two parts.
-    return place.with_name(f"{place.name}.{method}.png")
 
 
 def _draw(explainer: Explainer, item: _Item, found: Explained, target: Path) -> Explanation:

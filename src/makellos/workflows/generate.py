@@ -77,7 +77,11 @@ def generate(
     target, report = Path(output), progress or no_progress
     count = (N_DIMENSIONS if traverse else N_PICTURES) if n is None else n
     check_seed(seed)
-    _check_count(count)
+    if not 1 <= count <= MAX_PICTURES:
+        raise ConfigurationError(
+            f"The number of pictures is {count}; accepted is a whole number from 1 to "
+            f"{MAX_PICTURES}."
+        )
     _check_target(target)
     read = read_model(Path(model))
     _check_generative(read)
@@ -104,7 +108,7 @@ def _show(model: ModelFile, generator: Generator, n: int, seed: int, report: Pro
     drawn = draw_grid(
         [from_planes(picture) for picture in shown],
         [from_planes(picture) for picture in made],
-        (f"{len(shown)} real {_noun(len(shown))}", f"{n} made by {name}"),
+        (f"{len(shown)} real {'part' if len(shown) == 1 else 'parts'}", f"{n} made by {name}"),
     )
     summary = GenerateSummary(
         output="",
@@ -204,13 +208,6 @@ def _mean_nearest(pictures: Floats, others: Floats, *, apart: bool) -> float | N
     return float(np.mean(nearest))
 
 
-def _check_count(n: int) -> None:
-    if not 1 <= n <= MAX_PICTURES:
-        raise ConfigurationError(
-            f"The number of pictures is {n}; accepted is a whole number from 1 to {MAX_PICTURES}."
-        )
-
-
 def _check_generative(model: ModelFile) -> None:
     if GENERATOR in model.manifest.members:
         return
@@ -250,7 +247,3 @@ def _write(path: Path, picture: NDArray[np.uint8]) -> None:
             Image.fromarray(picture).save(stream, kind, quality=92, exif=exif)
     except ValueError as error:  # more pixels than the format can hold
         raise StorageError(f"{path} cannot be written: {error}. Choose another format.") from error
-
-
-def _noun(n: int) -> str:
-    return "part" if n == 1 else "parts"

@@ -49,7 +49,11 @@ class ActivationMaps:
         self.layer = feature_layer(network) if layer is None else layer
         self._modules = network.layers()
         if layer is not None and (not layer or layer not in self._modules):
-            names = [name for name, module in self._modules.items() if _works(name, module)]
+            names = [
+                name
+                for name, module in self._modules.items()
+                if name and not isinstance(module, nn.Identity)
+            ]
             hint = suggest(layer, names).partition("Known:")[0]
             coarse = ", ".join(name for name in names if "." not in name)
             raise ConfigurationError(
@@ -126,10 +130,6 @@ class ActivationMaps:
                 "Name another layer, or none for the last feature map."
             )
         return cast(Floats, found.numpy())
-
-
-def _works(name: str, module: nn.Module) -> bool:
-    return bool(name) and not isinstance(module, nn.Identity)
 
 
 def feature_layer(network: ClassifierNetwork) -> str:

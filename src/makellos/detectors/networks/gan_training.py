@@ -72,15 +72,7 @@ class _Adversaries(Task):
 
     def samples(self, n: int) -> Tensor:
         """Return n pictures of random latents, by the averaged generator."""
-        device = self.averaged.start.weight.device
-        pictures: Tensor = self.averaged(torch.randn(n, self.averaged.latent_dim, device=device))
-        return pictures
-
-    def _make(self, n: int) -> Tensor:
-        """Return n pictures of latents drawn from N(0, 1), by the generator in training."""
-        device = self.generator.start.weight.device
-        pictures: Tensor = self.generator(torch.randn(n, self.generator.latent_dim, device=device))
-        return pictures
+        return _made_by(self.averaged, n)
 
     def _judge(self, pictures: Tensor) -> Tensor:
         """Return the discriminator's logits of pictures, moved at random."""
@@ -115,7 +107,7 @@ class DCGANTask(_Adversaries):
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         """Train the discriminator once, then the generator once."""
-        made = self._make(len(batch))
+        made = _made_by(self.generator, len(batch))
         # Real and made pictures pass apart: batch norm must not mix them.
         real_loss = _logistic(self._judge(batch), 1 - self.smoothing)
         made_loss = _logistic(self._judge(made.detach()), 0.0)
@@ -148,14 +140,14 @@ class WGANGPTask(_Adversaries):
         """Train the critic once, and every `n_critic` steps the generator once."""
         n = len(batch)
         with torch.no_grad():
-            made = shift(self._make(n), self.augmentation)
+            made = shift(_made_by(self.generator, n), self.augmentation)
         real = shift(batch, self.augmentation)
         logits = self.discriminator(torch.cat([real, made]))
         distance = logits[:n].mean() - logits[n:].mean()
         penalty = self._gradient_penalty(real, made)
         update(self.penalty * penalty - distance, "discriminator")
         if (number + 1) % self.n_critic == 0:
-            update(-self._judge(self._make(n)).mean(), "generator")
+            update(-self._judge(_made_by(self.generator, n)).mean(), "generator")
             self._follow(number // self.n_critic)
         return {"distance": distance.detach(), "penalty": penalty.detach()}
 
@@ -240,6 +232,13 @@ class EncoderTask(Task):
             "residual": residual,
             "features": features,
         }
+
+
+def _made_by(generator: Generator, n: int) -> Tensor:
+    """Return n pictures of latents drawn from N(0, 1)."""
+    device = generator.start.weight.device
+    pictures: Tensor = generator(torch.randn(n, generator.latent_dim, device=device))
+    return pictures
 
 
 def _logistic(logits: Tensor, target: float) -> Tensor:

@@ -188,17 +188,13 @@ def share_of_rate(done: float) -> float:
 def _step(ins: int, width: int, fine: int, coarse: int) -> nn.Module:
     """Return convolutions that halve the sides, once for every power of two between the grids."""
     n_halvings = round(math.log2(fine / coarse))
-    layers = _convolution(ins, width, 3, stride=2 if n_halvings else 1)
-    for _ in range(n_halvings - 1):
-        layers += _convolution(width, width, 3, stride=2)
-    for _ in range(_N_CONVOLUTIONS):
-        layers += _convolution(width, width, 3)
+    strides = [2] * n_halvings or [1]
+    layers: list[nn.Module] = []
+    for stride in [*strides, *[1] * _N_CONVOLUTIONS]:
+        layers += [
+            nn.Conv2d(ins, width, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        ]
+        ins = width
     return nn.Sequential(*layers)
-
-
-def _convolution(ins: int, outs: int, size: int, *, stride: int = 1) -> list[nn.Module]:
-    return [
-        nn.Conv2d(ins, outs, size, stride, size // 2, bias=False),
-        nn.BatchNorm2d(outs),
-        nn.ReLU(),
-    ]
