@@ -10,8 +10,11 @@ PIP = -m pip --disable-pip-version-check
 BIN = .venv/bin
 BASE = build/base
 TRAINED = anogan autoencoder fanogan vae
+PYTEST = -m pytest -n auto --maxprocesses 8 --dist worksteal
 READY = .venv/.ready
+TEST_READY = .venv-test/.ready
 BASE_READY = .venv-base/.ready
+ENVIRONMENTS = .venv .venv-test .venv-base
 COMPILE = .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-annotate --no-emit-package makellos \
 	--custom-compile-command "make lock" $(UPGRADE)
@@ -22,7 +25,7 @@ CHECK_PYTHON = $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2
 	exit 2; }
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test check test-base bench docs lock clean
+.PHONY: help install demo test test-all check test-base bench docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -33,14 +36,17 @@ install: $(READY) ## make .venv with everything that is needed to use and to cha
 demo: $(BASE_READY) ## render synthetic screws, fit, inspect, evaluate and write the report into demo/
 	.venv-base/bin/makellos demo -o demo
 
-test: $(READY) ## run the tests; ARGS="-k name" picks some
-	$(BIN)/python -m pytest $(ARGS)
+test: $(TEST_READY) ## run the tests that need no PyTorch, in .venv-test without it; ARGS="-k name" picks some
+	.venv-test/bin/python $(PYTEST) --without-torch $(ARGS)
 
-check: $(READY) ## run ruff, mypy and the tests
+test-all: $(READY) ## run every test; ARGS="-k name" picks some
+	$(BIN)/python $(PYTEST) $(ARGS)
+
+check: $(READY) ## run ruff, mypy and every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) test
+	$(MAKE) test-all
 
 test-base: $(READY) $(BASE_READY) ## prove that the wheel, installed without torch, does the main job
 	rm -rf $(BASE)
@@ -72,29 +78,23 @@ lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgr
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
 
 clean: ## remove all that the other targets made
-	rm -rf .venv .venv-base .venv-lock demo build docs/notebooks/build dist
+	rm -rf .venv .venv-test .venv-base .venv-lock demo build docs/notebooks/build dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/*.json
 	find src tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
-# New pins make the folder anew, so that nothing stays of an earlier or a broken install.
 .venv/.pinned: requirements/dev.txt
-	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python $(PIP) install --require-hashes -r requirements/dev.txt
-	@touch $@
-
-$(READY): .venv/.pinned pyproject.toml
-	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
-	@touch $@
-
+.venv-test/.pinned: requirements/test.txt
 .venv-base/.pinned: requirements/base.txt requirements/build.txt
+
+# New pins make the folder anew, so that nothing stays of an earlier or a broken install.
+$(ENVIRONMENTS:=/.pinned):
 	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv --clear .venv-base
-	.venv-base/bin/python $(PIP) install --require-hashes -r requirements/base.txt -r requirements/build.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(PIP) install --require-hashes $(addprefix -r ,$^)
 	@touch $@
 
-$(BASE_READY): .venv-base/.pinned pyproject.toml
-	.venv-base/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+$(ENVIRONMENTS:=/.ready): %/.ready: %/.pinned pyproject.toml
+	$*/bin/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv-lock/.ready: Makefile

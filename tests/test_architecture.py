@@ -308,6 +308,7 @@ def test_source_keeps_the_rule(rule: Callable[[Path], list[str]]) -> None:
     assert rule(SOURCE) == []
 
 
+@pytest.mark.needs_torch
 def test_imports_are_declared_dependencies() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert undeclared(SOURCE, project) == []

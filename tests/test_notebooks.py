@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 DOCS = Path(__file__).parents[1] / "docs"
 BUILD = DOCS / "build.py"
@@ -47,6 +46,8 @@ def build() -> ModuleType:
     return module
 
 
+# Whoever installs what runs notebooks has PyTorch as well.
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_without_warning(path: Path, tmp_path: Path) -> None:
     done = run_build(tmp_path, "--only", path.stem)
@@ -58,6 +59,7 @@ def test_notebook_runs_without_warning(path: Path, tmp_path: Path) -> None:
     assert not MACHINE_PATH.search(re.sub(r"base64,[\w+/=\n]+", "", page))
 
 
+@pytest.mark.needs_torch
 def test_models_are_built(tmp_path: Path) -> None:
     done = run_build(tmp_path, "--only", "models")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,18 +89,24 @@ def test_notebook_is_kept_without_outputs(path: Path) -> None:
 # What the build refuses
 
 
+@pytest.mark.needs_torch
 @pytest.mark.parametrize(
-    ("output", "message"),
+    ("kind", "values", "message"),
     [
-        (new_output("stream", name="stderr", text="Deprecated"), "cell 2 warns:\nDeprecated"),
-        (new_output("error", ename="KeyError", evalue="'a'"), "cell 2: KeyError: 'a'"),
+        ("stream", {"name": "stderr", "text": "Deprecated"}, "cell 2 warns:\nDeprecated"),
+        ("error", {"ename": "KeyError", "evalue": "'a'"}, "cell 2: KeyError: 'a'"),
     ],
 )
-def test_warning_and_error_are_refused(build: ModuleType, output: object, message: str) -> None:
+def test_warning_and_error_are_refused(
+    build: ModuleType, kind: str, values: dict[str, str], message: str
+) -> None:
+    from nbformat.v4 import new_code_cell, new_notebook, new_output
+
     fine = new_code_cell(outputs=[new_output("stream", name="stdout", text="fine")])
     build.check_outputs(new_notebook(cells=[fine]), "made.ipynb")
+    wrong = new_code_cell(outputs=[new_output(kind, **values)])
     with pytest.raises(build.NotebookError) as caught:
-        build.check_outputs(new_notebook(cells=[fine, new_code_cell(outputs=[output])]), "made")
+        build.check_outputs(new_notebook(cells=[fine, wrong]), "made")
     assert message in str(caught.value)
 
 

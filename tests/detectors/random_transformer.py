@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
-import timm
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["TRANSFORMER", "random_transformer"]
 
@@ -22,6 +22,9 @@ def random_transformer() -> dict[str, Tensor]:
     the noise of a picture and little else. Perceptrons are strong, so that brightness is more than
     a direction in which everything is alike.
     """
+    import timm
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = timm.create_model(TRANSFORMER, pretrained=False)

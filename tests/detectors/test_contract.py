@@ -77,7 +77,17 @@ def _exports_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", params=sorted(detectors()))
+def needs_torch(name: str) -> bool:
+    return detectors()[name].trains or SMALL.get(name, {}).get("backbone") == TRANSFORMER
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.needs_torch] if needs_torch(name) else [])
+        for name in sorted(detectors())
+    ],
+)
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     folder = tmp_path_factory.mktemp(request.param)
     return Workbench(detectors()[request.param], folder, parameters=SMALL.get(request.param))

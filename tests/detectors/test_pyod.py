@@ -48,9 +48,12 @@ Features = NDArray[np.float32]
 
 CHOICE = EngineChoice("pyod", "f32")
 N_FEATURES = 8
-METHODS = sorted(pyod_methods.METHODS)
-FITTED_AGAIN = [m for m in METHODS if pyod_methods.METHODS[m].kept == "fitted again"]
 NETWORKS = ["AutoEncoder", "DeepSVDD", "VAE"]
+METHODS = [
+    pytest.param(name, marks=[pytest.mark.needs_torch] if name in NETWORKS else [])
+    for name in sorted(pyod_methods.METHODS)
+]
+FITTED_AGAIN = [name for name, each in pyod_methods.METHODS.items() if each.kept == "fitted again"]
 COARSE = {"HBOS": 0.9}  # AUROC at least, where it is not 0.98
 
 
@@ -136,6 +139,7 @@ def test_a_stored_model_scores_the_same_bit_for_bit(method: str) -> None:
     np.testing.assert_array_equal(engine.run(rows)["score"], scores(graph, rows))
 
 
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("method", NETWORKS)
 def test_networks_keep_weights_in_place_of_the_parts(method: str, good: Features) -> None:
     kept = weights_of(usual(method))
@@ -211,6 +215,7 @@ def test_enormous_features_have_a_finite_score(method: str) -> None:
     assert np.isfinite(scores(usual(method), rows)).all()
 
 
+@pytest.mark.needs_torch
 def test_networks_leave_the_draws_of_the_process_alone(
     good: Features, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +366,7 @@ def test_foreign_weights_are_refused(change: dict[str, Features], good: Features
         Pyod.open_engine(scoring, (N_FEATURES,), CHOICE)
 
 
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("lost", ["network.encoder.0.linear.weight", "rows"])
 def test_weights_that_are_missing_are_refused(lost: str, good: Features) -> None:
     graph = fitted("AutoEncoder", good, epochs=1)
@@ -370,6 +376,7 @@ def test_weights_that_are_missing_are_refused(lost: str, good: Features) -> None
         Pyod.open_engine(replace(graph.external, weights=kept), (N_FEATURES,), CHOICE)
 
 
+@pytest.mark.needs_torch
 def test_missing_packages_are_named(good: Features, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = fitted("VAE", good, epochs=1)
     found = importlib.util.find_spec

@@ -51,9 +51,9 @@ def run(toy_model: Path, toy_parts: Path, tmp_path_factory: pytest.TempPathFacto
     root = tmp_path_factory.mktemp("comparison")
     lenient = root / "lenient.makellos"
     makellos.calibrate(toy_model, false_alarms=0.5, output=lenient)
-    arguments = ["compare", str(toy_parts), "--detectors", f"vae:fast,classifier,{toy_model}"]
+    arguments = ["compare", str(toy_parts), "--detectors", f"padim:fast,pyod,{toy_model}"]
     arguments += ["--models", str(lenient), "-o", str(root / "out"), "--against", "toy"]
-    arguments += ["--set", "vae.image_size=16", "--set", "vae:fast.epochs=1"]
+    arguments += ["--set", "padim.image_size=32", "--set", "padim:fast.n_features=9"]
     arguments += ["--false-alarms", "0.2", "--seed", "3", "--json", str(root / "told.json")]
     code = main(arguments)
     data = json.loads((root / "told.json").read_text(encoding="utf-8"))
@@ -63,22 +63,24 @@ def run(toy_model: Path, toy_parts: Path, tmp_path_factory: pytest.TempPathFacto
 def test_one_that_fails_costs_itself_alone(run: Run) -> None:
     states = {entry["name"]: entry["state"] for entry in run.data["entries"]}
     assert run.code == 1
-    assert states == {"vae:fast": "done", "classifier": "failed", "toy": "done", "lenient": "done"}
-    reason = run.entry("classifier")["reason"]
-    assert reason.startswith("fit: All ") and "takes two" in reason
-    assert "takes two" in (run.folder / "classifier" / "log.txt").read_text(encoding="utf-8")
-    assert "1 failed : classifier." in run.page() and "takes two" in run.page()
-    assert [each["name"] for each in run.data["differences"]] == ["vae:fast", "lenient"]
+    assert states == {"padim:fast": "done", "pyod": "failed", "toy": "done", "lenient": "done"}
+    reason = run.entry("pyod")["reason"]
+    assert reason.startswith("fit: ") and "holds pictures" in reason
+    assert "holds pictures" in (run.folder / "pyod" / "log.txt").read_text(encoding="utf-8")
+    assert "1 failed : pyod." in run.page() and "holds pictures" in run.page()
+    assert [each["name"] for each in run.data["differences"]] == ["padim:fast", "lenient"]
 
 
 def test_a_detector_is_fitted_as_asked(run: Run) -> None:
-    vae = run.entry("vae:fast")
-    assert vae["parameters"] == {"image_size": "16", "epochs": "1"}
-    fitted = makellos.Inspector(vae["model"])
-    assert fitted.manifest.detector.parameters["image_size"] == 16
+    padim = run.entry("padim:fast")
+    assert padim["parameters"] == {"image_size": "32", "n_features": "9"}
+    fitted = makellos.Inspector(padim["model"])
+    assert fitted.manifest.detector.parameters["image_size"] == 32
+    assert fitted.manifest.detector.parameters["n_features"] == 9
+    assert fitted.manifest.detector.parameters["max_image_size"] == 256  # of the preset
     assert fitted.manifest.training.seed == 3
     assert fitted.calibration.asked == 0.2
-    assert vae["fit"]["n_learned"] + vae["fit"]["n_calibration"] == 30
+    assert padim["fit"]["n_learned"] == padim["fit"]["n_calibration"] == 30
 
 
 def test_figures_are_those_of_evaluate(run: Run, toy_parts: Path) -> None:
@@ -91,7 +93,7 @@ def test_figures_are_those_of_evaluate(run: Run, toy_parts: Path) -> None:
 
 
 def test_inspection_is_measured_in_a_process_without_torch(run: Run) -> None:
-    for name in ("vae:fast", "toy", "lenient"):
+    for name in ("padim:fast", "toy", "lenient"):
         inspection = run.entry(name)["inspection"]
         assert inspection["loads_torch"] is False
         assert inspection["n_inspected"] == 20
@@ -99,10 +101,20 @@ def test_inspection_is_measured_in_a_process_without_torch(run: Run) -> None:
         if sys.platform != "win32":
             assert 30 < inspection["peak_mb"] < 1000
     assert run.entry("toy")["fit"] is None
-    fitted = run.entry("vae:fast")["fit"]
-    assert fitted["loads_torch"] is True
+    assert run.entry("padim:fast")["fit"]["loads_torch"] is False
+
+
+@pytest.mark.needs_torch
+def test_a_detector_that_trains_loads_torch_to_fit_alone(toy_parts: Path, toy_model: Path) -> None:
+    small = {"vae": {"image_size": 16, "epochs": 1}}
+    results = makellos.compare(
+        toy_parts, ["vae"], models=[toy_model], parameters=small, false_alarms=0.2
+    )
+    fitted, inspection = results.entries[0].fit, results.entries[0].inspection
+    assert fitted is not None and inspection is not None
+    assert (fitted["loads_torch"], inspection["loads_torch"]) == (True, False)
     if sys.platform != "win32":
-        assert fitted["peak_mb"] > 1.5 * run.entry("vae:fast")["inspection"]["peak_mb"]
+        assert fitted["peak_mb"] > 1.5 * inspection["peak_mb"]
 
 
 def test_differences_are_of_the_same_parts(run: Run, toy_parts: Path) -> None:
@@ -125,14 +137,14 @@ def test_differences_are_of_the_same_parts(run: Run, toy_parts: Path) -> None:
 
 def test_files_are_written_and_say_the_same(run: Run) -> None:
     files = {"compare.csv", "compare.html", "compare.json", ".lock", ".run.lock"}
-    folders = {"classifier", "lenient", "toy", "vae-fast"}
+    folders = {"lenient", "padim-fast", "pyod", "toy"}
     assert {path.name for path in run.folder.iterdir()} == files | folders
     assert json.loads((run.folder / "compare.json").read_text(encoding="utf-8")) == run.data
     text = (run.folder / "compare.csv").read_text(encoding="utf-8")
     rows = {row["name"]: row for row in csv.DictReader(io.StringIO(text))}
     assert list(rows) == [entry["name"] for entry in run.data["entries"]]
     assert float(rows["toy"]["aupro_5"]) == run.entry("toy")["figures"]["aupro_5"]
-    assert rows["classifier"]["image_auroc"] == ""
+    assert rows["pyod"]["image_auroc"] == ""
     assert " ".join(run.data["differences"][1]["sentence"].split()) in run.page()
     assert "budgets differ" in run.page()
     assert "None of them loads PyTorch to inspect" in run.page()
@@ -208,22 +220,22 @@ THIRD = [*GOOD[:8], *GOOD[8:12], *([0.0] * 4)]
 def test_best_is_what_others_are_held_against_group_by_group(
     toy_parts: Path, tmp_path: Path
 ) -> None:
-    steps = Steps({"padim": WORSE, "patchcore": GOOD, "vae": THIRD})
+    steps = Steps({"padim": WORSE, "patchcore": GOOD, "pyod": THIRD})
     said: list[str] = []
     results = makellos.compare(
         toy_parts,
-        ["padim", "patchcore", "vae"],
+        ["padim", "patchcore", "pyod"],
         output=tmp_path,
         execute=steps,
         tell=said.append,
     )
     assert steps.done == [
         (step, name)
-        for name in ("padim", "patchcore", "vae")
+        for name in ("padim", "patchcore", "pyod")
         for step in ("fit", "evaluate", "inspect")
     ]
     assert results.against == "patchcore"
-    padim, vae = results.differences
+    padim, pyod = results.differences
     assert (padim.n_groups, padim.n_missed_alone, padim.n_found_alone) == (8, 4, 0)
     assert padim.image_auroc is not None and padim.image_auroc["value"] == pytest.approx(-0.25)
     assert padim.miss_rate is not None and padim.miss_rate["value"] == pytest.approx(0.5)
@@ -231,28 +243,28 @@ def test_best_is_what_others_are_held_against_group_by_group(
     assert padim.miss_rate["interval"] == (0.0, 1.0)
     assert any("few groups (4 with damage, 4 without)" in note for note in results.notes)
     assert "misses 4 that patchcore finds" in padim.sentence
-    assert said[-1] == "[3/3] vae: done in 0 s, image AUROC 0.531"
+    assert said[-1] == "[3/3] pyod: done in 0 s, image AUROC 0.531"
     page = (tmp_path / "compare.html").read_text(encoding="utf-8")
     assert "8 defective parts are rejected by some detectors and not by others" in page
     assert page.count('alt="What') == 3 * 8
-    assert vae.n_missed_alone == 4
+    assert pyod.n_missed_alone == 4
 
 
 def test_unreadable_parts_of_one_are_left_out_of_its_difference_alone(toy_parts: Path) -> None:
-    steps = Steps({"padim": GOOD, "patchcore": GOOD, "vae": WORSE})
+    steps = Steps({"padim": GOOD, "patchcore": GOOD, "pyod": WORSE})
     made = steps.evaluated
 
     def evaluated(name: str, target: Path) -> dict[str, Any]:
         result = made(name, target)
-        if name == "vae":
+        if name == "pyod":
             result["parts"][8].update(score=None, verdict="unreadable")
         return result
 
     steps.evaluated = evaluated  # type: ignore[method-assign]
-    results = makellos.compare(toy_parts, ["padim", "patchcore", "vae"], execute=steps)
+    results = makellos.compare(toy_parts, ["padim", "patchcore", "pyod"], execute=steps)
     assert [(each.name, each.n_defective) for each in results.differences] == [
         ("patchcore", 8),
-        ("vae", 7),
+        ("pyod", 7),
     ]
 
 
