@@ -12,11 +12,15 @@ from makellos.detectors.registry import (
     make_detector,
     register,
 )
+from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.preprocessing import Preprocessing
 
 __all__ = [
+    "Aggregation",
     "Detector",
     "Graph",
     "Parameter",
+    "Preprocessing",
     "detector_class",
     "detectors",
     "detectors_giving",
