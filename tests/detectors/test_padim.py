@@ -130,7 +130,13 @@ def test_covariance_that_cannot_be_inverted_names_epsilon() -> None:
         detector._whiten(broken)
 
 
-@pytest.mark.parametrize("folds", [[0, 0, 0], [0, 1], [0, 1, -1], []])
+def test_without_folds_it_fits(make_parts: MakeParts) -> None:
+    parts, detector = make_parts(3), padim()
+    assert detector.cross_fit(parts, []) == []
+    assert detector.graph() == padim().fit(parts).graph()
+
+
+@pytest.mark.parametrize("folds", [[0, 0, 0], [0, 1], [0, 1, -1]])
 def test_folds_that_leave_nothing_to_learn_from_are_refused(
     folds: list[int], make_parts: MakeParts
 ) -> None:

@@ -189,7 +189,13 @@ def test_identical_parts_do_not_break_the_scale(make_parts: MakeParts) -> None:
     assert map_of(graph, QUERY).max() > 10 * map_of(graph, read_picture(parts[0].path)).max()
 
 
-@pytest.mark.parametrize("folds", [[0, 0, 0], [0, 1], [0, 1, -1], []])
+def test_without_folds_it_fits(make_parts: MakeParts) -> None:
+    parts, detector = make_parts(3), everything()
+    assert detector.cross_fit(parts, []) == []
+    assert detector.graph() == everything().fit(parts).graph()
+
+
+@pytest.mark.parametrize("folds", [[0, 0, 0], [0, 1], [0, 1, -1]])
 def test_folds_that_leave_nothing_to_learn_from_are_refused(
     folds: list[int], make_parts: MakeParts
 ) -> None:
