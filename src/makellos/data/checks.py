@@ -176,7 +176,7 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
         peak_16_bit=max(peaks, default=None),
         unreadable=[(part.name, seen.error) for part, seen in looked if seen.error is not None],
         duplicates=[_names(same) for same in duplicates],
-        leaks=[_names(same) for same in duplicates if _crosses_test(same)],
+        leaks=[_names(same) for same in duplicates if len({p.split == "test" for p in same}) > 1],
         contradictions=[_names(same) for same in duplicates if len({p.label for p in same}) > 1],
         shared_groups=shared,
         n_sharing=sum(part.group in shared for part in tested),
@@ -224,10 +224,6 @@ def _duplicates(looked: _Decoded) -> list[list[Part]]:
         if seen.error is None:
             same[seen.digest].append(part)
     return [parts for parts in same.values() if len(parts) > 1]
-
-
-def _crosses_test(parts: Iterable[Part]) -> bool:
-    return len({part.split == "test" for part in parts}) > 1
 
 
 def _shared_groups(parts: PartSet) -> list[str]:

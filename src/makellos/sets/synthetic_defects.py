@@ -14,10 +14,6 @@ __all__ = ["DEFECTS", "draw_damage"]
 _UP = np.pi / 2  # the angle of the surface that faces the camera
 
 
-def _radial(theta: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.array([0.0, np.cos(theta), np.sin(theta)])
-
-
 class _Place(NamedTuple):
     """Where a cut is made: at (u, theta), `radius` from the axis, leaning toward the tip."""
 
@@ -41,7 +37,7 @@ def _cut(rng: np.random.Generator, place: _Place, turn: float, shape: _Shape) ->
     """Make a cut whose way is turned off the axis."""
     u, theta, radius, lean = place
     depth = shape.depth
-    out, axis = _radial(theta), np.array([1.0, 0.0, 0.0])
+    out, axis = np.array([0.0, np.cos(theta), np.sin(theta)]), np.array([1.0, 0.0, 0.0])
     normal = np.cos(lean) * out + np.sin(lean) * axis
     slope = np.cos(lean) * axis - np.sin(lean) * out
     around = np.cross(normal, slope)

@@ -175,15 +175,10 @@ def _blocks(response: Response) -> Iterator[bytes]:
     from urllib3.exceptions import HTTPError
 
     # The raw stream: some servers label a .gz file as packed, and it must arrive as it is.
-    blocks = response.raw.stream(CHUNK, decode_content=False)
-    while True:
-        try:
-            block = next(blocks, b"")
-        except (HTTPError, ConnectionError, TimeoutError) as error:
-            raise _InterruptedError(f"the connection broke off ({_root(error)})") from error
-        if not block:
-            return
-        yield block
+    try:
+        yield from response.raw.stream(CHUNK, decode_content=False)
+    except (HTTPError, ConnectionError, TimeoutError) as error:
+        raise _InterruptedError(f"the connection broke off ({_root(error)})") from error
 
 
 def _root(error: BaseException) -> BaseException:

@@ -245,7 +245,8 @@ class _Run:
 
     def _epoch(self, total: int) -> None:
         state = self.state
-        self._set_training()
+        for network in self.task.networks.values():
+            network.train()
         if not state.position:
             self.order = of_the_first(self.fabric, self.pictures.order())
             state.sums, state.counts = {}, {}
@@ -262,10 +263,6 @@ class _Run:
                 self._tell(total)
                 if state.position < self.n_batches:
                     self._save_now_and_then()
-
-    def _set_training(self) -> None:
-        for network in self.task.networks.values():
-            network.train()
 
     def _batch(self) -> Tensor:
         start = self.state.position * self.batch_size

@@ -43,18 +43,16 @@ class Training:
     on_epoch: Callable[[int, Mapping[str, float]], None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise ConfigurationError(
-                f"There is no device {self.device!r}. {suggest(self.device, DEVICES)}"
-            )
-        if self.precision not in PRECISIONS:
-            raise ConfigurationError(
-                f"There is no precision {self.precision!r}. {suggest(self.precision, PRECISIONS)}"
-            )
-        for name, value in (("devices", self.n_devices), ("nodes", self.n_nodes)):
-            if value < 1:
+        known = {"device": (self.device, DEVICES), "precision": (self.precision, PRECISIONS)}
+        for name, (value, accepted) in known.items():
+            if value not in accepted:
                 raise ConfigurationError(
-                    f"The number of {name} is {value}; accepted is a whole number from 1 up."
+                    f"There is no {name} {value!r}. {suggest(value, accepted)}"
+                )
+        for name, number in (("devices", self.n_devices), ("nodes", self.n_nodes)):
+            if number < 1:
+                raise ConfigurationError(
+                    f"The number of {name} is {number}; accepted is a whole number from 1 up."
                 )
 
     def inside(self, name: str) -> Self:

@@ -243,9 +243,8 @@ def _averaged(
     starts = np.linspace(0, len(values) - length, n_stretches).astype(np.int64)
     window = np.hanning(length + 1)[:length].astype(values.dtype)
     frequencies: Floats = np.arange(length // 2 + 1, dtype=np.float64) * (rate / length)
-    n_kept = len(frequencies)
-    if highest is not None:
-        n_kept = int(np.searchsorted(frequencies, highest, side="right"))
+    end = math.inf if highest is None else highest
+    n_kept = int(np.searchsorted(frequencies, end, side="right"))
     total = np.zeros(n_kept)
     for start in starts:
         stretch = values[start : start + length]

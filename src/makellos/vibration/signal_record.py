@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -58,8 +59,6 @@ def fault_of(
     for name, signal in zip(view.channels, windows.signal, strict=True):
         same_speed = view.shaft_hz is not None and abs(shaft_hz / view.shaft_hz - 1) < _SAME_SPEED
         reference = good.get(name) if same_speed else None
-        try:
+        with suppress(InputError):  # too short or too slow: the verdict stands without a name
             found[name] = name_fault(signal, view.rate, bearing, shaft_hz, reference)
-        except InputError:
-            continue  # too short or too slow: the verdict stands without a name
     return found

@@ -121,8 +121,7 @@ def window_starts(n_samples: int, window: int, hop: int) -> NDArray[np.intp]:
     >>> window_starts(100, window=32, hop=16).tolist()
     [0, 16, 32, 48, 64]
     """
-    require_window(window)
-    _require_hop(hop)
+    require_window(window, hop)
     return np.arange(0, max(0, n_samples - window + 1), hop, dtype=np.intp)
 
 
@@ -136,8 +135,7 @@ def cut(signal: NDArray[Scalar], window: int, hop: int) -> NDArray[Scalar]:
     >>> cut(np.arange(40.0), window=16, hop=12)[:, 0].tolist()
     [0.0, 12.0, 24.0]
     """
-    require_window(window)
-    _require_hop(hop)
+    require_window(window, hop)
     if signal.ndim != 1:
         raise InputError(
             f"The signal has the shape {signal.shape}; windows are cut from one channel. Take it "
@@ -180,15 +178,12 @@ def split_in_time(n_samples: int, shares: Sequence[float], window: int) -> list[
     return pieces
 
 
-def require_window(window: int) -> None:
-    """Raise `ConfigurationError` for a window below `MIN_WINDOW` samples."""
+def require_window(window: int, hop: int = 1) -> None:
+    """Raise `ConfigurationError` for a window below `MIN_WINDOW` samples, or a hop below 1."""
     if window < MIN_WINDOW:
         raise ConfigurationError(
             f"The window is {window} samples; accepted are {MIN_WINDOW} and more. 2048 is usual."
         )
-
-
-def _require_hop(hop: int) -> None:
     if hop < 1:
         raise ConfigurationError(
             f"The hop is {hop} samples; accepted are 1 and more. The length of the window gives "
