@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from makellos.data.progress import Progress, no_progress
+from makellos.errors import HelperProcessError
 from makellos.training import Training, is_first_process
 from makellos.training.loop import Augment, Outcome, seeded, train
 from makellos.training.pictures import Pictures
@@ -195,4 +196,7 @@ def main(runs: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    try:
+        main(json.loads(sys.argv[1]))
+    except HelperProcessError as done:
+        sys.exit(done.exit_code)  # as the documents tell scripts to do

@@ -15,7 +15,7 @@ import torch
 from small_tasks import Run, learned_rows, weights_of
 from torch import Tensor
 
-from makellos.errors import ConfigurationError, TrainingError
+from makellos.errors import ConfigurationError, HelperProcessError, TrainingError
 from makellos.training import is_first_process
 from makellos.training.sharing import mean_over_processes, of_the_first, shared_out
 
@@ -107,8 +107,9 @@ class Alone:
 def test_a_process_that_is_left_alone_ends(meet: Callable[..., Any]) -> None:
     with pytest.raises(TrainingError, match="ended; its message says why"):
         meet(Alone(0), torch.ones(2))
-    with pytest.raises(SystemExit):  # what broke off says why
+    with pytest.raises(HelperProcessError) as done:  # what broke off says why
         meet(Alone(1), torch.ones(2))
+    assert done.value.exit_code == 1
     with pytest.raises(RuntimeError, match="Connection"):
         meet(Alone(0, world_size=1), torch.ones(2))
 
