@@ -269,7 +269,7 @@ def test_masks_teach_where_to_look() -> None:
     import torch
 
     from makellos.detectors.networks.classifier import ClassifierNetwork
-    from makellos.detectors.networks.classifier_training import FineTuneTask
+    from makellos.detectors.networks.classifier_training import FineTuneTask, Settings
 
     torch.manual_seed(0)
     network = ClassifierNetwork("resnet10t", 1, stride=8)
@@ -279,12 +279,25 @@ def test_masks_teach_where_to_look() -> None:
         torch.ones(2),
         balance=torch.ones(2),
         learning_rate=0.01,
-        backbone_learning_rate=0.001,
-        weight_decay=0.0,
-        dropout=0.0,
-        label_smoothing=0.0,
-        pointing=1.0,
         n_channels=1,
+        settings=Settings(
+            unfreeze=-1,
+            epochs=8,
+            n_steps=8,
+            head_epochs=1,
+            batch_size=4,
+            learning_rate=0.01,
+            backbone_learning_rate=0.001,
+            weight_decay=0.0,
+            dropout=0.0,
+            label_smoothing=0.0,
+            pointing=1.0,
+            flips="none",
+            quarter_turns=False,
+            zoom=0.0,
+            brightness=0.0,
+            patience=0,
+        ),
     )
     task.n_steps = 8
     batch = torch.rand(4, 2, 64, 64)

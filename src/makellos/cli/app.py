@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -50,28 +51,24 @@ def _main(
     del version
 
 
-app.command("demo", short_help="Do the main job on rendered screws.")(learning.demo)
 app.add_typer(data.app, name="data")
-app.command("fit", short_help="Learn good parts and write a calibrated model file.")(learning.fit)
-app.command("inspect", short_help="Give verdict, score and outlined damage.")(inspecting.inspect)
-app.command("evaluate", short_help="Measure a model on labelled parts; HTML report.")(
-    inspecting.evaluate
+_VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
+    ("demo", learning.demo, "Do the main job on rendered screws."),
+    ("fit", learning.fit, "Learn good parts and write a calibrated model file."),
+    ("inspect", inspecting.inspect, "Give verdict, score and outlined damage."),
+    ("evaluate", inspecting.evaluate, "Measure a model on labelled parts; HTML report."),
+    ("compare", comparing.compare, "Set detectors side by side on the same parts."),
+    ("explain", explaining.explain, "Show where a classifier looked."),
+    ("generate", generating.generate, "Draw pictures that a generative model makes."),
+    ("queue", queueing.queue, "Carry out many fits one after another, overnight."),
+    ("tune", tuning.tune, "Search a detector's parameters by Hyperband."),
+    ("calibrate", learning.calibrate, "Change a model's budget or calibration parts."),
+    ("info", inspecting.info, "Show what a model file is and promises."),
+    ("detectors", listing.detectors, "List the detectors and their parameters."),
+    ("devices", listing.devices, "Show what this machine can compute on."),
 )
-app.command("compare", short_help="Set detectors side by side on the same parts.")(
-    comparing.compare
-)
-app.command("explain", short_help="Show where a classifier looked.")(explaining.explain)
-app.command("generate", short_help="Draw pictures that a generative model makes.")(
-    generating.generate
-)
-app.command("queue", short_help="Carry out many fits one after another, overnight.")(queueing.queue)
-app.command("tune", short_help="Search a detector's parameters by Hyperband.")(tuning.tune)
-app.command("calibrate", short_help="Change a model's budget or calibration parts.")(
-    learning.calibrate
-)
-app.command("info", short_help="Show what a model file is and promises.")(inspecting.info)
-app.command("detectors", short_help="List the detectors and their parameters.")(listing.detectors)
-app.command("devices", short_help="Show what this machine can compute on.")(listing.devices)
+for _name, _verb, _help in _VERBS:
+    app.command(_name, short_help=_help)(_verb)
 
 
 def run(arguments: list[str]) -> int:

@@ -188,7 +188,8 @@ class Classifier(Detector):
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         import torch
 
-        from makellos.detectors.networks.fine_tuning import FineTuning, Settings
+        from makellos.detectors.networks.classifier_training import Settings
+        from makellos.detectors.networks.fine_tuning import FineTuning
         from makellos.training.loop import seeded
 
         learn, validation = self._apart(parts)
@@ -225,7 +226,7 @@ class Classifier(Detector):
         self.temperature_ = fit_temperature(*steps.validated())
 
     def _settings(self, head: str) -> dict[str, Any]:
-        from makellos.detectors.networks.fine_tuning import Settings
+        from makellos.detectors.networks.classifier_training import Settings
 
         names = {field.name for field in fields(Settings)}
         found = {name: value for name, value in self.get_parameters().items() if name in names}

@@ -137,10 +137,7 @@ class GraphBuilder:
         return self.add("Transpose", flat, attributes={"perm": [0, 2, 1]})
 
     def nearest_distance(
-        self,
-        patches: str,
-        bank: NDArray[np.float16],
-        spacings: NDArray[np.float32] | None = None,
+        self, patches: str, bank: NDArray[np.float16], spacings: NDArray[np.float32] | None = None
     ) -> str:
         """Return the Euclidean distance of patches N×P×C to the nearest of bank B×C, as N×P×1.
 
@@ -150,7 +147,8 @@ class GraphBuilder:
         # Squares are those of what was rounded: what cancels must cancel.
         rounded = (weights[:, np.newaxis] * bank.astype(np.float32)).astype(np.float16)
         products = self.constant((-2 * rounded.T).astype(np.float16))
-        cross = self.add("MatMul", patches, self._to_float(products))
+        to_float = {"to": int(self._onnx.TensorProto.FLOAT)}
+        cross = self.add("MatMul", patches, self.add("Cast", products, attributes=to_float))
         squares = np.square(rounded.astype(np.float32)).sum(1) / weights
         total = self.add("Add", cross, self.constant(squares))
         length = self.squared_length(patches)
@@ -203,9 +201,6 @@ class GraphBuilder:
         onnx.checker.check_model(self.model)
         serialised: bytes = self.model.SerializeToString()
         return serialised
-
-    def _to_float(self, name: str) -> str:
-        return self.add("Cast", name, attributes={"to": int(self._onnx.TensorProto.FLOAT)})
 
     def _name(self, stem: str) -> str:
         self._count += 1

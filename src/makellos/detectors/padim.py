@@ -88,13 +88,10 @@ class PaDiM(Detector):
         return backbone_packages(self.backbone, self.weights)
 
     def _cross_learn(
-        self,
-        parts: Sequence[Part],
-        folds: Sequence[int],
-        progress: Progress,
-        training: Training,  # noqa: ARG002 -- nothing is trained here
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
     ) -> list[Graph]:
         """Learn in one pass; sums kept per fold give each Gaussian without its fold."""
+        del training
         graphs = []
         sums = self._sum(parts, np.asarray(folds), progress)
         for left_out in sums:

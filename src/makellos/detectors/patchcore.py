@@ -98,17 +98,14 @@ class PatchCore(Detector):
         self._learn_folds(parts, np.zeros(len(parts), np.intp), progress)
 
     def _cross_learn(
-        self,
-        parts: Sequence[Part],
-        folds: Sequence[int],
-        progress: Progress,
-        training: Training,  # noqa: ARG002 -- nothing is trained here
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
     ) -> list[Graph]:
         """Learn a bank made of one bank per fold; leaving a fold out leaves its bank out.
 
         Standardisation and usual distances are those of all parts: some thousand figures from
         hundreds of thousands of patches, which a single part does not move.
         """
+        del training
         self._learn_folds(parts, np.asarray(folds), progress)
         return [self.graph_without({fold}) for fold in range(max(folds) + 1)]
 

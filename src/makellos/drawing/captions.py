@@ -9,7 +9,7 @@ from pathlib import PurePath
 import numpy as np
 
 from makellos.drawing.lettering import SOFT, WHITE, Color, Rgb, letter, shorten, text_width
-from makellos.drawing.overlays import COLORS, TITLES
+from makellos.drawing.overlays import COLORS
 
 __all__ = ["Caption", "draw_caption"]
 
@@ -29,7 +29,7 @@ class Caption:
     @property
     def title(self) -> str:
         """Return the verdict in words."""
-        return TITLES.get(self.verdict, self.verdict)
+        return self.verdict.replace("_", " ")
 
     @property
     def name(self) -> str:

@@ -17,7 +17,6 @@ from makellos.storage import storage_errors
 
 __all__ = [
     "COLORS",
-    "TITLES",
     "as_rgb",
     "draw_overlay",
     "heat_colors",
@@ -30,7 +29,6 @@ COLORS: dict[str, Color] = {
     "look_again": (214, 148, 12),
     "reject": (214, 40, 40),
 }
-TITLES = {"ok": "ok", "look_again": "look again", "reject": "reject"}
 _OPACITY = 0.6
 _OUTLINE = (214, 40, 40)
 _MOST_USUAL = 0.9  # of the threshold: from here on a part is odd all over, and nothing is usual
@@ -137,9 +135,8 @@ def _draw_box(canvas: Rgb, region: Region, factor: float, line: int) -> None:
 
 def _write_caption(canvas: Rgb, inspection: Inspection) -> None:
     scale = max(0.5, max(canvas.shape[:2]) / 1000)
-    text = (
-        f"{TITLES[inspection.verdict]}   score {inspection.score:.3g}   p {inspection.p_value:.3g}"
-    )
+    verdict = inspection.verdict.replace("_", " ")
+    text = f"{verdict}   score {inspection.score:.3g}   p {inspection.p_value:.3g}"
     weight, font = max(1, round(1.6 * scale)), cv2.FONT_HERSHEY_SIMPLEX
     (width, height), base = cv2.getTextSize(text, font, scale, weight)
     pad = round(height * 0.6)

@@ -283,20 +283,15 @@ def _job(
         **asked,
     }
     text = json.dumps(identity, sort_keys=True, default=str)
+    # Parts to evaluate on are a split test, or defective ones.
+    is_labelled = any(part.split == "test" or not part.is_good for part in parts.test())
     return Job(
         data=(root / entry.get("data")).resolve(),
         preset=entry.get("preset", "balanced"),
         settings={key: cell.value for key, cell in entry.settings.items()},
         config=None if config is None else (root / config).resolve(),
-        evaluate=_is_labelled(parts) if evaluate is None else evaluate,
+        evaluate=is_labelled if evaluate is None else evaluate,
         trains=trains,
         digest=hashlib.sha256(text.encode()).hexdigest(),
         **asked,
-    )
-
-
-def _is_labelled(parts: PartSet) -> bool:
-    """Tell whether there are parts to evaluate on: a split test, or defective ones."""
-    return any(part.split == "test" for part in parts) or not all(
-        part.is_good for part in parts.test()
     )

@@ -23,7 +23,16 @@ from makellos.search.planted_trials import FIGURE, judge
 from makellos.search.search_space import Range, SearchSpace
 from makellos.training import Training
 
-__all__ = ["DetectionTrials", "Enough", "LossTrials", "Meter", "Trials", "Wanted", "make_trials"]
+__all__ = [
+    "Attempt",
+    "DetectionTrials",
+    "Enough",
+    "LossTrials",
+    "Meter",
+    "Trials",
+    "Wanted",
+    "make_trials",
+]
 
 _SHORTEST = 27  # of the epochs, one in so many is the first rung
 # Hyperband's last bracket prunes nothing; here it begins to where a third is done.
@@ -87,6 +96,17 @@ class Meter:
     full: float = 0.0
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Hold what one trial is run with; `report` may raise `Enough` on the way."""
+
+    parameters: Mapping[str, Any]
+    bracket: int
+    meter: Meter
+    report: Report
+    progress: Progress
+
+
 class Trials(ABC):
     """Run the trials of one kind of detector.
 
@@ -111,15 +131,8 @@ class Trials(ABC):
         """Return where the first bracket begins to prune, and where the last one may at most."""
 
     @abstractmethod
-    def run(
-        self,
-        parameters: Mapping[str, Any],
-        bracket: int,
-        meter: Meter,
-        report: Report,
-        progress: Progress,
-    ) -> float:
-        """Run a trial and return its value; `report` may raise `Enough` on the way."""
+    def run(self, trial: Attempt) -> float:
+        """Run a trial and return its value."""
 
 
 def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
@@ -189,17 +202,9 @@ class LossTrials(Trials):
         first = max(1, n_epochs // _SHORTEST)
         return first, max(first, n_epochs // _LATEST)
 
-    def run(
-        self,
-        parameters: Mapping[str, Any],
-        bracket: int,
-        meter: Meter,
-        report: Report,
-        progress: Progress,
-    ) -> float:
+    def run(self, trial: Attempt) -> float:
         """Train, and report the validation loss after each epoch."""
-        del bracket
-        detector = self.wanted.make(parameters)
+        meter, detector = trial.meter, self.wanted.make(trial.parameters)
         given = detector.get_parameters().get("epochs")
         # Automatic epochs are counted in the first trial.
         meter.allowed = int(given or self.learned.get("epochs", 0))
@@ -212,10 +217,10 @@ class LossTrials(Trials):
             if "validation_loss" in losses:
                 loss = losses["validation_loss"]
                 best = min(best, loss) if keeps_best else loss
-                report(int(meter.used), best, meter.used == meter.allowed)
+                trial.report(int(meter.used), best, meter.used == meter.allowed)
 
         where = Training(device=self.wanted.device, on_epoch=on_epoch)
-        detector.fit(self.parts, progress=progress, training=where)
+        detector.fit(self.parts, progress=trial.progress, training=where)
         meter.full = meter.used
         if not math.isfinite(best):
             raise TrainingError(
@@ -269,26 +274,19 @@ class DetectionTrials(Trials):
         """Return the first rung, and a third of all where that is one."""
         return self.rungs[0], max(self.rungs[0], _STEPS[-1] // _LATEST)
 
-    def run(
-        self,
-        parameters: Mapping[str, Any],
-        bracket: int,
-        meter: Meter,
-        report: Report,
-        progress: Progress,
-    ) -> float:
+    def run(self, trial: Attempt) -> float:
         """Fit on each rung of the bracket and report its value."""
-        rungs = self.rungs[bracket:]
+        parameters, meter, rungs = trial.parameters, trial.meter, self.rungs[trial.bracket :]
         meter.allowed = self._whole(parameters)
         values: dict[int, float] = {}
         if not self._phases(parameters):
             # How many epochs are automatic shows a whole fit; the rungs are fitted after it.
-            values[_STEPS[-1]] = self._fit(parameters, _STEPS[-1], meter, progress)
+            values[_STEPS[-1]] = self._fit(parameters, _STEPS[-1], meter, trial.progress)
             meter.allowed = self._whole(parameters)
         for step in rungs:
             if step not in values:
-                values[step] = self._fit(parameters, step, meter, progress)
-            report(step, values[step], step == _STEPS[-1])
+                values[step] = self._fit(parameters, step, meter, trial.progress)
+            trial.report(step, values[step], step == _STEPS[-1])
         return values[_STEPS[-1]]
 
     def _rungs(self) -> list[int]:

@@ -37,7 +37,7 @@ from makellos.search.study import (
     hyperband,
     open_study,
 )
-from makellos.search.trials import Enough, Meter, Wanted, make_trials
+from makellos.search.trials import Attempt, Enough, Meter, Wanted, make_trials
 from makellos.search.tune_results import (
     BEST,
     PAGE,
@@ -240,7 +240,7 @@ def _run_trial(search: Search, slot: int) -> None:
     try:
         bracket = bracket_of(slot, bracket_count(*trials.brackets))
         parameters = trial.user_attrs[PARAMETERS]
-        value = trials.run(parameters, bracket, meter, report, progress)
+        value = trials.run(Attempt(parameters, bracket, meter, report, progress))
     except Enough:
         state = TrialState.PRUNED
     except MakellosError as error:

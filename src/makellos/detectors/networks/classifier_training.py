@@ -15,10 +15,32 @@ from makellos.detectors.networks.dense_classifier import DenseNetwork, place_los
 from makellos.training.task import Task, Update, half_cosine
 from makellos.training.temperature import fit_temperature
 
-__all__ = ["FineTuneTask", "HeadTask", "classification_loss"]
+__all__ = ["FineTuneTask", "HeadTask", "Settings", "classification_loss"]
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _IN_MASK = 0.5  # share of white from which a place of a mask belongs to the defect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Hold the parameters of training, named as the classifier's; `n_steps` is of the second."""
+
+    unfreeze: int
+    epochs: int
+    n_steps: int
+    head_epochs: int
+    batch_size: int
+    learning_rate: float
+    backbone_learning_rate: float
+    weight_decay: float
+    dropout: float
+    label_smoothing: float
+    pointing: float
+    flips: str
+    quarter_turns: bool
+    zoom: float
+    brightness: float
+    patience: int
 
 
 class HeadTask(Task):
@@ -66,12 +88,8 @@ class FineTuneTask(Task):
     _: KW_ONLY
     balance: Tensor
     learning_rate: float
-    backbone_learning_rate: float
-    weight_decay: float
-    dropout: float
-    label_smoothing: float
-    pointing: float
     n_channels: int
+    settings: Settings
 
     def __post_init__(self) -> None:
         network = self.network
@@ -79,13 +97,13 @@ class FineTuneTask(Task):
         learned = [values for values in network.body.parameters() if values.requires_grad]
         self.optimizer = AdamW(
             [
-                {"params": learned, "base": self.backbone_learning_rate},
+                {"params": learned, "base": self.settings.backbone_learning_rate},
                 {"params": network.new_parameters(), "base": self.learning_rate},
             ],
-            weight_decay=self.weight_decay,
+            weight_decay=self.settings.weight_decay,
         )
         self.optimizers = {"network": self.optimizer}
-        network.set_dropout(self.dropout)
+        network.set_dropout(self.settings.dropout)
         # The backward pass of depthwise convolutions takes longer in bf16 on a processor.
         self.mixed_precision = torch.cuda.is_available() or not learned
 
@@ -96,15 +114,15 @@ class FineTuneTask(Task):
         pictures, masks = self._apart(batch)
         features = self.network.features(pictures)
         logits = self.network.logits(features)
-        losses = _losses(logits, targets, self.class_weights, self.label_smoothing)
-        if masks is not None and self.pointing:
+        losses = _losses(logits, targets, self.class_weights, self.settings.label_smoothing)
+        if masks is not None and self.settings.pointing:
             maps = self.network.class_maps(features)
             if isinstance(self.network, DenseNetwork):
                 pointing = place_loss(maps, masks, targets, self.class_weights)
             else:
                 pointing = _outside(maps, masks, targets)
             losses["pointing"] = pointing
-            losses["loss"] = losses["loss"] + self.pointing * losses["pointing"]
+            losses["loss"] = losses["loss"] + self.settings.pointing * losses["pointing"]
         update(losses["loss"], "network")
         return {name: value.detach() for name, value in losses.items()}
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["export_generator", "export_graph"]
+__all__ = ["export_generator", "export_graph", "traced"]
 
 _OPSET = 17
 
@@ -38,20 +38,28 @@ def export_graph(
     kept = [i for i, name in enumerate(output_names) if name not in leave_out]
     if len(kept) < len(output_names):
         frozen, output_names = _Chosen(frozen, kept), [output_names[i] for i in kept]
-    example = torch.full((2, *shape), 0.5)
-    batch = {name: {0: "n"} for name in (input_name, *output_names)}
-    stream = io.BytesIO()
     with _quietly(), torch.no_grad():
-        torch.onnx.export(
-            frozen,
-            (example,),
-            stream,
-            input_names=[input_name],
-            output_names=list(output_names),
-            dynamic_axes=batch,
-            opset_version=_OPSET,
-            dynamo=False,
-        )
+        return traced(frozen, torch.full((2, *shape), 0.5), input_name, output_names)
+
+
+def traced(
+    module: nn.Module, example: Tensor, input_name: str, output_names: Sequence[str]
+) -> bytes:
+    """Return what a module does to an example as an ONNX graph, for any number in a batch.
+
+    The tracing exporter takes a second where the newer one takes ten.
+    """
+    stream = io.BytesIO()
+    torch.onnx.export(
+        module,
+        (example,),
+        stream,
+        input_names=[input_name],
+        output_names=list(output_names),
+        dynamic_axes={name: {0: "n"} for name in (input_name, *output_names)},
+        opset_version=_OPSET,
+        dynamo=False,
+    )
     return stream.getvalue()
 
 

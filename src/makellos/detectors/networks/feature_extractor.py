@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
+from makellos.detectors.networks.exporting import traced
 from makellos.errors import ConfigurationError, suggest
 
 __all__ = ["FeatureExtractor", "export_onnx", "load_weights", "plain_name", "transformer_form"]
@@ -176,21 +176,10 @@ def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
     """
     network.eval()
     names = [f"layer_{i}" for i in range(network.n_layers)]
-    target = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
-        # The tracing exporter takes a second where the newer one takes ten.
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(
-                network,
-                (torch.zeros(1, 3, height, width),),
-                target,
-                input_names=["picture"],
-                output_names=names,
-                dynamic_axes={name: {0: "n"} for name in ("picture", *names)},
-                opset_version=17,
-                dynamo=False,
-            )
+            return traced(network, torch.zeros(1, 3, height, width), "picture", names)
         except (AssertionError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[:1]
             raise ConfigurationError(
@@ -198,7 +187,6 @@ def export_onnx(network: FeatureExtractor, height: int, width: int) -> bytes:
                 f"({''.join(reason) or type(error).__name__}). Set image_size to the size it was "
                 "made for, or choose another backbone."
             ) from error
-    return target.getvalue()
 
 
 def load_weights(body: nn.Module, state: StateDict, network: str) -> None:

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from makellos.data.progress import Progress
 from makellos.detectors.networks.classifier import ClassifierNetwork
-from makellos.detectors.networks.classifier_training import FineTuneTask, HeadTask
+from makellos.detectors.networks.classifier_training import FineTuneTask, HeadTask, Settings
 from makellos.detectors.networks.dense_classifier import DenseNetwork
 from makellos.training.loop import Outcome, epochs_for, train
 from makellos.training.pictures import Pictures
 from makellos.training.settings import Training
 
-__all__ = ["FineTuning", "LabelledAugmentation", "Settings"]
+__all__ = ["FineTuning", "LabelledAugmentation"]
 
 _N_HEAD_STEPS = 400
 _HEAD_BATCH = 64
@@ -29,28 +29,6 @@ _SEEN = 0.7  # share of a mask that stays in the picture
 _N_MEASURED = 256  # pictures whose features are measured
 _DENSE_FACTOR = 2  # batches of the frozen backbone to those of fine-tuning
 _BATCH = 16  # pictures that pass the network at once where nothing is learned
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Hold the parameters of training, named as the classifier's; `n_steps` is of the second."""
-
-    unfreeze: int
-    epochs: int
-    n_steps: int
-    head_epochs: int
-    batch_size: int
-    learning_rate: float
-    backbone_learning_rate: float
-    weight_decay: float
-    dropout: float
-    label_smoothing: float
-    pointing: float
-    flips: str
-    quarter_turns: bool
-    zoom: float
-    brightness: float
-    patience: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,12 +186,8 @@ class FineTuning:
             self.class_weights,
             balance=self.balance,
             learning_rate=step.learning_rate,
-            backbone_learning_rate=settings.backbone_learning_rate,
-            weight_decay=settings.weight_decay,
-            dropout=settings.dropout,
-            label_smoothing=settings.label_smoothing,
-            pointing=settings.pointing,
             n_channels=self.n_channels,
+            settings=settings,
         )
         return train(
             task,
