@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 import makellos
 from makellos.cli import main
-from makellos.errors import ConfigurationError, InputError, StorageError
+from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.jobs.records import ResultsFolder
 from makellos.workflows.compare_steps import PICTURES
 
@@ -318,6 +318,15 @@ def test_wrong_usage_is_explained_before_anything_is_fitted(
     told = cli("compare", toy_parts, *arguments, "-o", tmp_path / "out")
     assert told.code == 2
     assert message in told.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_this_install_cannot_fit_is_said_before_anything_is_fitted(
+    toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(makellos.PaDiM, "packages", lambda _: ("no_such_package",))
+    with pytest.raises(MissingRuntimeError, match=r"no_such_package, .*makellos\[train\]"):
+        makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from makellos.detectors.vae import VAE
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.jobs.processes import ProcessRunner, failure
 from makellos.jobs.queue_plan import read_plan
@@ -231,6 +232,15 @@ def test_a_mistake_is_named_with_its_line(
     assert found[0].startswith(f"line {line}: ")
     assert told in found[0]
     assert not (place / "night").exists()
+
+
+def test_what_this_install_cannot_fit_is_a_mistake(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VAE, "packages", lambda _: ("no_such_package",))
+    (told,) = mistakes(write("runs:\n  - data: parts\n  - data: good\n    detector: vae"))
+    assert told.startswith("line 4: This needs no_such_package, ")
+    assert "makellos[train]" in told
 
 
 def test_text_that_is_not_utf_8_is_named_with_its_line(place: Path) -> None:

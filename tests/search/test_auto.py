@@ -263,6 +263,21 @@ def test_labelled_parts_of_held_out_groups_are_not_learned_from(
 # What cannot be judged
 
 
+def test_what_this_install_cannot_fit_is_left_out_and_what_adds_it_is_named(
+    toy: ModuleType, tmp_path: Path, known: dict[str, Any]
+) -> None:
+    known["blind"].packages = lambda _: ("no_such_package", "no_such_package", "numpy")
+    record = choice(write_parts(tmp_path / "parts", toy, 50)).record
+    (told,) = [trial for trial in record.trials if trial.detector == "blind"]
+    assert (told.result, told.parameters) == ("left out", {"blindness": 1.0})
+    assert told.reason == "it needs no_such_package: pip install 'makellos[train]'"
+    assert record.trials[0].detector == "patchcore"
+    for cls in known.values():
+        cls.packages = known["blind"].packages
+    with pytest.raises(MissingRuntimeError, match=r"needs no_such_package, .*makellos\[train\]"):
+        choice(tmp_path / "parts")
+
+
 def test_trial_that_takes_too_long_is_broken_off(
     toy: ModuleType, tmp_path: Path, known: dict[str, Any]
 ) -> None:

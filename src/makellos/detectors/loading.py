@@ -35,7 +35,7 @@ _N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are larg
 
 def missing_packages(names: Sequence[str]) -> str:
     """Return which packages are missing and what adds them; empty where all are installed."""
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    missing = [name for name in dict.fromkeys(names) if importlib.util.find_spec(name) is None]
     if not missing:
         return ""
     return f"{', '.join(missing)}: pip install 'makellos[{extras_with(missing)}]'"
