@@ -16,7 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A file that imports one of these at its top needs PyTorch as a whole; single tests are marked.
 IMPORTS_TORCH = re.compile(
     r"^(?:from|import) (?:torch|torchvision|timm|lightning_fabric|onnxscript|tensorboard"
-    r"|pytorch_\w+|makellos\.training|makellos\.detectors\.networks|small_tasks|killing)\b",
+    r"|pytorch_\w+|small_tasks|killing|makellos\.detectors\.networks"
+    r"|makellos\.training\.(?!settings|temperature)\w+)\b",
     re.MULTILINE,
 )
 

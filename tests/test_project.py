@@ -22,6 +22,7 @@ from makellos.sets.synthetic_screws import write_screws
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+TRAINING = {"comparing", "labelled", "queue", "training", "tuning"}  # they fit with PyTorch
 PINS = sorted((PROJECT / "requirements").glob("*.txt"))
 CLI = (sys.executable, "-c", "import sys; from makellos.cli import main; sys.exit(main())")
 
@@ -162,7 +163,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(path, marks=[pytest.mark.needs_torch] if path.stem in TRAINING else [])
+        for path in DOCUMENTS
+    ],
+    ids=lambda path: path.name,
+)
 def test_examples_run(document: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     text = document.read_text(encoding="utf-8")
     folder = tmp_path / "folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -69,3 +70,37 @@ def test_real_data_that_nobody_named_are_said_to_be_missing(
     done = run(tmp_path, {"test_a.py": text}, "--without-torch")
     assert done.returncode == 0
     assert "MAKELLOS_DATA names no folder of real data" in done.stdout
+
+
+LEFT_OUT = """
+import importlib.util, pathlib, sys
+sys.path[:0] = {folders}
+sys.modules.update(dict.fromkeys(["torch", "timm"]))
+for path in {files}:
+    spec = importlib.util.spec_from_file_location("left_out", path)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except ImportError:
+        continue
+    print(path)
+"""
+
+
+def test_files_left_out_are_those_that_pytorch_is_needed_to_import() -> None:
+    spec = importlib.util.spec_from_file_location("selection", PROJECT / "conftest.py")
+    assert spec is not None and spec.loader is not None
+    selection = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(selection)
+    tests = PROJECT / "tests"
+    files = [
+        str(path)
+        for path in sorted(tests.rglob("test_*.py"))
+        if selection.IMPORTS_TORCH.search(path.read_text(encoding="utf-8"))
+    ]
+    assert len(files) > 10
+    folders = [str(tests / name) for name in ("data", "detectors", "inspection", "training")]
+    command = LEFT_OUT.format(folders=folders, files=files)
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr

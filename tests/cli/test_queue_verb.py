@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 MAIN = (sys.executable, "-m", "makellos")
-SMALL = "detector: vae, set: {image_size: 16, epochs: 1, batch_size: 4}"
+SMALL = "detector: padim, set: {image_size: 32, n_features: 9}"
+TRAINED = "detector: vae, set: {image_size: 16, epochs: 1, batch_size: 4}"
 FIVE = f"""\
 output: night
 defaults: {{false_alarms: 0.2, data: parts}}
@@ -25,7 +26,7 @@ runs:
   - {{name: one, {SMALL}}}
   - {{name: nowhere, data: nowhere, {SMALL}}}
   - {{name: two, {SMALL}, evaluate: false, seed: 1}}
-  - {{name: out-of-range, detector: vae, set: {{epochs: -1}}}}
+  - {{name: out-of-range, detector: padim, set: {{n_features: -1}}}}
   - {{name: three, {SMALL}, evaluate: false, seed: 2}}
 """
 
@@ -52,7 +53,7 @@ def test_five_runs_of_which_two_are_wrong(cli: Callable[..., Any], place: Path) 
     assert told.code == 2
     assert "runs.yaml has 2 mistakes. Correct the lines:\n  line 5: " in told.err
     assert "nowhere does not exist" in told.err
-    assert "line 7: vae: epochs is '-1'; accepted is a whole number, at least 0" in told.err
+    assert "line 7: padim: n_features is '-1'; accepted is a whole number, at least 1" in told.err
     assert not Path("night").exists()
 
     told = cli("queue", "runs.yaml", "--keep-going", "--json", "queue.json")
@@ -60,7 +61,7 @@ def test_five_runs_of_which_two_are_wrong(cli: Callable[..., Any], place: Path) 
     runs = {run["name"]: run for run in json.loads(Path("queue.json").read_text())["runs"]}
     assert [run["state"] for run in runs.values()] == ["done", "failed", "done", "failed", "done"]
     assert "nowhere does not exist" in runs["nowhere"]["reason"]
-    assert "epochs is '-1'" in runs["out-of-range"]["reason"]
+    assert "n_features is '-1'" in runs["out-of-range"]["reason"]
     assert runs["one"]["figures"]["image_auroc"] is not None
     for name in ("one", "two", "three"):
         assert Path("night", name, f"{name}.makellos").is_file()
@@ -68,8 +69,8 @@ def test_five_runs_of_which_two_are_wrong(cli: Callable[..., Any], place: Path) 
     assert Path("night/one/report.html").is_file()
     assert 'href="one/report.html"' in Path("night/queue.html").read_text(encoding="utf-8")
     rows = [line.split()[:3] for line in told.out.splitlines()]
-    assert ["one", "vae", "done"] in rows
-    assert ["nowhere", "vae", "failed"] in rows
+    assert ["one", "padim", "done"] in rows
+    assert ["nowhere", "padim", "failed"] in rows
 
     told = cli("queue", "runs.yaml", "--keep-going", "--json", "-")
     assert told.code == 1
@@ -85,13 +86,14 @@ def test_plan_is_shown_and_nothing_done(cli: Callable[..., Any], place: Path) ->
     told = cli("queue", "runs.yaml", "--dry-run", "--keep-going", "--json", "plan.json")
     assert told.code == 0
     assert "nothing; its entry has mistakes" in told.out
-    assert "line 7: vae: epochs" in told.out
+    assert "line 7: padim: n_features" in told.out
     plan = json.loads(Path("plan.json").read_text())
     assert [run["todo"] for run in plan["runs"]] == ["fit", "correct", "fit", "correct", "fit"]
     assert [run["evaluate"] for run in plan["runs"]] == [True, False, False, False, False]
     assert not Path("night").exists()
 
 
+@pytest.mark.needs_torch
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT")
 @pytest.mark.parametrize(
     ("number", "background"),
@@ -130,11 +132,12 @@ def test_interrupt_stops_the_run_and_keeps_the_results(
         assert told == []
 
 
+@pytest.mark.needs_torch
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows kills such processes otherwise")
 def test_run_of_a_killed_queue_is_waited_for(place: Path) -> None:
     """Kill a queue alone; the next start waits for its run, and takes what it made."""
     Path("runs.yaml").write_text(
-        f"output: night\nruns:\n  - {{name: one, data: parts, false_alarms: 0.2, {SMALL}}}\n"
+        f"output: night\nruns:\n  - {{name: one, data: parts, false_alarms: 0.2, {TRAINED}}}\n"
     )
     with subprocess.Popen([*MAIN, "queue", "runs.yaml"], stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: "$ makellos fit" in read("night/one/log.txt"))

@@ -52,6 +52,9 @@ class ToyClassifier(Detector):
     presets: ClassVar[dict[str, dict[str, int]]] = {"fast": {"epochs": 9}}
     seen: ClassVar[list[list[Part]]] = []
 
+    def packages(self) -> tuple[str, ...]:
+        return ()
+
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         self.seen.append(list(parts))
         if self.rate > 5:
@@ -96,6 +99,9 @@ class ToyTrained(ToySearched):
     epochs: int = parameter(0, "Epochs; 0 makes 18.", within=(0, 1000))
 
     asked: ClassVar[list[int]] = []
+
+    def packages(self) -> tuple[str, ...]:
+        return ()
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         n_epochs = self.epochs or AUTOMATIC

@@ -18,6 +18,8 @@ from makellos.detectors import Graph, detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError
 from makellos.training import Training
 
+pytestmark = pytest.mark.needs_torch
+
 SMALL: dict[str, Any] = {
     "backbone": "mobilenetv3_small_100",
     "weights": "none",

@@ -27,7 +27,7 @@ from makellos.drawing.overlays import write_picture
 from makellos.errors import InputError
 from makellos.inspection.engines import EngineChoice, available_engines
 
-pytestmark = pytest.mark.usefixtures("known")
+pytestmark = [pytest.mark.needs_torch, pytest.mark.usefixtures("known")]
 
 QUERY = draw(1, 0)
 CLOSE: dict[str, float] = {"rtol": 2e-3, "atol": 5e-3}

@@ -43,6 +43,12 @@ def write_parts(folder: Path, *, n: int = 12, n_test: int = 4) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take what a VAE trains with as installed: the processes that need it are made up."""
+    monkeypatch.setattr(VAE, "packages", lambda self: ())
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Return a folder with data: `parts` to learn from and test, `good` without tests."""
@@ -573,6 +579,7 @@ def test_process_writes_its_output_to_the_log(tmp_path: Path) -> None:
     assert error.startswith("Error: größe.makellos does not exist")
 
 
+@pytest.mark.needs_torch
 def test_training_that_was_broken_off_goes_on_in_a_process(place: Path) -> None:
     """Break a training off with a checkpoint, and see the next start keep its epochs."""
     file = place / "runs.yaml"

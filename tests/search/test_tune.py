@@ -668,6 +668,7 @@ def test_plain_pictures_are_damaged_too(level: int) -> None:
 # The command line
 
 
+@pytest.mark.needs_torch
 def test_command_line_searches_and_fit_takes_what_was_found(
     toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:

@@ -36,6 +36,10 @@ def fitted(toy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Fitted:
         trains = True
         cross_fits = True
         learns = "good and labelled"
+
+        def packages(self) -> tuple[str, ...]:
+            return ()
+
         seen: ClassVar[list[list[str]]] = []
 
         def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:

@@ -75,7 +75,9 @@ def test_options_reach_the_detector(screws: Path, tmp_path: Path, cli: Callable[
         (["--set", "=3"], "--set takes KEY=VALUE"),
         (["--preset", "fastt"], "Did you mean 'fast'?"),
         (["--detector", "patchcor"], "Did you mean 'patchcore'?"),
-        (["--set", "backbone=resnet-18"], "efficientnet_lite0"),
+        pytest.param(
+            ["--set", "backbone=resnet-18"], "efficientnet_lite0", marks=pytest.mark.needs_torch
+        ),
         (["--device", "cuda"], "accepted are auto and cpu"),
         (["--seed", "-1"], "whole number from 0"),
         (["--false-alarms", "2"], "above 0 and up to 0.5"),

@@ -57,6 +57,7 @@ def model(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.needs_torch
 def test_rows_name_the_probability_of_each_class(
     model: Path, folder: Path, cli: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_rows_of_other_detectors_have_no_probabilities(
     assert "probabilities" not in json.loads(told.out.splitlines()[0])
 
 
+@pytest.mark.needs_torch
 def test_figures_are_those_of_the_rows(
     model: Path, folder: Path, cli: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -110,6 +112,7 @@ def test_figures_are_those_of_the_rows(
     assert "scratch" in page
 
 
+@pytest.mark.needs_torch
 def test_the_model_is_released_in_full_precision_and_says_what_it_learned(model: Path) -> None:
     manifest = read_model(model).manifest
     assert manifest.engine.precision == "f32"
@@ -118,6 +121,7 @@ def test_the_model_is_released_in_full_precision_and_says_what_it_learned(model:
     assert manifest.calibration.method == "split val"
 
 
+@pytest.mark.needs_torch
 def test_test_parts_are_never_learned_from(model: Path, folder: Path) -> None:
     """The fit is the same, bit for bit, whatever the test parts are."""
     text = (folder / "parts.csv").read_text(encoding="utf-8").splitlines()
@@ -135,6 +139,7 @@ def test_test_parts_are_never_learned_from(model: Path, folder: Path) -> None:
     assert first.manifest.calibration == second.manifest.calibration
 
 
+@pytest.mark.needs_torch
 def test_without_a_split_it_says_that_nothing_is_kept_for_a_test(
     folder: Path, cli: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -147,6 +152,7 @@ def test_without_a_split_it_says_that_nothing_is_kept_for_a_test(
     assert "fitted on" in told.everything
 
 
+@pytest.mark.needs_torch
 def test_the_mvtec_layout_has_no_defect_to_learn_from(
     toy_parts: Path, cli: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -155,6 +161,7 @@ def test_the_mvtec_layout_has_no_defect_to_learn_from(
     assert "makellos data split" in told.err
 
 
+@pytest.mark.needs_torch
 def test_duplicates_on_both_sides_are_said(
     folder: Path, cli: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -425,7 +425,11 @@ def test_windows_that_overlap_calibrate_in_blocks(bearings: Path, tmp_path: Path
         (["--view", "stft", "--detector", "pyod"], "does not fit this detector"),
         (["--view", "features"], "Take --view stft"),
         (["--view", "fft"], "no view 'fft'"),
-        (["--detector", "classifier"], "learns from labelled pictures"),
+        pytest.param(
+            ["--detector", "classifier"],
+            "learns from labelled pictures",
+            marks=pytest.mark.needs_torch,
+        ),
         (["--channel", "DX"], "no channel 'DX'. Known: DE"),
         (["--window", "4"], "window is 4 samples"),
         (["--hop", "-1"], "hop is -1"),

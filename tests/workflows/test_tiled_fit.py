@@ -199,6 +199,7 @@ def test_labels_without_masks_are_told_of(
     assert any("without a mask, 1 of them" in note for note in summary.notes)
 
 
+@pytest.mark.needs_torch
 def test_detectors_of_labels_are_refused(good: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="a tile of a defective part may be good"):
         fit(good, tmp_path / "m.makellos", detector="classifier", coverage=Coverage(tile=64))

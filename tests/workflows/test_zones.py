@@ -420,6 +420,7 @@ def test_more_zones_than_parts_can_calibrate_are_refused_before_the_fit(
     fitted(good, tmp_path, {"zones": strips[:3]})
 
 
+@pytest.mark.needs_torch
 def test_zones_need_maps_and_classes_have_none(good: Path, tmp_path: Path) -> None:
     zones = write(tmp_path / "zones.json", TWO)
     with pytest.raises(ConfigurationError, match="zones lie on maps"):
