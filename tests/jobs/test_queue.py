@@ -579,6 +579,7 @@ def test_process_writes_its_output_to_the_log(tmp_path: Path) -> None:
     assert error.startswith("Error: größe.makellos does not exist")
 
 
+@pytest.mark.needs_torch
 def test_training_that_was_broken_off_goes_on_in_a_process(place: Path) -> None:
     """Break a training off with a checkpoint, and see the next start keep its epochs."""
     file = place / "runs.yaml"
