@@ -18,6 +18,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.needs_torch,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no peak of memory"),
 ]
 _N_OTHERS = 250
