@@ -118,7 +118,7 @@ def test_interrupt_stops_the_run_and_keeps_the_results(
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "makellos queue runs.yaml goes on" in out
+    assert "To continue: makellos queue runs.yaml" in out
     assert re.fullmatch(r"(still: .+\n)*\nInterrupted\.\n", err)
     (run,) = json.loads(read("night/results.json"))["runs"]
     assert (run["state"], run["resumable"]) == ("waiting", True)

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("MAKELLOS_DEBUG"):
             raise
         sys.stderr.write(
-            f"Unexpected error: {type(error).__name__}: {error}\nThis is a mistake in makellos. "
+            f"Unexpected error: {type(error).__name__}: {error}\nThis is a bug in makellos. "
             "Set MAKELLOS_DEBUG=1 and run again to see where it comes from.\n"
         )
         return EXIT_BUG

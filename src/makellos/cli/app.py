@@ -25,7 +25,7 @@ __all__ = ["app", "run"]
 app = typer.Typer(
     name="makellos",
     help="Find, outline and explain damage on manufactured parts.",
-    epilog="Example, to begin with: makellos demo -o demo",
+    epilog="Example to start with: makellos demo -o demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,19 +53,19 @@ def _main(
 
 app.add_typer(data.app, name="data")
 _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
-    ("demo", learning.demo, "Do the main job on rendered screws."),
-    ("fit", learning.fit, "Learn good parts and write a calibrated model file."),
-    ("inspect", inspecting.inspect, "Give verdict, score and outlined damage."),
+    ("demo", learning.demo, "Try the whole workflow on rendered screws."),
+    ("fit", learning.fit, "Learn from good parts and write a calibrated model file."),
+    ("inspect", inspecting.inspect, "Give a verdict, a score and outlined damage."),
     ("evaluate", inspecting.evaluate, "Measure a model on labelled parts; HTML report."),
-    ("compare", comparing.compare, "Set detectors side by side on the same parts."),
+    ("compare", comparing.compare, "Compare detectors on the same parts."),
     ("explain", explaining.explain, "Show where a classifier looked."),
-    ("generate", generating.generate, "Draw pictures that a generative model makes."),
-    ("queue", queueing.queue, "Carry out many fits one after another, overnight."),
-    ("tune", tuning.tune, "Search a detector's parameters by Hyperband."),
+    ("generate", generating.generate, "Generate pictures with a generative model."),
+    ("queue", queueing.queue, "Run many fits one after another, overnight."),
+    ("tune", tuning.tune, "Search for a detector's best parameters with Hyperband."),
     ("calibrate", learning.calibrate, "Change a model's budget or calibration parts."),
-    ("info", inspecting.info, "Show what a model file is and promises."),
+    ("info", inspecting.info, "Show what a model file holds and promises."),
     ("detectors", listing.detectors, "List the detectors and their parameters."),
-    ("devices", listing.devices, "Show what this machine can compute on."),
+    ("devices", listing.devices, "Show what this machine can run on."),
 )
 for _name, _verb, _help in _VERBS:
     app.command(_name, short_help=_help)(_verb)

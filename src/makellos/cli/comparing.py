@@ -21,10 +21,10 @@ Detectors = Annotated[
     str,
     typer.Option(
         metavar="A,B,…",
-        help="Detectors to fit, each NAME or NAME:PRESET; model files are taken as they are.",
+        help="Detectors to fit, each NAME or NAME:PRESET; model files are used as they are.",
     ),
 ]
-Models = Annotated[str, typer.Option(metavar="FILE,…", help="Model files to compare beside them.")]
+Models = Annotated[str, typer.Option(metavar="FILE,…", help="Model files to compare with them.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,7 +46,7 @@ Against = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="The one that differences are taken from; the highest image AUROC unless given.",
+        help="The one to compare all others with; by default the best image AUROC.",
     ),
 ]
 
@@ -63,10 +63,10 @@ def compare(
     against: Against = None,
     json: Json = None,
 ) -> None:
-    """Set detectors side by side: fitted on the same parts, tested on the same parts.
+    """Compare detectors that are fitted and tested on the same parts.
 
-    Every fit and every inspection is a process of its own. A detector that fails costs itself
-    alone and is named. Exits with 0 when all were compared, 1 when some failed, 2 for wrong usage.
+    Every fit and every inspection is a process of its own. A detector that fails is named and
+    stops no other. Exits with 0 when all were compared, 1 when some failed, 2 for wrong usage.
 
     Example: makellos compare screws --detectors patchcore,padim -o comparison
     """

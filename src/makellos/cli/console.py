@@ -223,10 +223,10 @@ def write_json(target: Path, data: Any) -> None:
 def check_json_target(target: Path | None) -> Path | None:
     """Return the target of ``--json``; raise before any work where nothing can be written to it.
 
-    A file that holds something else than JSON is left alone.
+    A file that holds anything but JSON is left alone.
     """
     if target is not None and str(target) != "-":
-        claim_file(target, _is_json, "holds no JSON")
+        claim_file(target, _is_json, "is not JSON")
     return target
 
 
@@ -253,7 +253,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 Rules = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="JSON of rules that regions of damage are held to."),
+    typer.Option(metavar="FILE", help="JSON file of rules for regions of damage."),
 ]
 MmPerPixel = Annotated[
     float | None, typer.Option(metavar="MM", help="Size of a pixel, for areas in mm2.")
@@ -264,7 +264,7 @@ Json = Annotated[
         "--json",
         metavar="FILE|-",
         callback=check_json_target,
-        help="Write the result as JSON to this file; - is standard output.",
+        help="Write the result as JSON to this file; - for standard output.",
     ),
 ]
 

@@ -22,25 +22,29 @@ app = typer.Typer(
 
 @app.command("synth", short_help="Render screws, good and damaged, with masks.")
 def synth(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to create.")
+    ],
     n_train: Annotated[int, typer.Option(metavar="N", help="Good screws for training.")] = 120,
     n_test_good: Annotated[int, typer.Option(metavar="N", help="Good screws for testing.")] = 20,
     n_per_defect: Annotated[
         int, typer.Option(metavar="N", help="Screws with each kind of damage.")
     ] = 8,
-    size: Annotated[int, typer.Option(metavar="N", help="Side of the pictures in pixels.")] = 320,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
+    size: Annotated[
+        int, typer.Option(metavar="N", help="Width and height of the pictures in pixels.")
+    ] = 320,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     aligned: Annotated[
-        bool, typer.Option("--aligned", help="Screws lie all alike, as in a fixture.")
+        bool, typer.Option("--aligned", help="All screws lie the same way, as in a fixture.")
     ] = False,
     signals: Annotated[
         bool,
-        typer.Option("--signals", help="Vibration of bearings instead, with numbers of its own."),
+        typer.Option("--signals", help="Bearing vibration instead; only --seed applies."),
     ] = False,
 ) -> None:
     """Render pictures of screws, good and damaged, with masks, in the MVTec AD layout.
 
-    With --signals recordings of vibration, of good bearings and of damaged ones.
+    With --signals, record synthetic vibration of good and damaged bearings instead.
 
     Example: makellos data synth -o screws
     """
@@ -81,18 +85,20 @@ def _synth_bearings(output: Path, seed: int) -> None:
 @app.command("get", short_help="Download a public set.")
 def get(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Such as mvtec_ad/screw; 'list' names all.")
+        str, typer.Argument(metavar="NAME", help="Such as mvtec_ad/screw; 'list' lists all.")
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Folder to make; else the set's name."),
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Folder to create; by default the set's name."
+        ),
     ] = None,
     accept_license: Annotated[
         bool, typer.Option("--accept-license", help="Accept the set's licence.")
     ] = False,
     json: Json = None,
 ) -> None:
-    """Download a public set into the MVTec AD layout; a broken download is resumed.
+    """Download a public set into the MVTec AD layout; an interrupted download is resumed.
 
     Example: makellos data get mvtec_ad/screw -o screws --accept-license
     """
@@ -128,7 +134,7 @@ def check(
 ) -> None:
     """Say what a folder or manifest holds and what is wrong with it.
 
-    Exits with 1 when something is wrong.
+    Exits with 1 if anything is wrong.
 
     Example: makellos data check screws
     """
@@ -153,24 +159,24 @@ def split(
         Path, typer.Option("-o", "--output", metavar="FILE", help="CSV manifest to write.")
     ],
     val: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of each label that calibrates.")
+        float, typer.Option(metavar="SHARE", help="Share of each label used to calibrate.")
     ] = 0.2,
     test: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of each label that is tested.")
+        float, typer.Option(metavar="SHARE", help="Share of each label used to test.")
     ] = 0.2,
     by: Annotated[
         str,
         typer.Option(
-            metavar="group|part", help="Keep the parts of a group together, or draw each alone."
+            metavar="group|part", help="Keep the parts of a group together, or split them freely."
         ),
     ] = "group",
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     json: Json = None,
 ) -> None:
     """Divide labelled pictures into train, val and test, as a CSV manifest.
 
-    Every label keeps the shares as near as groups allow. Splits that the
-    parts have already, such as the folder test, are forgotten.
+    Each label is split in these shares, as nearly as groups allow. Splits that
+    the parts already have, such as the folder test, are ignored.
 
     Example: makellos data split screws -o parts.csv --val 0.2 --test 0.2
     """

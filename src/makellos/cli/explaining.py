@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 EXIT_UNREADABLE = 1
 
 
-Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="Model file of the detector classifier.")
-]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file of a classifier.")]
 Inputs = Annotated[
     list[Path],
     typer.Argument(
-        metavar="INPUT", help="Pictures, folders, CSV manifests; of labelled ones the test parts."
+        metavar="INPUT",
+        help="Pictures, folders or CSV manifests; of labelled sets, the test parts.",
     ),
 ]
 Method = Annotated[
@@ -37,21 +36,21 @@ ClassName = Annotated[
     typer.Option(
         "--class",
         metavar="NAME",
-        help="The class explained; without it defective, or the likeliest defect.",
+        help="The class to explain; by default defective, or the likeliest defect.",
     ),
 ]
 Layer = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="A module of the network, such as blocks.4; without it the last feature map.",
+        help="A module of the network, such as blocks.4; by default the last feature map.",
     ),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
         metavar="DATA",
-        help="Labelled parts with masks that say how far the maps can be trusted; without it "
+        help="Labelled parts with masks that show how far the maps can be trusted; by default "
         "those of INPUT.",
     ),
 ]
@@ -67,7 +66,7 @@ def explain(
     data: Data = None,
     json: Json = None,
 ) -> None:
-    """Show where a classifier looked: part, heat map and overlay side by side.
+    """Show where a classifier looked: the part, a heat map and an overlay side by side.
 
     Exits with 0 when all pictures were explained, 1 when some could not be, 2 for wrong usage.
 
@@ -107,7 +106,7 @@ def trust_text(trust: Trust) -> str:
     """Say how often heat lies inside the damage, and what deleting it does."""
     heading = f"{trust.n_found} of {trust.n_masked} defective parts with a mask were rejected."
     if trust.overall is None or trust.deletion is None:
-        return f"{heading} How far the maps can be trusted stays unknown."
+        return f"{heading} How far the maps can be trusted is unknown."
     rows = [[name, *_cells(figures)] for name, figures in trust.by_defect.items()]
     rows.append(["all", *_cells(trust.overall)])
     header = ["kind of damage", "parts", "peak inside", "95 % interval", "by chance"]
@@ -120,8 +119,8 @@ def trust_text(trust: Trust) -> str:
             shown,
             "",
             "Deletion test: blurring the hottest tenth lowers the log odds by "
-            f"{test.score_drop:.2f}, as much elsewhere by {test.score_drop_by_chance:.2f};",
-            f"more than elsewhere in {test.better_than_chance:.0%} of the parts "
+            f"{test.score_drop:.2f}, an equal area elsewhere by {test.score_drop_by_chance:.2f};",
+            f"the hottest tenth mattered more in {test.better_than_chance:.0%} of the parts "
             f"({_interval(test.better_interval)}).",
         ]
     )

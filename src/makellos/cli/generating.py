@@ -24,8 +24,8 @@ def generate(
         typer.Option(
             "-n",
             metavar="N",
-            help="How many pictures to make (64 without it); with --traverse how many latent "
-            "dimensions to show (10).",
+            help="How many pictures to generate (64 by default); with --traverse, how many latent "
+            "dimensions to show (10 by default).",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the latent vectors.")] = 0,
@@ -33,13 +33,13 @@ def generate(
         bool,
         typer.Option(
             "--traverse",
-            help="Show what each latent dimension changes, from -3 to 3, those first that change "
-            "most.",
+            help="Show what each latent dimension changes, from -3 to 3, starting with those that "
+            "change most.",
         ),
     ] = False,
     json: Json = None,
 ) -> None:
-    """Draw pictures that a generative detector makes, real parts beside them.
+    """Generate pictures with a generative detector, beside real parts.
 
     Example: makellos generate screws.makellos -n 64 -o grid.png
     """

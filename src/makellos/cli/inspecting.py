@@ -18,7 +18,7 @@ EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")]
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT", help="Pictures or recordings, or folders of such.")
+    list[Path], typer.Argument(metavar="INPUT", help="Pictures, recordings, or folders of them.")
 ]
 Rows = Annotated[
     Path | None,
@@ -30,11 +30,11 @@ Rows = Annotated[
     ),
 ]
 Csv = Annotated[
-    Path | None, typer.Option(metavar="FILE|-", help="Write rows as CSV; - is standard output.")
+    Path | None, typer.Option(metavar="FILE|-", help="Write rows as CSV; - for standard output.")
 ]
 Jsonl = Annotated[
     Path | None,
-    typer.Option(metavar="FILE|-", help="Write rows as JSON lines; - is standard output."),
+    typer.Option(metavar="FILE|-", help="Write rows as JSON Lines; - for standard output."),
 ]
 Parquet = Annotated[Path | None, typer.Option(metavar="FILE", help="Write rows as Parquet.")]
 Windows = Annotated[
@@ -46,20 +46,20 @@ TrendPage = Annotated[
     typer.Option(
         "--trend",
         metavar="FILE",
-        help="HTML page of a machine's recordings in order of time: from when on an alarm lasts.",
+        help="HTML page of a machine's recordings over time: since when an alarm has persisted.",
     ),
 ]
 Overlays = Annotated[
     bool,
     typer.Option(
         "--overlays",
-        help="Draw heat map and outlines on every part, into DIR/overlays; without -o into "
-        "inspections/overlays.",
+        help="Draw a heat map and outlines on every part, in DIR/overlays, or in "
+        "inspections/overlays without -o.",
     ),
 ]
 Rpm = Annotated[
     float | None,
-    typer.Option(metavar="N", help="Turns per minute in recordings, where not those at fit."),
+    typer.Option(metavar="N", help="Speed in the recordings in rpm, if not the one at fit."),
 ]
 FailOnReject = Annotated[
     bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
@@ -68,7 +68,8 @@ EngineName = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Another runtime and precision, such as 'onnxruntime f32'; see 'makellos devices'.",
+        help="Use another runtime and precision, such as 'onnxruntime f32'; see 'makellos "
+        "devices'.",
     ),
 ]
 
@@ -93,7 +94,7 @@ def inspect(
     """Give a verdict, a score and outlined damage for every picture or recording.
 
     Every file gets one row. Exits with 0 when all were inspected, 1 when some could not be, 2 for
-    wrong usage or a damaged model; --fail-on-reject makes 3 of any rejected part.
+    wrong usage or a damaged model, and, with --fail-on-reject, 3 when any part was rejected.
 
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """
@@ -146,10 +147,10 @@ def evaluate(
             "-o", "--output", metavar="DIR", help="Folder for report.html and figures.json."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the intervals' resampling.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the intervals.")] = 0,
     json: Json = None,
 ) -> None:
-    """Say how well a model does on labelled parts, and write the HTML report.
+    """Measure how well a model does on labelled parts, and write the HTML report.
 
     Example: makellos evaluate screws.makellos screws -o report
     """
@@ -164,7 +165,7 @@ def evaluate(
 
 
 def info(model: Model, json: Json = None) -> None:
-    """Show what a model file is: detector, calibration, provenance, versions.
+    """Show what a model file holds: detector, calibration, provenance, versions.
 
     Example: makellos info screws.makellos
     """

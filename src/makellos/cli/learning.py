@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from makellos.training import Training
     from makellos.vibration.signals import SignalSettings
 
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every draw.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 Data = Annotated[
     Path,
     typer.Argument(metavar="DATA", help="Folder of pictures or recordings, or a CSV manifest."),
@@ -33,7 +33,7 @@ FitDetector = Annotated[
 ]
 TimeBudget = Annotated[
     float | None,
-    typer.Option(metavar="MINUTES", help="Of auto: how long to try detectors; 10 unless given."),
+    typer.Option(metavar="MINUTES", help="How long auto tries detectors; 10 by default."),
 ]
 DetectorName = Annotated[str, typer.Option(metavar="NAME", help="See 'makellos detectors'.")]
 Preset = Annotated[str, typer.Option(metavar="NAME", help="fast, balanced or accurate.")]
@@ -42,12 +42,12 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="A detector's parameter, see 'makellos detectors NAME'; repeatable.",
+        help="A parameter of the detector, see 'makellos detectors NAME'; repeatable.",
     ),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="JSON file of parameters; --set overrides it."),
+    typer.Option(metavar="FILE", help="JSON file of parameters; --set takes precedence."),
 ]
 Budget = Annotated[
     float,
@@ -57,50 +57,51 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="What detectors that train do so on: auto, cpu, cuda (ROCm as well), mps or xpu.",
+        help="Device to train on: auto, cpu, cuda (also for ROCm), mps or xpu.",
     ),
 ]
-Devices = Annotated[int, typer.Option(metavar="N", help="How many of them on this machine.")]
+Devices = Annotated[int, typer.Option(metavar="N", help="How many devices on this machine.")]
 Nodes = Annotated[int, typer.Option(metavar="N", help="How many machines train together.")]
 Precision = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Of training: f32, bf16 (mixed) or auto."),
+    typer.Option(metavar="NAME", help="Precision of training: f32, bf16 (mixed) or auto."),
 ]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Go on with the training run in MODEL.run, if there is one."),
+    typer.Option("--resume", help="Continue the training run in MODEL.run, if there is one."),
 ]
 WhiteLevel = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Value of white in 16 bit pictures that use fewer bits."),
+    typer.Option(metavar="N", help="Value of white in 16-bit pictures that use fewer bits."),
 ]
 Rate = Annotated[
     float | None,
-    typer.Option(metavar="HZ", help="Sampling rate, for recordings that do not state it."),
+    typer.Option(metavar="HZ", help="Sampling rate of recordings that do not state one."),
 ]
 Channel = Annotated[
-    str, typer.Option(metavar="NAME,…", help="Channels of recordings; all unless given.")
+    str, typer.Option(metavar="NAME,…", help="Channels of recordings; all by default.")
 ]
-Window = Annotated[int, typer.Option(metavar="N", help="Samples of a recording judged at once.")]
+Window = Annotated[int, typer.Option(metavar="N", help="Samples per window of a recording.")]
 Hop = Annotated[
-    int, typer.Option(metavar="N", help="Samples from window to window; 0: no overlap.")
+    int, typer.Option(metavar="N", help="Samples from one window to the next; 0: no overlap.")
 ]
 ViewOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="How windows are seen: stft, logmel, scalogram or features; as the detector needs.",
+        help="How windows are seen: stft, logmel, scalogram or features; by default as the "
+        "detector needs.",
     ),
 ]
 BearingOption = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Bearing, such as 6205, or its geometry: n=9,d=7.94,D=39.04; names faults.",
+        help="Bearing, such as 6205, or its geometry: n=9,d=7.94,D=39.04; needed to name faults.",
     ),
 ]
 Rpm = Annotated[
-    float | None, typer.Option(metavar="N", help="Turns per minute of the bearing's inner ring.")
+    float | None, typer.Option(metavar="N", help="Speed of the bearing's inner ring in rpm.")
 ]
 Tile = Annotated[
     int | None,
@@ -108,13 +109,13 @@ Tile = Annotated[
 ]
 TileOverlap = Annotated[
     int | None,
-    typer.Option(metavar="PIXELS", help="What neighbouring tiles share; a quarter unless given."),
+    typer.Option(metavar="PIXELS", help="Overlap of neighbouring tiles; a quarter by default."),
 ]
 ZonesFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Places to inspect or to ignore: a mask picture (white is inspected), or JSON.",
+        help="Zones to inspect or ignore: a mask picture (white is inspected), or a JSON file.",
     ),
 ]
 SkipUnreadable = Annotated[
@@ -124,16 +125,16 @@ SkipUnreadable = Annotated[
 
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to make.")
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to create.")
     ] = Path("demo"),
     seed: Seed = 0,
     signals: Annotated[
-        bool, typer.Option("--signals", help="Vibration of bearings in place of screws.")
+        bool, typer.Option("--signals", help="Bearing vibration instead of screws.")
     ] = False,
 ) -> None:
     """Render synthetic screws, fit, inspect, evaluate and write the report.
 
-    With --signals the same on synthetic vibration of good and damaged bearings.
+    With --signals, do the same for synthetic vibration of good and damaged bearings.
 
     Example: makellos demo -o demo
     """
@@ -211,21 +212,21 @@ def calibrate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
     data: Annotated[
         Path | None,
-        typer.Argument(metavar="DATA", help="Good parts that the model did not learn from."),
+        typer.Argument(metavar="DATA", help="Good parts that the model has not learned from."),
     ] = None,
     false_alarms: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="The new budget; without it the model keeps its own."),
+        typer.Option(metavar="SHARE", help="The new budget; by default the model keeps its own."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="MODEL", help="Another model file; the first stays."
+            "-o", "--output", metavar="MODEL", help="Write a new model file, keep the old one."
         ),
     ] = None,
     json: Json = None,
 ) -> None:
-    """Give a model another false-alarm budget, or new good parts, without fitting again.
+    """Give a model a new false-alarm budget, or new good parts, without refitting.
 
     Example: makellos calibrate screws.makellos --false-alarms 0.05
     """
@@ -288,5 +289,5 @@ def _resumable(model: Path) -> Iterator[None]:
 
         folder = run_folder(model)
         if any(folder.rglob("last.safetensors")):
-            say(f"\nThe run is kept in {folder}; the same command with --resume goes on.")
+            say(f"\nThe run is kept in {folder}; add --resume to the same command to continue.")
         raise

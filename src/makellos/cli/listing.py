@@ -33,9 +33,9 @@ def detectors(
         rows = [[key, cls.summary, extras[key]] for key, cls in chosen.items()]
         lines = [
             table(["detector", "what it is", "extra"], rows),
-            "\nAn extra is needed to fit, and added by, say, pip install 'makellos[train]'.",
-            "'makellos fit --detector auto' tries some of them and keeps the best.",
-            "Parameters of one: makellos detectors NAME",
+            "\nAn extra is needed to fit; add it with, for example, pip install 'makellos[train]'.",
+            "'makellos fit --detector auto' tries several and keeps the best.",
+            "To see a detector's parameters: makellos detectors NAME",
         ]
     else:
         lines = _parameter_lines(chosen[name], extras[name])
@@ -66,7 +66,7 @@ def _parameter_lines(cls: type[Detector], extra: str) -> list[str]:
 
 
 def devices(json: Json = None) -> None:
-    """Show what this machine can compute on.
+    """Show what this machine can run on.
 
     Example: makellos devices
     """
@@ -84,7 +84,7 @@ def devices(json: Json = None) -> None:
     }
     rows = [
         ["processor", f"{found['processor']}, {found['cores']} cores"],
-        ["engines for inspecting", ", ".join(engines) + " (the first is taken)"],
+        ["engines for inspecting", ", ".join(engines) + " (the first is used)"],
         ["devices for training", ", ".join(training) or "none: pip install 'makellos[train]'"],
     ]
     answer(table(["what", "found"], rows), json, found)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 _TODO = {
     "fit": "fit",
-    "resume": "fit, going on where it was broken off",
-    "evaluate": "evaluate; the model is there",
-    "nothing": "nothing; done before",
+    "resume": "fit, continuing where it stopped",
+    "evaluate": "evaluate; the model exists",
+    "nothing": "nothing; already done",
     "correct": "nothing; its entry has mistakes",
 }
 
@@ -40,18 +40,18 @@ def queue(
         bool,
         typer.Option(
             "--keep-going",
-            help="Record runs whose entries have mistakes as failed, and carry out the others.",
+            help="Record runs whose entries have mistakes as failed, and run the others.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file, show what would be done, and end.")
+        bool, typer.Option("--dry-run", help="Check the file, show what would be done, and stop.")
     ] = False,
     json: Json = None,
 ) -> None:
-    """Carry out many fits one after another, overnight, and compare them.
+    """Run many fits one after another, overnight, and compare them.
 
-    The file is checked whole before the first run. A run that fails is recorded with its reason
-    and the others go on; a second start does what is not done. Exits with 0 when all are done, 1
+    The whole file is checked before the first run. A run that fails is recorded with the reason,
+    and the others continue; starting again does what is left. Exits with 0 when all are done, 1
     when some failed, 2 when the file has mistakes.
 
     Example: makellos queue runs.yaml --keep-going
@@ -68,7 +68,7 @@ def queue(
             results = run(runs, keep_going=keep_going, tell=tell)
     except KeyboardInterrupt:
         say(
-            f"\nThe queue was stopped; what is done is kept. makellos queue {runs} goes on.",
+            f"\nThe queue was stopped; what is done is kept. To continue: makellos queue {runs}",
             quietly=quietly,
         )
         raise

@@ -23,27 +23,27 @@ Folder = Annotated[
         "-o",
         "--output",
         metavar="FOLDER",
-        help="Folder for the study, the best parameters and the page; a search that is there goes "
-        "on.",
+        help="Folder for the study, the best parameters and the page; a search already there is "
+        "continued.",
     ),
 ]
 Search = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=RANGE",
-        help="What a parameter is searched in: LOW..HIGH, LOW..HIGH:log or A,B,C; repeatable. "
-        "Without it, what the detector declares.",
+        help="Range to search for a parameter: LOW..HIGH, LOW..HIGH:log or A,B,C; repeatable. "
+        "By default, the ranges that the detector declares.",
     ),
 ]
-NTrials = Annotated[int, typer.Option(metavar="N", help="How many trials there are.")]
+NTrials = Annotated[int, typer.Option(metavar="N", help="Number of trials.")]
 Timeout = Annotated[
-    float | None, typer.Option(metavar="MINUTES", help="No trial begins after so many minutes.")
+    float | None, typer.Option(metavar="MINUTES", help="Start no trial after this many minutes.")
 ]
 Storage = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Database in place of FOLDER/study.db, such as postgresql://NAME@HOST/DATABASE.",
+        help="Database instead of FOLDER/study.db, such as postgresql://NAME@HOST/DATABASE.",
     ),
 ]
 
@@ -62,7 +62,7 @@ def tune(
     device: Device = "auto",
     json: Json = None,
 ) -> None:
-    """Search a detector's parameters by Hyperband; poor trials are ended early.
+    """Search for a detector's best parameters with Hyperband; poor trials end early.
 
     Example: makellos tune tiles -o search --detector vae --n-trials 20
     """
@@ -109,7 +109,7 @@ def tune_text(summary: TuneSummary, data: Path) -> str:
     default = summary.default_value
     against = "" if default is None else f", {default:.4g} with the defaults"
     saved = 1 - summary.epochs_used / summary.epochs_unpruned if summary.epochs_unpruned else 0.0
-    killed = f", {summary.n_killed} broken off and run again" if summary.n_killed else ""
+    killed = f", {summary.n_killed} interrupted and run again" if summary.n_killed else ""
     rows = [
         [key, f"{value:.4g}" if isinstance(value, float) else str(value)]
         for key, value in summary.best_parameters.items()
@@ -118,7 +118,7 @@ def tune_text(summary: TuneSummary, data: Path) -> str:
         f"{summary.n_trials} trials of {summary.detector}: {summary.n_complete} complete, "
         f"{summary.n_pruned} pruned, {summary.n_failed} failed{killed}.",
         f"Best {summary.value} {summary.best_value:.4g}{against}, on {summary.judged}.",
-        f"Took {summary.epochs_used:.4g} {summary.resource}; without pruning it were "
+        f"Took {summary.epochs_used:.4g} {summary.resource}; without pruning it would have taken "
         f"{summary.epochs_unpruned:.4g} ({max(saved, 0.0):.0%} saved).",
         *(f"Failed: {reason}" for reason in dict.fromkeys(summary.failures)),
         "",
@@ -137,5 +137,5 @@ def _goes_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"\nThe search is kept in {folder}; the same command goes on.", quietly=True)
+        say(f"\nThe search is kept in {folder}; run the same command to continue.", quietly=True)
         raise
