@@ -25,7 +25,7 @@ CHECK_PYTHON = $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2
 	exit 2; }
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-all check test-base bench docs lock clean
+.PHONY: help install demo test test-all check fuzz test-base bench docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -47,6 +47,9 @@ check: $(READY) ## run ruff, mypy and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(MAKE) test-all
+
+fuzz: $(READY) ## feed each reader of files what breaks readers, 10 minutes long; ARGS="--seconds 30 --jobs 2" is short
+	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 test-base: $(READY) $(BASE_READY) ## prove that the wheel, installed without torch, does the main job
 	rm -rf $(BASE)
