@@ -53,7 +53,7 @@ def test_five_runs_of_which_two_are_wrong(cli: Callable[..., Any], place: Path) 
     assert told.code == 2
     assert "runs.yaml has 2 mistakes. Correct the lines:\n  line 5: " in told.err
     assert "nowhere does not exist" in told.err
-    assert "line 7: padim: n_features is '-1'; accepted is a whole number, at least 1" in told.err
+    assert "line 7: padim: n_features is '-1'; expected a whole number, at least 1" in told.err
     assert not Path("night").exists()
 
     told = cli("queue", "runs.yaml", "--keep-going", "--json", "queue.json")

@@ -478,7 +478,7 @@ def test_white_is_told_by_bit_depth_or_by_the_user() -> None:
     assert full_scale(wide(GRAY)) == 65535
     assert full_scale(wide(GRAY), 4095) == 4095
     for level in (0, -1, 65536):
-        with pytest.raises(ConfigurationError, match=f"white level is {level}; accepted are 1"):
+        with pytest.raises(ConfigurationError, match=f"white level is {level}; expected 1"):
             full_scale(wide(GRAY), level)
 
 

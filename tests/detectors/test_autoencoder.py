@@ -121,14 +121,14 @@ def test_losses_are_read(text: str, expected: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "accepted is ssim"),
-        ("ssim+", "accepted is ssim"),
+        ("", "expected ssim"),
+        ("ssim+", "expected ssim"),
         ("0*ssim", "positive weights"),
         ("-1*l1", "positive weights"),
         ("ssim*0.5", "such as 0.84"),
         ("mssim", "no loss 'mssim'"),
         ("l1+l1", "names l1 twice"),
-        ("1e400*l1", "accepted is ssim"),
+        ("1e400*l1", "expected ssim"),
     ],
 )
 def test_other_losses_are_refused_before_anything_is_read(text: str, reason: str) -> None:

@@ -191,7 +191,7 @@ def test_values_that_are_not_accepted_are_named(key: str, value: object, accepte
     with pytest.raises(ConfigurationError) as caught:
         make_detector("patchcore", parameters={key: value})
     message = str(caught.value)
-    assert f"patchcore: {key} is {value!r}; accepted is " in message
+    assert f"patchcore: {key} is {value!r}; expected " in message
     assert accepted in message
     assert PatchCore.parameters[key].meaning in message
 

@@ -146,7 +146,7 @@ def test_map_is_the_sum_of_layers_over_their_usual_distances() -> None:
 
 
 def test_one_layer_is_refused(make_parts: MakeParts) -> None:
-    with pytest.raises(ConfigurationError, match=r"layers is '4'; accepted are two or more stages"):
+    with pytest.raises(ConfigurationError, match=r"layers is '4'; expected two or more stages"):
         small(layers="4").fit(make_parts(2))
 
 

@@ -132,7 +132,7 @@ def test_windows_folders_are_left_out_of_a_name() -> None:
 
 @pytest.mark.parametrize("lasting", [0, -1, 2.5, True])
 def test_lasting_is_a_count(lasting: int) -> None:
-    with pytest.raises(ConfigurationError, match=r"`lasting` is .* accepted are whole numbers"):
+    with pytest.raises(ConfigurationError, match=r"`lasting` is .* expected a whole number"):
         of("gR", lasting=lasting)
 
 

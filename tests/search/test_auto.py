@@ -399,7 +399,7 @@ def test_white_level_is_learned_and_judged_by(toy: ModuleType, tmp_path: Path) -
     ("options", "message"),
     [
         ({"preset": "fast"}, "The preset is 'fast', and auto chooses among the presets"),
-        ({"time_budget": 0.0}, "The time budget is 0 minutes; accepted is a number above 0"),
+        ({"time_budget": 0.0}, "The time budget is 0 minutes; expected a number above 0"),
         ({"training": makellos.Training(resume=True)}, "--resume, --devices and --nodes"),
         ({"signal": SignalSettings(rate=10.0)}, "auto is for pictures; --rate"),
         ({"detector": "blind", "time_budget": 3.0}, "is for the detector 'auto'"),

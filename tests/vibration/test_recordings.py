@@ -67,7 +67,7 @@ def test_a_recording_gives_its_channels() -> None:
     assert np.array_equal(one.channel(1), one.values[1])
     with pytest.raises(InputError, match=r"pump\.csv has no channel 'DES'\. Did you mean 'DE'"):
         one.channel("DES")
-    with pytest.raises(InputError, match="position 2; accepted are 0 to 1"):
+    with pytest.raises(InputError, match="position 2; expected 0 to 1"):
         one.channel(2)
     with pytest.raises(InputError, match="position -1"):
         one.channel(-1)

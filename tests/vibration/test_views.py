@@ -279,7 +279,7 @@ def test_gray_needs_levels_first() -> None:
 @pytest.mark.parametrize(
     ("windows", "said"),
     [
-        (noise(2, channels=2), r"2×2×2048; accepted is n×1×2048.*DE"),
+        (noise(2, channels=2), r"2×2×2048; expected n×1×2048.*DE"),
         (noise(2, window=1024), "2×1×1024"),
         (noise(2)[0], "1×2048"),
         (np.zeros((2, 1, 2048), np.int16), "int16"),

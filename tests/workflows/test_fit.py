@@ -203,7 +203,7 @@ def test_impossible_budget_is_refused_before_any_work(
 
 
 def test_negative_seed_is_refused(detector: Any, toy_parts: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="seed is -1; accepted is a whole number from 0"):
+    with pytest.raises(ConfigurationError, match="seed is -1; expected a whole number, at least 0"):
         fit(toy_parts, tmp_path / "m.makellos", seed=-1)
 
 

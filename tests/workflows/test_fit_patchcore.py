@@ -69,7 +69,7 @@ def test_options_reach_the_detector(screws: Path, tmp_path: Path, cli: Callable[
     ("options", "advice"),
     [
         (["--set", "image_sise=64"], "Did you mean 'image_size'?"),
-        (["--set", "image_size=big"], "accepted is a whole number"),
+        (["--set", "image_size=big"], "expected a whole number"),
         (["--set", "image_size=-1"], "at least 0"),
         (["--set", "image_size"], "--set takes KEY=VALUE"),
         (["--set", "=3"], "--set takes KEY=VALUE"),
@@ -78,7 +78,7 @@ def test_options_reach_the_detector(screws: Path, tmp_path: Path, cli: Callable[
         pytest.param(
             ["--set", "backbone=resnet-18"], "efficientnet_lite0", marks=pytest.mark.needs_torch
         ),
-        (["--device", "cuda"], "accepted are auto and cpu"),
+        (["--device", "cuda"], "expected auto or cpu"),
         (["--seed", "-1"], "whole number from 0"),
         (["--false-alarms", "2"], "above 0 and up to 0.5"),
         (["--white-level", "0"], "1 to 65535"),

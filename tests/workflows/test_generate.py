@@ -253,7 +253,7 @@ def test_other_suffixes_are_refused(model: Path, tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("n", [0, -1, 1025])
 def test_numbers_out_of_range_are_refused(model: Path, tmp_path: Path, n: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"is {n}; accepted is .* from 1 to 1024"):
+    with pytest.raises(ConfigurationError, match=f"is {n}; expected .* from 1 to 1024"):
         makellos.generate(model, tmp_path / "g.png", n=n)
 
 

@@ -141,7 +141,7 @@ def test_command_line_cuts_and_says_so(
     [
         ({"tile": 100}, "multiples of 32 from 64 to 8192. Take 96."),
         ({"tile_overlap": 8}, "pictures are not cut. Add --tile"),
-        ({"tile": 64, "tile_overlap": 40}, "accepted are 0 to 32"),
+        ({"tile": 64, "tile_overlap": 40}, "expected 0 to 32"),
     ],
 )
 def test_wrong_tilings_are_refused_before_the_fit(

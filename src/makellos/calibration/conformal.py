@@ -66,12 +66,12 @@ class Calibration:
             )
         if self.groups is not None and len(self.groups) != scores.size:
             raise InputError(
-                f"{scores.size} scores have {len(self.groups)} groups; accepted is one group per "
+                f"{scores.size} scores have {len(self.groups)} groups; expected one group per "
                 "score. Name the group of every part, or of none."
             )
         if not 0.0 <= self.tolerance < math.inf:
             raise ConfigurationError(
-                f"The tolerance is {self.tolerance:g}; accepted is a finite difference of scores "
+                f"The tolerance is {self.tolerance:g}; expected a finite difference of scores "
                 "of at least 0."
             )
         _check_budget(self.asked)
@@ -188,7 +188,7 @@ def realised_rate(calibration: Calibration, scores: ArrayLike) -> float:
 def _check_budget(false_alarms: float) -> float:
     if not 0.0 < false_alarms <= 0.5:
         raise ConfigurationError(
-            f"The false-alarm budget is {false_alarms:g}; accepted is a share above 0 and up to "
+            f"The false-alarm budget is {false_alarms:g}; expected a share above 0 and up to "
             "0.5, such as 0.01 for one good part in a hundred."
         )
     return false_alarms

@@ -156,7 +156,7 @@ def full_scale(picture: Picture, white_level: int | None = None) -> float:
     """
     if white_level is not None and not 1 <= white_level <= 65535:
         raise ConfigurationError(
-            f"The white level is {white_level}; accepted are 1 to 65535. Give the largest value "
+            f"The white level is {white_level}; expected 1 to 65535. Give the largest value "
             "that the camera can deliver, 4095 for 12 bits."
         )
     if picture.dtype == np.uint8:

@@ -76,7 +76,7 @@ def stratified_split(
     for name, share in shares.items():
         if not (math.isfinite(share) and share > 0):
             raise ConfigurationError(
-                f"The share of {name!r} is {share:g}; accepted is a number above 0. Leave out a "
+                f"The share of {name!r} is {share:g}; expected a number above 0. Leave out a "
                 "split that nothing shall be in."
             )
     if not shares:
@@ -100,7 +100,7 @@ def aside(
     """
     if not 0 < share < 1:
         raise ConfigurationError(
-            f"The share to set aside is {share:g}; accepted is a number between 0 and 1, such as "
+            f"The share to set aside is {share:g}; expected a number between 0 and 1, such as "
             "0.2."
         )
     rng = _generator(seed)
@@ -161,7 +161,7 @@ def write_split(
 def check_seed(seed: int) -> None:
     """Raise `ConfigurationError` for a seed that no generator takes."""
     if seed < 0:
-        raise ConfigurationError(f"The seed is {seed}; accepted is a whole number from 0 up.")
+        raise ConfigurationError(f"The seed is {seed}; expected a whole number, at least 0.")
 
 
 def _generator(seed: int) -> np.random.Generator:
@@ -328,7 +328,7 @@ def _three_shares(val: float, test: float) -> dict[str, float]:
     for name, share in (("val", val), ("test", test)):
         if not 0 <= share < 1:
             raise ConfigurationError(
-                f"The share of {name} is {share:g}; accepted is a number from 0 up, below 1."
+                f"The share of {name} is {share:g}; expected 0 or more, and below 1."
             )
     if not 0 < val + test < 1:
         raise ConfigurationError(

@@ -98,7 +98,7 @@ class Autoencoder(Detector):
         widths, weights = _widths(self.widths), loss_weights(self.loss)
         if self.smoothing % 2 == 0:
             raise ConfigurationError(
-                f"{self.name}: smoothing is {self.smoothing}; accepted is an odd whole number."
+                f"{self.name}: smoothing is {self.smoothing}; expected an odd whole number."
             )
         from makellos.detectors.networks.autoencoder import (
             Augmentation,
@@ -162,7 +162,7 @@ def loss_weights(text: str) -> dict[str, float]:
         match = re.fullmatch(r"(?:(\d+(?:\.\d*)?|\.\d+)\*)?([a-z][a-z0-9-]*)", term.lower())
         if match is None or (weight := float(match[1] or 1)) <= 0:
             raise ConfigurationError(
-                f"autoencoder: loss is {text!r}; accepted is {', '.join(LOSSES)}, or a sum of "
+                f"autoencoder: loss is {text!r}; expected {', '.join(LOSSES)}, or a sum of "
                 "these with positive weights, such as 0.84*ms-ssim+0.16*l1."
             )
         if match[2] not in LOSSES:
@@ -183,7 +183,7 @@ def _widths(text: str) -> tuple[int, ...]:
     if len(pieces) <= 8 and all(re.fullmatch(r"[1-9]\d{0,3}", piece) for piece in pieces):
         return tuple(int(piece) for piece in pieces)
     raise ConfigurationError(
-        f"autoencoder: widths is {text!r}; accepted are 1 to 8 whole numbers from 1 to 9999 "
+        f"autoencoder: widths is {text!r}; expected 1 to 8 whole numbers from 1 to 9999 "
         "between commas, such as 32,64,128,64,128."
     )
 

@@ -130,7 +130,7 @@ class Detector(ABC):
             value = getattr(self, name)
             if not declared.accepts(value):
                 raise ConfigurationError(
-                    f"{self.name}: {name} is {value!r}; accepted is {declared.accepted}."
+                    f"{self.name}: {name} is {value!r}; expected {declared.accepted}."
                 )
         if len(parts) < 2:
             raise InputError(

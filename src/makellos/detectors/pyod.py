@@ -165,8 +165,8 @@ class Pyod(Detector):
         if seconds > _SECONDS:
             raise ConfigurationError(
                 f"{self.name}: method {self.method} takes {seconds:.1f} s to fit again to "
-                f"{len(rows)} parts, which every start of an inspector would cost; accepted is "
-                f"{_SECONDS:g} s. Learn from fewer (--set max_parts={max(2, len(rows) // 2)}), or "
+                f"{len(rows)} parts, which every start of an inspector would cost; at most "
+                f"{_SECONDS:g} s is accepted. Learn from fewer (--set max_parts={max(2, len(rows) // 2)}), or "
                 f"take another method, such as {SURE}."
             )
         if not np.all(np.abs(scores) < 1e12):

@@ -99,6 +99,6 @@ def _value(detector: str, key: str, value: object, parameter: Parameter) -> Valu
         parsed = value
     if not parameter.accepts(parsed):
         raise ConfigurationError(
-            f"{detector}: {key} is {value!r}; accepted is {parameter.accepted}. {parameter.meaning}"
+            f"{detector}: {key} is {value!r}; expected {parameter.accepted}. {parameter.meaning}"
         )
     return parsed  # type: ignore[return-value]

@@ -96,7 +96,7 @@ class StudentTeacher(Detector):
         )
         if len(self.embedder_.shapes) < 2:
             raise ConfigurationError(
-                f"{self.name}: layers is {self.layers!r}; accepted are two or more stages, fine to "
+                f"{self.name}: layers is {self.layers!r}; expected two or more stages, fine to "
                 "coarse, such as '2,3,4': the student sees the first and gives the others."
             )
         features = self._features(parts, progress)

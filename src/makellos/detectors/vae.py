@@ -120,7 +120,7 @@ class VAE(Detector):
 
         if self.smoothing % 2 == 0:
             raise ConfigurationError(
-                f"{self.name}: smoothing is {self.smoothing}; accepted is an odd whole number."
+                f"{self.name}: smoothing is {self.smoothing}; expected an odd whole number."
             )
         preprocessing = choose_preprocessing(
             parts,
@@ -170,7 +170,7 @@ class VAE(Detector):
         if self.network == "dense" and channels * height * width > _MOST_VALUES:
             raise ConfigurationError(
                 f"{self.name}: network is 'dense' for pictures of {height}×{width}×{channels}, and "
-                f"image_size is {self.image_size}; accepted are pictures of up to {_MOST_VALUES} "
+                f"image_size is {self.image_size}; expected pictures of up to {_MOST_VALUES} "
                 "values, such as 128×128 in colour. Give a smaller image_size, or "
                 "network=convolutional."
             )

@@ -75,7 +75,7 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     for index, label in enumerate(names):
         if not isinstance(label, str) or not label:
             raise InputError(
-                f"Label {label!r} at index {index} is no name. Accepted: 'good', 'defective' or "
+                f"Label {label!r} at index {index} is not a name. Expected 'good', 'defective' or "
                 "the name of a defect. Give every test part a label."
             )
     return names
@@ -85,6 +85,6 @@ def check_share(name: str, value: float) -> float:
     """Return a share above 0 and up to 1, or say what was received."""
     if not 0.0 < value <= 1.0:
         raise ConfigurationError(
-            f"`{name}` is {value}; accepted is a share above 0 and up to 1, such as 0.3."
+            f"`{name}` is {value}; expected a share above 0 and up to 1, such as 0.3."
         )
     return float(value)

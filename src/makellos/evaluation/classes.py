@@ -324,7 +324,7 @@ def _check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     names = tuple(classes)
     if isinstance(classes, str) or len(names) < 2 or len(set(names)) < len(names):
         raise ConfigurationError(
-            f"The classes are {classes!r}; accepted are two or more different names, 'good' first, "
+            f"The classes are {classes!r}; expected two or more different names, 'good' first, "
             "such as ('good', 'scratch', 'dent'). Pass those that the classifier learned."
         )
     if names[0] != GOOD:
@@ -349,7 +349,7 @@ def _check_probabilities(probabilities: ArrayLike, n_classes: int) -> Floats:
     if wrong.any():
         index = int(np.argmax(wrong))
         raise InputError(
-            f"The probabilities of part {index} are {given[index].tolist()}; accepted are numbers "
+            f"The probabilities of part {index} are {given[index].tolist()}; expected numbers "
             "in [0, 1] that add up to 1. Pass probabilities, not logits or scores, and leave out "
             "parts that could not be read."
         )

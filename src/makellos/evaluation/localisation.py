@@ -163,7 +163,7 @@ def grown(mask: ArrayLike, margin: int) -> Bools:
     """
     marked = _marked(mask)
     if margin < 0:
-        raise ConfigurationError(f"The margin is {margin} pixels; accepted is 0 and more.")
+        raise ConfigurationError(f"The margin is {margin} pixels; expected 0 or more.")
     if margin == 0:
         return marked
     steps = np.arange(-margin, margin + 1)

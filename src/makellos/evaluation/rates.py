@@ -207,7 +207,7 @@ def _check_areas(areas: NDArray[np.int64], pictures: NDArray[np.int64]) -> None:
         index = wrong[0]
         raise InputError(
             f"A damaged area of {areas[index]} pixels in a picture of {pictures[index]} cannot be. "
-            "Accepted are 0 up to the area of the picture. Measure both at the same resolution."
+            "Expected 0 up to the area of the picture. Measure both at the same resolution."
         )
 
 

@@ -75,7 +75,7 @@ def trend(
     """
     if isinstance(lasting, bool) or not isinstance(lasting, int) or lasting < 1:
         raise ConfigurationError(
-            f"`lasting` is {lasting!r}; accepted are whole numbers from 1 on. It is how many "
+            f"`lasting` is {lasting!r}; expected a whole number, at least 1. It is how many "
             "rejected recordings in a row make an alarm, such as 3."
         )
     _check_verdicts(verdicts, len(scores))

@@ -92,7 +92,7 @@ def open_engine(
     """
     if workers < 1:
         raise ConfigurationError(
-            f"There are {workers} workers; accepted is a number of at least 1."
+            f"The number of workers is {workers}; expected a whole number, at least 1."
         )
     if choice not in available_engines():
         known = [str(engine) for engine in available_engines()]

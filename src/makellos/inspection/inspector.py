@@ -60,7 +60,7 @@ class Inspector:
     ) -> None:
         if rpm is not None and not 0 < rpm < math.inf:
             raise ConfigurationError(
-                f"The speed is {rpm:g} turns per minute; accepted are numbers above 0."
+                f"The speed is {rpm:g} turns per minute; expected a number above 0."
             )
         self.rpm = rpm
         self.model = model if isinstance(model, ModelFile) else read_model(Path(model))

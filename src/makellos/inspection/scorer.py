@@ -156,7 +156,7 @@ def _checked(outputs: Outputs, batch: NDArray[np.float32]) -> Outputs:
     if not usable or (made is not None and made.shape != batch.shape):
         shapes = {name: values.shape for name, values in outputs.items()}
         raise ModelFileError(
-            f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; needed is "
+            f"The graph gives {shapes} for {n} picture{'' if n == 1 else 's'}; expected "
             f"anomaly_map ({n}, h, w), or one score each. Fit the model again."
         )
     return outputs

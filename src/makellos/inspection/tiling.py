@@ -51,13 +51,13 @@ class Tiling(BaseModel):
         if size % STRIDE or not 64 <= size <= 8192:
             nearest = min(8192, max(64, round(size / STRIDE) * STRIDE))
             raise ConfigurationError(
-                f"Tiles are {size} pixels wide; accepted are multiples of {STRIDE} from 64 to "
+                f"Tiles are {size} pixels wide; expected multiples of {STRIDE} from 64 to "
                 f"8192. Take {nearest}."
             )
         shared = size // 4 if overlap is None else overlap
         if not 0 <= shared <= size // 2:
             raise ConfigurationError(
-                f"Tiles of {size} pixels share {shared} with their neighbours; accepted are 0 to "
+                f"Tiles of {size} pixels share {shared} with their neighbours; expected 0 to "
                 f"{size // 2}, half a tile."
             )
         return cls(size=size, overlap=shared)

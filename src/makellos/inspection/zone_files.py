@@ -103,7 +103,7 @@ def read_zones(path: Path) -> Drawn:
         raise ConfigurationError(f"{path} ignores every place. Name a zone to inspect.")
     if len(names) > MOST_ZONES:
         raise ConfigurationError(
-            f"{path} has {len(names)} zones to inspect; accepted are up to {MOST_ZONES}. Several "
+            f"{path} has {len(names)} zones to inspect; expected up to {MOST_ZONES}. Several "
             "places can be one zone of a mask picture."
         )
     drawing = _Drawing(size, file.size, masks)
@@ -126,7 +126,7 @@ def read_acceptance(
     """
     if mm_per_pixel is not None and not 0 < mm_per_pixel < float("inf"):
         raise ConfigurationError(
-            f"A pixel is {mm_per_pixel:g} mm wide; accepted are numbers above 0, such as 0.02."
+            f"A pixel is {mm_per_pixel:g} mm wide; expected a number above 0, such as 0.02."
         )
     found = own
     if rules is not None:

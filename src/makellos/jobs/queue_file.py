@@ -72,7 +72,7 @@ def read_queue_file(path: Path) -> QueueFile:
     if root is None or root.id != "mapping":
         what = "is empty" if root is None else f"is {_shown(root)}"
         line = 1 if root is None else _line(root)
-        found.mistakes.append(Mistake(line, f"the file {what}; accepted is a mapping with 'runs'."))
+        found.mistakes.append(Mistake(line, f"the file {what}; expected a mapping with 'runs'."))
         return found
     top = dict(_items(root, ("output", "defaults", "runs"), "the file", found.mistakes))
     if "output" in top:
@@ -83,7 +83,7 @@ def read_queue_file(path: Path) -> QueueFile:
     runs = top.get("runs")
     if runs is None or runs.id != "sequence" or not runs.value:
         line = _line(root if runs is None else runs)
-        text = "runs are missing; accepted is a list, each run a '- ' with data and detector."
+        text = "runs are missing; expected a list, each run a '- ' with data and detector."
         found.mistakes.append(Mistake(line, text))
         return found
     for node in runs.value:
@@ -152,14 +152,14 @@ def _items(
 ) -> Iterator[tuple[str, Any]]:
     """Give keys and values of a mapping but those that are null; wrong keys are mistakes."""
     if node.id != "mapping":
-        text = f"{what} is {_shown(node)}; accepted are lines of 'key: value'."
+        text = f"{what} is {_shown(node)}; expected lines of 'key: value'."
         mistakes.append(Mistake(_line(node), text))
         return
     lines: dict[str, int] = {}
     for key_node, value in node.value:
         line, key = _line(key_node), key_node.value
         if key_node.id != "scalar":
-            mistakes.append(Mistake(line, f"{_shown(key_node)} is no key; accepted is a name."))
+            mistakes.append(Mistake(line, f"{_shown(key_node)} is no key; expected a name."))
         elif known is not None and key not in known:
             mistakes.append(Mistake(line, f"{what} has no key {key!r}. {suggest(key, known)}"))
         elif key in lines:
@@ -176,7 +176,7 @@ def _cell(key: str, node: Any, mistakes: list[Mistake], what: str = "") -> Cell 
     if node.id == "scalar":
         with suppress(ValueError):
             return Cell(read(node), _line(node))
-    text = f"{what or key} is {_shown(node)}; accepted is {accepted}."
+    text = f"{what or key} is {_shown(node)}; expected {accepted}."
     mistakes.append(Mistake(_line(node), text))
     return None
 

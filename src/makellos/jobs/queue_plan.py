@@ -227,7 +227,7 @@ def _check_numbers(entry: Entry, detector: str, *, trains: bool | None) -> None:
         Training(device=device)
         if trains is False and device not in ("auto", "cpu"):
             raise ConfigurationError(
-                f"{detector} trains nothing; the device is {device!r}, accepted are auto and cpu."
+                f"{detector} trains nothing; the device is {device!r}; expected auto or cpu."
             )
 
 

@@ -86,7 +86,7 @@ def check_auto(
         return False
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigurationError(
-            f"The time budget is {minutes:g} minutes; accepted is a number above 0."
+            f"The time budget is {minutes:g} minutes; expected a number above 0."
         )
     if preset != "balanced":
         raise ConfigurationError(

@@ -121,7 +121,7 @@ def _parsed(detector: str, key: str, text: str, parameter: Parameter) -> Range |
             )
     except ValueError:
         raise ConfigurationError(
-            f"--search {key}={text}: that is no range. Accepted is {_FORMS}, of "
+            f"--search {key}={text}: that is not a range. Expected {_FORMS}, of "
             f"{parameter.accepted}."
         ) from None
     _check(detector, key, parameter, found, text)

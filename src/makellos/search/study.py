@@ -135,7 +135,7 @@ def _storage(folder: Path, address: str | None) -> RDBStorage:
         if address is None or type(error).__name__ not in _NO_ADDRESS:
             raise
         raise ConfigurationError(
-            f"--storage is {where!r}, which is no address of a database. Accepted is one such as "
+            f"--storage is {where!r}, which is no address of a database. Expected one such as "
             "postgresql://name:password@host/database; without it the study lies in the folder."
         ) from None
 

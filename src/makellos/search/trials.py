@@ -148,7 +148,7 @@ def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
     if not cls.trains and wanted.device not in ("auto", "cpu"):
         raise ConfigurationError(
             f"{cls.name} trains nothing; its network runs on the processor. The device is "
-            f"{wanted.device!r}; accepted are auto and cpu."
+            f"{wanted.device!r}; expected auto or cpu."
         )
     return DetectionTrials(wanted, parts, progress)
 

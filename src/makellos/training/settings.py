@@ -52,7 +52,7 @@ class Training:
         for name, number in (("devices", self.n_devices), ("nodes", self.n_nodes)):
             if number < 1:
                 raise ConfigurationError(
-                    f"The number of {name} is {number}; accepted is a whole number from 1 up."
+                    f"The number of {name} is {number}; expected a whole number, at least 1."
                 )
 
     def inside(self, name: str) -> Self:

@@ -87,14 +87,14 @@ def _check_targets(targets: ArrayLike, scores: Floats) -> NDArray[np.intp]:
     n, n_classes = scores.shape
     if given.shape != (n,):
         raise InputError(
-            f"{n} parts have logits and the targets have the shape {given.shape}; accepted is one "
+            f"{n} parts have logits and the targets have the shape {given.shape}; expected one "
             "target per part. Pass both in the same order."
         )
     if given.size and (
         given.dtype.kind not in "biu" or given.min() < 0 or given.max() >= n_classes
     ):
         raise InputError(
-            f"The targets are {given.dtype} from {given.min()} to {given.max()}; accepted are the "
+            f"The targets are {given.dtype} from {given.min()} to {given.max()}; expected the "
             f"indices of {n_classes} classes, 0 to {n_classes - 1}."
         )
     return given.astype(np.intp)

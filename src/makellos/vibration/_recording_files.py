@@ -199,7 +199,7 @@ def _wav_samples(block: memoryview, tag: int, bits: int) -> NDArray[Any]:
         padded[:, 1:] = packed
         return padded.view("<i4")[:, 0] / np.float64(2**31)
     raise ValueError(
-        f"its encoding (format {tag}, {bits} bits) is not read; accepted are PCM of 8, 16, 24 or "
+        f"its encoding (format {tag}, {bits} bits) is not supported; expected PCM of 8, 16, 24 or "
         "32 bits and float of 32 or 64 bits"
     )
 
@@ -252,7 +252,7 @@ def read_text(path: Path) -> Columns:
     first = next((i for i, line in enumerate(lines) if rows.is_data(line, n_columns)), None)
     if first is None:
         raise InputError(
-            f"{path} holds no rows of numbers. Accepted are columns of numbers, separated by "
+            f"{path} holds no rows of numbers. Expected columns of numbers, separated by "
             "commas, semicolons, tabs or spaces, with or without a line of names. Export it anew."
         )
     if first + 1 < len(lines) and _is_numbered(

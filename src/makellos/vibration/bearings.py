@@ -184,7 +184,7 @@ def _designation(bearing: Bearing) -> tuple[str, set[str]]:
 
 def _unreadable(text: str, what: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The bearing {text!r} cannot be read: {what}. Accepted are n (number of balls), "
+        f"The bearing {text!r} cannot be read: {what}. Expected n (number of balls), "
         "d (diameter of a ball) and D (diameter of the circle of their centres) in mm, and angle "
         f"(contact angle in degrees, 0 unless given). Give it as in {_EXAMPLE!r}."
     )

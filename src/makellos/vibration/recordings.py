@@ -131,7 +131,7 @@ class Recording:
             position = self.channels.index(position)
         if not 0 <= position < len(self.channels):
             raise InputError(
-                f"{self.path} has no channel at position {name}; accepted are 0 to "
+                f"{self.path} has no channel at position {name}; expected 0 to "
                 f"{len(self.channels) - 1}, or a name: {', '.join(self.channels)}."
             )
         return np.asarray(self.values[position])
@@ -153,7 +153,7 @@ def read_recording(path: Path, *, rate: float | None = None) -> Recording:
     """
     path = Path(path)
     if rate is not None and not (math.isfinite(rate) and rate > 0):
-        raise ConfigurationError(f"The rate is {rate:g} Hz; accepted are numbers above 0.")
+        raise ConfigurationError(f"The rate is {rate:g} Hz; expected a number above 0.")
     found = _read_columns(path)
     columns, time = _without_time(found)
     measured, gaps = (None, ()) if time is None else _clock(time, path)
@@ -211,7 +211,7 @@ def _read_columns(path: Path) -> Columns:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"{path} is no recording that can be read; accepted are "
+            f"{path} is not a recording that can be read; accepted formats are "
             f"{', '.join(sorted(SIGNAL_SUFFIXES))}. Export it as one of them."
         )
     _require_file(path)

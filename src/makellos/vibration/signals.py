@@ -87,12 +87,12 @@ def open_view(
     rpm = settings.rpm if settings.rpm is not None else (speeds[0] if known else None)
     if rpm is not None and not 0 < rpm < np.inf:
         raise ConfigurationError(
-            f"The speed is {rpm:g} turns per minute; accepted are numbers above 0."
+            f"The speed is {rpm:g} turns per minute; expected a number above 0."
         )
     for label, value, least in (("window", settings.window, 16), ("hop", settings.hop, 0)):
         if value < least:
             raise ConfigurationError(
-                f"The {label} is {value} samples; accepted are whole numbers from {least} up."
+                f"The {label} is {value} samples; expected a whole number, at least {least}."
             )
     return SignalView(
         rate=first.rate,

@@ -227,7 +227,7 @@ class SignalView(BaseModel):
     def _require_picture(self) -> None:
         if self.view == "features":
             raise ConfigurationError(
-                "The view is 'features', which has no pictures. Accepted are "
+                "The view is 'features', which has no pictures. Expected "
                 f"{', '.join(VIEWS[:-1])}; or call features(windows)."
             )
 
@@ -237,12 +237,12 @@ class SignalView(BaseModel):
         if windows.ndim != 3 or windows.shape[1:] != (len(self.channels), self.window):
             got = "×".join(str(size) for size in windows.shape) or "a single number"
             raise InputError(
-                f"The windows have the shape {got}; accepted is {wanted}: {self.window} samples of "
+                f"The windows have the shape {got}; expected {wanted}: {self.window} samples of "
                 f"each of the channels {names}. Cut them with data.windows.cut."
             )
         if not np.issubdtype(windows.dtype, np.floating):
             raise InputError(
-                f"The samples are of type {windows.dtype}; accepted are float32 and float64. "
+                f"The samples are of type {windows.dtype}; expected float32 or float64. "
                 "Convert them, in the unit that the view was learned in."
             )
 

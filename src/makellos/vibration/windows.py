@@ -162,7 +162,7 @@ def split_in_time(n_samples: int, shares: Sequence[float], window: int) -> list[
     given = ", ".join(f"{share:g}" for share in shares) or "none"
     if not all(share > 0 for share in shares) or abs(math.fsum(shares) - 1) > 1e-6:
         raise ConfigurationError(
-            f"The shares are {given} (sum {math.fsum(shares):g}); accepted are shares above 0 that "
+            f"The shares are {given} (sum {math.fsum(shares):g}); expected shares above 0 that "
             "sum to 1, such as 0.5, 0.25, 0.25."
         )
     ends = [round(n_samples * share) for share in accumulate(shares)]
@@ -182,10 +182,10 @@ def require_window(window: int, hop: int = 1) -> None:
     """Raise `ConfigurationError` for a window below `MIN_WINDOW` samples, or a hop below 1."""
     if window < MIN_WINDOW:
         raise ConfigurationError(
-            f"The window is {window} samples; accepted are {MIN_WINDOW} and more. 2048 is usual."
+            f"The window is {window} samples; expected {MIN_WINDOW} or more. 2048 is usual."
         )
     if hop < 1:
         raise ConfigurationError(
-            f"The hop is {hop} samples; accepted are 1 and more. The length of the window gives "
+            f"The hop is {hop} samples; expected 1 or more. The length of the window gives "
             "windows without overlap, half of it an overlap of 50 %."
         )

@@ -199,5 +199,5 @@ def _check_device(detector: Detector, training: Training) -> None:
     if not detector.trains and training.device not in ("auto", "cpu"):
         raise ConfigurationError(
             f"{detector.name} trains nothing; its network runs on the processor by OpenVINO or "
-            f"ONNX Runtime. The device is {training.device!r}; accepted are auto and cpu."
+            f"ONNX Runtime. The device is {training.device!r}; expected auto or cpu."
         )

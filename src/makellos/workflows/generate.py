@@ -79,7 +79,7 @@ def generate(
     check_seed(seed)
     if not 1 <= count <= MAX_PICTURES:
         raise ConfigurationError(
-            f"The number of pictures is {count}; accepted is a whole number from 1 to "
+            f"The number of pictures is {count}; expected a whole number from 1 to "
             f"{MAX_PICTURES}."
         )
     _check_target(target)
@@ -174,7 +174,7 @@ def _run(model: ModelFile, generator: Generator, latents: Floats) -> Floats:
     if made.shape != wanted or not np.isfinite(made).all():
         raise ModelFileError(
             f"The generator of {model.path} gives pictures {made.shape}, or such as are not "
-            f"finite; needed are {wanted}. Fit the model again."
+            f"finite; expected {wanted}. Fit the model again."
         )
     return made
 

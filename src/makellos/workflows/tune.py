@@ -161,11 +161,11 @@ def _check_numbers(n_trials: int, timeout_minutes: float | None, seed: int) -> N
     check_seed(seed)
     if n_trials < 1:
         raise ConfigurationError(
-            f"The number of trials is {n_trials}; accepted is a whole number from 1 up."
+            f"The number of trials is {n_trials}; expected a whole number, at least 1."
         )
     if timeout_minutes is not None and not timeout_minutes > 0:
         raise ConfigurationError(
-            f"The timeout is {timeout_minutes:g} minutes; accepted is a number above 0."
+            f"The timeout is {timeout_minutes:g} minutes; expected a number above 0."
         )
 
 

@@ -100,7 +100,7 @@ def test_backbone_like_no_other_gets_the_ways_to_one() -> None:
     with pytest.raises(ConfigurationError) as caught:
         backbone_card("qqqqqqqq")
     message = str(caught.value)
-    assert message.startswith("There is no backbone 'qqqqqqqq'. Accepted are efficientnet_lite0, ")
+    assert message.startswith("There is no backbone 'qqqqqqqq'. Expected efficientnet_lite0, ")
     assert message.endswith("and every timm network with feature maps.")
 
 

@@ -96,7 +96,7 @@ def test_layers_are_parsed(text: str, expected: tuple[int | str, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["3,three", "2,blocks.4"])
 def test_layers_are_numbers_or_names(text: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"layers is '.*'; accepted are stage numbers"):
+    with pytest.raises(ConfigurationError, match=r"layers is '.*'; expected stage numbers"):
         parse_layers(text)
 
 

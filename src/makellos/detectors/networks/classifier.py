@@ -207,7 +207,7 @@ def _strip(body: Any, network: str) -> Sequence[int]:
             ) from error
     if found.ndim != 4 or str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC"):
         raise ConfigurationError(
-            f"{network} gives features of shape {tuple(found.shape)}; needed is a map N×C×h×w. "
+            f"{network} gives features of shape {tuple(found.shape)}; expected a map N×C×h×w. "
             "Choose a convolutional network, such as efficientnet_lite0, resnet50, vgg16 or "
             "xception."
         )

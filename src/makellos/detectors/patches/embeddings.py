@@ -61,7 +61,7 @@ def parse_layers(text: str) -> tuple[int | str, ...]:
     layers = tuple(_stage(piece) for piece in pieces)
     if len({type(layer) for layer in layers}) > 1:
         raise ConfigurationError(
-            f"layers is {text!r}; accepted are stage numbers with commas, such as '3,4', or names "
+            f"layers is {text!r}; expected stage numbers with commas, such as '3,4', or names "
             "of modules, such as 'blocks.3,blocks.4'."
         )
     return layers
