@@ -155,7 +155,7 @@ def test_values_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Autoencoder(**changes).fit(parts)
     assert f"{name} is {value!r}" in str(caught.value)
-    assert "accepted" in str(caught.value)
+    assert "expected" in str(caught.value)
 
 
 def test_mixed_loss_is_the_weighted_sum_of_its_terms() -> None:

@@ -175,7 +175,7 @@ def mistakes(file: Path) -> list[str]:
         (
             "runs:\n  - data: parts\n    detector: vae\n    set:\n      network: x",
             5,
-            "network is 'x'; acc",
+            "network is 'x'; expected",
         ),
         ("runs:\n  - data: parts\n    config: no.json", 3, "no.json cannot be read"),
         ("runs:\n  - data: parts\n    config: list.json", 3, "must hold an object"),

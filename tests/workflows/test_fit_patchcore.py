@@ -79,7 +79,7 @@ def test_options_reach_the_detector(screws: Path, tmp_path: Path, cli: Callable[
             ["--set", "backbone=resnet-18"], "efficientnet_lite0", marks=pytest.mark.needs_torch
         ),
         (["--device", "cuda"], "expected auto or cpu"),
-        (["--seed", "-1"], "whole number from 0"),
+        (["--seed", "-1"], "whole number, at least 0"),
         (["--false-alarms", "2"], "above 0 and up to 0.5"),
         (["--white-level", "0"], "1 to 65535"),
         (["--config", "nowhere.json"], "nowhere.json cannot be read"),

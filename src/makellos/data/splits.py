@@ -100,8 +100,7 @@ def aside(
     """
     if not 0 < share < 1:
         raise ConfigurationError(
-            f"The share to set aside is {share:g}; expected a number between 0 and 1, such as "
-            "0.2."
+            f"The share to set aside is {share:g}; expected a number between 0 and 1, such as 0.2."
         )
     rng = _generator(seed)
     keys = _keys(parts, "group")
@@ -332,8 +331,8 @@ def _three_shares(val: float, test: float) -> dict[str, float]:
             )
     if not 0 < val + test < 1:
         raise ConfigurationError(
-            f"The shares of val ({val:g}) and test ({test:g}) add up to {val + test:g}; accepted "
-            "is a sum between 0 and 1. What is left is learned from."
+            f"The shares of val ({val:g}) and test ({test:g}) add up to {val + test:g}; expected "
+            "a sum between 0 and 1. The rest is learned from."
         )
     shares = {"train": 1 - val - test, "val": val, "test": test}
     return {name: share for name, share in shares.items() if share}

@@ -166,8 +166,9 @@ class Pyod(Detector):
             raise ConfigurationError(
                 f"{self.name}: method {self.method} takes {seconds:.1f} s to fit again to "
                 f"{len(rows)} parts, which every start of an inspector would cost; at most "
-                f"{_SECONDS:g} s is accepted. Learn from fewer (--set max_parts={max(2, len(rows) // 2)}), or "
-                f"take another method, such as {SURE}."
+                f"{_SECONDS:g} s is accepted. Learn from fewer "
+                f"(--set max_parts={max(2, len(rows) // 2)}), or use another method, such as "
+                f"{SURE}."
             )
         if not np.all(np.abs(scores) < 1e12):
             raise ConfigurationError(

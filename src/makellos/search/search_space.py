@@ -157,8 +157,8 @@ def _check(
     for value in values:
         if not parameter.accepts(value):
             raise ConfigurationError(
-                f"{detector}: {key} is searched in {text}, and {value!r} is not accepted; accepted "
-                f"is {parameter.accepted}. {parameter.meaning}"
+                f"{detector}: {key} is searched in {text}, and {value!r} is not accepted; expected "
+                f"{parameter.accepted}. {parameter.meaning}"
             )
     if len(values) < 2:
         raise ConfigurationError(

@@ -79,8 +79,7 @@ def generate(
     check_seed(seed)
     if not 1 <= count <= MAX_PICTURES:
         raise ConfigurationError(
-            f"The number of pictures is {count}; expected a whole number from 1 to "
-            f"{MAX_PICTURES}."
+            f"The number of pictures is {count}; expected a whole number from 1 to {MAX_PICTURES}."
         )
     _check_target(target)
     read = read_model(Path(model))

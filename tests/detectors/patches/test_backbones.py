@@ -91,7 +91,7 @@ def test_any_other_network_of_timm_gets_a_card() -> None:
 def test_unknown_backbone_gets_a_suggestion() -> None:
     with pytest.raises(
         ConfigurationError,
-        match=r"no backbone 'wide_resnet50'\. Did you mean 'wide_resnet50_2'\? Acc",
+        match=r"no backbone 'wide_resnet50'\. Did you mean 'wide_resnet50_2'\? Exp",
     ):
         backbone_card("wide_resnet50")
 

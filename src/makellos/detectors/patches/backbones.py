@@ -116,7 +116,7 @@ def backbone_card(name: str) -> BackboneCard:
         known = {*BACKBONES, *timm.list_models()}
         hint = suggest(name, known).partition("Known:")[0]
         raise ConfigurationError(
-            f"There is no backbone {name!r}. {hint}Expected {', '.join(BACKBONES)} and every "
+            f"There is no backbone {name!r}. {hint}Expected {', '.join(BACKBONES)} or any "
             "timm network with feature maps."
         )
     config = timm.get_pretrained_cfg(name)
