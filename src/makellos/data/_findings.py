@@ -6,7 +6,17 @@ import math
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
-__all__ = ["Findings", "advice", "listed", "listed_sets", "misplaced_text", "n_of", "problems"]
+__all__ = [
+    "Findings",
+    "advice",
+    "idle_text",
+    "left_out_text",
+    "listed",
+    "listed_sets",
+    "misplaced_text",
+    "n_of",
+    "problems",
+]
 
 # Rounded budgets that people ask for; the first that is out of reach is named.
 _BUDGETS = (0.05, 0.01, 0.001)
@@ -49,6 +59,7 @@ class Findings:
     misplaced : name and label of each part that lies in a folder named after another class.
     singles : labels of which there is one part alone, where there are other labels.
     unused : picture files below the folder that are neither part nor mask.
+    notes : how words and columns that are not those of makellos were read.
     """
 
     n_parts: int
@@ -81,6 +92,7 @@ class Findings:
     misplaced: list[tuple[str, str]]
     singles: list[str]
     unused: list[str]
+    notes: list[str]
 
 
 def problems(found: Findings) -> Iterator[str]:
@@ -106,6 +118,7 @@ def problems(found: Findings) -> Iterator[str]:
 
 def advice(found: Findings) -> Iterator[str]:
     """Say what is good to know: what can be promised, and what the pictures ask for."""
+    yield from found.notes
     yield from _advice_on_budget(found)
     if len(found.sizes) > 1:
         yield (
@@ -126,10 +139,7 @@ def advice(found: Findings) -> Iterator[str]:
     yield from _advice_on_tests(found)
     yield from _advice_on_labels(found)
     if found.unused:
-        yield (
-            f"{n_of(found.unused, 'picture')} outside of the layout ({found.layout}) and left out: "
-            f"{listed(found.unused)}."
-        )
+        yield left_out_text(found.unused, "picture", found.layout)
 
 
 def misplaced_text(misplaced: Sequence[tuple[str, str]]) -> str:
@@ -138,6 +148,19 @@ def misplaced_text(misplaced: Sequence[tuple[str, str]]) -> str:
     return (
         f"Labels disagree with folders: {n_of(named, 'part')} in a folder that is named after "
         f"another class: {listed(named)}. Correct the label, or move the picture."
+    )
+
+
+def left_out_text(names: Sequence[str], noun: str, layout: str) -> str:
+    """Say which files lie outside of a layout."""
+    return f"{n_of(names, noun)} outside of the layout ({layout}) and left out: {listed(names)}."
+
+
+def idle_text(names: Sequence[str]) -> str:
+    """Say which defective parts are neither learned from nor tested."""
+    return (
+        f"{n_of(names, 'defective part')} without split, where others have one, and used for "
+        f"nothing: {listed(names)}. Give them the split test."
     )
 
 
@@ -212,10 +235,7 @@ def _advice_on_tests(found: Findings) -> Iterator[str]:
     elif not found.n_test_good:
         yield "No good part is tested: the share of false alarms cannot be measured."
     if found.idle:
-        yield (
-            f"{n_of(found.idle, 'defective part')} without split, where others have one, and used "
-            f"for nothing: {listed(found.idle)}. Give them the split test."
-        )
+        yield idle_text(found.idle)
     if not found.without_mask:
         return
     if found.n_masks:

@@ -14,8 +14,6 @@ import numpy as np
 
 from makellos.data._findings import Findings, advice, problems
 from makellos.data.labelled import misplaced
-from makellos.data.layouts import walk_parts
-from makellos.data.manifests import MANIFEST
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
 from makellos.data.progress import Progress, no_progress
@@ -190,7 +188,8 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
         misplaced=misplaced(parts.parts),
         singles=_singles(parts),
         idle=[p.name for p in parts if has_splits and p.split is None and not p.is_good],
-        unused=_unused(parts),
+        unused=list(parts.left_out),
+        notes=list(parts.notes),
     )
 
 
@@ -254,12 +253,3 @@ def _giveaways(looked: _Decoded) -> list[str]:
 def _format(part: Part) -> str:
     suffix = part.path.suffix.lower()
     return {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix, suffix)
-
-
-def _unused(parts: PartSet) -> list[str]:
-    """List pictures of a folder that are neither part nor mask; a manifest chooses its own."""
-    if parts.layout == MANIFEST:
-        return []
-    used = {path for part in parts for path in (part.path, part.mask)}
-    names = [(path, path.relative_to(parts.root)) for path in walk_parts(parts.root)]
-    return [name.as_posix() for path, name in names if path not in used]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from makellos.data._findings import listed, listed_sets, misplaced_text, n_of
-from makellos.data.layouts import CLASS_DEFECTIVE, CLASS_GOOD
+from makellos.data.names import generic_class
 from makellos.data.parts import GOOD, Part
 from makellos.errors import InputError, suggest
 
@@ -94,10 +94,7 @@ def misplaced(parts: Sequence[Part]) -> list[tuple[str, str]]:
 
 def _class_of(name: str) -> str:
     """Return a label or a folder's name in one spelling; generic names are good or defective."""
-    folded = name.casefold()
-    if folded in CLASS_GOOD:
-        return GOOD
-    return _DEFECTIVE if folded in CLASS_DEFECTIVE else folded
+    return generic_class(name) or name.casefold()
 
 
 def _agree(label: str, folder: str) -> bool:

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
-from makellos.data.manifests import COLUMNS, MANIFEST, SPLITS, read_manifest
+from makellos.data.manifests import COLUMNS, MANIFEST, read_manifest
+from makellos.data.masks import Masks, find_masks
+from makellos.data.names import SPLITS, generic_class
 from makellos.data.parts import GOOD, PICTURES, FileKind, Part, PartSet
 from makellos.errors import InputError
 
-__all__ = ["CLASS_DEFECTIVE", "CLASS_GOOD", "list_parts", "walk_parts"]
+__all__ = ["list_parts", "walk_parts"]
 
-CLASS_GOOD = frozenset({"good", "ok"})
-CLASS_DEFECTIVE = frozenset({"defective", "defect", "defects", "bad", "nok", "ng", "anomaly"})
-_MASKS = "ground_truth"
 # What file servers, archivers and drives put beside pictures; some of it may not be opened.
 _FOREIGN = frozenset(
     {"@eadir", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
 )
+_SHOWN = 3
 
 
 def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
-    """List the parts of a folder or a CSV manifest, without opening a file of them.
+    """List the parts of a folder or a CSV manifest, without opening a file of them but masks.
 
     A folder is looked through for files of the first of `kinds`, without any for those of the next.
     It is read as MVTec AD layout when it has a folder ``train`` or ``test``; as class folders when
@@ -45,9 +45,16 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
     """
     try:
         if data.is_file():
-            kind, listed = read_manifest(data, kinds)
-            parts = _one_spelling(listed)
-            return PartSet(root=data.parent, layout=MANIFEST, parts=parts, kind=kind)
+            kind, listed, notes = read_manifest(data, kinds)
+            return _named(
+                PartSet(
+                    root=data.parent,
+                    layout=MANIFEST,
+                    parts=tuple(listed),
+                    kind=kind,
+                    notes=tuple(notes),
+                )
+            )
         if not data.is_dir():
             raise InputError(
                 f"{data} does not exist. Give a folder of pictures, or a CSV manifest with the "
@@ -58,6 +65,8 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
             if found.parts:
                 _refuse_manifests(found)
                 return found
+            if found.left_out:
+                _refuse_beside(found)
     except OSError as error:
         _refuse(data, error)
     none = " and ".join(f"no {each.noun} ({', '.join(sorted(each.suffixes))})" for each in kinds)
@@ -70,14 +79,31 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
 def walk_parts(folder: Path, kind: FileKind = PICTURES) -> list[Path]:
     """List the files of a kind below `folder`, in the same order on every system.
 
-    Hidden files and the thumbnail folders of file servers are left out; links to folders are not
-    followed. Raises `InputError` where a folder cannot be listed.
+    Hidden files and the thumbnail folders of file servers are left out. Links to folders are
+    followed, each once, and none to a folder that it lies in. Raises `InputError` where a folder
+    cannot be listed.
     """
     found: list[Path] = []
-    for here, folders, files in os.walk(folder, onerror=partial(_refuse, folder)):
-        folders[:] = filter(_is_listed, folders)
-        names = filter(_is_listed, files)
-        found += (path for path in map(Path(here).joinpath, names) if kind.has(path))
+    followed: set[Path] = set()
+    # Folders to walk, each with the real ones that lead to it through links.
+    waiting: list[tuple[Path, frozenset[Path]]] = [(folder, frozenset())]
+    while waiting:
+        top, above = waiting.pop(0)
+        for here, folders, files in os.walk(top, onerror=partial(_refuse, folder)):
+            folders[:] = filter(_is_listed, folders)
+            found += (
+                path for name in files if _is_listed(name) and kind.has(path := Path(here, name))
+            )
+            real = Path(os.path.realpath(here))
+            for name in folders.copy():
+                link, target = real / name, Path(os.path.realpath(Path(here, name)))
+                if link == target:
+                    continue
+                folders.remove(name)
+                inside = above | {real, *real.parents}
+                if target not in inside and link not in followed:
+                    followed.add(link)
+                    waiting.append((Path(here, name), inside))
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -92,79 +118,116 @@ def _is_listed(name: str) -> bool:
     return not name.startswith(".") and name.casefold() not in _FOREIGN
 
 
-def _one_spelling(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Spell labels that differ in upper and lower case only as the first of them."""
-    spelling = dict.fromkeys(CLASS_GOOD, GOOD)
-    labels = [(part, spelling.setdefault(part.label.casefold(), part.label)) for part in parts]
-    return tuple(
-        part if part.label == label else replace(part, label=label) for part, label in labels
-    )
+def _named(found: PartSet) -> PartSet:
+    """Spell labels alike that differ in case alone, and say how general words were read."""
+    spelling: dict[str, str] = {}
+    parts = []
+    for part in found:
+        label = GOOD if generic_class(part.label) == GOOD else part.label
+        label = spelling.setdefault(label.casefold(), label)
+        parts.append(part if part.label == label else replace(part, label=label))
+    words = dict.fromkeys(part.label for part in found)
+    meant = [(word, of) for word in words if (of := generic_class(word)) and word.casefold() != of]
+    notes = [
+        f"Read as {of}: {', '.join(w for w, m in meant if m == of)}."
+        for of in dict.fromkeys(of for _, of in meant)
+    ]
+    return replace(found, parts=tuple(parts), notes=(*found.notes, *notes))
 
 
 def _folder(root: Path, kind: FileKind) -> PartSet:
     entries = sorted(entry for entry in root.iterdir() if _is_listed(entry.name))
-    by_name = {entry: entry.name.casefold() for entry in entries if entry.is_dir()}
-    masks = _mask_index(folder for folder, name in by_name.items() if name == _MASKS)
-    others = {folder: name for folder, name in by_name.items() if name != _MASKS}
-    if {"train", "test"} & set(others.values()):
-        parts = _mvtec(root, others, masks, kind)
-        return PartSet(root=root, layout="MVTec AD", parts=_sorted(parts), kind=kind)
-    loose = [entry for entry in entries if entry not in by_name and kind.has(entry)]
-    inside = {folder: files for folder in others if (files := walk_parts(folder, kind))}
-    named = (CLASS_GOOD | CLASS_DEFECTIVE) & set(others.values())
-    if named or (len(inside) > 1 and not loose):
-        parts = (_labelled(path, root, root, masks) for path in chain(*inside.values()))
-        return PartSet(root=root, layout="class folders", parts=_sorted(parts), kind=kind)
-    flat = (_labelled(path, path.parent, root, masks) for path in chain(loose, *inside.values()))
-    return PartSet(root=root, layout="flat folder", parts=_sorted(flat), kind=kind)
-
-
-def _sorted(parts: Iterable[Part]) -> tuple[Part, ...]:
-    return _one_spelling(sorted(parts, key=lambda part: part.name))
-
-
-def _mvtec(
-    root: Path, by_name: Mapping[Path, str], masks: dict[str, Path], kind: FileKind
-) -> Iterator[Part]:
-    # Tested parts first: where two splits have a picture of the same name, the mask is theirs.
-    for folder, name in sorted(by_name.items(), key=lambda item: item[1] != "test"):
-        split = SPLITS.get(name)
-        if split is None:
-            continue
-        for path in walk_parts(folder, kind):
-            if split == "test" and path.parent == folder:
-                raise InputError(
-                    f"{path} has no label, because it lies in {folder.name} itself. Move it to "
-                    f"{folder.name}/good, or to a folder in {folder.name} named after its defect."
-                )
-            yield replace(_labelled(path, folder, root, masks), split=split)
-
-
-def _labelled(path: Path, folder: Path, root: Path, masks: dict[str, Path]) -> Part:
-    """Label a picture by the first folder below `folder` that it lies in."""
-    below = path.relative_to(folder)
-    label = below.parts[0] if len(below.parts) > 1 else GOOD
-    mask = None
-    if label.casefold() in CLASS_GOOD:
-        label = GOOD
+    folders = {entry.name: entry.name.casefold() for entry in entries if entry.is_dir()}
+    files = walk_parts(root, kind)
+    masks = find_masks(root, files) if kind == PICTURES else Masks()
+    inside: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        if path not in masks.files:
+            below = path.relative_to(root).parts
+            inside[below[0] if len(below) > 1 else ""].append(path)
+    loose = inside.pop("", [])
+    splits = {name: SPLITS[folded] for name, folded in folders.items() if folded in SPLITS}
+    named = any(generic_class(name) for name in folders)
+    if {"train", "test"} & set(splits.values()):
+        layout = "MVTec AD"
+        parts = list(_mvtec(root, splits, inside))
+    elif named or (len(inside) > 1 and not loose):
+        layout = "class folders"
+        parts = [_labelled(path, root, root) for paths in inside.values() for path in paths]
     else:
-        mask = masks.pop(below.with_suffix("").as_posix().casefold(), None)
-    return Part(source=path, name=path.relative_to(root).as_posix(), label=label, mask=mask)
-
-
-def _mask_index(folders: Iterable[Path]) -> dict[str, Path]:
-    """Map kind/stem, in lower case, to the mask of that picture."""
-    index: dict[str, Path] = {}
-    for folder in folders:
-        # Of several files for one picture the PNG wins, and ..._mask before the bare name.
-        found = sorted(
-            walk_parts(folder),
-            key=lambda path: (not path.stem.endswith("_mask"), path.suffix != ".png"),
+        layout = "flat folder"
+        flat = [*loose, *(path for paths in inside.values() for path in paths)]
+        parts = [_labelled(path, path.parent, root) for path in flat]
+    parts.sort(key=lambda part: part.name)
+    parts = _with_masks(parts, masks)
+    used = {path for part in parts for path in (part.path, part.mask)}
+    return _named(
+        PartSet(
+            root=root,
+            layout=layout,
+            parts=tuple(parts),
+            kind=kind,
+            notes=(*masks.notes, *_split_notes(splits)),
+            left_out=tuple(path.relative_to(root).as_posix() for path in files if path not in used),
         )
-        for path in found:
-            below = path.relative_to(folder).with_suffix("").as_posix()
-            index.setdefault(below.removesuffix("_mask").casefold(), path)
-    return index
+    )
+
+
+def _split_notes(splits: dict[str, str]) -> Iterator[str]:
+    for name, split in splits.items():
+        if name.casefold() != split:
+            yield f"The folder {name} is read as split {split}."
+
+
+def _mvtec(root: Path, splits: dict[str, str], inside: dict[str, list[Path]]) -> Iterator[Part]:
+    for name, split in splits.items():
+        for path in inside.get(name, []):
+            if split == "test" and path.parent == root / name:
+                raise InputError(
+                    f"{path} has no label, because it lies in {name} itself. Move it to "
+                    f"{name}/good, or to a folder in {name} named after its defect."
+                )
+            yield replace(_labelled(path, root / name, root), split=split)
+
+
+def _labelled(path: Path, folder: Path, root: Path) -> Part:
+    """Label a picture by the first folder below `folder` that it lies in."""
+    below = path.relative_to(folder).parts
+    label = below[0] if len(below) > 1 else GOOD
+    return Part(source=path, name=path.relative_to(root).as_posix(), label=label)
+
+
+def _with_masks(parts: Sequence[Part], masks: Masks) -> list[Part]:
+    """Give each part the mask beside it, or one that has its name and no part has better."""
+    by_name: defaultdict[tuple[str, ...], list[Part]] = defaultdict(list)
+    for part in parts if masks.apart else []:
+        names = tuple(name.casefold() for name in Path(part.name).with_suffix("").parts)
+        for depth in range(len(names)):
+            by_name[names[depth:]].append(part)
+    of = {str(picture): mask for picture, mask in masks.of.items()}
+    for names, mask in masks.apart.items():
+        found = [part for part in by_name.get(names, []) if str(part.path) not in of]
+        # Damage is what is marked, and where two splits have a picture of a name, the tested one.
+        found.sort(key=_rank)
+        if found and (
+            len(names) > 1 or [_rank(part) for part in found].count(_rank(found[0])) == 1
+        ):
+            of[str(found[0].path)] = mask
+    return [replace(part, mask=of.get(str(part.path))) for part in parts]
+
+
+def _rank(part: Part) -> tuple[bool, bool]:
+    return generic_class(part.label) == GOOD, part.split != "test"
+
+
+def _refuse_beside(found: PartSet) -> NoReturn:
+    names, n_left = ", ".join(found.left_out[:_SHOWN]), len(found.left_out)
+    more = f" and {n_left - _SHOWN} more" if n_left > _SHOWN else ""
+    place = "train/good" if found.layout == "MVTec AD" else "good"
+    raise InputError(
+        f"The folders of {found.root} ({found.layout}) hold no {found.kind.noun}; beside them lie "
+        f"{names}{more}. Move {found.kind.name} of good parts into {place}."
+    )
 
 
 def _refuse_manifests(found: PartSet) -> None:

@@ -9,25 +9,26 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from makellos.data.names import SPLITS, generic_class, meant
 from makellos.data.parts import GOOD, FileKind, Part
 from makellos.errors import InputError, suggest
 
-__all__ = ["COLUMNS", "MANIFEST", "SPLITS", "read_manifest"]
+__all__ = ["COLUMNS", "MANIFEST", "read_manifest"]
 
 MANIFEST = "CSV manifest"
 COLUMNS = ("path", "label", "split", "mask", "group")
-# Some sets call the calibration folder "validation", as MVTec AD 2 does.
-SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 _DELIMITERS = ",;\t"
 _MAX_SHOWN = 20
 
 
-def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list[Part]]:
-    """Return what the files of a manifest are, by their suffixes, and its parts in their order.
+def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list[Part], list[str]]:
+    """Return what the files of a manifest are, its parts in their order, and notes on columns.
 
-    Raises `InputError` with all the mistakes of the manifest.
+    Raises `InputError` with all the mistakes of the manifest, and for a column that is named like
+    one that is read, or holds what such a one holds, where that one is missing.
     """
     columns, rows = _table(path)
+    _refuse_near_misses(path, columns, rows)
     problems: list[str] = []
     given = [
         (dict(zip(columns, cells, strict=False)), line)
@@ -44,7 +45,7 @@ def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list
         raise InputError(f"{path} has {count}. Correct the lines:\n  {shown}{more}")
     if not parts:
         raise InputError(f"{path} lists no parts. Add a row per picture below the header.")
-    return kind, parts
+    return kind, parts, list(_notes(columns, rows, kind))
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -98,6 +99,44 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     twice = [name for name, count in Counter(columns).items() if count > 1 and name in COLUMNS]
     if twice:
         raise InputError(f"{path} has more than one column {twice[0]!r}. Keep one of them.")
+
+
+def _refuse_near_misses(path: Path, columns: list[str], rows: list[tuple[int, list[str]]]) -> None:
+    """Raise `InputError` for columns that are meant to be read, and are not."""
+    wrong = []
+    for place, name in enumerate(columns):
+        values = {"".join(cells[place : place + 1]).casefold() for _, cells in rows}
+        right = meant(name, COLUMNS[1:]) or _held(values)
+        if name not in COLUMNS and right is not None and right not in columns:
+            wrong.append(f"{name!r} (is it {right!r}?)")
+    if wrong:
+        raise InputError(
+            f"{path} has columns that are not read, and look as if they should be: "
+            f"{', '.join(wrong)}. Give each the name in brackets, or remove it."
+        )
+
+
+def _held(values: set[str]) -> str | None:
+    """Return the column that values belong into by their words, where every row has one."""
+    if not values or "" in values:
+        return None
+    if any(map(generic_class, values)):
+        return "label"
+    return "split" if values <= set(SPLITS) else None
+
+
+def _notes(columns: list[str], rows: list[tuple[int, list[str]]], kind: FileKind) -> Iterator[str]:
+    """Name the columns that hold something and are not read."""
+    unused = [
+        name or "(without a name)"
+        for place, name in enumerate(columns)
+        if name not in (*COLUMNS, *kind.details) and any(any(c[place : place + 1]) for _, c in rows)
+    ]
+    if unused:
+        yield (
+            f"Columns of the manifest that are not read: {', '.join(unused)}. What belongs "
+            "together (a lot, a tile) goes into a column 'group'."
+        )
 
 
 def _fits(cells: list[str], n_columns: int, line: int, problems: list[str]) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data._findings import idle_text, left_out_text
 from makellos.data.pictures import PICTURE_SUFFIXES, Picture, read_mask, read_picture
 from makellos.errors import InputError
 
@@ -220,13 +221,16 @@ PICTURES = FileKind("pictures", "picture", PICTURE_SUFFIXES)
 class PartSet:
     """Hold the parts of a folder in the order of their names, or of a manifest in its order.
 
-    `kind` says what their files are.
+    `kind` says what their files are, `notes` how words of others were read, and `left_out` are the
+    names of files of the kind that are neither part nor mask.
     """
 
     root: Path
     layout: str
     parts: tuple[Part, ...]
     kind: FileKind = PICTURES
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -255,6 +259,29 @@ class PartSet:
         """Return the labelled test parts: split test, or all parts where no part has a split."""
         chosen = self._select(lambda part: part.split == "test")
         return chosen if any(part.split for part in self.parts) else self.parts
+
+    def remarks(self) -> list[str]:
+        """Return what should be said of a set that is used: how it was read, what is left out."""
+        idle = [part.name for part in self if part.split is None and not part.is_good]
+        has_splits = any(part.split for part in self)
+        return [
+            *self.notes,
+            *([left_out_text(self.left_out, self.kind.noun, self.layout)] if self.left_out else []),
+            *([idle_text(idle)] if idle and has_splits else []),
+        ]
+
+    def require_good(self) -> None:
+        """Raise `InputError` where there are no good parts to learn from."""
+        if self.good():
+            return
+        labels = ", ".join(sorted({part.label for part in self}))
+        what = "parts" if self.kind == PICTURES else f"{self.kind.noun}s"
+        beside = f"; beside its folders lie {len(self.left_out)} more" if self.left_out else ""
+        raise InputError(
+            f"{self.root} has no good {what} to learn from ({self.layout}; labels: "
+            f"{labels}{beside}). Put them into train/good or good, or label them 'good' with split "
+            "'train' or none in a manifest."
+        )
 
     def require_pictures(self, what: str) -> None:
         """Raise `InputError` where the parts are recordings, which `what` does not work on yet."""

@@ -19,6 +19,7 @@ from makellos.data._headers import MAX_PIXELS, Header, UnsuitableError, read_hea
 from makellos.errors import ConfigurationError, InputError
 
 __all__ = [
+    "LOSSY_SUFFIXES",
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
     "Picture",
@@ -33,7 +34,7 @@ __all__ = [
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_LOSSY = (".jpg", ".jpeg")
+LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg"})
 MAX_BYTES = 2**31 - 1  # what OpenCV can count
 _LARGE_FILE = 32 << 20  # bytes
 _BAND = 256  # rows whose colours are put into order at once
@@ -67,7 +68,7 @@ def read_marks(path: Path) -> NDArray[np.bool_]:
 
     In a lossy file, where the surroundings of an edge are not quite black, above half of white.
     """
-    marked = read_picture(path) > (127 if path.suffix.lower() in _LOSSY else 0)
+    marked = read_picture(path) > (127 if path.suffix.lower() in LOSSY_SUFFIXES else 0)
     return marked if marked.ndim == 2 else np.any(marked, axis=2)
 
 

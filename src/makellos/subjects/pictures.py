@@ -69,7 +69,10 @@ class PictureSubject(Subject):
             split.method,
             used=[*found.learnable, *found.calibration],
             skipped=found.skipped,
-            notes=_label_notes(parts, split, few=few) if from_labels else [],
+            notes=[
+                *parts.remarks(),
+                *(_label_notes(parts, split, few=few) if from_labels else []),
+            ],
         )
 
     def counted(self, manifest: Manifest) -> str:
@@ -126,11 +129,7 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     learnable = parts.labelled() if detector.learns == "labels" else good
     if detector.learns == "good and labelled":
         learnable += tuple(p for p in parts if not p.is_good and p.split in (None, "train"))
-    if not good:
-        raise InputError(
-            f"{parts.root} has no good parts to learn from ({parts.layout}). Put them into "
-            "train/good, or label them 'good' with split 'train' or none in the manifest."
-        )
+    parts.require_good()
     found, broken = readable([*learnable, *calibration], progress=progress)
     if broken and not request.skip_unreadable:
         listed = "\n  ".join(reason for _, reason in broken)

@@ -101,7 +101,7 @@ class VibrationSubject(Subject):
             method,
             used=[each.part for each in read],
             skipped=[part.name for part, _ in skipped],
-            notes=oddities(read),
+            notes=[*parts.remarks(), *oddities(read)],
             signal=SignalRecord(
                 view=view,
                 calibrated_on="recordings" if by_recording else "blocks",
@@ -238,11 +238,7 @@ def _check(parts: PartSet, detector: Detector) -> None:
             f"{detector.name} learns from labelled pictures, and {parts.root} holds recordings. "
             "Choose a detector that learns from good parts alone, such as patchcore or pyod."
         )
-    if not parts.good():
-        raise InputError(
-            f"{parts.root} has no good recordings to learn from ({parts.layout}). Put them into "
-            "train/good or good, or label them 'good' with split 'train' or none in a manifest."
-        )
+    parts.require_good()
 
 
 def _record(inspector: Inspector) -> SignalRecord:

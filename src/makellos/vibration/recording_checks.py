@@ -105,6 +105,7 @@ def _twice(read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
 
 
 def _advice(parts: PartSet, read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
+    yield from parts.remarks()
     if any(recording.rate is None for _, recording in read):
         yield "Some recordings do not state their rate: give it to fit with --rate HZ."
     n_good = sum(part.label == GOOD for part in parts)

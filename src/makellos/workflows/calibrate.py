@@ -67,8 +67,9 @@ def calibrate(
     parts_needed(asked)
     if data is not None:
         found = find_parts(data)
+        notes = found.remarks()
         if _fitted_on(found, read.manifest):
-            notes = [
+            notes += [
                 f"{data} holds the parts that the model was fitted on. Its own calibration with "
                 f"them ({record.method}) is kept; for another one give good parts that it has not "
                 "seen."

@@ -107,7 +107,7 @@ def evaluate_parts(
         )
     report("computing intervals", 0, 1)
     figures = _figures(inspector, tested, pixels, np.random.default_rng(seed))
-    figures["notes"] = [*_notes(found, inspector), *figures["notes"]]
+    figures["notes"] = [*found.remarks(), *_notes(found, inspector), *figures["notes"]]
     result = Evaluation(**figures, recordings=gathered.entries or None)
     report("computing intervals", 1, 1)
     if output is not None:

@@ -1,0 +1,78 @@
+"""Words that people and other tools use for good and defective parts, splits, masks and columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from itertools import chain
+from typing import Literal
+
+__all__ = ["SPLITS", "generic_class", "meant"]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# As `generic_class` folds them. The German i.O. and n.i.O. stand on many a line.
+_GOOD = _words(
+    "good ok okay normal normals pass passed non_defective nondefective no_defect no_defects "
+    "defect_free anomaly_free io i.o. i.o"
+)
+# Damage of no certain kind; every other name is that of a kind of damage.
+_DEFECTIVE = _words(
+    "defective defect defects bad nok ng anomaly anomalies anomalous abnormal faulty fail failed "
+    "not_ok notok not_good no_good reject rejected nio n.i.o. n.i.o"
+)
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+_ALIKE = 0.76  # of two spellings: mask and masks, label and lable, but not mask and mass
+_SYNONYMS = {
+    "label": _words(
+        "class classe cls target category defect defective damage anomaly anomalous abnormal "
+        "fault faulty good ok nok ng verdict judgement judgment truth klasse etikett"
+    ),
+    "split": _words("subset partition"),
+    "mask": _words("segmentation seg gt groundtruth annotation maske"),
+    "group": _words("gruppe groupe"),
+}
+
+
+def generic_class(name: str) -> Literal["good", "defective"] | None:
+    """Return what a label or the name of a folder says in general; None for a kind of damage.
+
+    >>> generic_class("OK"), generic_class("Not OK"), generic_class("scratch")
+    ('good', 'defective', None)
+    """
+    folded = re.sub(r"[\s_-]+", "_", name.strip().casefold())
+    if folded in _GOOD:
+        return "good"
+    return "defective" if folded in _DEFECTIVE else None
+
+
+def meant(name: str, columns: Sequence[str]) -> str | None:
+    """Return the column that a name is a slip, a plural or another word of; None for no such.
+
+    >>> [meant(name, ["label", "split"]) for name in ("lable", "class id", "Labels", "remark")]
+    ['label', 'label', 'label', None]
+    """
+    folded = name.casefold()
+    words = [re.sub(r"[\W_]+", "", folded), *re.findall(r"[^\W_]+", folded)]
+    stems = [word if word.endswith("ss") else word.removesuffix("s") for word in words]
+    forms = {*words, *stems, *(word.removesuffix("es") for word in words)}
+    slips = (column for column in columns if any(_is_slip(stem, column) for stem in stems))
+    synonyms = (column for column in columns if forms & _SYNONYMS.get(column, frozenset()))
+    return next(chain(slips, synonyms), None)
+
+
+def _is_slip(word: str, column: str) -> bool:
+    alike = SequenceMatcher(None, word, column).ratio() > _ALIKE
+    return alike or sorted(word) == sorted(column)

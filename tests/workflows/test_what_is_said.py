@@ -1,0 +1,45 @@
+"""What fit, evaluate and calibrate say of how a set was read, and of what they leave out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def odd(toy_parts: Path, tmp_path: Path) -> Path:
+    """Return the toy's parts as another toolkit lays them out, with a picture beside them."""
+    folder = tmp_path / "odd"
+    shutil.copytree(toy_parts / "train" / "good", folder / "train" / "normal")
+    shutil.copytree(toy_parts / "test" / "good", folder / "test" / "normal")
+    shutil.copy(next((folder / "train" / "normal").iterdir()), folder / "overview.png")
+    return folder
+
+
+EXPECTED = (
+    "Note: Read as good: normal.",
+    "Note: 1 picture outside of the layout (MVTec AD) and left out: overview.png.",
+)
+
+
+def test_fit_evaluate_and_calibrate_say_how_a_set_was_read(
+    toy: ModuleType, odd: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        toy.install(patch)
+        model = tmp_path / "m.makellos"
+        for told in (
+            cli("fit", odd, "-o", model, "--false-alarms", "0.1"),
+            cli("evaluate", model, odd),
+            cli("calibrate", model, odd),
+        ):
+            assert told.code == 0
+            lines = " ".join(told.out.split())
+            assert all(expected in lines for expected in EXPECTED), told.out
+    told = cli("data", "check", odd)
+    assert "Advice: Read as good: normal." in told.out
