@@ -77,7 +77,7 @@ def test_five_runs_of_which_two_are_wrong(cli: Callable[..., Any], place: Path) 
     assert [run["state"] for run in json.loads(told.out)["runs"]] == [
         run["state"] for run in runs.values()
     ]
-    assert "[1/5] one: done before" in told.err
+    assert "[1/5] one: already done" in told.err
 
 
 def test_plan_is_shown_and_nothing_done(cli: Callable[..., Any], place: Path) -> None:
@@ -146,8 +146,8 @@ def test_run_of_a_killed_queue_is_waited_for(place: Path) -> None:
     done = subprocess.run(
         [*MAIN, "queue", "runs.yaml"], capture_output=True, text=True, check=True, timeout=120
     )
-    assert "is still at work; waiting for it." in done.stdout
-    assert "one: evaluate, the model is there" in done.stdout
+    assert "is still going; waiting for it." in done.stdout
+    assert "one: evaluate; the model exists" in done.stdout
     assert read("night/one/log.txt").count("$ makellos fit") == 1
 
 

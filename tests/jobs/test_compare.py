@@ -350,7 +350,7 @@ def test_two_comparisons_do_not_share_a_folder(toy_parts: Path, tmp_path: Path) 
     steps = Steps({"patchcore": GOOD, "padim": GOOD})
 
     def again(arguments: Sequence[str], log: Path) -> int:
-        with pytest.raises(StorageError, match="Another comparison is at work in"):
+        with pytest.raises(StorageError, match="Another comparison is running in"):
             makellos.compare(toy_parts, ["patchcore", "padim"], output=tmp_path, execute=steps)
         return steps(arguments, log)
 
@@ -378,7 +378,7 @@ def test_runs_keep_the_folder_locked_when_their_comparison_is_killed(
         with folder.alone(told.append):
             pass
     assert told == [
-        f"A run that a killed comparison left in {tmp_path} is still at work; waiting for it."
+        f"A run that a killed comparison left in {tmp_path} is still going; waiting for it."
     ]
 
 

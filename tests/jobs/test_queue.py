@@ -163,7 +163,7 @@ def mistakes(file: Path) -> list[str]:
         ("runs:\n  - {data: runs.yaml}", 2, "no CSV manifest"),
         ("runs:\n  - detector: vae", 2, "the run has no data"),
         ("runs:\n  - data:\n    detector: vae", 2, "the run has no data"),
-        ("runs:\n  - data: [a]", 2, "data is a list; expected a text"),
+        ("runs:\n  - data: [a]", 2, "data is a list; expected text"),
         ("runs:\n  - data: good\n    evaluate: true", 3, "has no test parts"),
         ("runs:\n  - data: parts\n    detektor: vae", 3, "a run has no key 'detektor'. Did you"),
         ("runs:\n  - data: parts\n    detector: patchcor", 3, "Did you mean 'patchcore'?"),
@@ -187,30 +187,30 @@ def mistakes(file: Path) -> list[str]:
         ("runs:\n  - data: parts\n    seed: -1", 3, "The seed is -1"),
         ("runs:\n  - data: parts\n    seed: 1.5", 3, "seed is '1.5'; expected a whole number"),
         ("runs:\n  - data: parts\n    device: gpu", 3, "There is no device 'gpu'"),
-        ("runs:\n  - data: parts\n    device: cuda", 3, "patchcore trains nothing"),
+        ("runs:\n  - data: parts\n    device: cuda", 3, "patchcore trains no network"),
         ("runs:\n  - data: parts\n    white_level: 70000", 3, "The white level is 70000"),
         ("runs:\n  - data: parts\n    evaluate: maybe", 3, "'maybe'; expected true or false"),
         ("runs:\n  - data: parts\n    evaluate: 1", 3, "'1'; expected true or false"),
-        ("runs:\n  - data: parts\n    name: a/b", 3, "it holds '/'"),
+        ("runs:\n  - data: parts\n    name: a/b", 3, "it contains '/'"),
         ("runs:\n  - data: parts\n    name: ..", 3, "it begins with a dot"),
         ("runs:\n  - data: parts\n    name: CON", 3, "the name is reserved"),
         ("runs:\n  - data: parts\n    name: results.json", 3, "the name is reserved"),
         (f"runs:\n  - data: parts\n    name: {'x' * 101}", 3, "longer than 100 characters"),
-        ('runs:\n  - data: parts\n    name: "a\\0"', 3, "expected a text"),
-        ("runs:\n  - data: parts\n    data: parts", 3, "data stands twice, first in line 2"),
-        ("runs:\n  - data: parts\n  - data: ./parts/", 3, "as well. Give the run a name."),
+        ('runs:\n  - data: parts\n    name: "a\\0"', 3, "expected text"),
+        ("runs:\n  - data: parts\n    data: parts", 3, "data is given twice, first in line 2"),
+        ("runs:\n  - data: parts\n  - data: ./parts/", 3, "too. Give the run a name."),
         (
             "runs:\n  - {data: parts, name: A}\n  - {data: good, name: a}",
             3,
-            "run in line 2 as well",
+            "run in line 2 has the name",
         ),
-        ("runs: [{data: parts}, {data: parts}]", 1, "run in line 1 as well"),
+        ("runs: [{data: parts}, {data: parts}]", 1, "run in line 1 has the name"),
         ("runs:\n  -\n  - data: parts", 2, "a run is empty"),
         ("runs:\n  - parts", 2, "a run is 'parts'; expected lines of 'key: value'"),
-        ("runs:\n  - [a]: 1\n    data: parts", 2, "a list is no key"),
-        ("runs: []", 1, "runs are missing"),
-        ("runs: parts", 1, "runs are missing"),
-        ("output: night", 1, "runs are missing"),
+        ("runs:\n  - [a]: 1\n    data: parts", 2, "a list is not a key"),
+        ("runs: []", 1, "there are no runs"),
+        ("runs: parts", 1, "there are no runs"),
+        ("output: night", 1, "there are no runs"),
         ("", 1, "the file is empty"),
         ("- data: parts", 1, "the file is a list"),
         ("runs:\n  - data: parts\njobs: 2", 3, "the file has no key 'jobs'"),
@@ -219,13 +219,13 @@ def mistakes(file: Path) -> list[str]:
         ("defaults:\n  name: x\nruns:\n  - data: parts", 2, "defaults has no key 'name'"),
         ("defaults:\n  seed: a\nruns:\n  - data: parts", 2, "seed is 'a'"),
         ("defaults:\n  seed: -2\nruns:\n  - data: parts\n  - data: good", 2, "The seed is -2"),
-        ("runs:\n  - data: parts\n   detector: vae", 3, "no YAML"),
-        ("runs:\n\t- data: parts", 2, "no YAML: found character '\\t'"),
-        ("runs:\n  - data: 'parts", 2, "no YAML"),
-        ("runs:\n  - data: *parts", 2, "no YAML: found undefined alias"),
-        ("runs:\n  - data: parts\n---\nruns: 1", 3, "no YAML"),
-        ("runs:\n  - data: pa\x07rts", 2, "YAML has no character '\\x07'"),
-        ("[" * 5000, 1, "nested too deep"),
+        ("runs:\n  - data: parts\n   detector: vae", 3, "not valid YAML"),
+        ("runs:\n\t- data: parts", 2, "not valid YAML: found character '\\t'"),
+        ("runs:\n  - data: 'parts", 2, "not valid YAML"),
+        ("runs:\n  - data: *parts", 2, "not valid YAML: found undefined alias"),
+        ("runs:\n  - data: parts\n---\nruns: 1", 3, "not valid YAML"),
+        ("runs:\n  - data: pa\x07rts", 2, "YAML does not allow the character '\\x07'"),
+        ("[" * 5000, 1, "nested too deeply"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(
@@ -251,7 +251,7 @@ def test_what_this_install_cannot_fit_is_a_mistake(
 
 def test_text_that_is_not_utf_8_is_named_with_its_line(place: Path) -> None:
     (place / "runs.yaml").write_bytes("runs:\n  - data: größe".encode("latin-1"))
-    assert "no UTF-8" in mistakes(place / "runs.yaml")[0]
+    assert "not UTF-8" in mistakes(place / "runs.yaml")[0]
     assert mistakes(place / "runs.yaml")[0].startswith("line 2: ")
 
 
@@ -505,7 +505,7 @@ def test_checkpoint_that_cannot_be_used_any_more_begins_anew(
     run = place / "night" / "one" / "one.makellos.run"
     run.mkdir()
     (run / "last.safetensors").touch()
-    makellos.says["fit one"] = (2, "Error: another run. Fit without --resume to begin anew.\n")
+    makellos.says["fit one"] = (2, "Error: another run. Fit without --resume to start over.\n")
     results = start()
     fits = [words for words in makellos.commands if words[0] == "fit"]
     assert ["--resume" in words for words in fits] == [True, False]
@@ -546,7 +546,7 @@ def test_folder_of_a_run_that_cannot_be_used(
 
 
 def test_two_queues_do_not_share_a_folder(start: Callable[..., QueueResults], place: Path) -> None:
-    another = pytest.raises(StorageError, match="Another queue is at work")
+    another = pytest.raises(StorageError, match="Another queue is running")
     folder = ResultsFolder(place / "night", "queue", "another 'output'")
     with folder.alone(lambda text: None), another:
         start(THREE)
@@ -562,7 +562,7 @@ def test_two_queues_do_not_share_a_folder(start: Callable[..., QueueResults], pl
         (1, "", "ended with exit code 1 and said nothing"),
         (-9, "Error: no", "killed by signal 9 (out of memory?)"),
         (-15, "", "killed by signal 15 (SIGTERM)"),
-        (130, "\nInterrupted.\n", "told to end before it was done"),
+        (130, "\nInterrupted.\n", "stopped before it was done"),
         (-99, "", "killed by signal 99 (unknown)"),
     ],
 )

@@ -285,7 +285,7 @@ def test_trial_that_takes_too_long_is_broken_off(
     record = choice(write_parts(tmp_path / "parts", toy, 50), minutes=1).record
     (told,) = [trial for trial in record.trials if trial.detector == "blind"]
     assert told.result == "left out"
-    assert told.reason.startswith("it takes longer than the ")
+    assert told.reason.startswith("it would take longer than the ")
     assert record.trials[0].detector == "patchcore"
     # What comes after it finds no time left.
     assert any(trial.reason == "the time budget of 1 min was used up" for trial in record.trials)
@@ -318,7 +318,7 @@ def test_tiles_leave_out_what_scores_by_classes(
     known["blind"].learns = "labels"
     data = write_parts(tmp_path / "parts", toy, 50)
     reasons = {t.detector: t.reason for t in choice(data, on_maps=True).record.trials}
-    assert reasons["blind"] == "it scores pictures by classes, and tiles and zones take maps"
+    assert reasons["blind"] == "it scores whole pictures by class, and tiles and zones need maps"
 
 
 def test_without_time_the_default_is_taken(
@@ -328,7 +328,7 @@ def test_without_time_the_default_is_taken(
         cls.seconds = 1e3
     found = choice(write_parts(tmp_path / "parts", toy, 50), minutes=0.1)
     assert found.detector.get_parameters() == {"blindness": 0.0, "seed": 0}
-    assert found.record.reason.startswith("patchcore is taken unjudged")
+    assert found.record.reason.startswith("patchcore, unjudged")
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_without_time_the_default_is_taken(
         (
             ValueError("bent"),
             TrainingError,
-            r"None of 4 candidates .*\n  patchcore: ValueError: bent",
+            r"None of the 4 candidates .*\n  patchcore: ValueError: bent",
         ),
     ],
 )
@@ -366,8 +366,8 @@ def test_detectors_that_do_not_fit_are_named(
     known["breaking"].takes = "features"
     record = choice(write_parts(tmp_path / "parts", toy, 50)).record
     reasons = {trial.detector: trial.reason for trial in record.trials if trial.reason}
-    assert reasons["blind"].startswith("it declares nothing to try")
-    assert reasons["breaking"] == "it takes no pictures"
+    assert reasons["blind"].startswith("it is not among those that auto tries")
+    assert reasons["breaking"] == "it does not take pictures"
 
 
 def test_set_keeps_a_value_for_those_that_have_it(toy: ModuleType, tmp_path: Path) -> None:
@@ -398,11 +398,11 @@ def test_white_level_is_learned_and_judged_by(toy: ModuleType, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"preset": "fast"}, "The preset is 'fast', and auto chooses among the presets"),
+        ({"preset": "fast"}, "The preset is 'fast', but auto chooses among the presets"),
         ({"time_budget": 0.0}, "The time budget is 0 minutes; expected a number above 0"),
         ({"training": makellos.Training(resume=True)}, "--resume, --devices and --nodes"),
-        ({"signal": SignalSettings(rate=10.0)}, "auto is for pictures; --rate"),
-        ({"detector": "blind", "time_budget": 3.0}, "is for the detector 'auto'"),
+        ({"signal": SignalSettings(rate=10.0)}, "auto works on pictures; --rate"),
+        ({"detector": "blind", "time_budget": 3.0}, "only with --detector auto"),
         ({"detector": "auot"}, "no detector 'auot'. Did you mean 'auto'"),
     ],
 )

@@ -190,9 +190,9 @@ def _raise_stop(*_: object) -> None:
         ({"seed": 4}, "seed was 3 and is 4"),
         ({"batch_size": 8}, "batch_size was 16 and is 8"),
         ({"identity": {"detector": "other"}}, "detector was 'small' and is 'other'"),
-        ({"pictures": noise_pictures(seed=1)}, "pictures to learn from are others"),
+        ({"pictures": noise_pictures(seed=1)}, "pictures to learn from have changed"),
         ({"pictures": noise_pictures(side=32)}, r"shape was \[1, 16, 16\] and is \[1, 32, 32\]"),
-        ({"validates": False}, "pictures set aside are others"),
+        ({"validates": False}, "pictures set aside have changed"),
     ],
 )
 def test_the_checkpoint_of_another_run_is_refused(
@@ -218,9 +218,9 @@ def test_a_checkpoint_that_was_put_there_is_refused(tmp_path: Path) -> None:
 def test_networks_of_another_form_are_refused(tmp_path: Path) -> None:
     same = {"detector": "small"}
     Run(tmp_path, epochs=2, identity=same).go()
-    with pytest.raises(ConfigurationError, match="holds no autoencoder of this form"):
+    with pytest.raises(ConfigurationError, match="does not hold a matching autoencoder"):
         Run(tmp_path, epochs=2, identity=same, width=12).go(resume=True)
-    with pytest.raises(ConfigurationError, match="holds no generator of this form"):
+    with pytest.raises(ConfigurationError, match="does not hold a matching generator"):
         Run(tmp_path, epochs=2, identity=same, make=SmallGAN).go(resume=True)
 
 

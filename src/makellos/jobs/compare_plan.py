@@ -82,14 +82,14 @@ def make_plan(
         entry = _model_entry(name) if model else _entry(name, asked)
         entries.append(_with_own_name(entry, entries))
     if len(entries) < 2:
-        named = f"{given[0]!r} alone" if given else "none"
+        named = f"only {given[0]!r}" if given else "none"
         raise ConfigurationError(
-            f"A comparison takes at least two; received {named}. Name detectors or model files, "
+            f"A comparison needs at least two; received {named}. Name detectors or model files, "
             "such as --detectors patchcore,padim. 'makellos detectors' lists the detectors."
         )
     names = [entry.name for entry in entries]
     if against is not None and against not in names:
-        raise ConfigurationError(f"{against!r} is not compared. {suggest(against, names)}")
+        raise ConfigurationError(f"{against!r} is not in the comparison. {suggest(against, names)}")
     _check_parts(find_parts(data), data, fits=bool(fitted))
     return Plan(data=Path(data), entries=tuple(entries), asked=asked, against=against)
 
@@ -124,7 +124,7 @@ def _with_own_name(entry: Entry, before: Sequence[Entry]) -> Entry:
         return entry
     if entry.model is None or any(other.model == entry.model for other in before):
         raise ConfigurationError(
-            f"{entry.name} is named twice. Name each once; presets tell them apart, such as "
+            f"{entry.name} is named twice. Name each once; presets can tell them apart, such as "
             "patchcore:fast,patchcore:accurate."
         )
     names = (f"{entry.name}-{n}" for n in range(2, len(before) + 3))
@@ -137,7 +137,8 @@ def _check_settings(settings: Settings, names: Sequence[str]) -> None:
     for name in settings:
         if name not in known:
             raise ConfigurationError(
-                f"A parameter is set for {name!r}, which is not compared. {suggest(name, known)}"
+                f"A parameter is set for {name!r}, which is not in the comparison. "
+                f"{suggest(name, known)}"
             )
 
 

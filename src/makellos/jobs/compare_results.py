@@ -132,8 +132,8 @@ def _few_groups(rows: Rows) -> list[str]:
         return []
     return [
         f"The test parts belong to few groups ({n_damaged} with damage, "
-        f"{len(damaged) - n_damaged} without): intervals drawn from fewer than {_FEW_GROUPS} of "
-        "one kind are too narrow. Test parts of more groups."
+        f"{len(damaged) - n_damaged} without): intervals from fewer than {_FEW_GROUPS} groups of "
+        "one kind are too narrow. Test parts from more groups."
     ]
 
 
@@ -194,7 +194,7 @@ def _notes(done: Sequence[Compared]) -> list[str]:
     if len(budgets) > 1:
         each = ", ".join(f"{entry.name} {entry.figure('false_alarms'):.3g}" for entry in done)
         notes.append(
-            f"The false-alarm budgets differ ({each}), and with them misses and false alarms. "
-            "Image AUROC does not depend on the budget."
+            f"The false-alarm budgets differ ({each}), so misses and false alarms are not "
+            "comparable. Image AUROC does not depend on the budget."
         )
     return notes

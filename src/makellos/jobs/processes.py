@@ -113,7 +113,7 @@ def failure(code: int, told: str) -> str:
     'killed by signal 9 (out of memory?)'
     """
     if code == INTERRUPTED:
-        return "told to end before it was done"
+        return "stopped before it was done"
     if code < 0:
         name = "out of memory?" if code == -9 else _signal_name(-code)
         return f"killed by signal {-code} ({name})"

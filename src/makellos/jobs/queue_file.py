@@ -83,7 +83,9 @@ def read_queue_file(path: Path) -> QueueFile:
     runs = top.get("runs")
     if runs is None or runs.id != "sequence" or not runs.value:
         line = _line(root if runs is None else runs)
-        text = "runs are missing; expected a list, each run a '- ' with data and detector."
+        text = (
+            "there are no runs; expected a list in which each run is a '- ' with data and detector."
+        )
         found.mistakes.append(Mistake(line, text))
         return found
     for node in runs.value:
@@ -116,16 +118,21 @@ def _compose(path: Path) -> Any:
         return yaml.compose(raw.decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        mistake = Mistake(line, "this is no UTF-8 text. Save the file as UTF-8.")
+        mistake = Mistake(line, "this is not UTF-8 text. Save the file as UTF-8.")
     except yaml.reader.ReaderError as error:
         line = raw.decode("utf-8-sig")[: error.position].count("\n") + 1
-        mistake = Mistake(line, f"YAML has no character {chr(error.character)!r}. Remove it.")
+        mistake = Mistake(
+            line, f"YAML does not allow the character {chr(error.character)!r}. Remove it."
+        )
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        text = f"this is no YAML: {error.problem}. Check colons, quotes and indents (of spaces)."
+        text = (
+            f"this is not valid YAML: {error.problem}. Check colons, quotes and indentation "
+            "(spaces only)."
+        )
         mistake = Mistake(1 if mark is None else mark.line + 1, text)
     except RecursionError:
-        mistake = Mistake(1, "the lists are nested too deep. A queue needs three levels.")
+        mistake = Mistake(1, "the lists are nested too deeply. A queue needs three levels.")
     raise ConfigurationError(mistakes_text(path, [mistake]))
 
 
@@ -159,11 +166,11 @@ def _items(
     for key_node, value in node.value:
         line, key = _line(key_node), key_node.value
         if key_node.id != "scalar":
-            mistakes.append(Mistake(line, f"{_shown(key_node)} is no key; expected a name."))
+            mistakes.append(Mistake(line, f"{_shown(key_node)} is not a key; expected a name."))
         elif known is not None and key not in known:
             mistakes.append(Mistake(line, f"{what} has no key {key!r}. {suggest(key, known)}"))
         elif key in lines:
-            text = f"{key} stands twice, first in line {lines[key]}. Keep one of them."
+            text = f"{key} is given twice, first in line {lines[key]}. Keep one of them."
             mistakes.append(Mistake(line, text))
         else:
             lines[key] = line
@@ -212,13 +219,13 @@ def _setting(node: Any) -> str:
     return str(node.value).strip()
 
 
-_TEXT: tuple[str, Callable[[Any], Any]] = ("a text", _text)
+_TEXT: tuple[str, Callable[[Any], Any]] = ("text", _text)
 _KINDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "name": _TEXT,
     "data": _TEXT,
     "detector": _TEXT,
     "preset": _TEXT,
-    "set": ("a number, a text, true or false", _setting),
+    "set": ("a number, text, true or false", _setting),
     "config": _TEXT,
     "false_alarms": ("a number", _number),
     "seed": ("a whole number", _whole),

@@ -105,7 +105,7 @@ def read_plan(file: Path | str, *, keep_going: bool = False) -> Plan:
     if found.mistakes or (own and not (keep_going and startable)):
         text = mistakes_text(path, [*found.mistakes, *own])
         if startable and not found.mistakes:
-            text += "\nNothing was started. With --keep-going the other runs are carried out."
+            text += "\nNothing was started. Add --keep-going to run the others anyway."
         raise ConfigurationError(text)
     return Plan(path, output, runs)
 
@@ -128,7 +128,7 @@ def _check_output(output: Path) -> None:
         raise ConfigurationError(f"the output {output} cannot be used: {reason}.") from error
     if not is_folder:
         raise ConfigurationError(
-            f"the output {output} cannot be a folder, because {found} is a file. Name another."
+            f"the output {output} cannot be a folder, because {found} is a file. Choose another."
         )
 
 
@@ -227,7 +227,7 @@ def _check_numbers(entry: Entry, detector: str, *, trains: bool | None) -> None:
         Training(device=device)
         if trains is False and device not in ("auto", "cpu"):
             raise ConfigurationError(
-                f"{detector} trains nothing; the device is {device!r}; expected auto or cpu."
+                f"{detector} trains no network; the device is {device!r}; expected auto or cpu."
             )
 
 
@@ -240,13 +240,13 @@ def _check_name(entry: Entry, folder: Path, detector: str, taken: dict[str, int]
     name = str(given or f"{stem or 'data'}-{detector}")
     line, how = entry.line_of("name"), "Choose another." if given else "Give the run a name."
     if problem := _not_plain(name):
-        text = f"the name {name!r} cannot be that of a folder: {problem}. {how}"
+        text = f"the name {name!r} cannot be used for a folder: {problem}. {how}"
         entry.mistakes.append(Mistake(line, text))
         return f"{name} (line {entry.line})"
     # Some file systems do not tell upper from lower case.
     before = taken.get(name.casefold())
     if before is not None:
-        text = f"the name {name!r} is that of the run in line {before} as well. {how}"
+        text = f"the run in line {before} has the name {name!r} too. {how}"
         entry.mistakes.append(Mistake(line, text))
         return f"{name} (line {entry.line})"
     taken[name.casefold()] = line
@@ -256,7 +256,7 @@ def _check_name(entry: Entry, folder: Path, detector: str, taken: dict[str, int]
 def _not_plain(name: str) -> str | None:
     wrong = sorted(set(name) & _FORBIDDEN) or [c for c in name if not c.isprintable()]
     if wrong:
-        return f"it holds {wrong[0]!r}"
+        return f"it contains {wrong[0]!r}"
     if name[0] in ".-" or name[-1] in ". ":
         return "it begins with a dot or a dash, or ends with a dot"
     if name.casefold().partition(".")[0] in _RESERVED or name.casefold() in _RESERVED:

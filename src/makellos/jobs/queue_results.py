@@ -15,7 +15,7 @@ from makellos.storage import write_text
 
 __all__ = ["QueueResults", "RunRecord", "read_records", "write_results"]
 
-_ADVICE = "Make room there; the same command goes on with what is not done."
+_ADVICE = "Make room there, then run the same command to continue."
 
 
 class RunRecord(Record):

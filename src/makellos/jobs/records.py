@@ -116,8 +116,8 @@ class ResultsFolder:
         except ValidationError:
             verb = kind.model_fields["made_by"].default
             raise StorageError(
-                f"{path} is not of this version of '{verb}', or damaged; it is left alone. Move "
-                f"it away, or name {self.other}."
+                f"{path} was not written by this version of '{verb}', or is damaged; it is left "
+                f"alone. Move it away, or choose {self.other}."
             ) from None
 
     @contextmanager
@@ -127,10 +127,8 @@ class ResultsFolder:
         What a killed start left at work is waited for. Raises `StorageError` where another is at
         work, or nothing can be written.
         """
-        busy = f"Another {self.who} is at work in {self.path}. Wait for it, or name {self.other}."
-        left = (
-            f"A run that a killed {self.who} left in {self.path} is still at work; waiting for it."
-        )
+        busy = f"Another {self.who} is running in {self.path}. Wait for it, or choose {self.other}."
+        left = f"A run that a killed {self.who} left in {self.path} is still going; waiting for it."
         with (
             locked(self.path / ".lock", busy),
             locked(self.path / ".run.lock", left, wait=tell) as held,

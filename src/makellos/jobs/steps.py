@@ -21,9 +21,9 @@ R = TypeVar("R", bound=Record)
 Run = TypeVar("Run")
 _DOING: dict[Todo, str] = {
     "fit": "fit",
-    "resume": "fit, going on where it was broken off",
-    "evaluate": "evaluate, the model is there",
-    "nothing": "done before",
+    "resume": "fit, continuing where it stopped",
+    "evaluate": "evaluate; the model exists",
+    "nothing": "already done",
     "correct": "left out, {reason}",
 }
 

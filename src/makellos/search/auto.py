@@ -80,8 +80,8 @@ def check_auto(
             )
         if minutes is not None:
             raise ConfigurationError(
-                f"A time budget is for the detector 'auto', which tries some; the detector is "
-                f"{detector!r}. Leave --time-budget out, or give --detector auto."
+                f"A time budget works only with --detector auto, which tries several; the detector "
+                f"is {detector!r}. Leave --time-budget out, or give --detector auto."
             )
         return False
     if minutes is not None and not 0 < minutes < math.inf:
@@ -90,17 +90,17 @@ def check_auto(
         )
     if preset != "balanced":
         raise ConfigurationError(
-            f"The preset is {preset!r}, and auto chooses among the presets by itself. Leave "
+            f"The preset is {preset!r}, but auto chooses among the presets itself. Leave "
             "--preset out, or name a detector."
         )
     if signal not in (None, SignalSettings()):
         raise ConfigurationError(
-            "auto is for pictures; --rate, --channel, --window, --hop, --view, --bearing and --rpm "
-            "are for recordings of vibration. Leave them out, or name a detector."
+            "auto works on pictures; --rate, --channel, --window, --hop, --view, --bearing and "
+            "--rpm are for vibration recordings. Leave them out, or name a detector."
         )
     if training.resume or training.n_devices * training.n_nodes > 1:
         raise ConfigurationError(
-            "auto tries detectors one after another in one process: --resume, --devices and "
+            "auto tries detectors one after another in one process, so --resume, --devices and "
             "--nodes are not accepted. Leave them out, or name a detector."
         )
     return True
@@ -187,7 +187,7 @@ class _Search:
             candidate.stage, candidate.reason = number, ""
             candidate.n_learned = sum(len(fold.learn) for fold in folds) // len(folds)
         except _Late:
-            candidate.reason = f"it takes longer than the {limit - began:.0f} s that were left"
+            candidate.reason = f"it would take longer than the {limit - began:.0f} s left"
             candidate.is_late = True
         except Exception as error:  # noqa: BLE001 -- one broken detector must not cost the others
             candidate.fail(error)
@@ -256,20 +256,20 @@ def _unjudged(candidates: Sequence[Candidate]) -> Candidate:
         raise missing[0]
     told = "\n  ".join(f"{candidate.name}: {candidate.reason}" for candidate in candidates)
     raise TrainingError(
-        f"None of {len(candidates)} candidates could be judged:\n  {told}\nMend what these name, "
-        "or name a detector with --detector."
+        f"None of the {len(candidates)} candidates could be judged:\n  {told}\nFix the causes, or "
+        "name a detector with --detector."
     )
 
 
 def _why(best: Candidate, others: Sequence[Candidate], last: int) -> str:
     if not last:
-        return f"{best.name} is taken unjudged: no candidate was judged in the time."
+        return f"{best.name}, unjudged: there was no time to judge any candidate."
     text = f"{best.name} ranks damaged parts above good ones best: AUROC {best.auroc:.3f}"
     if not others:
         return f"{text}. No other was judged on as many parts."
     if others[0].auroc > best.auroc:
         return (
-            f"{best.name}, the default, has an AUROC of {best.auroc:.3f}, and the first, "
-            f"{others[0].name}, {others[0].auroc:.3f}: too little to say that it is better."
+            f"{best.name}, the default, has an AUROC of {best.auroc:.3f}; the leader, "
+            f"{others[0].name}, has {others[0].auroc:.3f}, too small a lead to call it better."
         )
-    return f"{text}, before {others[0].name} with {others[0].auroc:.3f}."
+    return f"{text}, ahead of {others[0].name} with {others[0].auroc:.3f}."

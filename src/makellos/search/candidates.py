@@ -52,7 +52,7 @@ class Candidate:
         if self.detector.learns == "labels":
             return "it learns from labelled defects, and there are too few"
         if self.detector.learns_planted:
-            return "it learns from planted damage, and nothing else would judge it"
+            return "it learns from planted damage, so planted damage cannot judge it"
         return ""
 
     def fail(self, error: Exception) -> None:
@@ -133,7 +133,7 @@ def find_candidates(
         require_packages(*sorted(lacking))
         raise ConfigurationError(
             f"No detector that auto tries has all of {', '.join(parameters)}. Name a detector "
-            "with --detector, or set less."
+            "with --detector, or set fewer parameters."
         )
     return [candidate for _, candidate in sorted(found, key=lambda each: each[0])], left_out
 
@@ -141,10 +141,10 @@ def find_candidates(
 def _unfit(cls: type[Detector], parameters: Mapping[str, Any], *, on_maps: bool) -> str:
     """Return why a detector is not tried at all; empty where it is."""
     if cls.takes != "pictures":
-        return "it takes no pictures"
+        return "it does not take pictures"
     if not cls.candidates:
-        return "it declares nothing to try; name it with --detector to fit it"
+        return "it is not among those that auto tries; name it with --detector to fit it"
     if cls.learns == "labels" and on_maps:
-        return "it scores pictures by classes, and tiles and zones take maps"
+        return "it scores whole pictures by class, and tiles and zones need maps"
     missing = [key for key in parameters if key not in cls.parameters]
     return f"it has no parameter {missing[0]}" if missing else ""

@@ -106,8 +106,8 @@ def lay_out(parts: PartSet, seed: int, *, shares_labels: bool = False) -> Bench:
     labelled = f", and {n_defective} labelled defective parts" if n_defective else ""
     return Bench(
         folds,
-        f"{n_good} held-out good parts, {n_planted} pictures of them with damage of "
-        f"{len(KINDS)} kinds planted{labelled}",
+        f"{n_good} held-out good parts, {n_planted} pictures of them with planted damage of "
+        f"{len(KINDS)} kinds{labelled}",
     )
 
 
@@ -119,7 +119,7 @@ def _divided(parts: PartSet, seed: int) -> Divided:
     if len(good) < 2 or (not held and (len(good) < 3 or len(groups) < 2)):
         raise InputError(
             f"{parts.root} has {len(good)} good parts to learn from, in {len(groups)} groups; a "
-            "search takes 3 in 2 groups at least, better 100. Add pictures of good parts to "
+            "search needs at least 3 in 2 groups, preferably 100. Add pictures of good parts to "
             "train/good."
         )
     if held:

@@ -62,7 +62,7 @@ def search_space(
             )
         if key == "seed":
             raise ConfigurationError(
-                "The seed is not searched: the luckiest seed is no better model. Give --seed."
+                "The seed cannot be searched: a lucky seed is not a better model. Use --seed."
             )
         if key in fixed:
             raise ConfigurationError(
@@ -77,8 +77,8 @@ def search_space(
             found[key] = _declared(cls.name, key, parameter)
     if not found:
         raise ConfigurationError(
-            f"There is nothing to search: {cls.name} declares no range for what is not set. Give "
-            f"one with --search KEY={_FORMS.partition(',')[0]}; its parameters are "
+            f"There is nothing to search: {cls.name} declares no range for a parameter that is "
+            f"not set. Give one with --search KEY={_FORMS.partition(',')[0]}; its parameters are "
             f"{', '.join(key for key in cls.parameters if key != 'seed')}."
         )
     return found
@@ -139,11 +139,11 @@ def _range(
     if not low < high:
         raise ConfigurationError(
             f"The range of {key} is {low:g}..{high:g}; its first number must be the smaller one. "
-            f"To keep one value, give --set {key}={low:g}."
+            f"To fix the value, use --set {key}={low:g}."
         )
     if logarithmic and low <= 0:
         raise ConfigurationError(
-            f"The range of {key} is {low:g}..{high:g}:log; a logarithmic one begins above 0."
+            f"The range of {key} is {low:g}..{high:g}:log; a logarithmic range must start above 0."
         )
     return Range(low, high, logarithmic, whole=type(parameter.default) is int)
 
@@ -162,6 +162,6 @@ def _check(
             )
     if len(values) < 2:
         raise ConfigurationError(
-            f"{key} has one value to search, {values[0]!r}. Give two or more, or set it with "
+            f"{key} has only one value to search, {values[0]!r}. Give two or more, or set it with "
             f"--set {key}={values[0]}."
         )

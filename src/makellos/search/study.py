@@ -56,7 +56,9 @@ def alone(folder: Path) -> AbstractContextManager[object]:
 
     Raises `StorageError` where another process holds it, and where nothing can be written to it.
     """
-    busy = f"Another search works in {folder}. Wait until it is done, or choose another folder."
+    busy = (
+        f"Another search is running in {folder}. Wait until it is done, or choose another folder."
+    )
     return locked(folder / LOCK, busy)
 
 
@@ -135,8 +137,8 @@ def _storage(folder: Path, address: str | None) -> RDBStorage:
         if address is None or type(error).__name__ not in _NO_ADDRESS:
             raise
         raise ConfigurationError(
-            f"--storage is {where!r}, which is no address of a database. Expected one such as "
-            "postgresql://name:password@host/database; without it the study lies in the folder."
+            f"--storage is {where!r}, which is not the address of a database. Expected one such as "
+            "postgresql://name:password@host/database; without it the study is kept in the folder."
         ) from None
 
 
@@ -171,8 +173,8 @@ def _check_identity(study: Study, identity: Mapping[str, Any], folder: Path) -> 
     if kept is None:
         if study.get_trials(deepcopy=False):
             raise ConfigurationError(
-                f"The database of {folder} holds a study that is not of makellos tune. Choose "
-                "another folder."
+                f"The database of {folder} holds a study that 'makellos tune' did not write. "
+                "Choose another folder."
             )
         study.set_user_attr(_IDENTITY, given)
         return
@@ -182,8 +184,8 @@ def _check_identity(study: Study, identity: Mapping[str, Any], folder: Path) -> 
             f"{name}: {_short(kept.get(name))}, now {_short(given.get(name))}" for name in differing
         )
         raise ConfigurationError(
-            f"{folder} holds another search. What differs:\n  {told}\nGive the same to go on with "
-            "it, or choose another folder."
+            f"{folder} holds another search. What differs:\n  {told}\nGive the same values to "
+            "continue it, or choose another folder."
         )
 
 

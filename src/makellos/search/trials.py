@@ -142,12 +142,12 @@ def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
     if cls.learns == "labels":
         if not cls.trains:
             raise ConfigurationError(
-                f"{cls.name} needs labels and trains nothing; such detectors are not searched."
+                f"{cls.name} needs labels but trains no network; such detectors cannot be tuned."
             )
         return LossTrials(wanted, _labelled(wanted, parts, progress))
     if not cls.trains and wanted.device not in ("auto", "cpu"):
         raise ConfigurationError(
-            f"{cls.name} trains nothing; its network runs on the processor. The device is "
+            f"{cls.name} trains no network and runs on the CPU. The device is "
             f"{wanted.device!r}; expected auto or cpu."
         )
     return DetectionTrials(wanted, parts, progress)
@@ -158,9 +158,9 @@ def _labelled(wanted: Wanted, parts: PartSet, progress: Progress) -> list[Part]:
     known = [part for part in parts if part.split != "test"]
     if not any(part.is_good for part in known) or all(part.is_good for part in known):
         raise InputError(
-            f"{wanted.detector} learns from good and defective parts, and {parts.root} has one "
-            "kind alone to learn from. Put them into ok and defective, or label them in a "
-            "manifest. Where all defects lie in test, divide all parts anew: makellos data split "
+            f"{wanted.detector} learns from good and defective parts, but {parts.root} has only "
+            "one kind to learn from. Put them into ok and defective, or label them in a "
+            "manifest. If all defects are in test, split the parts again: makellos data split "
             "DATA -o parts.csv."
         )
     check_readable(known, progress)
@@ -169,8 +169,8 @@ def _labelled(wanted: Wanted, parts: PartSet, progress: Progress) -> list[Part]:
     _, apart = aside(known, ASIDE, seed=wanted.seed)
     if len({part.is_good for part in apart}) < 2:
         raise InputError(
-            f"Of the parts of {parts.root} no good and defective ones can be set aside to validate "
-            "with: that takes 2 groups of good parts and 2 of one kind of damage at least. Add "
+            f"{parts.root} has too few parts to set good and defective ones aside for validation: "
+            "that needs at least 2 groups of good parts and 2 of one kind of damage. Add "
             "pictures, or give some parts the split 'val' in a manifest."
         )
     names = {part.name for part in apart}
@@ -192,7 +192,9 @@ class LossTrials(Trials):
         n_validation = sum(part.split == "val" for part in parts)
         self.judged = f"{n_validation} labelled validation parts"
         if n_validation == len(parts):
-            raise InputError("All parts are validation parts (split val); none is left to learn.")
+            raise InputError(
+                "All parts are validation parts (split val); none is left to learn from."
+            )
         self.asked = wanted.top("epochs") if "epochs" in wanted.cls.parameters else 0
 
     @property

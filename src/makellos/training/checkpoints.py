@@ -31,7 +31,7 @@ LOSSES, BOARD = "losses.csv", "tensorboard"
 _HEADER = "makellos"
 _FREE = {"epochs", "encoder_epochs", "patience"}  # a resumed run may differ in these
 _PICTURES = {"pictures": "the pictures to learn from", "validation": "the pictures set aside"}
-GO_ON = "The last checkpoint, if there was one, is whole; make room and go on with --resume."
+GO_ON = "The last checkpoint, if any, is intact; make room and continue with --resume."
 
 
 def claim_folder(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> bool:
@@ -40,14 +40,14 @@ def claim_folder(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> 
     Without `resume` an earlier run in it is removed. Raises `StorageError` for a folder that holds
     something else and where nothing can be written.
     """
-    advice = "Close what has files of it open, or choose another name for the model."
+    advice = "Close any program that has files in it open, or choose another name for the model."
     with storage_errors(f"{folder} cannot be used for a training run", advice):
         found = folder.iterdir() if folder.is_dir() else ()
         # Hidden files are the halves that a killed run left, or the file manager's.
         held = [path.name for path in found if path.is_file() and not path.name.startswith(".")]
         if held and RUN not in held:
             raise StorageError(
-                f"{folder} holds something else than a training run; it is left alone. Choose "
+                f"{folder} holds something other than a training run; it is left alone. Choose "
                 "another name for the model, or move the folder away."
             )
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,14 +101,14 @@ def unpack(
         expected = {key: tuple(values.shape) for key, values in network.state_dict().items()}
         if {key: tuple(values.shape) for key, values in weights.items()} != expected:
             raise ConfigurationError(
-                f"{path} holds no {name} of this form: it is the checkpoint of another detector, "
-                "size or width. Fit without --resume, or with the parameters of that run."
+                f"{path} does not hold a matching {name}: it is the checkpoint of another "
+                "detector, size or width. Fit without --resume, or with the parameters of that run."
             )
         network.load_state_dict(weights)
     if optimizer_data.keys() != optimizers.keys():
         raise ConfigurationError(
-            f"{path} holds optimizers of {_listed(optimizer_data)}, and this detector has those of "
-            f"{_listed(optimizers)}: it is the checkpoint of another one. Fit without --resume."
+            f"{path} holds optimizers of {_listed(optimizer_data)}, but this detector has those of "
+            f"{_listed(optimizers)}: it is another detector's checkpoint. Fit without --resume."
         )
     for name, optimizer in optimizers.items():
         data = optimizer_data[name]
@@ -160,8 +160,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return {name: stored.get_tensor(name).clone() for name in stored.keys()}, state  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise StorageError(
-            f"{path} is no checkpoint, or a damaged one ({error}). Fit without --resume to begin "
-            "anew."
+            f"{path} is not a checkpoint, or is damaged ({error}). Fit without --resume to start "
+            "over."
         ) from error
 
 
@@ -172,7 +172,7 @@ def check_identity(before: Mapping[str, Any], identity: Mapping[str, Any], path:
     """
     now = json.loads(json.dumps(identity, default=str))
     differing = [
-        f"{_PICTURES[key]} are others"
+        f"{_PICTURES[key]} have changed"
         if key in _PICTURES
         else f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted({*before, *now} - _FREE)
@@ -181,7 +181,7 @@ def check_identity(before: Mapping[str, Any], identity: Mapping[str, Any], path:
     if differing:
         raise ConfigurationError(
             f"{path} is the checkpoint of another run: {'; '.join(differing)}. Fit as before, or "
-            "without --resume to begin anew."
+            "without --resume to start over."
         )
 
 

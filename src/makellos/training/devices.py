@@ -98,8 +98,8 @@ def open_fabric(training: Training, *, mixed: bool) -> Fabric:
                 atexit.register(_part)
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise ConfigurationError(
-            f"{training.n_devices} {device} devices on each of {training.n_nodes} machines do not "
-            f"start together: {error}. Give fewer with --devices or --nodes."
+            f"{training.n_devices} {device} devices on each of {training.n_nodes} machines could "
+            f"not start together: {error}. Use fewer with --devices or --nodes."
         ) from error
     return fabric
 
@@ -136,8 +136,8 @@ def _choose(training: Training) -> str:
     n_there = 1 if device == "mps" else torch.get_device_module(device).device_count()
     if device != "cpu" and training.n_devices > n_there:
         raise ConfigurationError(
-            f"{training.n_devices} devices of kind {device!r} were asked for; this machine has "
-            f"{n_there}. Give at most {n_there} with --devices."
+            f"{training.n_devices} devices of kind {device!r} were asked for, but this machine has "
+            f"{n_there}. Use at most {n_there} with --devices."
         )
     return device
 

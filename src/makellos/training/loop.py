@@ -150,9 +150,9 @@ def train(
         height, width = pictures.shape[1:]
         advice = f"--set batch_size={run.batch_size // 2} or " if run.batch_size > 1 else ""
         raise TrainingError(
-            f"The memory of {run.fabric.device} does not suffice for batches of {run.batch_size} "
+            f"{run.fabric.device} does not have enough memory for batches of {run.batch_size} "
             f"pictures of {height}x{width} pixels. Fit again with {advice}a smaller image_size. "
-            "The last checkpoint is whole."
+            "The last checkpoint is intact."
         ) from error
 
 
@@ -458,7 +458,7 @@ class _Run:
         except (KeyError, TypeError) as error:
             raise StorageError(
                 f"{folder / LAST} is a checkpoint of another version of makellos ({error}). Fit "
-                "without --resume to begin anew."
+                "without --resume to start over."
             ) from error
         best = {} if state.best_loss is None else read_checkpoint(folder / BEST)[0]
         return _Stored(folder / LAST, tensors, data["optimizers"], state, best)

@@ -31,7 +31,7 @@ def shared_out(batch_size: int, n_processes: int) -> int:
     """
     if batch_size < n_processes:
         raise ConfigurationError(
-            f"Batches of {batch_size} pictures cannot be shared by {n_processes} devices. Give "
+            f"Batches of {batch_size} pictures cannot be shared among {n_processes} devices. Use "
             "fewer --devices, or a larger batch_size."
         )
     return batch_size - batch_size % n_processes
@@ -65,8 +65,8 @@ def _with_the_others(fabric: Fabric) -> Iterator[None]:
         if fabric.global_rank > 0:
             raise HelperProcessError("The first process says why.", exit_code=1) from None
         raise TrainingError(
-            "Another process that trained together with this one has ended; its message says why. "
-            "The last checkpoint is whole: go on with --resume."
+            "Another process training together with this one has ended; its message says why. "
+            "The last checkpoint is intact: continue with --resume."
         ) from error
 
 

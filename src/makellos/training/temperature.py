@@ -87,7 +87,7 @@ def _check_targets(targets: ArrayLike, scores: Floats) -> NDArray[np.intp]:
     n, n_classes = scores.shape
     if given.shape != (n,):
         raise InputError(
-            f"{n} parts have logits and the targets have the shape {given.shape}; expected one "
+            f"{n} parts have logits, but the targets have the shape {given.shape}; expected one "
             "target per part. Pass both in the same order."
         )
     if given.size and (

@@ -21,7 +21,7 @@ _ZERO_LOSS = 0.01
 _MIN_STEPS = 50  # between two looks,
 _LOOK_SHARE = 0.05  # and this share of training
 _AFTER_DIVERGING = (
-    "The last checkpoint is from before. Fit again with a lower learning rate, such as --set "
+    "The last checkpoint dates from before. Fit again with a lower learning rate, such as --set "
     "learning_rate=0.0001, or with --precision f32."
 )
 
@@ -42,7 +42,7 @@ def check_weights(networks: Mapping[str, nn.Module], step: int) -> None:
     for name, network in networks.items():
         if not all(bool(values.isfinite().all()) for values in network.state_dict().values()):
             raise TrainingError(
-                f"Training diverged: weights of the {name} are no finite numbers any more at step "
+                f"Training diverged: the weights of the {name} are no longer finite at step "
                 f"{step}. {_AFTER_DIVERGING}"
             )
 
@@ -91,11 +91,11 @@ class CollapseWatch:
         self.n_zero = self.n_zero + 1 if losses.get("discriminator", 1.0) < _ZERO_LOSS else 0
         if self.n_alike >= _IN_A_ROW:
             raise TrainingError(
-                f"The generator has collapsed at step {step}: its samples differ {ratio:.0%} as "
-                f"much as real parts do, where less than {ALIKE:.0%} means that all are alike. It "
-                "would judge every part by one picture, so no model is written. Fit again with "
-                "another seed, more parts, a lower learning rate, or --detector fanogan, whose "
-                "WGAN-GP collapses less."
+                f"The generator collapsed at step {step}: its samples vary only {ratio:.0%} as "
+                f"much as real parts do; below {ALIKE:.0%} they are all alike. It would judge "
+                "every part against one picture, so no model is written. Fit again with another "
+                "seed, more parts, a lower learning rate, or --detector fanogan, whose WGAN-GP "
+                "collapses less often."
             )
 
     def notes(self, samples: Tensor) -> list[str]:
@@ -104,14 +104,14 @@ class CollapseWatch:
         ratio = _ratio(samples, self._real_spread)
         if ratio < ALIKE:
             found.append(
-                f"The generator's samples are almost alike (they differ {ratio:.0%} as much as "
-                "real parts do): it has collapsed or was hardly trained. Train longer, or with "
+                f"The generator's samples are almost all alike (they vary only {ratio:.0%} as much "
+                "as real parts do): it has collapsed, or was hardly trained. Train longer, or with "
                 "another seed."
             )
         if self.n_zero >= _IN_A_ROW:
             found.append(
-                "The discriminator's loss is zero: it knows made parts from real ones every time, "
-                "and the generator learns nothing more from it. Look at samples with 'makellos "
-                "generate'; more parts or fewer epochs help."
+                "The discriminator's loss is zero: it tells generated parts from real ones every "
+                "time, so the generator learns nothing more from it. Look at samples with "
+                "'makellos generate'; more parts or fewer epochs help."
             )
         return found
