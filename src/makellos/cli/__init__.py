@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 
 __all__ = ["main"]
 
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A file name that the terminal cannot show must not end a run.
             stream.reconfigure(errors="backslashreplace")
+    # Where PyTorch would make a folder of its own, for what it compiles, and leave it there.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     from makellos.jobs.processes import INTERRUPTED, ending_as_interrupted
 
     try:

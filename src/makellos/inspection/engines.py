@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError, suggest
+from makellos.inspection.runtimes import import_onnxruntime, import_openvino
 
 __all__ = ["Engine", "EngineChoice", "available_engines", "default_workers", "open_engine"]
 
@@ -177,8 +178,7 @@ class _OnnxRuntimeEngine:
         workers: int,
         _together: int,
     ) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // workers)
         options.log_severity_level = 3
@@ -239,8 +239,7 @@ def _openvino_core() -> Any:
 
 @cache
 def _set_up_openvino() -> Any:
-    import openvino
-
+    openvino = import_openvino()
     first = openvino.Tensor(np.zeros(1, np.float32))
     np.array(first.data)
     openvino.Type.f32.to_dtype()

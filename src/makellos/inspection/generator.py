@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import ModelFileError
+from makellos.inspection.runtimes import import_onnxruntime
 
 __all__ = ["Generator"]
 
@@ -20,8 +21,7 @@ class Generator:
 
         Raises `ModelFileError` for one that maps no latent vectors to pictures.
         """
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         source = str(graph) if isinstance(graph, Path) else graph

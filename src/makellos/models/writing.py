@@ -91,7 +91,7 @@ def _pack(
 ) -> tuple[dict[str, bytes], bytes]:
     from safetensors.numpy import save
 
-    stored = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    stored = {name: np.asarray(values, order="C") for name, values in arrays.items()}
     if not sources:
         return {}, save(stored)  # without onnx, which need not be installed then
     import onnx
@@ -105,7 +105,7 @@ def _pack(
             if values.nbytes > _INLINE_BYTES:
                 name = tensor.name if file == GRAPH else f"{file}/{tensor.name}"
                 name = names.setdefault(_content(values), name)
-                stored.setdefault(name, np.ascontiguousarray(values))
+                stored.setdefault(name, np.asarray(values, order="C"))
                 moved.append((tensor, name))
     weights = save(stored)
     header_size = struct.unpack("<Q", weights[:8])[0]

@@ -19,6 +19,7 @@ from makellos.inspection.manifest import (
     TrainingRecord,
 )
 from makellos.inspection.regions import resize_map
+from makellos.inspection.runtimes import import_onnxruntime
 from makellos.models import pack_members, write_model
 from makellos.testing.fit_checks import expect
 from makellos.testing.specimens import SIDE, SQUARE
@@ -228,7 +229,7 @@ def _runner(bench: Workbench) -> Callable[[NDArray[np.float32]], Mapping[str, ND
     if bench.graph.external is not None:
         return bench.scorer(bench.graph).engine.run
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise SkipTest("onnxruntime, which computes batches, is not installed") from error
     options = onnxruntime.SessionOptions()

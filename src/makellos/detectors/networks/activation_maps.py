@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM
 from torch import Tensor, nn
 
 from makellos.detectors.networks.classifier import ClassifierNetwork
 from makellos.errors import ConfigurationError, suggest
 
 __all__ = ["METHODS", "ActivationMaps", "feature_layer"]
+
+Floats = NDArray[np.float32]
+
+
+class _Later(ModuleType):
+    """A module that is imported when something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def _without_plots() -> Iterator[None]:
+    """Keep back matplotlib, which writes to the home of the user and is needed for no map."""
+    if "matplotlib" in sys.modules:
+        yield
+        return
+    package, pyplot, lines = map(_Later, ("matplotlib", "matplotlib.pyplot", "matplotlib.lines"))
+    vars(package)["pyplot"] = pyplot
+    vars(lines)["Line2D"] = lambda *given, **named: _Later(lines.__name__).Line2D(*given, **named)
+    for module in (package, pyplot, lines):
+        sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        for module in (package, pyplot, lines):
+            del sys.modules[module.__name__]
+
+
+with _without_plots():
+    from pytorch_grad_cam import EigenCAM, GradCAM, GradCAMPlusPlus, LayerCAM
 
 METHODS: dict[str, Callable[[Any, list[Any]], Any]] = {
     "gradcam": GradCAM,
@@ -25,8 +61,6 @@ METHODS: dict[str, Callable[[Any, list[Any]], Any]] = {
 _NO_CLASS = frozenset({"eigencam"})
 _MAX_PLACES = 8192  # EigenCAM's decomposition takes memory by their square
 _SIDE = 64  # of the picture that tells whether a layer has a map
-
-Floats = NDArray[np.float32]
 
 
 class ActivationMaps:

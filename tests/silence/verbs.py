@@ -1,0 +1,87 @@
+"""Carries out every verb once, in the working folder: ``verbs.py RESULT`` writes the exit codes.
+
+It is a program of its own so that a test can start it in a home, a folder for temporary files and
+an environment that are fresh.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SMALL = ("--set", "image_size=32", "--false-alarms", "0.3")
+# Exit codes that are right, and what makes each verb do something. The order is that of a user.
+CASES: dict[str, tuple[set[int], list[str]]] = {
+    "demo": ({0}, ["-o", "demo"]),
+    "data synth": (
+        {0},
+        [
+            "-o",
+            "parts",
+            *["--n-train", "8", "--n-test-good", "2", "--n-per-defect", "1", "--size", "64"],
+        ],
+    ),
+    "data check": ({0, 1}, ["parts", "--json", "check.json"]),
+    "data split": ({0}, ["parts", "-o", "parts.csv"]),
+    "data get": ({0}, ["list"]),
+    "detectors": ({0}, []),
+    "devices": ({0}, []),
+    "fit": ({0}, ["parts", "-o", "m.makellos", *SMALL]),
+    "calibrate": ({0}, ["m.makellos", "--false-alarms", "0.5", "-o", "n.makellos"]),
+    "info": ({0}, ["m.makellos"]),
+    "inspect": ({0}, ["m.makellos", "parts/test", "-o", "rows", "--overlays"]),
+    "evaluate": ({0}, ["m.makellos", "parts", "-o", "report"]),
+    "compare": ({0}, ["parts", "--models", "m.makellos,n.makellos", "-o", "comparison"]),
+    "generate": ({0}, ["generative.makellos", "-n", "4", "-o", "grid.png"]),
+    "queue": ({0}, ["runs.yaml"]),
+    "tune": (
+        {0},
+        [
+            "parts",
+            "-o",
+            "search",
+            *["--detector", "padim", "--set", "image_size=32", "--n-trials", "1"],
+        ],
+    ),
+    # Only PyTorch explains; without it the verb says so.
+    "explain": ({0, 2}, ["classifier.makellos", "parts/test/good/000.png", "-o", "looked"]),
+}
+GIVEN = {"runs.yaml", "generative.makellos", "classifier.makellos"}
+MADE = {
+    *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
+    *("comparison", "grid.png", "runs", "search", "looked"),
+}
+
+
+def _beside(name: str, folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _carry_out(verb: str) -> int:
+    from makellos.cli import main
+
+    words = [*verb.split(), *CASES[verb][1]]
+    if verb != "demo":
+        return main(words)
+    # The demo has a size of its own: a detector that learns at once, on few small screws.
+    from makellos.workflows import demo
+
+    with pytest.MonkeyPatch.context() as patch:
+        _beside("toy_detector", Path(__file__).parents[1]).install(patch)
+        few = {"n_train": 8, "n_test_good": 2, "n_per_defect": 1, "size": 64, "false_alarms": 0.3}
+        patch.setattr(demo, "demo", partial(demo.demo, **few))
+        return main(words)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(json.dumps({verb: _carry_out(verb) for verb in CASES}))
