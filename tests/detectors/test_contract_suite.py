@@ -54,7 +54,7 @@ def test_checks_of_the_map_do_not_apply_to_scores(tmp_path: Path) -> None:
     results = check_detector(ScoreOnly, tmp_path)
     left_out = {name for name, result in results.items() if result != "kept"}
     assert left_out == {"defects_are_found_where_they_are"}
-    assert results["defects_are_found_where_they_are"].endswith("gives a score and no map")
+    assert results["defects_are_found_where_they_are"].endswith("gives a score but no map")
 
 
 class Labelled(MeanPicture):
@@ -76,7 +76,7 @@ def test_a_detector_that_needs_labels_gets_them(tmp_path: Path) -> None:
 
 
 def test_pytest_reports_what_does_not_apply_as_skipped(tmp_path: Path) -> None:
-    with pytest.raises(SkipTest, match="ScoreOnly gives a score and no map"):
+    with pytest.raises(SkipTest, match="ScoreOnly gives a score but no map"):
         CHECKS["defects_are_found_where_they_are"](Workbench(ScoreOnly, tmp_path))
 
 

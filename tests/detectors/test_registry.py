@@ -184,7 +184,7 @@ def test_text_is_parsed_as_declared(key: str, typed: Any, value: object) -> None
         ("image_size", True, "a whole number"),
         ("image_size", None, "a whole number"),
         ("seed", "-1", "a whole number, at least 0"),
-        ("layers", 3, "a text"),
+        ("layers", 3, "text"),
     ],
 )
 def test_values_that_are_not_accepted_are_named(key: str, value: object, accepted: str) -> None:
@@ -263,7 +263,7 @@ def test_text_of_another_kind_cannot_be_parsed(parameter: Parameter, text: str) 
         (FREE, "a number"),
         (SIDE, "0, or a whole number from 16 to 512"),
         (CHANNELS, "0, 1 or 3"),
-        (Parameter(default="", meaning=""), "a text"),
+        (Parameter(default="", meaning=""), "text"),
     ],
 )
 def test_what_is_accepted_is_said(parameter: Parameter, phrase: str) -> None:

@@ -143,7 +143,7 @@ def test_an_unknown_kind_has_its_row_and_counts_for_the_verdict_alone():
     assert found.confusion_matrix[:4] == alone.confusion_matrix
     assert found.confusion_matrix[4:] == [[0, 0, 0, 1], [1, 0, 1, 1]]
     assert found.unknown == {"ash": 1, "burn": 3}
-    assert "4 parts are of a kind that the classifier did not learn: ash, burn." in found.note
+    assert "4 parts are of a kind that the classifier has not learned: ash, burn." in found.note
     for name in ("accuracy_of_classes", "macro_f1", "ece", "ece_by_chance", "per_class"):
         assert getattr(found, name) == getattr(alone, name), name
     assert found.recall == pytest.approx(5 / 6)

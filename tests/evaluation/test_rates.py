@@ -132,7 +132,7 @@ def test_all_labels_but_good_are_defective():
         (lambda: by_defect([1.0, 2.0], ["ok"], ["good", "dent"]), "`verdicts` needs"),
         (lambda: misses_by_size(["ok"], [5, 5], [9, 9]), "`damaged_areas` needs"),
         (lambda: misses_by_size(["ok"], [5], []), "`picture_areas` needs"),
-        (lambda: misses_by_size(["ok"], [10], [9]), "10 pixels in a picture of 9"),
+        (lambda: misses_by_size(["ok"], [10], [9]), "10 pixels, but the picture has 9"),
         (lambda: misses_by_size(["ok"], [-1], [9]), "-1 pixels"),
     ],
 )

@@ -140,7 +140,12 @@ def test_lasting_is_a_count(lasting: int) -> None:
     ("scores", "verdicts", "times", "message"),
     [
         ([1.0], ["ok", "ok"], None, "1 scores and 2 verdicts"),
-        ([1.0], ["rejected"], None, "'rejected' at index 0 is none. Did you mean 'reject'"),
+        (
+            [1.0],
+            ["rejected"],
+            None,
+            "'rejected' at index 0 is not a verdict. Did you mean 'reject'",
+        ),
         ([1.0, None], ["ok", "ok"], None, "score at index 1 is None"),
         ([1.0, math.inf], ["ok", "ok"], None, "score at index 1 is inf"),
         ([1.0, 2.0], ["ok", "ok"], [0.0], r"2 scores and times of shape \(1,\)"),

@@ -421,7 +421,7 @@ def test_a_score_that_is_no_number_is_unreadable(
 def test_a_graph_with_other_outputs_is_a_model_file_error(tmp_path: Path, tail: object) -> None:
     graph = onnx_graph([*cell_nodes(), tail], list(tail.output), {"usual": USUAL})  # type: ignore[attr-defined, list-item]
     inspector = Inspector(write_small_model(tmp_path / "a.makellos", graph))
-    with pytest.raises(ModelFileError, match=r"needed is anomaly_map \(1, h, w\)"):
+    with pytest.raises(ModelFileError, match=r"expected anomaly_map \(1, h, w\)"):
         inspector.inspect(gray_picture(0.5))
 
 
@@ -463,7 +463,7 @@ def test_every_engine_of_this_machine_is_kept() -> None:
 def test_wrong_choices_are_configuration_errors(model_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no engine openvino f64"):
         Inspector(model_path, engine=EngineChoice("openvino", "f64"))
-    with pytest.raises(ConfigurationError, match="0 workers"):
+    with pytest.raises(ConfigurationError, match="workers is 0"):
         Inspector(model_path, workers=0)
 
 

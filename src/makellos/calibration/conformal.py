@@ -67,7 +67,7 @@ class Calibration:
         if self.groups is not None and len(self.groups) != scores.size:
             raise InputError(
                 f"{scores.size} scores have {len(self.groups)} groups; expected one group per "
-                "score. Name the group of every part, or of none."
+                "score. Give every part a group, or none."
             )
         if not 0.0 <= self.tolerance < math.inf:
             raise ConfigurationError(

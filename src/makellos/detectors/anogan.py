@@ -65,21 +65,23 @@ class AnoGAN(Detector):
     )
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(64, least=2)
-    learning_rate: float = shared.rate(2e-4, "Step size of Adam in training.", search=(5e-5, 1e-3))
+    learning_rate: float = shared.rate(
+        2e-4, "Learning rate of Adam in training.", search=(5e-5, 1e-3)
+    )
     feature_weight: float = parameter(
         0.1, "Lambda, the weight of the feature loss.", within=(0.0, 1.0), search=(0.0, 0.5)
     )
-    n_steps: int = parameter(500, "Steps of a search.", within=(1, 100000))
+    n_steps: int = parameter(500, "Steps per search.", within=(1, 100000))
     search_learning_rate: float = parameter(
-        0.003, "Step size of Adam in the search.", within=(1e-6, 10.0)
+        0.003, "Learning rate of Adam in the search.", within=(1e-6, 10.0)
     )
-    n_restarts: int = parameter(1, "Searches per part, of which the best counts.", within=(1, 64))
+    n_restarts: int = parameter(1, "Searches per part; the best one counts.", within=(1, 64))
     n_candidates: int = parameter(
-        1024, "Random latents that searches may begin at.", within=(1, 65536)
+        1024, "Random latents to choose starting points from.", within=(1, 65536)
     )
     stop_tolerance: float = parameter(
         5e-3,
-        "A search ends when 25 steps lower its loss by a smaller share; 0: never.",
+        "A search ends once 25 steps lower its loss by less than this share; 0: never.",
         within=(0.0, 1.0),
     )
     equalise: bool = shared.EQUALISE

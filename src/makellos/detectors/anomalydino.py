@@ -44,7 +44,7 @@ class AnomalyDINO(Detector):
     no such weights were at hand.
     """
 
-    summary = "nearest good token of a DINO transformer; for a few good parts; needs weights"
+    summary = "nearest good token of a DINO transformer; for few good parts; needs weights"
 
     backbone: str = shared.transformer("vit_small_patch14_dinov2")
     weights: str = shared.WEIGHTS
@@ -53,8 +53,10 @@ class AnomalyDINO(Detector):
     )
     image_size: int = shared.IMAGE_SIZE
     max_image_size: int = shared.largest_side(448, search=(224, 672))
-    n_turns: int = parameter(8, "Even turns of each good part; 1: none.", within=(1, 36))
-    memory_bank_size: int = parameter(30_000, "Tokens kept, at most.", within=(1, 1_000_000))
+    n_turns: int = parameter(
+        8, "Evenly spaced rotations of each good part; 1: none.", within=(1, 36)
+    )
+    memory_bank_size: int = parameter(30_000, "Most tokens kept.", within=(1, 1_000_000))
     seed: int = shared.SEED
 
     presets = {

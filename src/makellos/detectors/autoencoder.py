@@ -44,18 +44,18 @@ class Autoencoder(Detector):
     that lie alike in every picture.
     """
 
-    summary = "a network that gives good parts back; for parts that always lie alike"
+    summary = "a network that reconstructs good parts; for parts that always lie the same way"
     trains = True
 
     image_size: int = shared.side_from(16, 1024, otherwise="256")
     channels: int = parameter(
-        0, "1 gray, 3 colour; 0 follows small pictures, else 1.", choices=(0, 1, 3)
+        0, "1: grey, 3: colour, 0: as small pictures are, else 1.", choices=(0, 1, 3)
     )
     widths: str = parameter(
-        "32,64,128,64,128", "Channels of the encoder's layers, each of which halves the sides."
+        "32,64,128,64,128", "Channels of the encoder's layers, each of which halves the resolution."
     )
     latent_dim: int = shared.logarithmic(
-        500, "Length of the vector in the middle.", within=(1, 16384), search=(30, 1000)
+        500, "Length of the vector at the bottleneck.", within=(1, 16384), search=(30, 1000)
     )
     loss: str = parameter(
         "ssim",
@@ -64,27 +64,27 @@ class Autoencoder(Detector):
     )
     map: str = parameter(
         "ssim",
-        "What is mapped: local dissimilarity, or absolute difference.",
+        "What the map shows: local dissimilarity, or absolute difference.",
         choices=("ssim", "residual"),
         search=("ssim", "residual"),
     )
     smoothing: int = parameter(
-        5, "Side in pixels, odd, of the two local means over the map.", within=(1, 63)
+        5, "Window, an odd number of pixels, of the two local means over the map.", within=(1, 63)
     )
     flips: str = parameter(
-        "none", "Flips drawn in training.", choices=("none", "horizontal", "vertical", "both")
+        "none", "Random flips in training.", choices=("none", "horizontal", "vertical", "both")
     )
     rotation: float = parameter(
-        0.0, "Largest turn drawn in training, in degrees.", within=(0.0, 180.0)
+        0.0, "Largest random rotation in training, in degrees.", within=(0.0, 180.0)
     )
     brightness: float = parameter(
-        0.0, "Largest change of brightness, as a share.", within=(0.0, 0.9)
+        0.0, "Largest random change of brightness, as a share.", within=(0.0, 0.9)
     )
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(10)
-    learning_rate: float = shared.rate(5e-4, "Step size of Adam.", search=(1e-4, 5e-3))
+    learning_rate: float = shared.rate(5e-4, "Learning rate of Adam.", search=(1e-4, 5e-3))
     patience: int = parameter(
-        0, "Epochs without a better one to end at; 0: all.", within=(0, 100000)
+        0, "Stop after so many epochs without improvement; 0: never.", within=(0, 100000)
     )
     seed: int = shared.SEED
 

@@ -63,7 +63,7 @@ class Classifier(Detector):
 
     target: str = parameter(
         "verdict",
-        "What is told apart: good and defective, or good and each kind of defect.",
+        "What to tell apart: good and defective, or good and each kind of defect.",
         choices=("verdict", "type"),
     )
     backbone: str = parameter(
@@ -71,7 +71,7 @@ class Classifier(Detector):
         "Pretrained network, by its timm name; also vgg16, xception, resnet50.",
     )
     weights: str = parameter(
-        "", "Local file of the backbone's weights; empty: its own source; none: random."
+        "", "Local file of the backbone's weights; empty: its usual source; none: random."
     )
     image_size: int = shared.side_from(
         32, 2048, otherwise="320 with a dense head and 256 with a linear one"
@@ -79,25 +79,25 @@ class Classifier(Detector):
     channels: int = shared.CHANNELS
     head: str = parameter(
         "auto",
-        "linear: one layer on the mean of the last map; dense: every place is judged, "
+        "linear: one layer on the mean of the last map; dense: judges every place, "
         "from maps of three strides; auto: dense where defects have masks.",
         choices=("auto", "linear", "dense"),
     )
     output_stride: int = parameter(
         0,
-        "Pixels per place of the last feature map: 8, 16 or 32; 0: 16 where the "
+        "Pixels per cell of the last feature map: 8, 16 or 32; 0: 16 where the "
         "network can, else its own.",
         choices=(0, 8, 16, 32),
     )
     standardise: str = parameter(
         "set",
-        "set: brightness and contrast of all parts together as those of photos; "
-        "picture: each by itself, where exposures vary; none: as they are.",
+        "set: match brightness and contrast of the whole set to those of photos; "
+        "picture: of each picture, where exposures vary; none: leave them as they are.",
         choices=("set", "picture", "none"),
     )
     unfreeze: int = parameter(
         -2,
-        "Last stages that learn with the head in the second step; -1: all, 0: none, "
+        "How many of the last stages train with the head in the second step; -1: all, 0: none, "
         "-2: four with a linear head, none with a dense one.",
         within=(-2, 1000),
         search=(0, 6),
@@ -117,12 +117,12 @@ class Classifier(Detector):
     batch_size: int = shared.batch_of(16)
     learning_rate: float = shared.rate(
         2e-3,
-        "AdamW's for the head; in the second step it rises, then falls to zero.",
+        "Learning rate of the head; in the second step it rises, then falls to zero.",
         search=(2e-4, 2e-2),
     )
     backbone_learning_rate: float = shared.logarithmic(
         3e-4,
-        "AdamW's for the unfrozen stages, and a dense head that learns on with them.",
+        "Learning rate of unfrozen stages, and of a dense head that trains on with them.",
         within=(1e-8, 1.0),
         search=(2e-5, 1e-3),
     )
@@ -140,14 +140,13 @@ class Classifier(Detector):
     )
     imbalance: str = parameter(
         "weight",
-        "How rare classes count as much as frequent ones: in the loss, by being drawn "
-        "more often, or not.",
+        "How rare classes are balanced: weighted in the loss, drawn more often, or not at all.",
         choices=("weight", "sample", "none"),
     )
     pointing: float = parameter(
         1.0,
-        "Weight of the masks of defects, where there are such: what a dense head "
-        "learns at each place, or where a linear one looks.",
+        "Weight of defect masks, where there are any: what a dense head learns at each place, "
+        "or where a linear one looks.",
         within=(0.0, 100.0),
     )
     flips: str = parameter(
@@ -156,23 +155,23 @@ class Classifier(Detector):
         choices=("none", "horizontal", "vertical", "both"),
     )
     quarter_turns: bool = parameter(
-        default=False, meaning="Turn pictures by quarters at random, where they are square."
+        default=False, meaning="Rotate square pictures by random quarter turns."
     )
     zoom: float = parameter(
         0.0,
-        "Share by which pictures are enlarged, made smaller and moved at random, which blurs them.",
+        "Largest random zoom and shift of pictures, as a share; it blurs them.",
         within=(0.0, 0.9),
         search=(0.0, 0.3),
     )
     brightness: float = parameter(
         0.2,
-        "Share by which brightness and contrast are changed at random.",
+        "Largest random change of brightness and contrast, as a share.",
         within=(0.0, 0.9),
         search=(0.0, 0.4),
     )
     patience: int = parameter(
         0,
-        "Epochs without a lower validation loss that end the second step; 0: never.",
+        "Stop the second step after so many epochs without a lower validation loss; 0: never.",
         within=(0, 100_000),
     )
     seed: int = shared.SEED

@@ -134,7 +134,7 @@ class Detector(ABC):
                 )
         if len(parts) < 2:
             raise InputError(
-                f"{self.name} learns from at least 2 good parts and received {len(parts)}. "
+                f"{self.name} needs at least 2 good parts to learn from; received {len(parts)}. "
                 "Add pictures of good parts; 100 and more make small false-alarm budgets possible."
             )
         require_packages(*self.packages())
@@ -206,6 +206,6 @@ def _check_folds(parts: Sequence[Part], folds: Sequence[int]) -> None:
     n_folds = len({fold for part, fold in zip(parts, folds, strict=True) if part.is_good})
     if n_folds < 2:
         raise InputError(
-            f"{len(parts)} parts lie in {n_folds} fold; at least 2 are needed, so that each fold "
+            f"{len(parts)} parts are in {n_folds} fold; at least 2 are needed, so that each fold "
             "has good parts outside of it to learn from."
         )

@@ -44,24 +44,26 @@ class Dinomaly(Detector):
     measured by us yet: no such weights were at hand.
     """
 
-    summary = "features of a large transformer given back by another; needs a GPU and weights"
+    summary = "reconstructs the features of a large transformer; needs a GPU and weights"
     trains = True
 
     backbone: str = shared.transformer("vit_base_patch14_reg4_dinov2")
     weights: str = shared.WEIGHTS
-    layers: str = parameter("", "Blocks to give back, such as 2,3,4,5; empty: eight in the middle.")
+    layers: str = parameter(
+        "", "Blocks to reconstruct, such as 2,3,4,5; empty: eight in the middle."
+    )
     image_size: int = shared.IMAGE_SIZE
     max_image_size: int = shared.largest_side(448, search=(224, 672))
     dropout: float = parameter(
         0.2,
-        "Share of the bottleneck's values that noise takes away.",
+        "Share of the bottleneck's values that are dropped at random.",
         within=(0.0, 0.9),
         search=(0.1, 0.4),
     )
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(16)
     learning_rate: float = shared.rate(
-        0.0005, "AdamW's at its highest; it rises first and falls to zero.", search=(1e-4, 2e-3)
+        0.0005, "Peak learning rate; it rises first, then falls to zero.", search=(1e-4, 2e-3)
     )
     seed: int = shared.SEED
 

@@ -48,7 +48,7 @@ class Discriminative(Detector):
     SuperSimpleNet) is an option, `noise`, and off: it gained nothing.
     """
 
-    summary = "nearest neighbours and a network shown damage: yours where labelled, else planted"
+    summary = "nearest neighbours, and a network shown damage: labelled or planted"
     trains = True
     cross_fits = True
     learns = "good and labelled"
@@ -64,26 +64,26 @@ class Discriminative(Detector):
     memory_bank_size: int = shared.MEMORY_BANK_SIZE
     weight: float = shared.logarithmic(
         0.5,
-        "How much the network counts beside the distances.",
+        "Weight of the network relative to the distances.",
         within=(0.0, 100.0),
         search=(0.1, 2.0),
     )
     planted: int = parameter(
-        1, "Damaged copies of each good part, where no part is labelled.", within=(0, 100)
+        1, "Damaged copies of each good part, if no defects are labelled.", within=(0, 100)
     )
     noise: float = parameter(
         0.0,
-        "Noise that makes good places damaged ones, in standard deviations; 0: none.",
+        "Noise that turns good places into damaged ones, in standard deviations; 0: none.",
         within=(0.0, 10.0),
         search=(0.0, 1.0),
     )
     hidden_units: int = shared.logarithmic(
         64, "Width of the network's hidden layer.", within=(1, 4096), search=(32, 256)
     )
-    steps: int = parameter(200, "Training steps, about.", within=(1, 1_000_000))
-    batch_size: int = parameter(2048, "Places learned from in one step.", within=(2, 1_000_000))
+    steps: int = parameter(200, "Approximate number of training steps.", within=(1, 1_000_000))
+    batch_size: int = parameter(2048, "Places per training step.", within=(2, 1_000_000))
     learning_rate: float = shared.rate(
-        2e-3, "AdamW's at the start; it falls to zero.", search=(5e-4, 1e-2)
+        2e-3, "Initial learning rate; it falls to zero.", search=(5e-4, 1e-2)
     )
     seed: int = shared.SEED
 

@@ -47,7 +47,7 @@ class FAnoGAN(Detector):
     contrast than good ones relative to it, without which faint parts always look good.
     """
 
-    summary = "a GAN of good parts and an encoder; fast to inspect, makes pictures"
+    summary = "a GAN of good parts and an encoder; fast to inspect, generates pictures"
     trains = True
     gives = ("generator",)
 
@@ -69,28 +69,28 @@ class FAnoGAN(Detector):
     batch_size: int = shared.batch_of(32, least=2)
     learning_rate: float = shared.logarithmic(
         0.0,
-        "Step size of the GAN's Adam; 0: 0.001 for wgan-gp, 0.0002 for dcgan.",
+        "Learning rate of the GAN; 0: 0.001 for wgan-gp, 0.0002 for dcgan.",
         within=(0.0, 1.0),
         search=(1e-4, 4e-3),
     )
     encoder_learning_rate: float = shared.rate(
         0.001,
-        "Step size of the encoder's Adam at the start; it falls to zero.",
+        "Initial learning rate of the encoder; it falls to zero.",
         search=(2e-4, 5e-3),
     )
-    n_critic: int = parameter(5, "Steps of the critic for each of the generator.", within=(1, 100))
+    n_critic: int = parameter(5, "Critic steps per generator step.", within=(1, 100))
     gradient_penalty: float = parameter(
         10.0, "Weight of the critic's gradient penalty.", within=(0.0, 1e4)
     )
     augmentation: float = parameter(
         0.1,
-        "Share of the sides by which pictures are moved before they are judged.",
+        "Largest random shift of pictures before the critic sees them, as a share of the sides.",
         within=(0.0, 0.5),
         search=(0.0, 0.2),
     )
     encoder_training: str = parameter(
         "izi_f",
-        "What the encoder learns to keep: pictures, latents, pictures and features.",
+        "What the encoder learns to preserve: pictures, latents, or pictures and features.",
         choices=("izi", "ziz", "izi_f"),
     )
     kappa: float = parameter(1.0, "Weight of features in the score.", within=(0.0, 1e6))

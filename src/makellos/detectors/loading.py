@@ -96,7 +96,7 @@ def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[n
     masks = np.zeros((len(parts), 1, height, width), np.uint8)
     for i, part in enumerate(parts):
         if part.mask is not None and not part.is_good:
-            advice = "Mend it, or learn without masks: --set pointing=0."
+            advice = "Correct it, or learn without masks: --set pointing=0."
             marked = read_mask(part.mask, part.read().shape[:2], advice)
             white = marked.astype(np.uint8) * np.uint8(255)
             masks[i, 0] = cv2.resize(white, (width, height), interpolation=cv2.INTER_AREA)

@@ -56,13 +56,13 @@ class PaDiM(Detector):
     picture.
     """
 
-    summary = "a Gaussian at every place; for parts that always lie alike"
+    summary = "a Gaussian at every position; for parts that always lie the same way"
 
     backbone: str = shared.BACKBONE
     weights: str = shared.WEIGHTS
     layers: str = parameter(
         "",
-        "Stages to embed, fine to coarse, such as 3,4; empty: the backbone's.",
+        "Stages to embed, fine to coarse, such as 3,4; empty: the backbone's default.",
         search=("", "2,3", "2,3,4"),
     )
     image_size: int = shared.IMAGE_SIZE
@@ -71,7 +71,10 @@ class PaDiM(Detector):
         100, "Channels drawn at random from all layers.", within=(1, 4096), search=(40, 160)
     )
     epsilon: float = shared.logarithmic(
-        0.05, "Added to the diagonal of each covariance.", within=(1e-6, 10.0), search=(0.005, 0.5)
+        0.05,
+        "Value added to the diagonal of each covariance.",
+        within=(1e-6, 10.0),
+        search=(0.005, 0.5),
     )
     seed: int = shared.SEED
 

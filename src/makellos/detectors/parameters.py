@@ -41,7 +41,7 @@ class Parameter:
             return f"{', '.join(others)} or {last}"
         if self.choices:
             return " or ".join(repr(choice) for choice in self.choices)
-        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
         if self.also is not None:
             return (
                 f"{self.also:g}, or {kind[type(self.default)]} from {self.low:g} to {self.high:g}"
@@ -100,24 +100,24 @@ def parameter(
     return cast("Given", declared)
 
 
-SEED = parameter(0, "Seed of every draw.", within=(0, None))
+SEED = parameter(0, "Random seed.", within=(0, None))
 BACKBONE = parameter("efficientnet_lite0", "Pretrained network, by its timm name.")
-WEIGHTS = parameter("", "Local file of the backbone's weights; empty: its own source.")
+WEIGHTS = parameter("", "Local file of the backbone's weights; empty: its usual source.")
 LAYERS = parameter(
     "",
     "Stages or modules to embed, fine to coarse, such as 3,4 or blocks.3,blocks.4; empty: the "
-    "backbone's.",
+    "backbone's default.",
     search=("", "3,4", "2,3,4"),
 )
-IMAGE_SIZE = parameter(0, "Side of the square input; 0 follows the pictures.", within=(0, 4096))
+IMAGE_SIZE = parameter(
+    0, "Width and height of the input; 0: as the pictures need.", within=(0, 4096)
+)
 PATCH_SIZE = parameter(
-    3, "Neighbours averaged into a patch, per side.", within=(1, 15), search=(1, 5)
+    3, "Width and height of a patch, in cells averaged.", within=(1, 15), search=(1, 5)
 )
-MEMORY_BANK_SIZE = parameter(5_000, "Patches kept per layer, at most.", within=(1, 1_000_000))
-CHANNELS = parameter(0, "1 gray, 3 colour; 0 follows the pictures.", choices=(0, 1, 3))
-EQUALISE = parameter(
-    default=True, meaning="Count the score of a faint part relative to its contrast."
-)
+MEMORY_BANK_SIZE = parameter(5_000, "Most patches kept per layer.", within=(1, 1_000_000))
+CHANNELS = parameter(0, "1: grey, 3: colour, 0: as the pictures are.", choices=(0, 1, 3))
+EQUALISE = parameter(default=True, meaning="Scale the score of a faint part by its contrast.")
 
 
 def transformer(default: str) -> str:
@@ -127,13 +127,13 @@ def transformer(default: str) -> str:
 
 def largest_side(default: int, *, search: tuple[int, int]) -> int:
     """Declare the side that pictures are kept within where `IMAGE_SIZE` follows them."""
-    meaning = "Largest input side when image_size is 0."
+    meaning = "Longest side of the input when image_size is 0."
     return parameter(default, meaning, within=(64, 4096), search=search)
 
 
 def side_from(least: int, most: int, *, otherwise: str) -> int:
     """Declare the side of a network's input that follows small pictures alone."""
-    meaning = f"Side of the square input; 0: small pictures as they are, else {otherwise}."
+    meaning = f"Width and height of the input; 0: small pictures as they are, else {otherwise}."
     declared = Parameter(default=0, low=least, high=most, also=0, meaning=meaning)
     return cast("int", declared)
 
@@ -145,7 +145,7 @@ def epochs_making(n_steps: int) -> int:
 
 def batch_of(default: int, *, least: int = 1) -> int:
     """Declare the size of a batch."""
-    return parameter(default, "Parts learned from in one step.", within=(least, 4096))
+    return parameter(default, "Parts per training step.", within=(least, 4096))
 
 
 def logarithmic(
@@ -167,7 +167,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON: {error}.") from error
+        raise ConfigurationError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(found, dict):
         raise ConfigurationError(f'{path} must hold an object such as {{"image_size": 512}}.')
     return found

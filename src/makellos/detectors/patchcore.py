@@ -54,18 +54,18 @@ class PatchCore(Detector):
     max_image_size: int = shared.largest_side(768, search=(256, 1024))
     patch_size: int = shared.PATCH_SIZE
     coreset_ratio: float = shared.logarithmic(
-        0.1, "Share of good patches kept, at most.", within=(1e-6, 1.0), search=(0.01, 0.25)
+        0.1, "Largest share of good patches to keep.", within=(1e-6, 1.0), search=(0.01, 0.25)
     )
     memory_bank_size: int = shared.MEMORY_BANK_SIZE
     num_neighbors: int = parameter(
         5,
-        "Neighbours in the bank whose distance is the unit of a patch's; 0: none.",
+        "Neighbours in the bank whose distance scales that of a patch; 0: no scaling.",
         within=(0, 1000),
         search=(0, 20),
     )
     rotations: int = parameter(
         0,
-        "Even angles at which each good part is learned; 1: as it lies, 0: more where "
+        "Evenly spaced rotations in which each good part is learned; 1: as it lies, 0: several if "
         "parts are few and lie at any angle.",
         within=(0, 360),
     )

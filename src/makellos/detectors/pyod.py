@@ -64,22 +64,22 @@ class Pyod(Detector):
     from a false-alarm budget on good parts.
     """
 
-    summary = "PyOD's detectors by name, on features of signals"
+    summary = "any of PyOD's detectors, on features of signals"
     runtime = "pyod"
     takes = "features"
 
     method: str = parameter(
         "KNN",
-        f"Name of the detector in PyOD; {', '.join(NETWORKS)} take torch.",
+        f"Name of the detector in PyOD; {', '.join(NETWORKS)} need PyTorch.",
         choices=tuple(METHODS),
         search=("KNN", "LOF", "GMM", "ECOD", "IForest"),
     )
     n_neighbors: int = parameter(0, "Neighbours of KNN and LOF; 0: PyOD's own.", within=(0, 1000))
     epochs: int = parameter(
-        0, f"Passes over the parts of a network; 0: about {_N_STEPS} steps.", within=(0, 100000)
+        0, f"Passes over the parts, for networks; 0: about {_N_STEPS} steps.", within=(0, 100000)
     )
     max_parts: int = parameter(
-        2000, "Of more parts a random subset is learned from.", within=(2, 100000)
+        2000, "Most parts to learn from; of more, a random subset is used.", within=(2, 100000)
     )
     seed: int = shared.SEED
 
@@ -106,9 +106,9 @@ class Pyod(Detector):
         span = 1e-4 * max(float(np.ptp(known)), 1e-12)
         if not np.allclose(found, known, rtol=1e-4, atol=span):
             raise ModelFileError(
-                f"pyod: method {detector.method} gives the parts it learned from other scores here "
-                "than at the fit. Install the versions of pyod and scikit-learn that 'makellos "
-                "info' names for the model, or fit it again."
+                f"pyod: method {detector.method} scores the parts it learned from differently here "
+                "than when it was fitted. Install the versions of pyod and scikit-learn that "
+                "'makellos info' names for the model, or fit it again."
             )
         return engine
 
@@ -136,13 +136,13 @@ class Pyod(Detector):
         method = METHODS[self.method]
         if self.n_neighbors and (method.bounded or ("",))[0] != "n_neighbors":
             raise ConfigurationError(
-                f"{self.name}: n_neighbors is {self.n_neighbors}, but method {self.method} looks "
-                "at no neighbours. Leave it at 0, or take the method KNN or LOF."
+                f"{self.name}: n_neighbors is {self.n_neighbors}, but method {self.method} does "
+                "not use neighbours. Leave it at 0, or use the method KNN or LOF."
             )
         if self.epochs and method.kept != "network":
             raise ConfigurationError(
-                f"{self.name}: epochs is {self.epochs}, but method {self.method} is no network. "
-                f"Leave it at 0, or take the method {' or '.join(NETWORKS)}."
+                f"{self.name}: epochs is {self.epochs}, but method {self.method} is not a network. "
+                f"Leave it at 0, or use the method {' or '.join(NETWORKS)}."
             )
 
     def _subset(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -164,22 +164,22 @@ class Pyod(Detector):
         again, seconds = _timed(lambda: _PyodEngine(self, weights, choice))
         if seconds > _SECONDS:
             raise ConfigurationError(
-                f"{self.name}: method {self.method} takes {seconds:.1f} s to fit again to "
-                f"{len(rows)} parts, which every start of an inspector would cost; at most "
+                f"{self.name}: method {self.method} takes {seconds:.1f} s to refit to "
+                f"{len(rows)} parts, and every start of an inspector would take as long; at most "
                 f"{_SECONDS:g} s is accepted. Learn from fewer "
                 f"(--set max_parts={max(2, len(rows) // 2)}), or use another method, such as "
                 f"{SURE}."
             )
         if not np.all(np.abs(scores) < 1e12):
             raise ConfigurationError(
-                f"{self.name}: method {self.method} gives good parts scores without bounds: some "
-                f"features hardly vary in {len(rows)} parts. Add good parts, or take another "
+                f"{self.name}: method {self.method} gives good parts unbounded scores: some "
+                f"features hardly vary over {len(rows)} parts. Add good parts, or use another "
                 f"method, such as {SURE}."
             )
         if not np.allclose(again.run(rows)["score"], scores, rtol=1e-6, atol=0.0):
             raise ConfigurationError(
-                f"{self.name}: method {self.method} gives other scores when it is fitted again "
-                f"with the same seed, so no model can keep it. Take another, such as {SURE}."
+                f"{self.name}: method {self.method} gives different scores when refitted with "
+                f"the same seed, so a model cannot store it. Use another, such as {SURE}."
             )
         return _witnesses(scores)
 
@@ -209,8 +209,8 @@ class Pyod(Detector):
             theirs = [model.decision_function(few[i : i + 1])[0] for i in range(len(few))]
         if not np.allclose(JointTails(self.method, rows)(few), theirs, rtol=1e-6, atol=1e-9):
             raise ConfigurationError(
-                f"{self.name}: the PyOD that is installed scores {self.method} otherwise than the "
-                f"versions known. Install pyod 3.6.7, or take another method, such as {SURE}."
+                f"{self.name}: the installed PyOD scores {self.method} differently from the "
+                f"known versions. Install pyod 3.6.7, or use another method, such as {SURE}."
             )
 
     def _build_graph(self) -> Graph:
@@ -250,17 +250,17 @@ def _load_features(parts: Sequence[Part], progress: Progress) -> NDArray[np.floa
         if row.ndim != 1:
             raise InputError(
                 f"{part.name}: pyod learns from features of signals and received a picture of "
-                f"shape {row.shape}. Fit on recordings with --view features, or take a detector of "
+                f"shape {row.shape}. Fit on recordings with --view features, or use a detector for "
                 "pictures, such as patchcore."
             )
         if rows and row.shape != rows[0].shape:
             raise InputError(
-                f"{part.name} has {row.size} features, {parts[0].name} has {rows[0].size}. Give "
-                "recordings of the same channels and bands."
+                f"{part.name} has {row.size} features, but {parts[0].name} has {rows[0].size}. "
+                "Give recordings with the same channels and bands."
             )
         if row.size == 0 or not np.isfinite(row).all():
             raise InputError(
-                f"{part.name} has features that are no finite numbers, or none at all. Mend its "
+                f"{part.name} has features that are not finite, or none at all. Correct its "
                 "recording, or leave it out."
             )
         rows.append(row.astype(np.float32))

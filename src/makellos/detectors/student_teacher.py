@@ -49,7 +49,7 @@ class StudentTeacher(Detector):
     not multiplied; the map is averaged over 3×3 cells.
     """
 
-    summary = "a student of a pretrained network, trained on good parts, that fails on others"
+    summary = "a student that imitates a pretrained network on good parts and fails on damage"
     trains = True
 
     backbone: str = shared.BACKBONE
@@ -63,18 +63,18 @@ class StudentTeacher(Detector):
     max_image_size: int = shared.largest_side(512, search=(256, 768))
     width: int = shared.logarithmic(
         64,
-        "Channels of the student at the finest layer it gives; each coarser one has twice as many.",
+        "Channels of the student at its finest output layer; each coarser one has twice as many.",
         within=(4, 512),
         search=(24, 96),
     )
     n_turns: int = parameter(
-        1, "Even turns of each part that are learned; 1: none.", within=(1, 36)
+        1, "Evenly spaced rotations of each part to learn; 1: none.", within=(1, 36)
     )
-    mirror: bool = parameter(default=False, meaning="Learn mirrored parts as well.")
+    mirror: bool = parameter(default=False, meaning="Also learn mirrored parts.")
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(8)
     learning_rate: float = shared.rate(
-        0.002, "AdamW's at its highest; it rises first and falls to zero.", search=(5e-4, 5e-3)
+        0.002, "Peak learning rate; it rises first, then falls to zero.", search=(5e-4, 5e-3)
     )
     seed: int = shared.SEED
 

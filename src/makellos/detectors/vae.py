@@ -64,19 +64,19 @@ class VAE(Detector):
     channels: int = shared.CHANNELS
     network: str = parameter(
         "auto",
-        "Dense is fully connected, 512-256-latent; auto takes it up to 32×32 pixels.",
+        "dense is fully connected, 512-256-latent; auto uses it up to 32×32 pixels.",
         choices=("auto", "convolutional", "dense"),
     )
     latent_dim: int = shared.logarithmic(
-        20, "Numbers that a picture is squeezed into.", within=(1, 4096), search=(4, 100)
+        20, "Length of the latent vector.", within=(1, 4096), search=(4, 100)
     )
     width: int = shared.logarithmic(
         16, "Channels of the first convolution.", within=(1, 256), search=(8, 32)
     )
     likelihood: str = parameter(
         "auto",
-        "Of a pixel: by cross-entropy, or Gaussian with one learned deviation; auto "
-        "takes cross-entropy where pictures are nearly black and white.",
+        "Of a pixel: cross-entropy (bernoulli), or Gaussian with one learned deviation; auto "
+        "uses cross-entropy if pictures are nearly black and white.",
         choices=("auto", "bernoulli", "gaussian"),
     )
     beta: float = shared.logarithmic(
@@ -84,25 +84,25 @@ class VAE(Detector):
     )
     score: str = parameter(
         "reconstruction_probability",
-        "Negative log-likelihood over draws of the latents, with divergence as elbo; "
+        "Negative log-likelihood over draws of the latents, for elbo with the divergence; "
         "or the map's maximum, which sees damage that is small on a large part.",
         choices=("reconstruction_probability", "elbo", "map_maximum"),
         search=("reconstruction_probability", "map_maximum"),
     )
-    n_samples: int = parameter(8, "Draws of the latents that a score averages.", within=(1, 256))
+    n_samples: int = parameter(8, "Latent draws averaged into a score.", within=(1, 256))
     smoothing: int = parameter(
         3,
-        "Side in pixels, odd, over which picture and reconstruction are averaged.",
+        "Window, an odd number of pixels, over which picture and reconstruction are averaged.",
         within=(1, 63),
     )
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(64)
     learning_rate: float = shared.rate(
-        0.001, "Adam's at the start; it falls to zero.", search=(2e-4, 5e-3)
+        0.001, "Initial learning rate; it falls to zero.", search=(2e-4, 5e-3)
     )
     patience: int = parameter(
         0,
-        "Epochs without a lower loss on a tenth of the parts that end training; 0: no.",
+        "Stop after so many epochs without a lower loss on a held-out tenth; 0: never.",
         within=(0, 100_000),
     )
     seed: int = shared.SEED

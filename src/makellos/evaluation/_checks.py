@@ -25,7 +25,7 @@ def check_scores(scores: ArrayLike) -> NDArray[np.float64]:
     if bad.size:
         raise InputError(
             f"{bad.size} of {values.size} scores are not finite; the first is {values[bad[0]]} at "
-            f"index {bad[0]}. Finite numbers are accepted. Leave out the parts that could not be "
+            f"index {bad[0]}. Expected finite numbers. Leave out the parts that could not be "
             "scored."
         )
     return values

@@ -107,8 +107,8 @@ class ClassFigures:
         n = sum(self.unknown.values())
         kinds = ", ".join(self.unknown)
         return (
-            f"{n} {'part is' if n == 1 else 'parts are'} of a kind that the classifier did not "
-            f"learn: {kinds}. To reject {'it' if n == 1 else 'them'} counts as right; macro F1, "
+            f"{n} {'part is' if n == 1 else 'parts are'} of a kind that the classifier has not "
+            f"learned: {kinds}. Rejecting {'it' if n == 1 else 'them'} counts as right; macro F1, "
             "the accuracy of the classes and the calibration error leave such parts out. To have "
             "the kind named, fit again with examples of it."
         )

@@ -206,7 +206,7 @@ def wilson_interval(n_hits: int, n: int) -> Interval:
     (0.397, 0.892)
     """
     if not 0 <= n_hits <= n:
-        raise InputError(f"{n_hits} of {n} is no share. Count the hits among all trials.")
+        raise InputError(f"{n_hits} of {n} is not a share. Count the hits among all trials.")
     if n == 0:
         return 0.0, 1.0
     share, spread = n_hits / n, _Z**2 / n

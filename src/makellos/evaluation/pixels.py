@@ -122,8 +122,8 @@ class PixelMetrics:
             damage is not None and not np.isfinite(damage.keys).all()
         ):
             raise InputError(
-                "The anomaly map holds values that are NaN or infinite. Finite numbers are "
-                "accepted. Inspect the part again, or leave it out."
+                "The anomaly map holds values that are NaN or infinite. Expected "
+                "finite numbers. Inspect the part again, or leave it out."
             )
         self._add(good_keys, damage)
 

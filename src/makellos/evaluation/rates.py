@@ -115,7 +115,7 @@ def rates_at_threshold(scores: ArrayLike, labels: Sequence[str], threshold: floa
     """
     values = check_scores(scores)
     if np.isnan(threshold):
-        raise InputError("The threshold is NaN. Pass a number of the scale of the scores.")
+        raise InputError("The threshold is NaN. Pass a number on the scale of the scores.")
     defective = defective_from_labels(labels)
     check_length("labels", defective.shape, values.size)
     return _rates(values > threshold, np.zeros_like(defective), defective)
@@ -206,7 +206,7 @@ def _check_areas(areas: NDArray[np.int64], pictures: NDArray[np.int64]) -> None:
     if wrong.size:
         index = wrong[0]
         raise InputError(
-            f"A damaged area of {areas[index]} pixels in a picture of {pictures[index]} cannot be. "
+            f"The damaged area is {areas[index]} pixels, but the picture has {pictures[index]}. "
             "Expected 0 up to the area of the picture. Measure both at the same resolution."
         )
 

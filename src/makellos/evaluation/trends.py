@@ -174,7 +174,7 @@ def _check_verdicts(verdicts: Sequence[str], n: int) -> None:
     for index, verdict in enumerate(verdicts):
         if verdict not in VERDICTS:
             raise InputError(
-                f"Verdict {verdict!r} at index {index} is none. {suggest(str(verdict), VERDICTS)}"
+                f"{verdict!r} at index {index} is not a verdict. {suggest(str(verdict), VERDICTS)}"
             )
 
 
@@ -185,7 +185,7 @@ def _read_scores(scores: Sequence[float | None], places: NDArray[np.intp]) -> ND
     if bad.size:
         index = int(places[bad[0]])
         raise InputError(
-            f"The score at index {index} is {scores[index]}; finite numbers are accepted. Give a "
+            f"The score at index {index} is {scores[index]}; expected a finite number. Give a "
             "recording without a score the verdict 'unreadable'."
         )
     return values
@@ -207,7 +207,7 @@ def _check_times(times: Sequence[float] | None, n: int) -> NDArray[np.float64]:
     if falls.size:
         index = int(falls[0]) + 1
         raise InputError(
-            f"Times do not rise: {at[index]:g} s at index {index} follows {at[index - 1]:g} s. "
-            "Sort the recordings by time, and leave out those that are there twice."
+            f"Times do not increase: {at[index]:g} s at index {index} follows {at[index - 1]:g} s. "
+            "Sort the recordings by time, and leave out duplicates."
         )
     return at

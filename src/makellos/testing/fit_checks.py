@@ -55,7 +55,7 @@ def parameters_are_declared(bench: Workbench) -> None:
         for name, value in values.items():
             expect(
                 name in cls.parameters and cls.parameters[name].accepts(value),
-                f"preset {preset!r}: {name}={value!r} is no accepted parameter",
+                f"preset {preset!r}: {name}={value!r} is not an accepted parameter",
             )
     expect(bool(getattr(cls, "summary", "").strip()), "the detector has no summary")
     expect(bool(getattr(cls, "name", "").strip()), "the detector has no name; register it")
@@ -112,7 +112,7 @@ def failed_fit_leaves_nothing(bench: Workbench) -> None:
     detector = bench.make()
     fitting = _fitting(detector, [*bench.parts[:3], missing])
     _refusal("fit on a picture that does not exist", InputError, fitting)
-    _refusal("graph() after a fit that broke off", NotFittedError, detector.graph)
+    _refusal("graph() after a fit that failed", NotFittedError, detector.graph)
 
 
 def fit_is_deterministic(bench: Workbench) -> None:
@@ -187,7 +187,7 @@ def _refusal(what: str, kind: type[Exception], action: Callable[[], object]) -> 
         raise AssertionError(
             f"{what} raises {type(error).__name__} ({error}), not {kind.__name__}"
         ) from error
-    raise AssertionError(f"{what} raises no {kind.__name__}")
+    raise AssertionError(f"{what} does not raise {kind.__name__}")
 
 
 def _expect_same(bench: Workbench, graph: Graph, what: str) -> None:

@@ -158,7 +158,7 @@ class Workbench:
         for picture in pictures:
             anomaly_map = scorer(picture)[1]
             if anomaly_map is None:
-                raise SkipTest(f"{self.detector.__name__} gives a score and no map")
+                raise SkipTest(f"{self.detector.__name__} gives a score but no map")
             maps.append(anomaly_map)
         return maps
 

@@ -101,7 +101,7 @@ def test_backbone_like_no_other_gets_the_ways_to_one() -> None:
         backbone_card("qqqqqqqq")
     message = str(caught.value)
     assert message.startswith("There is no backbone 'qqqqqqqq'. Expected efficientnet_lite0, ")
-    assert message.endswith("and every timm network with feature maps.")
+    assert message.endswith("or any timm network with feature maps.")
 
 
 @pytest.mark.parametrize("missing", ["torch", "timm"])
@@ -258,7 +258,9 @@ def test_modules_that_cannot_be_layers_are_refused(
 def test_module_without_a_map_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(random_state("test_vit"), path)
-    with pytest.raises(ConfigurationError, match=r"module of test_vit .* gives no feature map"):
+    with pytest.raises(
+        ConfigurationError, match=r"module of test_vit .* gives no N×C×h×w feature map"
+    ):
         export_backbone("test_vit", weights=str(path), layers=("blocks.0",), height=160, width=160)
 
 
@@ -337,7 +339,7 @@ def test_transformer_names_the_sizes_it_takes(tmp_path: Path) -> None:
 def test_forms_of_transformers() -> None:
     assert transformer_form("vit_small_patch14_reg4_dinov2") == (12, 14)
     assert transformer_form("vit_small_patch16_dinov3") == (12, 16)
-    with pytest.raises(ConfigurationError, match="resnet18 is no plain vision transformer"):
+    with pytest.raises(ConfigurationError, match="resnet18 is not a plain vision transformer"):
         transformer_form("resnet18")
 
 
@@ -539,7 +541,7 @@ class Marker:
 
 def test_file_with_objects_is_refused_unopened(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2), "x": Marker(str(tmp_path / "ran"))}, tmp_path / "w.pth")
-    with pytest.raises(InputError, match="hold more than tensors, and were not loaded"):
+    with pytest.raises(InputError, match="hold more than tensors, so they were not loaded"):
         read_weights(tmp_path / "w.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -567,5 +569,5 @@ def test_half_a_file_is_refused(name: str, tmp_path: Path) -> None:
 )
 def test_file_without_a_state_dict_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"are no state dict"):
+    with pytest.raises(InputError, match=r"are not a state dict"):
         read_weights(tmp_path / "w.pth")

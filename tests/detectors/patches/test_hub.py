@@ -30,8 +30,8 @@ from makellos.errors import MissingRuntimeError
 
 CARD = BACKBONES["resnet18"]
 WAYS = (
-    r"The weights of resnet18 could not be had from the hub \({reason}\)\. There are three ways: "
-    r"\(1\) .*--set backbone=efficientnet_lite0; \(2\) .*--set weights=FILE; "
+    r"The weights of resnet18 could not be downloaded from the hub \({reason}\)\. "
+    r"There are three ways: \(1\) .*--set backbone=efficientnet_lite0; \(2\) .*--set weights=FILE; "
     r"\(3\) run once with a network connection\.$"
 )
 
@@ -148,7 +148,7 @@ def test_networks_that_are_not_on_the_hub_need_none() -> None:
     name = "mobilenetv3_large_075"
     assert not timm.is_model_pretrained(name)
     check_hub(backbone_card(name))
-    with pytest.raises(MissingRuntimeError, match="could not be had from the hub"):
+    with pytest.raises(MissingRuntimeError, match="could not be downloaded from the hub"):
         export_backbone(name, height=64, width=64)
 
 

@@ -148,8 +148,8 @@ def fitted(name: str, rows: Matrix, *, n_neighbors: int, seed: int) -> Any:
         settings[argument] = max(1, min(wanted, n_rows - 1))
     if n_rows < method.rows_per_feature * n_features + 1:
         raise ConfigurationError(
-            f"pyod: method {name} takes more than {method.rows_per_feature} parts per feature; "
-            f"there are {n_rows} for {n_features} features. Add good parts, or take another "
+            f"pyod: method {name} needs more than {method.rows_per_feature} parts per feature; "
+            f"there are {n_rows} for {n_features} features. Add good parts, or use another "
             f"method, such as {SURE}."
         )
     module = importlib.import_module(f"pyod.models.{method.module}")
@@ -163,5 +163,5 @@ def guarded(method: str, rows: Matrix, action: Callable[[], Made]) -> Made:
     except (ValueError, ArithmeticError, AssertionError, LookupError, RuntimeError) as error:
         raise ConfigurationError(
             f"pyod: method {method} cannot learn from {len(rows)} parts of {rows.shape[1]} "
-            f"features ({error}). Add good parts, or take another method, such as {SURE}."
+            f"features ({error}). Add good parts, or use another method, such as {SURE}."
         ) from error

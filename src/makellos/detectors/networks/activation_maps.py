@@ -116,7 +116,7 @@ class ActivationMaps:
         if self.method == "eigencam" and shown[0, 0].size > _MAX_PLACES:
             raise ConfigurationError(
                 f"The layer {self.layer} has a map of {shown.shape[2]}x{shown.shape[3]}, too fine "
-                f"for eigencam, which takes {_MAX_PLACES} places. Name a later layer."
+                f"for eigencam, which takes at most {_MAX_PLACES} places. Name a later layer."
             )
         found = self._arithmetic.get_cam_image(
             None, None, None, shown, gradients, eigen_smooth=False
@@ -147,8 +147,8 @@ class ActivationMaps:
         shape = () if found is None else tuple(getattr(found, "shape", ()))
         if found is None or len(shape) != 4:
             raise ConfigurationError(
-                f"The layer {self.layer} of {self.network.network} gives {shape or 'none'}; needed "
-                "is a map N×C×h×w. Name another layer, or none for the last feature map."
+                f"The layer {self.layer} of {self.network.network} gives {shape or 'none'}; "
+                "expected a map N×C×h×w. Name another layer, or none for the last feature map."
             )
         return found, self.network.logits(features)
 

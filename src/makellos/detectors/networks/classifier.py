@@ -202,7 +202,7 @@ def _strip(body: Any, network: str) -> Sequence[int]:
             found = body.forward_features(torch.zeros(1, 3, _SIDE, _SIDE))
         except (AssertionError, RuntimeError, AttributeError) as error:
             raise ConfigurationError(
-                f"{network} takes no pictures of any size ({error}). Choose a convolutional "
+                f"{network} does not take pictures of any size ({error}). Choose a convolutional "
                 "network, such as efficientnet_lite0, resnet50, vgg16 or xception."
             ) from error
     if found.ndim != 4 or str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC"):

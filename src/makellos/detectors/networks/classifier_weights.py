@@ -39,7 +39,7 @@ def rebuild(
     if wrong or "temperature" not in weights:
         raise ModelFileError(
             f"The weights in the model file do not fit {network}: {len(wrong)} tensors are "
-            "missing, too many or of another shape. Fit the model again, or use the version of "
+            "missing, unexpected or of another shape. Fit the model again, or use the version of "
             "timm that it was fitted with; 'makellos info' names it."
         )
     return rebuilt, float(weights["temperature"][0])

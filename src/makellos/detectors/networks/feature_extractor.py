@@ -92,8 +92,8 @@ class FeatureExtractor(nn.Module):  # type: ignore[misc]
             found = [self._taken[place] for place in range(self.n_layers)]
             if not all(torch.is_tensor(each) and each.ndim == 4 for each in found):
                 raise ConfigurationError(
-                    f"A module of {self.network} that layers names gives no feature map "
-                    "N×C×h×w. Name others, or stages by number."
+                    f"A module of {self.network} named in layers gives no N×C×h×w feature map. "
+                    "Name others, or stages by number."
                 )
             return found
         maps: list[Tensor] = self.body(normalised)
@@ -154,7 +154,7 @@ def transformer_form(network: str) -> tuple[int, int]:
         whole = timm.create_model(network, pretrained=False)
     if not hasattr(whole, "num_prefix_tokens") or not hasattr(whole, "blocks"):
         raise ConfigurationError(
-            f"{network} is no plain vision transformer. Take one, such as "
+            f"{network} is not a plain vision transformer. Use one, such as "
             "vit_small_patch14_reg4_dinov2."
         )
     return len(whole.blocks), int(whole.patch_embed.patch_size[0])

