@@ -97,5 +97,5 @@ def test_missing_weights_name_the_ways_to_them(
 
 
 def test_convolutional_backbones_are_refused(make_parts: MakeParts) -> None:
-    with pytest.raises(ConfigurationError, match="resnet18 is no plain vision transformer"):
+    with pytest.raises(ConfigurationError, match="resnet18 is not a plain vision transformer"):
         AnomalyDINO(backbone="resnet18").fit(make_parts(2))

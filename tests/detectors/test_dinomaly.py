@@ -187,5 +187,5 @@ def test_missing_weights_name_the_ways_to_them(
 
 
 def test_convolutional_backbones_are_refused(make_parts: MakeParts) -> None:
-    with pytest.raises(ConfigurationError, match="efficientnet_lite0 is no plain vision"):
+    with pytest.raises(ConfigurationError, match="efficientnet_lite0 is not a plain vision"):
         Dinomaly(backbone="efficientnet_lite0").fit(make_parts(2))

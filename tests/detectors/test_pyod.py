@@ -243,7 +243,7 @@ def test_features_of_different_number_and_broken_ones_are_named(good: Features) 
         Pyod().fit([*parts(good[:4]), odd])
     broken = good[:4].copy()
     broken[2, 1] = np.inf
-    with pytest.raises(InputError, match=r"recording.wav/2 has features that are no finite"):
+    with pytest.raises(InputError, match=r"recording.wav/2 has features that are not finite"):
         Pyod().fit(parts(broken))
 
 
