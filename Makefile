@@ -5,7 +5,6 @@ PYTHON ?= python3
 ARGS ?=
 UPGRADE ?=
 
-UV_VERSION = 0.13.9
 PIP = -m pip --disable-pip-version-check
 BIN = .venv/bin
 BASE = build/base
@@ -72,13 +71,14 @@ bench: $(READY) ## run the benchmarks, which print tables
 docs: $(READY) ## run the notebooks into build/docs/ as HTML, and fit models to try there; ARGS=--small is quick
 	$(BIN)/python docs/build.py -o build/docs $(ARGS)
 
-lock: .venv-lock/.ready ## pin what pyproject.toml asks for anew; UPGRADE=--upgrade takes the newest versions
+lock: .venv-lock/.pinned ## pin what pyproject.toml asks for anew; UPGRADE=--upgrade takes the newest versions
 	$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
 	$(COMPILE) --extra parquet --extra signals --extra test -c requirements/dev.txt \
 		-o requirements/test.txt pyproject.toml
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
+	printf 'uv\n' | $(COMPILE) -o requirements/lock.txt -
 
 clean: ## remove all that the other targets made
 	rm -rf .venv .venv-test .venv-base .venv-lock demo build docs/notebooks/build dist
@@ -88,9 +88,10 @@ clean: ## remove all that the other targets made
 .venv/.pinned: requirements/dev.txt
 .venv-test/.pinned: requirements/test.txt
 .venv-base/.pinned: requirements/base.txt requirements/build.txt
+.venv-lock/.pinned: requirements/lock.txt
 
 # New pins make the folder anew, so that nothing stays of an earlier or a broken install.
-$(ENVIRONMENTS:=/.pinned):
+$(ENVIRONMENTS:=/.pinned) .venv-lock/.pinned:
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) install --require-hashes $(addprefix -r ,$^)
@@ -98,10 +99,4 @@ $(ENVIRONMENTS:=/.pinned):
 
 $(ENVIRONMENTS:=/.ready): %/.ready: %/.pinned pyproject.toml
 	$*/bin/python $(PIP) install --no-deps --no-build-isolation -e .
-	@touch $@
-
-.venv-lock/.ready: Makefile
-	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv --clear .venv-lock
-	.venv-lock/bin/python $(PIP) install uv==$(UV_VERSION)
 	@touch $@
