@@ -142,6 +142,24 @@ FAITHFUL = {
     "TIFF 16 bit, large file": (tiff(wide(GRAY), colour=1, big=True), wide(GRAY)),
     "TIFF by plane": (tiff(RGB, colour=2, by_plane=True), RGB),
     "TIFF strips": (tiff(RGB, colour=2, rows_per_strip=7, packed=True), RGB),
+    "PGM": (saved(GRAY, "PPM"), GRAY),
+    "PPM": (saved(RGB, "PPM"), RGB),
+    "PBM": (saved(Image.fromarray(BITS).convert("1"), "PPM"), BITS),
+    "PGM 16 bit": (saved(wide(GRAY), "PPM"), wide(GRAY)),
+    "PPM 16 bit": (
+        b"P6\n# a camera\n1 1 # one pixel\n65535\n\1\2\3\4\5\6",
+        np.array([[[0x102, 0x304, 0x506]]], np.uint16),
+    ),
+    "PGM of two, and what follows": (b"P5 2 1 255\n\1\2P5 9 9 255\n", np.uint8([[1, 2]])),
+    "PGM of digits": (b"P2\n3 1\n255\n0 128\n255", np.uint8([[0, 128, 255]])),
+    "PPM of digits": (b"P3 1 1 255 1 2 3", np.uint8([[[1, 2, 3]]])),
+    "PBM of digits": (b"P1 4 1\n0110", np.uint8([[255, 0, 0, 255]])),
+    # what stands for white becomes the full scale, and nothing is lighter than white
+    "PGM of 12 bits": (
+        b"P5 3 1 4095\n\0\0\x0f\xff\x10\0",
+        np.uint16([[0, 65535, 65535]]),
+    ),
+    "PPM of hundredths": (b"P6 1 1 100\n\0\x32\x64", np.uint8([[[0, 128, 255]]])),
     # 0xABC, 0x123: camera values keep their share of full scale
     "TIFF 12 bit": (
         tiff(np.zeros((1, 2), np.uint16), colour=1, bits=12, strips=[b"\xab\xc1\x23"]),
@@ -207,11 +225,18 @@ def jpeg_of_bits(bits: int) -> bytes:
 
 REFUSED = {
     "nothing": (b"", r"is empty \(0 bytes\)"),
-    "text": (b"part 17 was lost", "is not a picture. Accepted are PNG, JPEG, BMP, TIFF and WebP"),
+    "text": (
+        b"part 17 was lost",
+        "is not a picture. Accepted are PNG, JPEG, BMP, TIFF, WebP, PGM and PPM",
+    ),
     "text like a BMP": (b"BMW, the report of the year, in many words", "is not a picture"),
     "zeros": (bytes(500), "file of zeros"),
     "GIF": (saved(PALETTE, "GIF"), "is a GIF picture"),
     "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC file"),
+    "text like a PGM": (b"P5 is the number of this part", "is not a picture"),
+    "PAM": (b"P7\nWIDTH 1\nHEIGHT 1\n", "is a PAM or PFM picture"),
+    "PGM without white": (b"P5 1 1 0 \1", "says that white is 0; accepted are 1 to 65,535"),
+    "PGM of more than 16 bits": (b"P2 1 1 70000 1 ", "white is 70,000"),
     "PNG of another standard": (
         png(1, 1, bits=8, colour=0, rows=[b"\0"], extra=chunk(b"CgBI", b"")),
         "part b'CgBI' that is not in the PNG standard",
@@ -275,6 +300,7 @@ BOMBS = {
     + saved(RGB, "BMP")[26:],
     "TIFF": tiff(GRAY, colour=1, tags={256: SIDE, 257: SIDE}),
     "WebP": webp_canvas(SIDE),
+    "PGM": f"P5 {SIDE} {SIDE} 255 ".encode(),
     "nothing wide": png(0, SIDE, bits=8, colour=2, rows=[b""]),
 }
 
@@ -299,6 +325,8 @@ WHOLE = {
     "BMP palette": saved(PALETTE, "BMP"),
     "WebP": saved(RGB, "WEBP"),
     "WebP lossless": saved(RGBA, "WEBP", lossless=True),
+    "PGM": saved(GRAY, "PPM"),
+    "PPM of digits": b"P3 4 4 255 " + b"9 " * 48,
     "TIFF": tiff(RGB, colour=2),
     "TIFF 16 bit": tiff(wide(GRAY), colour=1),
     "TIFF RGBA": tiff(RGBA, colour=2, extra=2),

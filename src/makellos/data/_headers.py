@@ -6,16 +6,17 @@ fields are checked first, in microseconds and without decoding, and what fails g
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from makellos.data._header import ACCEPTED, MAX_PIXELS, Header, UnsuitableError, refuse_many
+from makellos.data._jpeg_header import read_jpeg
+from makellos.data._tiff_header import read_tiff
 
 __all__ = ["MAX_PIXELS", "Header", "UnsuitableError", "read_header"]
 
-MAX_PIXELS = 178_956_970  # 13,377 x 13,377: half a gigabyte in 8 bit RGB
-
-_ACCEPTED = "Accepted are PNG, JPEG, BMP, TIFF and WebP, judged by content and not by name"
 _OTHER_KINDS = {
     b"GIF8": "GIF picture",
     b"%PDF": "PDF document",
@@ -26,46 +27,20 @@ _OTHER_KINDS = {
 _CONTAINERS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}
 
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"eXIf"})
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Markers that no length follows; two 0xFF are padding.
-_JPEG_BARE = frozenset({0x00, 0x01, 0xFF, *range(0xD0, 0xD9)})
+_PNG_CHANNELS = {2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_SURPLUS = 1 << 16  # bytes that a clumsy writer may put behind the last row, packed
 _BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
-_TIFF_VALUES = {1: "B", 3: "H", 4: "I", 16: "Q"}
-_TIFF_COLOURS = {
-    0: "gray",
-    1: "gray",
-    2: "RGB",
-    3: "palette",
-    5: "CMYK",
-    6: "YCbCr",
-    8: "Lab",
-    32803: "raw camera",
-}
-_TIFF_NUMBERS = {1: "integer", 2: "signed", 3: "floating point"}
-
-
-class UnsuitableError(Exception):
-    """Say why a file cannot be decoded, as the rest of a sentence that begins with its name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """Hold what a decoder needs to know of one file.
-
-    `encoded` is what to decode: the file itself, or a copy without what decoders mishandle.
-    `gray` says that colour channels, should there be any, are equal; `inverted` that 0 is white
-    and that the decoder does not turn it around.
-    """
-
-    width: int
-    height: int
-    encoded: bytes
-    gray: bool = False
-    inverted: bool = False
+_WEBP_MOVES = 0x02
+_WEBP_CANVASES = 4  # of its whole size that the decoder of moving pictures holds
+_PNM_BITS = frozenset({1, 4})
+_PNM_HEADER = 65_536  # bytes in which size and white are looked for
+_PNM_SPACE = rb"(?:\s|#[^\n\r]*[\n\r])+"
+_PNM = re.compile(rb"P([1-6])" + _PNM_SPACE + rb"(\d{1,9})" + _PNM_SPACE + rb"(\d{1,9})(?=[\s#])")
+_PNM_WHITE = re.compile(_PNM_SPACE + rb"(\d{1,9})\s")
 
 
 def read_header(encoded: bytes) -> Header:
-    """Return the header of a PNG, JPEG, BMP, TIFF or WebP file.
+    """Return the header of a PNG, JPEG, BMP, TIFF, WebP, PBM, PGM or PPM file.
 
     Raises `UnsuitableError` for anything else, for files that are cut off, for variants that are
     not decoded faithfully, and for more than `MAX_PIXELS` pixels.
@@ -97,10 +72,12 @@ def _reader(encoded: bytes) -> Callable[[bytes], Header]:
     kind = next((kind for start, kind in _OTHER_KINDS.items() if encoded.startswith(start)), None)
     if encoded[4:8] == b"ftyp":
         kind = f"{_CONTAINERS.get(encoded[8:12], 'HEIF or video')} file"
+    if encoded[:3] in (b"P7\n", b"Pf\n", b"PF\n"):
+        kind = "PAM or PFM picture"
     if not any(encoded[:4096]):
         kind = "file of zeros (a broken copy?)"
     found = f"is a {kind}" if kind else "is not a picture"
-    raise UnsuitableError(f"{found}. {_ACCEPTED}. Save it as one of these, or remove it.")
+    raise UnsuitableError(f"{found}. {ACCEPTED}. Save it as one of these, or remove it.")
 
 
 def _png(encoded: bytes) -> Header:
@@ -109,27 +86,40 @@ def _png(encoded: bytes) -> Header:
     The rest is left out: libpng prints warnings about the colour profiles of healthy pictures,
     and further frames and transparency are not used.
     """
-    view, kept, at, kind = memoryview(encoded), [(0, 8)], 8, b""
-    n_data = 0
+    view, kept, at, n_chunks, n_packed = memoryview(encoded), [(0, 8)], 8, 0, 0
+    wanted, kind = _PNG_KEPT, b""
+    if encoded[25:26] != b"\3":
+        wanted -= {b"PLTE"}  # only advice where pixels hold colours
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", encoded, at)
         end = at + 12 + length
-        if kind in _PNG_KEPT:
+        n_chunks += 1
+        refuse_many(n_chunks, "parts", len(encoded))
+        if kind in wanted:
             if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", encoded, end - 4)[0]:
                 raise UnsuitableError(
                     f"is damaged: the check sum of its part {kind.decode()} at byte {at} does not "
                     "match (a broken copy or disk?). Copy it again or remove it."
                 )
-            kept.append((at, end))
-            n_data += kind == b"IDAT"
-        elif not kind[0] & 0x20:
+            if kind != b"IDAT":
+                wanted -= {kind}  # one of each: a decoder prints a line for every further one
+            if length or kind != b"IDAT":
+                kept.append((at, end))
+            n_packed += length if kind == b"IDAT" else 0
+        elif not kind[0] & 0x20 and kind not in _PNG_KEPT:
             raise UnsuitableError(
                 f"has a part {kind!r} that is not in the PNG standard. Save it again as PNG."
             )
         at = end
-    if encoded[12:16] != b"IHDR" or not n_data:
+    if encoded[12:16] != b"IHDR" or not n_packed:
         raise UnsuitableError("is damaged: it has no PNG data. Copy it again or remove it.")
-    width, height, _, colour = struct.unpack_from(">IIBB", encoded, 16)
+    width, height, bits, colour = struct.unpack_from(">IIBB", encoded, 16)
+    n_bytes = height * (width * bits * _PNG_CHANNELS.get(colour, 1) // 8 + 2)
+    if n_packed > _PNG_SURPLUS + n_bytes + n_bytes // 8:
+        raise UnsuitableError(
+            f"holds {n_packed:,} bytes of pixels, more than {width:,} x {height:,} pixels can be, "
+            "and was not decoded. Save it again, or remove it."
+        )
     whole = kept[-1][1] == sum(end - start for start, end in kept)
     return Header(
         width=width,
@@ -139,32 +129,10 @@ def _png(encoded: bytes) -> Header:
     )
 
 
-def _jpeg(encoded: bytes) -> Header:
-    at, size, kind = 2, (0, 0), 0
-    while kind != 0xDA:
-        at = encoded.index(b"\xff", at)
-        kind = encoded[at + 1]
-        if kind in _JPEG_BARE:
-            at += 1 if kind == 0xFF else 2
-            continue
-        (length,) = struct.unpack_from(">H", encoded, at + 2)
-        if kind in _JPEG_FRAMES:
-            bits, height, width = struct.unpack_from(">BHH", encoded, at + 4)
-            if bits != 8:
-                raise UnsuitableError(
-                    f"is a JPEG of {bits} bit values; accepted are 8. Save it as 16 bit PNG."
-                )
-            size = (width, height)
-        at += 2 + length
-    # Without the end marker some versions of the decoder fill up with gray and say nothing.
-    encoded.rindex(b"\xff\xd9", at)
-    return Header(width=size[0], height=size[1], encoded=encoded)
-
-
 def _bmp(encoded: bytes) -> Header:
     (header_size,) = struct.unpack_from("<I", encoded, 14)
     if header_size not in _BMP_HEADERS:
-        raise UnsuitableError(f"is not a picture. {_ACCEPTED}. Save it as one, or remove it.")
+        raise UnsuitableError(f"is not a picture. {ACCEPTED}. Save it as one, or remove it.")
     width, height = struct.unpack_from("<HH" if header_size == 12 else "<ii", encoded, 18)
     return Header(width=width, height=abs(height), encoded=encoded)
 
@@ -176,6 +144,12 @@ def _webp(encoded: bytes) -> Header:
     kind = encoded[12:16]
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(encoded[at : at + 3], "little") for at in (24, 27))
+        _check_webp_chunks(encoded, length + 8)
+        if encoded[20] & _WEBP_MOVES and width * height > MAX_PIXELS // _WEBP_CANVASES:
+            raise UnsuitableError(
+                f"is a moving WebP of {width:,} x {height:,} pixels; accepted are "
+                f"{MAX_PIXELS // _WEBP_CANVASES:,} pixels where pictures move. Save it as PNG."
+            )
     elif kind == b"VP8L":
         (packed,) = struct.unpack_from("<I", encoded, 21)
         width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
@@ -184,69 +158,55 @@ def _webp(encoded: bytes) -> Header:
     return Header(width=width, height=height, encoded=encoded)
 
 
-def _tiff(encoded: bytes) -> Header:
-    """Read the first directory and refuse what OpenCV decodes to other pixels than were stored."""
-    fields = _tiff_fields(encoded)
+def _check_webp_chunks(encoded: bytes, end: int) -> None:
+    at, n_chunks = 12, 0
+    while at + 8 <= end:
+        at += 8 + struct.unpack_from("<I", encoded, at + 4)[0] + 1 & ~1
+        n_chunks += 1
+        refuse_many(n_chunks, "parts", len(encoded))
 
-    def first(tag: int, default: int = 0) -> int:
-        if tag not in fields:
-            return default
-        value: int = struct.unpack_from(fields[tag][1], encoded, fields[tag][0])[0]
-        return value
 
-    bits, channels, numbers = first(258, 1), first(277, 1), first(339, 1)
-    colour = _TIFF_COLOURS.get(first(262, -1), "unknown")
-    inverted = bits == 16 and first(262) == 0
-    planar = first(284, 1) == 2 and channels > 1
-    if numbers != 1 or not _tiff_accepted(bits, channels, colour, planar=planar):
+def _pnm(encoded: bytes) -> Header:
+    """Read PBM, PGM and PPM; the decoder gets a plain header of its own and what it misses."""
+    found = _PNM.match(encoded, 0, _PNM_HEADER)
+    if found is None:
+        raise UnsuitableError(f"is not a picture. {ACCEPTED}. Save it as one, or remove it.")
+    kind, width, height = (int(number) for number in found.groups()[:3])
+    if kind in _PNM_BITS:
+        body, white = found.end(3) + 1, 1
+    else:
+        rest = _PNM_WHITE.match(encoded, found.end(3), _PNM_HEADER)
+        if rest is None:
+            raise ValueError
+        body, white = rest.end(), int(rest[1])
+    if not 1 <= white <= 65535:
         raise UnsuitableError(
-            f"is a TIFF of {channels} channel(s), {bits} bit "
-            f"{_TIFF_NUMBERS.get(numbers, 'unknown')} values, colour {colour}"
-            f"{', stored plane by plane' if planar else ''}; accepted are gray and RGB, 8 or 16 "
-            "bit integers. Save it as 8 or 16 bit PNG."
+            f"says that white is {white:,}; accepted are 1 to 65,535. Save it as PNG."
         )
-    if first(322) * first(323) > MAX_PIXELS:
-        raise UnsuitableError("claims tiles larger than any picture that is read. Remove it.")
-    if colour == "RGB" and channels == 4 and bits == 8 and first(338) == 2:
-        # libtiff multiplies colour by transparency; where the fourth channel is unspecified (0)
-        # it leaves colour alone.
-        at = fields[338][0]
-        encoded = b"".join((encoded[:at], b"\0\0", encoded[at + 2 :]))
-    return Header(width=first(256), height=first(257), encoded=encoded, inverted=inverted)
-
-
-def _tiff_accepted(bits: int, channels: int, colour: str, *, planar: bool) -> bool:
-    if colour == "gray":
-        return (channels == 1 and bits in {1, 8, 10, 12, 14, 16}) or (channels == 2 and bits == 8)
-    if colour == "RGB":
-        return channels in {3, 4} and (bits == 8 or (bits == 16 and not planar))
-    return bits == 8 and colour in {"palette", "CMYK", "YCbCr"} and channels <= 4
-
-
-def _tiff_fields(encoded: bytes) -> dict[int, tuple[int, str]]:
-    """Map the tags of the first directory to position and struct format of their first value."""
-    order = "<" if encoded[:2] == b"II" else ">"
-    is_big = 43 in encoded[2:4]
-    offset = "Q" if is_big else "I"
-    inline = struct.calcsize("=" + offset)
-    (at,) = struct.unpack_from(order + offset, encoded, inline)
-    (count,) = struct.unpack_from(order + ("Q" if is_big else "H"), encoded, at)
-    at += 8 if is_big else 2
-    fields: dict[int, tuple[int, str]] = {}
-    for start in range(at, at + count * (4 + 2 * inline), 4 + 2 * inline):
-        tag, kind, number = struct.unpack_from(f"{order}HH{offset}", encoded, start)
-        if kind not in _TIFF_VALUES:
-            continue
-        held = start + 4 + inline
-        if number * struct.calcsize("=" + _TIFF_VALUES[kind]) > inline:
-            (held,) = struct.unpack_from(order + offset, encoded, held)
-        fields[tag] = (held, order + _TIFF_VALUES[kind])
-    return fields
+    head = f"P{kind} {width} {height} {'' if kind in _PNM_BITS else white} ".encode()
+    head = head.replace(b"  ", b" ")
+    n_values = width * height * (3 if kind in {3, 6} else 1)
+    n_bytes = {
+        1: n_values,
+        4: height * -(-width // 8),
+        5: n_values << (white > 255),
+        6: n_values << (white > 255),
+    }.get(kind, 2 * n_values - 1)
+    if len(encoded) - body < n_bytes and width * height <= MAX_PIXELS:
+        raise ValueError
+    return Header(
+        width=width,
+        height=height,
+        # The decoder takes a number at the very end for one that is cut off.
+        encoded=b"".join((head, memoryview(encoded)[body:], b"\n")),
+        white=white if kind not in _PNM_BITS else None,
+    )
 
 
 _READERS = (
     (b"\x89PNG\r\n\x1a\n", _png),
-    (b"\xff\xd8\xff", _jpeg),
+    (b"\xff\xd8\xff", read_jpeg),
     (b"BM", _bmp),
-    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
+    (tuple(f"P{kind}".encode() for kind in range(1, 7)), _pnm),
+    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff),
 )

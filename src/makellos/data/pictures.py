@@ -1,21 +1,27 @@
 """Decoding of picture files into arrays, with every way it can fail named.
 
 What the formats carry no check sum for cannot be noticed: single bytes that changed inside a
-JPEG, WebP, BMP or TIFF give other pixels. PNG has check sums, and they are verified.
+JPEG, WebP, BMP, PGM or TIFF give other pixels. PNG and TIFF packed with Deflate have check sums,
+and they are verified.
 """
 
 from __future__ import annotations
 
 import stat
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data._headers import MAX_PIXELS, Header, UnsuitableError, read_header
+from makellos.data._header import MAX_PIXELS, Header, UnsuitableError
+from makellos.data._headers import read_header
 from makellos.errors import ConfigurationError, InputError
 
 __all__ = [
@@ -32,25 +38,32 @@ __all__ = [
 ]
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
+Result = TypeVar("Result")
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg"})
+LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+PICTURE_SUFFIXES = LOSSY_SUFFIXES | frozenset(
+    {".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm", ".pnm"}
+)
 MAX_BYTES = 2**31 - 1  # what OpenCV can count
 _LARGE_FILE = 32 << 20  # bytes
 _BAND = 256  # rows whose colours are put into order at once
+# What a sound picture takes a tenth of, on a slow machine that does much else.
+_SECONDS, _SECONDS_PER_MEGAPIXEL = 5.0, 0.3
 
 
 def read_picture(path: Path) -> Picture:
-    """Decode a PNG, JPEG, BMP, TIFF or WebP file.
+    """Decode a PNG, JPEG, BMP, TIFF, WebP, PGM or PPM file.
 
     Returns an array HxW (gray) or HxWx3 (RGB), uint8 or uint16 as stored. The EXIF orientation
     is applied, transparency is dropped, palettes are resolved, the first of several frames or
-    pages is taken. TIFFs of 10, 12 or 14 bits come as uint16, shifted up to its full scale.
+    pages is taken. TIFFs of 10, 12 or 14 bits come as uint16, shifted up to its full scale, and
+    PGM and PPM in which white is another value are scaled to it.
     Pixels only: colour profiles and gamma are ignored.
 
     Raises `InputError` when the file is missing, empty, no picture, damaged, of a variant that is
-    not decoded faithfully, or larger than `MAX_PIXELS` by its header (checked before anything is
-    decoded). Threads may call it side by side; decoding releases the GIL.
+    not decoded faithfully, larger than `MAX_PIXELS` by its header or more work than a picture
+    should be (checked before anything is decoded), or not decoded within 5 s and 0.3 s for each
+    million pixels. Threads may call it side by side; decoding releases the GIL.
     """
     encoded = read_encoded(path)
     if len(encoded) <= _LARGE_FILE:
@@ -114,9 +127,9 @@ def read_encoded(path: Path) -> bytes:
 
 
 def decode_picture(encoded: bytes, name: str) -> Picture:
-    """Decode the bytes of a PNG, JPEG, BMP, TIFF or WebP file; `name` stands in the messages.
+    """Decode the bytes of a picture file; `name` stands in the messages.
 
-    Returns and raises what `read_picture` does.
+    Takes, returns and raises what `read_picture` does.
     """
     return _decode_whole(_header_of(encoded, name), name)
 
@@ -130,8 +143,14 @@ def _header_of(encoded: bytes, name: str) -> Header:
 
 def _decode_whole(header: Header, name: str, path: Path | None = None) -> Picture:
     """Decode what a header announces; raise `InputError` where that does not succeed."""
+    seconds = _SECONDS + _SECONDS_PER_MEGAPIXEL * header.width * header.height / 1e6
     try:
-        picture = _decode(header, path)
+        picture = _in_time(partial(_decode, header, path), seconds)
+    except TimeoutError:
+        raise InputError(
+            f"{name} was not decoded within {seconds:.0f} s; its {header.width:,} x "
+            f"{header.height:,} pixels take a fraction of that. Save it again, or remove it."
+        ) from None
     except (cv2.error, MemoryError) as error:
         if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
             raise InputError(
@@ -165,6 +184,27 @@ def full_scale(picture: Picture, white_level: int | None = None) -> float:
     return float(white_level or 65535)
 
 
+def _in_time(work: Callable[[], Result], seconds: float) -> Result:
+    """Return the result of `work`; raise `TimeoutError` where it takes longer.
+
+    A decoder cannot be stopped: its thread goes on, but nothing waits for it, not even the end of
+    the process.
+    """
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
+            done.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="makellos decoder", daemon=True).start()
+    except RuntimeError:  # the system gives no further thread
+        return work()
+    return done.result(seconds)
+
+
 def _decode(header: Header, path: Path | None) -> Picture | None:
     """Decode the header's bytes, or the file at `path` where they are left out."""
     flags, decoded = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR, None
@@ -178,14 +218,18 @@ def _decode(header: Header, path: Path | None) -> Picture | None:
     if decoded is None or decoded.dtype not in (np.uint8, np.uint16):
         return None
     picture: Picture = decoded
+    if header.white not in (None, 255, 65535):
+        full = int(np.iinfo(decoded.dtype).max)
+        picture = np.minimum(decoded, header.white).astype(np.uint32)
+        picture = ((picture * full + header.white // 2) // header.white).astype(decoded.dtype)
     if decoded.ndim == 2 and header.inverted:
         picture = cv2.bitwise_not(decoded)
     elif decoded.ndim == 3 and header.gray:
         picture = cv2.extractChannel(decoded, 0)
     elif decoded.ndim == 3:
         # Band by band and in place: a second copy of a large picture may be too much.
-        for top in range(0, len(decoded), _BAND):
-            band = decoded[top : top + _BAND]
+        for top in range(0, len(picture), _BAND):
+            band = picture[top : top + _BAND]
             band[:] = cv2.cvtColor(band, cv2.COLOR_BGR2RGB)
     return picture
 
