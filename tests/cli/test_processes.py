@@ -88,7 +88,7 @@ INSPECTS = """
 import sys
 from makellos.cli import main
 code = main(sys.argv[1:])
-heavy = sorted({"torch", "torchvision", "timm", "onnx", "onnxscript", "sklearn"} & set(sys.modules))
+heavy = sorted({"torch", "torchvision", "timm", "onnxscript", "sklearn"} & set(sys.modules))
 print(code, *heavy)
 """
 

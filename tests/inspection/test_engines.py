@@ -214,7 +214,7 @@ def broken_graphs() -> dict[str, bytes]:
 def test_a_graph_that_cannot_be_run_is_a_model_file_error(
     choice: EngineChoice, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ModelFileError, match=f"{choice} cannot run the graph: ") as caught:
+    with pytest.raises(ModelFileError, match=r"cannot be run: |cannot run the graph: ") as caught:
         open_engine(broken_graphs()[name], choice, shape=SHAPE)
     message = str(caught.value)
     assert message.endswith("fit the model again.")

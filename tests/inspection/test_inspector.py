@@ -429,7 +429,7 @@ def test_a_graph_of_another_size_than_the_manifest_says_is_refused(tmp_path: Pat
     preprocessing = {"height": HEIGHT, "width": WIDTH // 2}
     path = write_small_model(tmp_path / "a.makellos", preprocessing=preprocessing)
     for choice in available_engines():
-        with pytest.raises(ModelFileError, match="cannot run the graph"):
+        with pytest.raises(ModelFileError, match="its input is"):
             Inspector(path, engine=choice)
 
 
@@ -489,7 +489,7 @@ LIGHT = """
 import sys
 from makellos.inspection import Inspector
 inspection = Inspector(sys.argv[1]).inspect(sys.argv[2])
-heavy = {"torch", "torchvision", "timm", "onnx", "onnxscript", "sklearn", "matplotlib", "pandas"}
+heavy = {"torch", "torchvision", "timm", "onnxscript", "sklearn", "matplotlib", "pandas"}
 print(inspection.verdict, sorted(heavy & set(sys.modules)))
 """
 

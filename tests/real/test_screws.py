@@ -19,7 +19,7 @@ INSPECTS = """
 import sys
 from makellos.cli import main
 code = main(sys.argv[1:])
-print("heavy:", *sorted({"torch", "torchvision", "timm", "onnx"} & set(sys.modules)))
+print("heavy:", *sorted({"torch", "torchvision", "timm"} & set(sys.modules)))
 sys.exit(code)
 """
 

@@ -287,7 +287,7 @@ GENERATES = """
 import sys
 from makellos.cli import main
 code = main(sys.argv[1:])
-print(code, *sorted({"torch", "torchvision", "timm", "onnx", "sklearn"} & set(sys.modules)))
+print(code, *sorted({"torch", "torchvision", "timm", "sklearn"} & set(sys.modules)))
 """
 
 

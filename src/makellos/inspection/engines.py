@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError, suggest
+from makellos.inspection.graph_check import check_graph
 from makellos.inspection.runtimes import import_onnxruntime, import_openvino
 
 __all__ = ["Engine", "EngineChoice", "available_engines", "default_workers", "open_engine"]
@@ -89,7 +90,8 @@ def open_engine(
     will run it at once (1: all cores serve one picture). `together` pictures are computed at once
     where the runtime gains by it, which suits small ones; each gets what it would get alone.
     Raises `ConfigurationError` for an engine that this machine does not have and for no worker,
-    `ModelFileError` for a graph that cannot be compiled or does not take such pictures.
+    `ModelFileError` for a graph that is not to be trusted, cannot be compiled or does not take such
+    pictures.
     """
     if workers < 1:
         raise ConfigurationError(
@@ -100,6 +102,7 @@ def open_engine(
         raise ConfigurationError(
             f"This machine has no engine {choice}. {suggest(str(choice), known)}"
         )
+    check_graph(graph, shape, together)
     opener = _OpenVinoEngine if choice.runtime == "openvino" else _OnnxRuntimeEngine
     try:
         return opener(graph, choice, shape, workers, together)
@@ -182,6 +185,7 @@ class _OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // workers)
         options.log_severity_level = 3
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         self.choice = choice
         try:
             self._session = onnxruntime.InferenceSession(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import ModelFileError
+from makellos.inspection.graph_check import check_graph
 from makellos.inspection.runtimes import import_onnxruntime
 
 __all__ = ["Generator"]
@@ -21,9 +22,11 @@ class Generator:
 
         Raises `ModelFileError` for one that maps no latent vectors to pictures.
         """
+        check_graph(graph, None)
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         source = str(graph) if isinstance(graph, Path) else graph
         try:
             self._session = onnxruntime.InferenceSession(

@@ -253,4 +253,4 @@ class Compared(nn.Module):  # type: ignore[misc]
         """Return ``anomaly_map`` N×H×W and ``reconstruction`` N×C×H×W."""
         made = self.network(pictures)
         found = (self.differences(pictures, made) - self.usual) / self.spread
-        return found.squeeze(1), made
+        return found[:, 0], made

@@ -128,7 +128,7 @@ class Scoring(nn.Module):  # type: ignore[misc]
     def forward(self, pictures: Tensor) -> Tensor:
         anomaly_map = _mean(self.decoder.distances(self.encoder(pictures))).unsqueeze(1)
         pad = _SMOOTHING // 2
-        return F.avg_pool2d(anomaly_map, _SMOOTHING, 1, pad, count_include_pad=False).squeeze(1)
+        return F.avg_pool2d(anomaly_map, _SMOOTHING, 1, pad, count_include_pad=False)[:, 0]
 
 
 def mined_loss(wanted: Tensor, made: Tensor, easy: float) -> Tensor:

@@ -144,7 +144,7 @@ class Scoring(nn.Module):  # type: ignore[misc]
             for each, usual in zip(distances, self.usual, strict=True)
         )
         smooth = F.avg_pool2d(total, _SMOOTHING, 1, _SMOOTHING // 2, count_include_pad=False)
-        return smooth.squeeze(1)
+        return smooth[:, 0]  # `squeeze` would be exported as an If
 
 
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
