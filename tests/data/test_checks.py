@@ -74,7 +74,7 @@ def test_the_smallest_budget_and_what_the_next_one_takes(sound: Path) -> None:
             "With 10 good parts for calibration, the smallest false-alarm budget that can be "
             "promised is 1/11 = 9.09%."
         ),
-        "A budget of 5% takes 19 good parts, 9 more.",
+        "A budget of 5% needs 19 good parts, 9 more.",
     ]
 
 
@@ -86,7 +86,7 @@ def test_a_budget_takes_its_inverse_less_one(
 ) -> None:
     found = replace(check(sound), n_parts=n_parts, n_groups=n_parts, n_calibration=n_parts)
     said = [sentence for sentence in advice(found) if sentence.startswith("A budget of")]
-    assert [f" takes {n_needed} good parts, " in sentence for sentence in said] == [True] * (
+    assert [f" needs {n_needed} good parts, " in sentence for sentence in said] == [True] * (
         n_needed is not None
     )
 
@@ -131,7 +131,7 @@ def test_identical_files_are_told_apart_by_what_they_spoil(sound: Path) -> None:
     assert len(found.problems) == 3
     assert "different labels: test/dent/0.png = test/good/z.png" in said
     assert "Leak: 1 set of identical files both learned from and tested" in said
-    assert "1 set of identical files, which count as several parts and are not" in said
+    assert "1 set of identical files, counted as several parts but only one" in said
 
 
 def test_groups_on_both_sides_of_the_test_are_a_leak(sound: Path) -> None:
@@ -173,7 +173,7 @@ def test_masks_that_cannot_be_used(sound: Path) -> None:
     assert found.without_mask == ["test/dent/4.png", "test/dent/5.png"]
     assert found.n_masks == 4
     assert len(found.problems) == 3
-    assert any("2 defective parts without mask" in sentence for sentence in found.advice)
+    assert any("2 defective parts without a mask" in sentence for sentence in found.advice)
 
 
 def test_a_good_part_with_marked_damage_is_a_problem(sound: Path) -> None:
@@ -213,9 +213,7 @@ def test_what_gives_defects_away_is_a_problem(
     save(sound / f"test/dent/0.{defective[0]}", defective[1])
     found = check(sound)
     assert found.giveaways == [name]
-    assert (
-        f"The {name} of a picture alone tells good parts from defective ones" in found.problems[0]
-    )
+    assert f"The {name} alone tells pictures of good parts from defective ones" in found.problems[0]
 
 
 def test_sizes_and_modes_are_counted_the_most_frequent_first(sound: Path) -> None:
@@ -249,7 +247,7 @@ def test_blank_pictures_are_a_problem(sound: Path) -> None:
     save(sound / "train/good/b.png", almost)
     found = check(sound)
     assert found.blank == ["train/good/a.png"]
-    assert "1 picture of one value throughout" in found.problems[0]
+    assert "1 picture of a single value throughout" in found.problems[0]
 
 
 def test_no_good_parts_are_a_problem(tmp_path: Path) -> None:
@@ -273,7 +271,7 @@ def test_what_is_left_out_is_named(sound: Path) -> None:
     save(sound / "ground_truth/dent/99_mask.png", mask())
     found = check(sound)
     assert found.unused == ["ground_truth/dent/99_mask.png", "overview.png"]
-    assert any("2 pictures outside of the layout" in sentence for sentence in found.advice)
+    assert any("2 pictures outside the layout" in sentence for sentence in found.advice)
 
 
 def test_defective_parts_without_split_are_idle(sound: Path) -> None:
@@ -375,7 +373,7 @@ def test_labels_that_disagree_with_the_folder_are_a_problem(sound: Path) -> None
     ]
     said = [problem for problem in found.problems if problem.startswith("Labels disagree")]
     assert len(said) == 1
-    assert "6 parts in a folder that is named after another class" in said[0]
+    assert "6 parts in a folder named after another class" in said[0]
     assert (
         "test/good/10.png (label dent), test/dent/0.png (label good), defective/20.png" in said[0]
     )
@@ -417,7 +415,7 @@ def test_folders_of_a_layout_agree_with_its_labels(sound: Path) -> None:
 def test_a_label_of_one_picture_is_said(sound: Path) -> None:
     found = check(sound)
     assert found.singles == ["dent"]
-    assert any("1 label with one part alone: dent" in sentence for sentence in found.advice)
+    assert any("1 label with a single part: dent" in sentence for sentence in found.advice)
     save(sound / "test/dent/1.png", noise(30))
     assert check(sound).singles == []
 

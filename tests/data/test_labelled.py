@@ -67,14 +67,14 @@ def test_one_class_whose_other_is_tested_is_told_to_split_anew(tmp_path: Path) -
     for classes in (None, ["good", "dent"]):
         with pytest.raises(InputError) as told:
             check_labelled(learn, (), test, classes=classes)
-        assert "The others are among those tested or held out: divide" in str(told.value)
+        assert "The others are among those tested or held out: split" in str(told.value)
         assert "makellos data split DATA" in str(told.value)
 
 
 def test_a_class_of_one_picture_is_refused_where_classes_are_told_apart(tmp_path: Path) -> None:
     learn = [*some(tmp_path, "good", 12), *some(tmp_path, "dent", 12), *some(tmp_path, "spot", 1)]
     classes = ["good", "dent", "spot"]
-    with pytest.raises(InputError, match=r"class 'spot' has one picture alone .* Add pictures"):
+    with pytest.raises(InputError, match=r"class 'spot' has only one picture .* Add pictures"):
         check_labelled(learn, classes=classes)
     with pytest.raises(InputError, match="class 'burr' has no picture"):
         check_labelled(learn, some(tmp_path, "spot", 1, 5), classes=[*classes, "burr"])
@@ -83,7 +83,7 @@ def test_a_class_of_one_picture_is_refused_where_classes_are_told_apart(tmp_path
 
 def test_a_label_that_is_no_class_is_refused(tmp_path: Path) -> None:
     learn = [*some(tmp_path, "good", 2), *some(tmp_path, "dant", 2)]
-    with pytest.raises(InputError, match=r"'dant' is none of the classes .* Did you mean 'dent'"):
+    with pytest.raises(InputError, match=r"'dant' is not one of .* Did you mean 'dent'"):
         check_labelled(learn, classes=["good", "dent"])
 
 
@@ -102,7 +102,7 @@ def test_labels_that_are_not_learned_from(tmp_path: Path) -> None:
     held_out, tested, leak = check_labelled(learn, test[:1], test)
     assert "1 label held out for validation but not learned from: burr" in held_out
     assert "2 labels tested but not learned from: burr, spot" in tested
-    assert "Leak: 1 picture tested and, the same byte for byte" in leak
+    assert "Leak: 1 picture both tested and, byte for byte the same" in leak
 
 
 def test_identical_pictures_on_both_sides(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_identical_pictures_on_both_sides(tmp_path: Path) -> None:
     held_out = [picture(tmp_path, "val/x.bmp", "dent", hash_of("dent", 7))]
     said = check_labelled(learn, held_out, test)
     assert len(said) == 2
-    assert "1 picture held out for validation and, the same byte for byte, learned from" in said[0]
+    assert "1 picture both held out for validation and, byte for byte the same" in said[0]
     assert "train/dent/7.bmp = val/x.bmp" in said[0]
-    assert "Leak: 5 pictures tested and, the same byte for byte, learned from" in said[1]
+    assert "Leak: 5 pictures both tested and, byte for byte the same, learned from" in said[1]
     assert "train/good/0.bmp = test/0.bmp, train/good/1.bmp = test/1.bmp" in said[1]
     assert said[1].count(" = ") == 3
     assert "and 2 more" in said[1]
@@ -122,7 +122,7 @@ def test_identical_pictures_on_both_sides(tmp_path: Path) -> None:
 def test_the_same_part_on_both_sides(tmp_path: Path) -> None:
     learn = [*some(tmp_path, "good", 12), *some(tmp_path, "dent", 12)]
     (said,) = check_labelled(learn, (), learn[:1])
-    assert "Leak: 1 picture tested" in said
+    assert "Leak: 1 picture both tested" in said
 
 
 def test_identical_pictures_with_different_labels(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_labels_that_disagree_with_folders(tmp_path: Path) -> None:
     learn = [*some(tmp_path, "good", 12), *some(tmp_path, "dent", 12)]
     learn.append(picture(tmp_path, "defective/003.bmp", "good", 99))
     (said,) = check_labelled(learn)
-    assert "1 part in a folder that is named after another class: defective/003.bmp" in said
+    assert "1 part in a folder named after another class: defective/003.bmp" in said
 
 
 def test_folders_far_above_a_part_from_elsewhere_say_nothing(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_photographs_in_a_folder_named_mask_are_parts_and_it_is_said(tmp_path: P
     assert labels(found)["mask/0.png"] == "mask"
     assert labels(found)["label/0.png"] == "label"
     assert found.notes == (
-        "The pictures in mask do not look like masks, so they were read as parts. Where they are "
+        "The pictures in mask do not look like masks, so they were read as parts. If they are "
         "masks, name the folder ground_truth.",
     )
 
@@ -227,5 +227,5 @@ def test_pictures_beside_an_empty_folder(folder: str, tmp_path: Path) -> None:
     photo(tmp_path / "0.png", tmp_path / "1.png")
     (tmp_path / folder).mkdir(parents=True)
     place = "train/good" if "train" in folder else "good"
-    with pytest.raises(InputError, match=rf"beside them lie 0\.png, 1\.png\. Move .* into {place}"):
+    with pytest.raises(InputError, match=rf"are 0\.png, 1\.png\. Move .* into {place}"):
         find_parts(tmp_path)

@@ -210,9 +210,9 @@ def test_a_folder_that_cannot_be_listed_is_named(
 def test_data_that_is_not_there_or_empty(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone does not exist\. Give a folder of pictures"):
         find_parts(tmp_path / "gone")
-    with pytest.raises(InputError, match=r"holds no picture .*Put pictures of good parts there"):
+    with pytest.raises(InputError, match=r"contains no picture .*Put pictures of good parts there"):
         find_parts(make(tmp_path, "notes.md"))
-    with pytest.raises(InputError, match=r"notes\.md is a file but no CSV manifest"):
+    with pytest.raises(InputError, match=r"notes\.md is a file, but not a CSV manifest"):
         find_parts(tmp_path / "notes.md")
     with pytest.raises(InputError, match=r"does not exist|cannot be read"):
         find_parts(tmp_path / ("x" * 5000))
@@ -296,7 +296,7 @@ def test_manifest_names_every_mistake_with_its_line(tmp_path: Path) -> None:
     assert lines[0] == f"{path} has 7 mistakes. Correct the lines:"
     expected = (
         r"line 9: 5 cells, but 4 columns \(put double quotes .*",
-        r"line 2: split 'tset' is none of train, val, test",
+        r"line 2: split 'tset' is not train, val or test",
         rf"line 3: gone\.png does not exist \(paths are relative to {re.escape(str(tmp_path))}\)",
         r"line 6: no label \(good, defective, or the name of a defect\)",
         r"line 7: no path",

@@ -169,7 +169,7 @@ def test_wrong_shares_are_refused(shares: dict[str, float]) -> None:
 
 
 def test_a_negative_seed_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="seed is -1; accepted"):
+    with pytest.raises(ConfigurationError, match="seed is -1; expected"):
         stratified_split(some(good=3), THREE, seed=-1)
 
 

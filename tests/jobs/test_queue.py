@@ -160,7 +160,7 @@ def mistakes(file: Path) -> list[str]:
     ("text", "line", "told"),
     [
         ("runs:\n  - {data: nowhere}", 2, "nowhere does not exist"),
-        ("runs:\n  - {data: runs.yaml}", 2, "no CSV manifest"),
+        ("runs:\n  - {data: runs.yaml}", 2, "not a CSV manifest"),
         ("runs:\n  - detector: vae", 2, "the run has no data"),
         ("runs:\n  - data:\n    detector: vae", 2, "the run has no data"),
         ("runs:\n  - data: [a]", 2, "data is a list; expected text"),

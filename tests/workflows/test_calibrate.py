@@ -134,7 +134,7 @@ def test_wrong_use_is_refused_and_nothing_changes(
     (tmp_path / "void").mkdir()
     with pytest.raises(ConfigurationError, match="budget is 0; accepted"):
         calibrate(model, false_alarms=0.0)
-    with pytest.raises(InputError, match="holds no picture"):
+    with pytest.raises(InputError, match="contains no picture"):
         calibrate(model, tmp_path / "void")
     with pytest.raises(ConfigurationError, match=r"must end in \.makellos"):
         calibrate(model, false_alarms=0.1, output=tmp_path / "photo.png")

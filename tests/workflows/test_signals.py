@@ -395,7 +395,7 @@ def test_a_manifest_among_recordings_is_not_a_recording(
     manifest(tmp_path, ["a.npz,good,,,,,"])
     told = cli("fit", tmp_path, "-o", tmp_path / "m.makellos")
     assert told.code == 2
-    assert "is a manifest that lies among recordings" in told.err
+    assert "is a manifest among recordings" in told.err
 
 
 def test_recordings_too_short_to_divide(tmp_path: Path, cli: Callable[..., Any]) -> None:

@@ -23,7 +23,7 @@ def odd(toy_parts: Path, tmp_path: Path) -> Path:
 
 EXPECTED = (
     "Note: Read as good: normal.",
-    "Note: 1 picture outside of the layout (MVTec AD) and left out: overview.png.",
+    "Note: 1 picture outside the layout (MVTec AD), left out: overview.png.",
 )
 
 

@@ -110,8 +110,8 @@ def problems(found: Findings) -> Iterator[str]:
     yield from _problems_of_separation(found)
     if found.blank:
         yield (
-            f"{n_of(found.blank, 'picture')} of one value throughout (lens covered, light off?): "
-            f"{listed(found.blank)}."
+            f"{n_of(found.blank, 'picture')} of a single value throughout (lens covered, light "
+            f"off?): {listed(found.blank)}."
         )
     yield from _problems_of_masks(found)
 
@@ -123,17 +123,17 @@ def advice(found: Findings) -> Iterator[str]:
     if len(found.sizes) > 1:
         yield (
             f"The pictures have {len(found.sizes)} sizes ({listed(list(found.sizes))}); each is "
-            "scaled to one size. Cut them to the same field of view where they differ in it."
+            "scaled to one size. If their fields of view differ, crop them to the same one."
         )
     if len(found.modes) > 1:
         yield (
             f"The pictures have {len(found.modes)} kinds of values ({listed(list(found.modes))}). "
-            "Save all of them the same way, as coming parts will be."
+            "Save all of them the same way, as future parts will be."
         )
     white = (1 << (found.peak_16_bit or 65535).bit_length()) - 1
     if white < 65535:
         yield (
-            f"The 16 bit pictures reach {found.peak_16_bit} at most. If the camera delivers fewer "
+            f"No 16-bit picture goes above {found.peak_16_bit}. If the camera delivers fewer "
             f"bits, fit with --white-level {white}."
         )
     yield from _advice_on_tests(found)
@@ -146,21 +146,21 @@ def misplaced_text(misplaced: Sequence[tuple[str, str]]) -> str:
     """Say which parts lie in a folder named after another class than their label."""
     named = [f"{name} (label {label})" for name, label in misplaced]
     return (
-        f"Labels disagree with folders: {n_of(named, 'part')} in a folder that is named after "
-        f"another class: {listed(named)}. Correct the label, or move the picture."
+        f"Labels disagree with folders: {n_of(named, 'part')} in a folder named after another "
+        f"class: {listed(named)}. Correct the label, or move the picture."
     )
 
 
 def left_out_text(names: Sequence[str], noun: str, layout: str) -> str:
     """Say which files lie outside of a layout."""
-    return f"{n_of(names, noun)} outside of the layout ({layout}) and left out: {listed(names)}."
+    return f"{n_of(names, noun)} outside the layout ({layout}), left out: {listed(names)}."
 
 
 def idle_text(names: Sequence[str]) -> str:
     """Say which defective parts are neither learned from nor tested."""
     return (
-        f"{n_of(names, 'defective part')} without split, where others have one, and used for "
-        f"nothing: {listed(names)}. Give them the split test."
+        f"{n_of(names, 'defective part')} without a split, where others have one, and not "
+        f"used: {listed(names)}. Give them the split test."
     )
 
 
@@ -180,19 +180,19 @@ def _problems_of_separation(found: Findings) -> Iterator[str]:
     ]
     if rest:
         yield (
-            f"{n_of(rest, 'set')} of identical files, which count as several parts and are not: "
+            f"{n_of(rest, 'set')} of identical files, counted as several parts but only one: "
             f"{listed_sets(rest)}. Keep one of each."
         )
     if found.shared_groups:
         yield (
             f"Leak: {n_of(found.shared_groups, 'group')} both learned from and tested "
             f"({listed(found.shared_groups)}); {found.n_sharing} of "
-            f"{found.n_test_good + found.n_test_defective} tested parts are of such a group. "
+            f"{found.n_test_good + found.n_test_defective} tested parts belong to such a group. "
             "Results hold for these groups, not for new ones. Split by group."
         )
     for name in found.giveaways:
         yield (
-            f"The {name} of a picture alone tells good parts from defective ones, so results say "
+            f"The {name} alone tells pictures of good parts from defective ones, so results say "
             f"nothing about damage. Take pictures of both with the same {name}."
         )
 
@@ -226,12 +226,12 @@ def _advice_on_budget(found: Findings) -> Iterator[str]:
     budget = next((budget for budget in _BUDGETS if needed[budget] > n), None)
     if budget is not None:
         short = needed[budget] - n
-        yield f"A budget of {100 * budget:g}% takes {needed[budget]} {unit}, {short} more."
+        yield f"A budget of {100 * budget:g}% needs {needed[budget]} {unit}, {short} more."
 
 
 def _advice_on_tests(found: Findings) -> Iterator[str]:
     if not found.n_test_defective:
-        yield "No defective part is tested: what share of damage is found cannot be measured."
+        yield "No defective part is tested: the share of damage found cannot be measured."
     elif not found.n_test_good:
         yield "No good part is tested: the share of false alarms cannot be measured."
     if found.idle:
@@ -240,24 +240,24 @@ def _advice_on_tests(found: Findings) -> Iterator[str]:
         return
     if found.n_masks:
         yield (
-            f"{n_of(found.without_mask, 'defective part')} without mask, left out of figures per "
-            f"pixel: {listed(found.without_mask)}."
+            f"{n_of(found.without_mask, 'defective part')} without a mask, left out of the pixel "
+            f"figures: {listed(found.without_mask)}."
         )
     else:
-        yield "There are no masks, so figures per pixel (pixel_auroc, aupro) are not computed."
+        yield "There are no masks, so pixel figures (pixel_auroc, aupro) are not computed."
 
 
 def _advice_on_labels(found: Findings) -> Iterator[str]:
     if found.n_good and len(found.labels) == 1:
         yield (
             f"All parts have the label {next(iter(found.labels))}: enough for detectors that learn "
-            "from good parts alone, not for one that learns from labelled defects."
+            "from good parts alone, but not for those that learn from labelled defects."
         )
     if found.singles:
         yield (
-            f"{n_of(found.singles, 'label')} with one part alone: {listed(found.singles)}. "
-            "Nothing can be both learned from it and tested on it: add pictures, or give it the "
-            "label of a like kind."
+            f"{n_of(found.singles, 'label')} with a single part: {listed(found.singles)}. It "
+            "cannot be both learned from and tested: add pictures, or give it the label of a "
+            "similar kind."
         )
 
 

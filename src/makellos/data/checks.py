@@ -91,7 +91,7 @@ def check_readable(parts: Sequence[Part], progress: Progress) -> None:
     if broken:
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(
-            f"{len(broken)} of {len(parts)} files cannot be used:\n  {listed}\nMend or remove them."
+            f"{len(broken)} of {len(parts)} files cannot be used:\n  {listed}\nFix or remove them."
         )
 
 

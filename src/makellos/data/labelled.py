@@ -29,7 +29,7 @@ _OTHERS = (
     "Give the other class too: folders ok and defective (or one folder per class), or a CSV "
     "manifest with the columns path and label."
 )
-_RESPLIT = "divide all parts anew with 'makellos data split DATA -o parts.csv', then use parts.csv"
+_RESPLIT = "split the parts again with 'makellos data split DATA -o parts.csv' and use parts.csv"
 
 
 def check_labelled(
@@ -123,7 +123,7 @@ def _check_classes(
     strange = sorted(set(n_parts) - set(classes))
     if strange:
         raise InputError(
-            f"The label {strange[0]!r} is none of the classes to be told apart. "
+            f"The label {strange[0]!r} is not one of the classes to be told apart. "
             f"{suggest(strange[0], classes)} Correct the label, or add it to the classes."
         )
     if len(n_parts) == 1:
@@ -133,10 +133,10 @@ def _check_classes(
     for label in classes:
         if n_parts[label] < 2:
             raise InputError(
-                f"The class {label!r} has {'one picture alone' if n_parts[label] else 'no picture'}"
-                " to learn from; a class takes two or more, better ten. Add pictures of it, give "
-                "it the label of a like kind, leave it out, or tell good from defective parts "
-                "alone (--set target=verdict)."
+                f"The class {label!r} has {'only one picture' if n_parts[label] else 'no picture'}"
+                " to learn from; a class needs two or more, preferably ten. Add pictures of it, "
+                "give it the label of a similar kind, leave it out, or only tell good from "
+                "defective parts (--set target=verdict)."
             )
 
 
@@ -145,11 +145,11 @@ def _refuse_one_class(learn: Sequence[Part], which: str, has_others: bool) -> No
     where = (
         f"{lie}: {_RESPLIT}."
         if has_others
-        else f"{_OTHERS} Where all defects lie in test (the MVTec AD layout), {_RESPLIT}."
+        else f"{_OTHERS} If all defects are in test (the MVTec AD layout), {_RESPLIT}."
     )
     raise InputError(
         f"All {n_of(learn, 'part')} to learn from are of one class, {which}; learning from "
-        f"labels takes two. {where}"
+        f"labels needs two. {where}"
     )
 
 
@@ -160,13 +160,13 @@ def _on_sizes(learn: Sequence[Part], *, by_label: bool) -> Iterator[str]:
     few = [f"{label} ({n})" for label, n in n_parts if n < _FEW]
     if few:
         yield (
-            f"Small classes, fewer than {_FEW} pictures to learn from: {listed(few)}. Add pictures "
-            "of them; what is measured on them says little."
+            f"Small classes, fewer than {_FEW} pictures to learn from: {listed(few)}. Figures for "
+            "them mean little; add pictures."
         )
     (most, n_most), (least, n_least) = n_parts[0], n_parts[-1]
     if n_most >= _UNEVEN * n_least:
         yield (
-            f"Uneven classes: {n_most} pictures of {most}, {n_least} of {least}, so accuracy says "
+            f"Uneven classes: {n_most} pictures of {most}, {n_least} of {least}, so accuracy means "
             f"little. Look at balanced accuracy, and add pictures of {least}."
         )
 
@@ -180,7 +180,7 @@ def _on_strange_labels(
         if strange:
             yield (
                 f"{n_of(strange, 'label')} {use} but not learned from: {listed(strange)}. Add "
-                "such pictures to those that are learned from, or correct the label."
+                "such pictures to those learned from, or correct the label."
             )
 
 
@@ -212,7 +212,7 @@ def _on_identical(learn: Sequence[Part], others: Mapping[str, Sequence[Part]]) -
         ]
         if pairs:
             yield (
-                f"Leak: {n_of(pairs, 'picture')} {use} and, the same byte for byte, learned "
+                f"Leak: {n_of(pairs, 'picture')} both {use} and, byte for byte the same, learned "
                 f"from: {listed_sets(pairs)}. Results look too good: remove one of each."
             )
     torn = [

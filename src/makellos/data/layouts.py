@@ -71,7 +71,7 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
         _refuse(data, error)
     none = " and ".join(f"no {each.noun} ({', '.join(sorted(each.suffixes))})" for each in kinds)
     raise InputError(
-        f"{data} holds {none}. Put {kinds[0].name} of good parts there, or in its subfolder "
+        f"{data} contains {none}. Put {kinds[0].name} of good parts there, or in its subfolder "
         "train/good."
     )
 
@@ -184,7 +184,7 @@ def _mvtec(root: Path, splits: dict[str, str], inside: dict[str, list[Path]]) ->
         for path in inside.get(name, []):
             if split == "test" and path.parent == root / name:
                 raise InputError(
-                    f"{path} has no label, because it lies in {name} itself. Move it to "
+                    f"{path} has no label, because it is in {name} itself. Move it to "
                     f"{name}/good, or to a folder in {name} named after its defect."
                 )
             yield replace(_labelled(path, root / name, root), split=split)
@@ -225,8 +225,8 @@ def _refuse_beside(found: PartSet) -> NoReturn:
     more = f" and {n_left - _SHOWN} more" if n_left > _SHOWN else ""
     place = "train/good" if found.layout == "MVTec AD" else "good"
     raise InputError(
-        f"The folders of {found.root} ({found.layout}) hold no {found.kind.noun}; beside them lie "
-        f"{names}{more}. Move {found.kind.name} of good parts into {place}."
+        f"The folders of {found.root} ({found.layout}) contain no {found.kind.noun}; next to them "
+        f"are {names}{more}. Move {found.kind.name} of good parts into {place}."
     )
 
 
@@ -238,6 +238,6 @@ def _refuse_manifests(found: PartSet) -> None:
                 names = re.split(r"[,;\t]", stream.readline(10_000).casefold())
             if "path" in (name.strip(' "\n') for name in names):
                 raise InputError(
-                    f"{part.path} is a manifest that lies among {found.kind.noun}s. Give it in "
-                    "place of its folder, or move it out of the folder."
+                    f"{part.path} is a manifest among {found.kind.noun}s. Give it instead of its "
+                    "folder, or move it out of the folder."
                 )

@@ -52,8 +52,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns, and line number and cells of each row that is not blank."""
     if path.suffix.lower() not in {".csv", ".tsv"}:
         raise InputError(
-            f"{path} is a file but no CSV manifest. Give a folder of pictures, or a .csv with the "
-            f"columns {', '.join(COLUMNS)}."
+            f"{path} is a file, but not a CSV manifest. Give a folder of pictures, or a .csv with "
+            f"the columns {', '.join(COLUMNS)}."
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -71,8 +71,8 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
         raise InputError(
-            f"{path}, line {reader.line_num}: {error}. Put double quotes around cells that hold "
-            "the delimiter, and double the quotes within."
+            f"{path}, line {reader.line_num}: {error}. Put double quotes around cells that contain "
+            "the delimiter, and double any quotes inside them."
         ) from None
     rows = [(line, cells) for line, cells in rows[says_delimiter:] if any(cells)]
     columns = [name.casefold() for name in rows[0][1]] if rows else []
@@ -94,7 +94,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     if "path" not in columns:
         raise InputError(
             f"{path} has no column 'path' in its first line. {suggest('path', columns)} "
-            f"Name the columns {', '.join(COLUMNS)}; path is needed, the others may be left out."
+            f"Name the columns {', '.join(COLUMNS)}; path is required, the others are optional."
         )
     twice = [name for name, count in Counter(columns).items() if count > 1 and name in COLUMNS]
     if twice:
@@ -111,7 +111,7 @@ def _refuse_near_misses(path: Path, columns: list[str], rows: list[tuple[int, li
             wrong.append(f"{name!r} (is it {right!r}?)")
     if wrong:
         raise InputError(
-            f"{path} has columns that are not read, and look as if they should be: "
+            f"{path} has columns that are not read but look as if they should be: "
             f"{', '.join(wrong)}. Give each the name in brackets, or remove it."
         )
 
@@ -134,8 +134,8 @@ def _notes(columns: list[str], rows: list[tuple[int, list[str]]], kind: FileKind
     ]
     if unused:
         yield (
-            f"Columns of the manifest that are not read: {', '.join(unused)}. What belongs "
-            "together (a lot, a tile) goes into a column 'group'."
+            f"Columns of the manifest that are not read: {', '.join(unused)}. To keep parts "
+            "together (of a lot, of a tile), name it in a column 'group'."
         )
 
 
@@ -144,7 +144,7 @@ def _fits(cells: list[str], n_columns: int, line: int, problems: list[str]) -> b
         return True
     problems.append(
         f"line {line}: {len(cells)} cells, but {n_columns} columns (put double quotes around a "
-        "cell that holds the delimiter)"
+        "cell that contains the delimiter)"
     )
     return False
 
@@ -162,7 +162,7 @@ def _row(row: dict[str, str], line: int, root: Path, kind: FileKind, problems: l
         problems.append(f"line {line}: no label (good, defective, or the name of a defect)")
     split = SPLITS.get(cells["split"].casefold())
     if cells["split"] and split is None:
-        problems.append(f"line {line}: split {cells['split']!r} is none of train, val, test")
+        problems.append(f"line {line}: split {cells['split']!r} is not train, val or test")
     mask = _located(root, cells["mask"])
     if cells["mask"] and mask is None:
         problems.append(f"line {line}: mask {cells['mask']} does not exist")

@@ -95,7 +95,7 @@ def _holds_masks(folder: PurePath, inside: Sequence[Path], notes: list[str]) -> 
     if name in _USUALLY:
         notes.append(
             f"The pictures in {folder.as_posix()} do not look like masks, so they were read as "
-            "parts. Where they are masks, name the folder ground_truth."
+            "parts. If they are masks, name the folder ground_truth."
         )
     return False
 

@@ -29,7 +29,7 @@ __all__ = [
 
 GOOD = "good"
 
-_MASK_ADVICE = "Mend it, or leave the mask out."
+_MASK_ADVICE = "Correct it, or leave the mask out."
 
 Mask = NDArray[np.bool_]
 
@@ -66,7 +66,7 @@ class Values:
     @property
     def path(self) -> Path:
         """Raise `InputError`: no file holds it."""
-        raise InputError("A part that lies in memory has no file. Write it into one first.")
+        raise InputError("A part held in memory has no file. Write it to one first.")
 
     def read(self) -> Picture:
         """Return the array itself."""

@@ -77,7 +77,7 @@ def stratified_split(
         if not (math.isfinite(share) and share > 0):
             raise ConfigurationError(
                 f"The share of {name!r} is {share:g}; expected a number above 0. Leave out a "
-                "split that nothing shall be in."
+                "split that is to stay empty."
             )
     if not shares:
         raise ConfigurationError("There is no split to divide parts into. Name one share or more.")
@@ -351,8 +351,8 @@ def _check_labels(parts: PartSet) -> None:
         return
     raise InputError(
         f"All {n_of(parts.parts, 'part')} of {parts.root} ({parts.layout}) have the label "
-        f"{labels.pop()!r}; a split by label takes two or more. Put the others beside them, in "
-        "folders such as ok and defective, or name labels in a CSV manifest."
+        f"{labels.pop()!r}; a split by label needs two or more. Put the others beside them, in "
+        "folders such as ok and defective, or give labels in a CSV manifest."
     )
 
 
@@ -371,15 +371,15 @@ def _warnings(parts: Sequence[Part], shares: Mapping[str, float]) -> list[str]:
         if without:
             said.append(
                 f"Label {label} ({n} {'part' if n == 1 else 'parts'}) has none in "
-                f"{' and none in '.join(without)}: too few, or too few groups, for each of "
-                f"{len(shares)} splits. Add pictures of it, or give it the label of a like kind."
+                f"{' and none in '.join(without)}: too few parts or groups for {len(shares)} "
+                "splits. Add pictures of it, or give it the label of a similar kind."
             )
     few = {label: n for label, of in counts.items() if (n := sum(of.values())) < _FEW}
     if few:
         named = listed([f"{label} ({n})" for label, n in few.items()])
         said.append(
-            f"{n_of(few, 'label')} with fewer than {_FEW} parts: {named}. What is measured on "
-            "them says little."
+            f"{n_of(few, 'label')} with fewer than {_FEW} parts: {named}. Figures for them mean "
+            "little."
         )
     splits: defaultdict[str, set[str | None]] = defaultdict(set)
     for part in parts:
@@ -389,7 +389,7 @@ def _warnings(parts: Sequence[Part], shares: Mapping[str, float]) -> list[str]:
     if divided:
         said.append(
             f"{n_of(divided, 'group')} in more than one split ({listed(divided)}), so results "
-            f"look better than they are on new groups. Split with --by group."
+            "look better than they are on new groups. Split with --by group."
         )
     return said
 
@@ -404,7 +404,7 @@ def _check_target(path: Path, source: Path | None) -> None:
                 f"{path} is the manifest that the parts are read from; it is left alone. Choose "
                 "another name for the new one."
             )
-    claim_file(path, _is_split, f"is no manifest with the columns {', '.join(COLUMNS)} alone")
+    claim_file(path, _is_split, f"is not a manifest with only the columns {', '.join(COLUMNS)}")
 
 
 def _is_split(path: Path) -> bool:
@@ -421,7 +421,7 @@ def _write(path: Path, parts: Sequence[Part]) -> None:
         data = _text(parts, path.parent.resolve()).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{path} is not written: a name in it cannot be written as UTF-8 "
+            f"{path} was not written: a name in it cannot be written as UTF-8 "
             f"({error.object[error.start : error.end]!a}). Rename that file or label."
         ) from None
     with replacing(path, suffix=".csv") as stream:
@@ -467,7 +467,7 @@ def _check_same(partial: Path, path: Path, parts: Sequence[Part]) -> None:
         same = replace(again, source=part.source, mask=part.mask, name=part.name)
         if same != part or not again.path.samefile(part.path):
             raise InputError(
-                f"{part.name} (label {part.label!r}) cannot be written into a CSV manifest: read "
-                f"back it is {again.name} (label {again.label!r}). Rename it without spaces at "
+                f"{part.name} (label {part.label!r}) cannot be written to a CSV manifest: read "
+                f"back, it is {again.name} (label {again.label!r}). Rename it without spaces at "
                 "either end and without control characters."
             )
