@@ -32,6 +32,7 @@ from small_models import (
     write_small_model,
 )
 
+from makellos.data.parts import Part, Values
 from makellos.data.pictures import Picture
 from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError
@@ -329,6 +330,48 @@ def test_one_bad_part_costs_only_itself(
     assert bad.error == f"{type(error).__name__}: no"
     for i, inspection in enumerate(inspections):
         assert i == dark or plain(inspection) == expected[i]
+
+
+class Odd:
+    """Stand for what is no array, and says so in a way of its own."""
+
+    def __array__(self, *_: object, **__: object) -> None:
+        raise OddError("no")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(
+            None,
+            7,
+            object(),
+            Odd(),
+            {},
+            [[1, "a"]],
+            "\0",
+            "a\0.png",
+            "x" * 300,
+            "x/" * 3000,
+            "\ud800",
+        ),
+        *("", ".", "/dev/null/a.png"),
+    ],
+    ids=lambda part: repr(part)[:20],
+)
+def test_nothing_is_raised_for_a_part(inspector: Inspector, part: Picture) -> None:
+    found = inspector.inspect(part)
+    assert (found.verdict, found.score) == ("unreadable", None)
+    assert found.error
+
+
+def test_an_error_of_a_runtime_is_no_error_of_inspect(model_path: Path) -> None:
+    inspector = Inspector(model_path)
+    inspector.scorer.engine = Falling(inspector.scorer.engine, OddError("no"))
+    for part in (gray_picture(0.0), Part(source=Values(gray_picture(0.0)), name="array")):
+        inspect = inspector.inspect_part if isinstance(part, Part) else inspector.inspect
+        found = inspect(part)  # type: ignore[operator]
+        assert (found.verdict, found.error) == ("unreadable", "OddError: no")
 
 
 def test_one_inspector_serves_several_threads(inspector: Inspector) -> None:

@@ -15,7 +15,7 @@ from makellos.calibration import Calibration
 from makellos.data.parts import Part, Values
 from makellos.data.pictures import Picture
 from makellos.data.threads import in_order
-from makellos.errors import ConfigurationError, InputError
+from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.engines import EngineChoice, available_engines
 from makellos.inspection.external_runtime import ExternalScoring
@@ -113,21 +113,31 @@ class Inspector:
 
         A model of signals inspects recordings. A file that cannot be read, and a part that the
         detector gives no finite score, have the verdict ``unreadable`` and its reason; nothing is
-        raised for them. `keep` puts the decoded picture into the inspection.
+        raised for a part, whatever it is. `keep` puts the decoded picture into the inspection.
+        Raises `ModelFileError` where the model is at fault.
         """
         if isinstance(part, Path | str):
-            return self._lane.inspect(_part(part, name), keep=keep)
+            return self.inspect_part(_part(part, name), keep=keep)
         label, started = name or "array", time.perf_counter()
         try:
             return self._pictures.inspect(
                 Part(source=Values(_checked(part)), name=label), keep=keep
             )
-        except InputError as error:
-            return unreadable(label, started, str(error))
+        except ModelFileError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- as below
+            return unreadable(label, started, _reason(error))
 
     def inspect_part(self, part: Part, *, keep: bool = False) -> Inspection:
         """Inspect one part as `inspect` does, whatever it is read from."""
-        return self._lane.inspect(part, keep=keep)
+        started = time.perf_counter()
+        try:
+            return self._lane.inspect(part, keep=keep)
+        except ModelFileError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Runtimes and codecs have errors of their own kinds; none may stop other parts.
+            return unreadable(part.name, started, _reason(error))
 
     def window_regions(self, window: Inspection) -> tuple[Region, ...]:
         """Return the regions of a recording's window, in pixels of its picture."""
@@ -159,10 +169,9 @@ class Inspector:
     def _guarded(self, part: Part, *, keep: bool = False) -> Inspection:
         started = time.perf_counter()
         try:
-            return self._lane.inspect(part, keep=keep)
-        except Exception as error:  # noqa: BLE001
-            # Runtimes and codecs have errors of their own kinds; none may stop the other parts.
-            return unreadable(part.name, started, f"{type(error).__name__}: {error}")
+            return self.inspect_part(part, keep=keep)
+        except ModelFileError as error:  # which is a row where many are asked for
+            return unreadable(part.name, started, _reason(error))
 
     def _open(self, engine: EngineChoice | None, workers: int) -> Scorer:
         # Windows' pictures are so small that one would keep no core busy.
@@ -209,6 +218,10 @@ def choose_engine(
 
 def _part(path: Path | str, name: str | None = None) -> Part:
     return Part(source=Path(path), name=name or str(path))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def _checked(picture: Picture) -> Picture:
