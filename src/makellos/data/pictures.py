@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +19,7 @@ from numpy.typing import NDArray
 
 from makellos.data._header import MAX_PIXELS, Header, UnsuitableError
 from makellos.data._headers import read_header
+from makellos.data.threads import in_time
 from makellos.errors import ConfigurationError, InputError
 
 __all__ = [
@@ -38,7 +36,6 @@ __all__ = [
 ]
 
 Picture = NDArray[np.uint8] | NDArray[np.uint16]
-Result = TypeVar("Result")
 
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 PICTURE_SUFFIXES = LOSSY_SUFFIXES | frozenset(
@@ -145,7 +142,7 @@ def _decode_whole(header: Header, name: str, path: Path | None = None) -> Pictur
     """Decode what a header announces; raise `InputError` where that does not succeed."""
     seconds = _SECONDS + _SECONDS_PER_MEGAPIXEL * header.width * header.height / 1e6
     try:
-        picture = _in_time(partial(_decode, header, path), seconds)
+        picture = in_time(partial(_decode, header, path), seconds)
     except TimeoutError:
         raise InputError(
             f"{name} was not decoded within {seconds:.0f} s; its {header.width:,} x "
@@ -182,27 +179,6 @@ def full_scale(picture: Picture, white_level: int | None = None) -> float:
     if picture.dtype == np.uint8:
         return 255.0
     return float(white_level or 65535)
-
-
-def _in_time(work: Callable[[], Result], seconds: float) -> Result:
-    """Return the result of `work`; raise `TimeoutError` where it takes longer.
-
-    A decoder cannot be stopped: its thread goes on, but nothing waits for it, not even the end of
-    the process.
-    """
-    done: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
-            done.set_exception(error)
-
-    try:
-        threading.Thread(target=run, name="makellos decoder", daemon=True).start()
-    except RuntimeError:  # the system gives no further thread
-        return work()
-    return done.result(seconds)
 
 
 def _decode(header: Header, path: Path | None) -> Picture | None:

@@ -1,13 +1,14 @@
-"""Work on many items in threads, in their order."""
+"""Work on many items in threads, in their order; work that is waited for so long and no longer."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["in_order"]
+__all__ = ["in_order", "in_time"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,3 +36,24 @@ def in_order(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def in_time(work: Callable[[], Result], seconds: float) -> Result:
+    """Return the result of `work`; raise `TimeoutError` where it takes longer.
+
+    It cannot be stopped: its thread goes on, but nothing waits for it, not even the end of the
+    process.
+    """
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 -- raised where it is waited for
+            done.set_exception(error)
+
+    try:
+        threading.Thread(target=run, name="makellos in time", daemon=True).start()
+    except RuntimeError:  # the system gives no further thread
+        return work()
+    return done.result(seconds)

@@ -43,12 +43,14 @@ class RemoteFile:
     address : where it is downloaded from.
     checksum : as `sha256:HEX` or `md5:HEX`, None where nobody has published one.
     checksum_source : who published the checksum.
+    largest : bytes beyond which it cannot be the file.
     """
 
     name: str
     address: str
     checksum: str | None = None
     checksum_source: str = ""
+    largest: int = 16 << 30
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,11 @@ def _sets_of(layout: Layout, listed: Mapping[str, Any]) -> Iterator[PublicSet]:
             name=f"{layout}/{category}" if category else layout,
             files=tuple(
                 RemoteFile(
-                    file["name"], file["address"], file.get("checksum"), listed["checksum_source"]
+                    file["name"],
+                    file["address"],
+                    file.get("checksum"),
+                    listed["checksum_source"],
+                    listed["largest_mb"] << 20,
                 )
                 for file in listed["files"]
                 if file.get("category", category) == category

@@ -7,11 +7,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urljoin
 
 from makellos.data.progress import Progress, no_progress
+from makellos.data.threads import in_time
 from makellos.errors import StorageError
 from makellos.sets.public_sets import RemoteFile
 from makellos.storage import put_in_place
@@ -28,20 +31,34 @@ CONNECT_S = 15.0
 READ_S = 60.0
 # A connection that brought bytes is worth another at once; three that brought none are not.
 MAX_IDLE = 3
+# Less than this in so many seconds is a server that only pretends to send.
+LEAST = 64 * 1024
+SLOW_S = 60.0
 MAX_ATTEMPTS = 100
 PAUSE_S = 1.0
 
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})  # too slow, too often, or out of order
 _VERSION = ("etag", "last_modified", "total")
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_LENGTH = re.compile(r"[0-9]{1,15}")
+_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
+_MAX_REDIRECTS = 10
+_SHOWN = 200  # letters of what a server or a library says
 
 
 class _InterruptedError(Exception):
     """Say why a connection ended before the file was whole; another one may help."""
 
 
+class _TooSlowError(_InterruptedError):
+    """Say that a connection brings next to nothing, and would for ever."""
+
+
 class _RefusedError(Exception):
     """Say why the server will not give the file, however often it is asked."""
+
+
+class _TooLargeError(_RefusedError):
+    """Say that what comes cannot be the file."""
 
 
 def download(
@@ -54,7 +71,8 @@ def download(
 
     Raises
     ------
-    StorageError : where the server is not reached, refuses, or breaks off time and again.
+    StorageError : where the server is not reached, refuses, breaks off time and again, sends next
+        to nothing, or sends more than the file can be.
     OSError : where `target` cannot be written.
     """
     part = _Part(target)
@@ -70,7 +88,8 @@ def download(
             break
         except _InterruptedError as error:
             reason = error
-            idle = 0 if part.size() > before else idle + 1
+            brought = part.size() > before and not isinstance(error, _TooSlowError)
+            idle = 0 if brought else idle + 1
             if idle == MAX_IDLE:
                 break
             sleep(PAUSE_S * 2**idle if idle else 0)
@@ -100,6 +119,7 @@ class _Part:
         if not isinstance(state, dict) or state.get("address") != address:
             return {}
         known = {key: str(state.get(key, "")) for key in _VERSION}
+        known["total"] = known["total"] if _LENGTH.fullmatch(known["total"]) else ""
         # With nothing known of the version, nothing tells whether the rest belongs to it.
         return known if any(known.values()) else {}
 
@@ -135,16 +155,47 @@ def _transfer(file: RemoteFile, part: _Part, progress: Progress) -> None:
         else:
             _raise_for(part, response)
         total = int(seen["total"] or (start and state["total"]) or 0) or None
-        done = start
-        with part.path.open("ab") as sink:
-            for block in _blocks(response):
-                sink.write(block)
-                done += len(block)
-                progress(f"download {file.name}", done, total)
+        try:
+            done = _append(response, file, part, start, total, progress)
+        except _TooLargeError:
+            part.drop()
+            raise
     if total is not None and done != total:
         if done > total:
             part.drop()
         raise _InterruptedError(f"{done} of {total} bytes came")
+
+
+def _append(
+    response: Response,
+    file: RemoteFile,
+    part: _Part,
+    done: int,
+    total: int | None,
+    progress: Progress,
+) -> int:
+    """Append what comes to the `done` bytes of a part and return how many it has then."""
+    if max(done, total or 0) > file.largest:
+        raise _TooLargeError(f"the server offers {total or done:,} bytes{_at_most(file)}")
+    since, before = time.monotonic(), done
+    with part.path.open("ab") as sink:
+        for block in _blocks(response):
+            sink.write(block)
+            done += len(block)
+            progress(f"download {file.name}", done, total)
+            if total is not None and done > total:
+                break
+            if done > file.largest:
+                raise _TooLargeError(f"the server sends without end{_at_most(file)}")
+            if time.monotonic() - since > SLOW_S:
+                if done - before < LEAST:
+                    raise _TooSlowError(f"only {done - before:,} bytes came in {SLOW_S:.0f} s")
+                since, before = time.monotonic(), done
+    return done
+
+
+def _at_most(file: RemoteFile) -> str:
+    return f", and {file.name} has fewer than {file.largest:,}"
 
 
 def _range_headers(start: int, state: Mapping[str, str]) -> dict[str, str]:
@@ -161,30 +212,67 @@ def _range_headers(start: int, state: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _connection(address: str, headers: Mapping[str, str]) -> Iterator[Response]:
-    import requests
+    from requests import RequestException
 
     try:
-        response = requests.get(address, headers=headers, stream=True, timeout=(CONNECT_S, READ_S))
-    except requests.RequestException as error:
+        response = in_time(partial(_answer, address, headers), CONNECT_S + READ_S)
+    except TimeoutError as error:
+        raise _TooSlowError(f"no answer came in {CONNECT_S + READ_S:.0f} s") from error
+    except (RequestException, ValueError) as error:  # urllib3 lets some odd addresses through
         raise _InterruptedError(f"the server was not reached ({_root(error)})") from error
-    with response:
+    try:
         yield response
+    except _TooSlowError:
+        raise  # closing would wait for what does not come
+    except BaseException:
+        response.close()
+        raise
+    response.close()
+
+
+def _answer(address: str, headers: Mapping[str, str]) -> Response:
+    """Return the answer of the last of several addresses, whose bodies are left unread."""
+    import requests
+
+    for _ in range(_MAX_REDIRECTS):
+        response = requests.get(
+            address,
+            headers=headers,
+            stream=True,
+            timeout=(CONNECT_S, READ_S),
+            allow_redirects=False,
+        )
+        if not response.is_redirect:
+            return response
+        address = urljoin(address, response.headers["Location"])
+        response.close()
+    raise requests.TooManyRedirects(f"more than {_MAX_REDIRECTS} redirects")
 
 
 def _blocks(response: Response) -> Iterator[bytes]:
     from urllib3.exceptions import HTTPError
 
     # The raw stream: some servers label a .gz file as packed, and it must arrive as it is.
+    read = partial(response.raw.read1, CHUNK, decode_content=False)
     try:
-        yield from response.raw.stream(CHUNK, decode_content=False)
-    except (HTTPError, ConnectionError, TimeoutError) as error:
+        while block := in_time(read, READ_S + SLOW_S):
+            yield block
+    except TimeoutError as error:
+        raise _TooSlowError(f"nothing came in {READ_S + SLOW_S:.0f} s") from error
+    except (HTTPError, ConnectionError) as error:
         raise _InterruptedError(f"the connection broke off ({_root(error)})") from error
 
 
-def _root(error: BaseException) -> BaseException:
+def _root(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
-    return error
+    return _shortened(str(error))
+
+
+def _shortened(said: str) -> str:
+    """Return what a server said as it can be shown: printable, and so long and no longer."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in said)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def _server_state(address: str, response: Response) -> dict[str, str]:
@@ -197,7 +285,7 @@ def _server_state(address: str, response: Response) -> dict[str, str]:
         "address": address,
         "etag": response.headers.get("ETag", ""),
         "last_modified": response.headers.get("Last-Modified", ""),
-        "total": length if length.isdecimal() else "",
+        "total": length if _LENGTH.fullmatch(length) else "",
     }
 
 
@@ -211,7 +299,7 @@ def _continues(
 
 
 def _raise_for(part: _Part, response: Response) -> NoReturn:
-    answer = f"the server answered {response.status_code} {response.reason}"
+    answer = f"the server answered {response.status_code} {_shortened(response.reason or '')}"
     if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         part.drop()
         raise _InterruptedError(answer)
