@@ -81,6 +81,13 @@ def test_importing_costs_nothing() -> None:
     assert {name for name in loaded if name.startswith("makellos.")} == set()
 
 
+def test_help_begins_with_what_there_is() -> None:
+    told = set(re.findall(r"\w+", str(makellos.__doc__)))
+    functions = {name for name in makellos.__all__ if inspect.isfunction(getattr(makellos, name))}
+    assert {"fit", "inspect", "queue"} < functions
+    assert {*functions, *ROOMS, "Inspector", "Detector"} - told == set()
+
+
 def test_names_can_be_completed() -> None:
     assert {*makellos.__all__, *ROOMS} == set(dir(makellos))
 

@@ -4,9 +4,23 @@
 >>> makellos.parts_needed(0.01)  # good calibration parts that a budget of one percent takes
 99
 
-Beside what stands here there are `makellos.evaluation` (metrics), `makellos.sets` (synthetic sets),
-`makellos.vibration` (bearings, envelopes, views of signals) and, for authors of detectors,
-`makellos.detectors` and `makellos.testing`.
+Verbs, as on the command line
+    fit, inspect, evaluate, compare, calibrate, explain, generate, tune, queue
+For one part after another
+    Inspector, which gives an Inspection; read_picture, read_model
+Parts
+    find_parts, Part, PartSet, parts_needed
+Drawing
+    draw_overlay, draw_panel, draw_recording, write_picture
+Detectors
+    list_detectors, make_detector, Detector, PatchCore, PaDiM and others
+Errors
+    MakellosError is the root of all
+Modules
+    evaluation (metrics), sets (synthetic sets), vibration (bearings, envelopes, views of signals)
+    and, for authors of detectors, detectors and testing
+
+`dir(makellos)` lists all names.
 """
 
 from __future__ import annotations

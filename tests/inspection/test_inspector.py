@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
+from PIL import Image
 from small_models import (
     CELL,
     HEIGHT,
@@ -33,7 +35,6 @@ from small_models import (
 )
 
 from makellos.data.parts import Part, Values
-from makellos.data.pictures import Picture
 from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError
 from makellos.inspection import Inspection, Inspector, available_engines
@@ -164,25 +165,29 @@ def test_white_level_of_the_model_is_applied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
-    [
-        np.zeros((8, 8), np.float32),
-        np.zeros((8, 8, 4), np.uint8),
-        np.zeros((8, 8, 1), np.uint8),
-        np.zeros((0, 8), np.uint8),
-        np.zeros((8,), np.uint8),
-        np.zeros((2, 8, 8, 3), np.uint8),
-        np.zeros((8, 8), np.int16),
-        np.zeros((8, 8), np.dtype(">u2")),
-    ],
-    ids=lambda picture: f"{picture.dtype} {picture.shape}",
+    "picture", [np.zeros((8, 8, 2), np.uint8), np.zeros((8, 8), np.int16), [[1, 2], [3]], None, b""]
 )
-def test_arrays_that_are_no_pictures_are_unreadable(inspector: Inspector, picture: Picture) -> None:
+def test_what_is_no_picture_is_unreadable(inspector: Inspector, picture: Any) -> None:
     inspection = inspector.inspect(picture)
-    assert inspection.verdict == "unreadable"
+    assert (inspection.input, inspection.verdict) == ("array", "unreadable")
     assert inspection.error is not None
-    assert str(picture.shape) in inspection.error
-    assert "uint8 or uint16" in inspection.error
+
+
+def test_pictures_in_memory_of_all_kinds_give_the_same(inspector: Inspector) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (200, 250, 3), dtype=np.uint8)
+    encoded = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+    alpha = np.dstack([picture, picture[..., 0]])
+    given = [picture, encoded, alpha, picture / 255, Image.fromarray(picture)]
+    first, *others = [plain(each) for each in inspector.inspect_many(given)]
+    assert [each.pop("input") for each in (first, *others)] == [f"array {i}" for i in range(5)]
+    assert others == [first] * 4
+    assert {**plain(inspector.inspect(alpha)), "input": 0} == {"input": 0, **first}
+
+
+def test_one_of_many_is_one(inspector: Inspector, tmp_path: Path) -> None:
+    for one in ("folder", tmp_path / "a.png", gray_picture(0.5)):
+        (found,) = inspector.inspect_many(one)
+        assert found.input == ("array 0" if isinstance(one, np.ndarray) else str(one))
 
 
 @pytest.mark.parametrize(
@@ -359,7 +364,7 @@ class Odd:
     ],
     ids=lambda part: repr(part)[:20],
 )
-def test_nothing_is_raised_for_a_part(inspector: Inspector, part: Picture) -> None:
+def test_nothing_is_raised_for_a_part(inspector: Inspector, part: Any) -> None:
     found = inspector.inspect(part)
     assert (found.verdict, found.score) == ("unreadable", None)
     assert found.error

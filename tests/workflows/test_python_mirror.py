@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import makellos
-from makellos.errors import ModelFileError
+from makellos.errors import ConfigurationError, InputError, ModelFileError
 
 
 def test_every_public_name_is_there() -> None:
@@ -59,6 +59,15 @@ def test_fit_inspect_evaluate_take_texts_for_paths(
     assert makellos.calibrate(model, false_alarms=0.2).false_alarms == 0.2
     summary = makellos.inspect(model, [str(toy_parts / "test")])
     assert summary.n_parts == sum(summary.verdicts.values()) == 20
+
+
+def test_one_input_is_not_walked_letter_by_letter(toy_model: Path, toy_parts: Path) -> None:
+    for one in (str(toy_parts / "test"), toy_parts / "test"):
+        assert makellos.inspect(toy_model, one).n_parts == 20
+    with pytest.raises(ConfigurationError, match="received only 'patchcore'"):
+        makellos.compare(toy_parts, "patchcore")
+    with pytest.raises(InputError, match=r"The model nothing\.makellos does not exist"):
+        makellos.compare(toy_parts, models="nothing.makellos")
 
 
 def test_inspector_says_what_is_wrong_with_a_model(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ AMX, and a score then depends on the machine it was computed on.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,14 @@ from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileEr
 from makellos.inspection.graph_check import check_graph
 from makellos.inspection.runtimes import import_onnxruntime, import_openvino
 
-__all__ = ["Engine", "EngineChoice", "available_engines", "default_workers", "open_engine"]
+__all__ = [
+    "Engine",
+    "EngineChoice",
+    "available_engines",
+    "default_workers",
+    "open_engine",
+    "usable_here",
+]
 
 Precision = Literal["bf16", "f32"]
 Batch = NDArray[np.float32]
@@ -57,18 +66,29 @@ class Engine(Protocol):
 def available_engines() -> tuple[EngineChoice, ...]:
     """Return the engines that this machine can run, the fastest first."""
     engines = []
-    if importlib.util.find_spec("openvino"):
-        if "BF16" in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if importlib.util.find_spec("openvino") and not _here.lost:
+        if "BF16" in _here.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             engines.append(EngineChoice("openvino", "bf16"))
         engines.append(EngineChoice("openvino", "f32"))
     if importlib.util.find_spec("onnxruntime"):
         engines.append(EngineChoice("onnxruntime", "f32"))
+    if not engines and _here.lost:
+        raise MissingRuntimeError(
+            "OpenVINO cannot go on in a process that was forked from one that used it. Start "
+            "processes with the method 'spawn' of multiprocessing, or pip install onnxruntime."
+        )
     if not engines:
         raise MissingRuntimeError(
             "No runtime for models is installed. Install one: pip install openvino, or "
             "pip install onnxruntime."
         )
     return tuple(engines)
+
+
+def usable_here(choice: EngineChoice) -> EngineChoice:
+    """Return an engine, or ONNX Runtime in place of an OpenVINO that a fork made unusable."""
+    lost = choice.runtime == "openvino" and _here.lost
+    return EngineChoice("onnxruntime", "f32") if lost else choice
 
 
 def default_workers() -> int:
@@ -105,7 +125,7 @@ def open_engine(
     check_graph(graph, shape, together)
     opener = _OpenVinoEngine if choice.runtime == "openvino" else _OnnxRuntimeEngine
     try:
-        return opener(graph, choice, shape, workers, together)
+        return _here.opened(opener(graph, choice, shape, workers, together))
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise ModelFileError(
@@ -125,7 +145,7 @@ class _OpenVinoEngine:
         workers: int,
         together: int,
     ) -> None:
-        core = _openvino_core()
+        core = _here.core()
         model = core.read_model(str(graph) if isinstance(graph, Path) else graph)
         _check_inputs(
             [
@@ -231,20 +251,47 @@ def _check_inputs(
         raise ValueError(f"its inputs are {list(zip(types, sizes, strict=True))}, not f32 {wanted}")
 
 
-_setting_up = threading.Lock()
+class _Here:
+    """Hold what this process has begun: OpenVINO's core, and engines.
+
+    None of it survives a fork, where the threads are missing that it has: `lost` says that OpenVINO
+    cannot begin anew either, and an engine that were given up would wait for its threads for ever.
+    """
+
+    def __init__(self) -> None:
+        self._core: Any = None
+        self._setting_up = threading.Lock()
+        self._engines: WeakSet[Engine] = WeakSet()
+        self.lost = False
+
+    def core(self) -> Any:
+        """Return OpenVINO's core, which the first call makes."""
+        # OpenVINO's binding looks NumPy up at its first array; two threads that make theirs at
+        # once wait for each other forever. So one makes it, while the others wait for that one.
+        with self._setting_up:
+            if self._core is None:
+                openvino = import_openvino()
+                first = openvino.Tensor(np.zeros(1, np.float32))
+                np.array(first.data)
+                openvino.Type.f32.to_dtype()
+                self._core = openvino.Core()
+            return self._core
+
+    def opened(self, engine: Engine) -> Engine:
+        """Return an engine that was opened in this process."""
+        self._engines.add(engine)
+        return engine
+
+    def forked(self) -> None:
+        """Take in that this process was forked off."""
+        self.lost = self.lost or self._core is not None
+        self._setting_up = threading.Lock()
+        for left in (self._core, *self._engines):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(left))  # never to be given up
+        self._engines = WeakSet()
+        available_engines.cache_clear()
 
 
-def _openvino_core() -> Any:
-    # OpenVINO's binding looks NumPy up at its first array; two threads that make theirs at once
-    # wait for each other forever. So one thread makes it, while the others wait for that one.
-    with _setting_up:
-        return _set_up_openvino()
-
-
-@cache
-def _set_up_openvino() -> Any:
-    openvino = import_openvino()
-    first = openvino.Tensor(np.zeros(1, np.float32))
-    np.array(first.data)
-    openvino.Type.f32.to_dtype()
-    return openvino.Core()
+_here = _Here()
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_here.forked)

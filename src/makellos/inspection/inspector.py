@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from safetensors.numpy import load_file
 
 from makellos.calibration import Calibration
-from makellos.data.parts import Part, Values
-from makellos.data.pictures import Picture
+from makellos.data.given import GivenPicture, part_of, several
+from makellos.data.parts import Part
 from makellos.data.threads import in_order
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.acceptance import Acceptance
-from makellos.inspection.engines import EngineChoice, available_engines
+from makellos.inspection.engines import EngineChoice, available_engines, usable_here
 from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.findings import UNREADABLE, Inspection, unreadable
 from makellos.inspection.judge import Judge
@@ -30,6 +34,12 @@ from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
 from makellos.vibration.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.vibration.signals import at_speed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    Given = Path | str | NDArray[Any] | bytes | Image | Part
 
 __all__ = ["UNREADABLE", "Inspection", "Inspector", "Scored", "Scorer"]
 
@@ -44,6 +54,10 @@ class Inspector:
     part where the model tiles pictures. `engine` overrides the model's own runtime and precision.
     `rpm` is the speed of the shaft in recordings, where it is not that at fit, `acceptance` holds
     rules in place of the model's own. One inspector may be used from several threads.
+
+    A process that was forked opens the model again when it first inspects, with ONNX Runtime:
+    OpenVINO cannot go on there. A pickled inspector opens its model again by path, and refuses
+    another model in its place.
 
     Raises `ModelFileError` for a model that cannot be trusted, `MissingRuntimeError` for one whose
     runtime is not installed, `ConfigurationError` for fewer than 1 worker.
@@ -73,27 +87,36 @@ class Inspector:
         self.zones = self.model.zones()
         self.acceptance = acceptance or self.manifest.acceptance or Acceptance()
         self.acceptance.check([] if self.zones is None else self.zones.record.names)
-        judge = Judge(
+        self._asked = (workers, engine, rpm, acceptance)
+        self._judge = Judge(
             self.calibration,
             self.map_threshold,
             self.zones,
             self.acceptance,
             self.manifest.classes,
         )
-        self.scorer = self._open(engine, workers)
-        self._pictures = PictureLane(self.scorer, judge, self.manifest.zones)
-        self._recordings = self._recording_lane(judge, acceptance)
+        self._opened = self._open()
 
-    def _recording_lane(self, judge: Judge, rules: Acceptance | None) -> RecordingLane | None:
+    def __reduce__(self) -> tuple[Callable[..., Inspector], tuple[Any, ...]]:
+        """Return what a pickle holds: where the model lies, what it says, how it was opened."""
+        path = self.model.path.absolute()
+        return _opened_again, (type(self), path, _fingerprint(self.model), *self._asked)
+
+    def _recording_lane(self, scorer: Scorer) -> RecordingLane | None:
         record = self.manifest.signal
         if record is None:
             return None
-        if rules is not None:
+        if self._asked[-1] is not None:
             raise ConfigurationError("Rules on regions are for pictures; leave them out.")
         at_speed(record.view, self.rpm)  # refuses what the rate cannot follow
         stored = self.model.read(GOOD_SPECTRA) if GOOD_SPECTRA in self.manifest.members else None
         spectra = {} if stored is None else unpack_spectra(stored)
-        return RecordingLane(self.scorer, judge, record, self.rpm, spectra)
+        return RecordingLane(scorer, self._judge, record, self.rpm, spectra)
+
+    @property
+    def scorer(self) -> Scorer:
+        """Return what scores parts."""
+        return self._here().scorer
 
     @property
     def engine(self) -> EngineChoice:
@@ -106,38 +129,22 @@ class Inspector:
         one_by_one = self.workers == 1 or self.manifest.tiling is not None
         return 1 if one_by_one else self.workers + 1
 
-    def inspect(
-        self, part: Path | str | Picture, *, name: str | None = None, keep: bool = False
-    ) -> Inspection:
-        """Inspect one file or decoded picture (H×W or H×W×3 RGB, uint8 or uint16).
+    def inspect(self, part: Given, *, name: str | None = None, keep: bool = False) -> Inspection:
+        """Inspect one file, or a picture in memory.
 
-        A model of signals inspects recordings. A file that cannot be read, and a part that the
-        detector gives no finite score, have the verdict ``unreadable`` and its reason; nothing is
-        raised for a part, whatever it is. `keep` puts the decoded picture into the inspection.
-        Raises `ModelFileError` where the model is at fault.
+        In memory it is an array H×W, H×W×1, H×W×3 (RGB) or H×W×4 (RGBA) of uint8, uint16 or floats
+        in [0, 1], the bytes of a picture file, or a picture of PIL. Transparency is dropped: the
+        colours count as they are stored. A model of signals inspects files of recordings.
+
+        What cannot be read, and a part that the detector gives no finite score, have the verdict
+        ``unreadable`` and its reason; nothing is raised for a part, whatever it is. `keep` puts the
+        decoded picture into the inspection. Raises `ModelFileError` where the model is at fault.
         """
-        if isinstance(part, Path | str):
-            return self.inspect_part(_part(part, name), keep=keep)
-        label, started = name or "array", time.perf_counter()
-        try:
-            return self._pictures.inspect(
-                Part(source=Values(_checked(part)), name=label), keep=keep
-            )
-        except ModelFileError:
-            raise
-        except Exception as error:  # noqa: BLE001 -- as below
-            return unreadable(label, started, _reason(error))
+        return self.inspect_part(self._part(part, name), keep=keep)
 
     def inspect_part(self, part: Part, *, keep: bool = False) -> Inspection:
         """Inspect one part as `inspect` does, whatever it is read from."""
-        started = time.perf_counter()
-        try:
-            return self._lane.inspect(part, keep=keep)
-        except ModelFileError:
-            raise
-        except Exception as error:  # noqa: BLE001
-            # Runtimes and codecs have errors of their own kinds; none may stop other parts.
-            return unreadable(part.name, started, _reason(error))
+        return self._guarded(part, keep=keep, of_model=ModelFileError)
 
     def window_regions(self, window: Inspection) -> tuple[Region, ...]:
         """Return the regions of a recording's window, in pixels of its picture."""
@@ -146,34 +153,54 @@ class Inspector:
         return tuple(find_regions(window.anomaly_map, *window.size, self.map_threshold))
 
     def inspect_many(
-        self, parts: Iterable[Path | str | Part], *, keep: bool = False
+        self, parts: Given | Iterable[Given], *, keep: bool = False
     ) -> Iterator[Inspection]:
-        """Inspect many files or parts, in their order; decoding runs beside inference.
+        """Inspect many files, parts or pictures as `inspect` does; decoding runs beside inference.
 
+        They are taken as they are needed, and come in their order. One alone is one, not many.
         An error in one part costs that part alone: it is ``unreadable``.
         """
-        listed = (each if isinstance(each, Part) else _part(each) for each in parts)
-        if self._lane.batch_size > 1:
-            waiting_parts = list(listed)
-            together = self._pictures.batches(waiting_parts, keep=keep)
-            for part, found in zip(waiting_parts, together, strict=True):
-                yield found or self._guarded(part, keep=keep)
+        listed = (
+            self._part(each, unnamed=f"array {number}")
+            for number, each in enumerate(several(parts))
+        )
+        lane = self._here().lane
+        if isinstance(lane, PictureLane) and lane.batch_size > 1:
+            while batch := list(islice(listed, lane.batch_size)):
+                for part, found in zip(batch, lane.batch(batch, keep=keep), strict=True):
+                    yield found or self._guarded(part, keep=keep)
             return
         # One thread more than engine streams keeps the engine busy while a file is decoded.
         yield from in_order(partial(self._guarded, keep=keep), listed, threads=self.concurrency)
 
-    @property
-    def _lane(self) -> PictureLane | RecordingLane:
-        return self._recordings or self._pictures
+    def _part(self, given: Given, name: str | None = None, *, unnamed: str = "array") -> Part:
+        white = self.manifest.preprocessing.white_level
+        return part_of(given, name, unnamed=unnamed, white=white)
 
-    def _guarded(self, part: Part, *, keep: bool = False) -> Inspection:
-        started = time.perf_counter()
+    def _guarded(
+        self, part: Part, *, keep: bool = False, of_model: type[Exception] | tuple[()] = ()
+    ) -> Inspection:
+        """Inspect one part; raise what is `of_model`, and no fault of the part."""
+        opened, started = self._here(), time.perf_counter()
+        lane = opened.pictures if isinstance(part.source, GivenPicture) else opened.lane
         try:
-            return self.inspect_part(part, keep=keep)
-        except ModelFileError as error:  # which is a row where many are asked for
+            return lane.inspect(part, keep=keep)
+        except of_model:
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Runtimes and codecs have errors of their own kinds; none may stop the other parts.
             return unreadable(part.name, started, _reason(error))
 
-    def _open(self, engine: EngineChoice | None, workers: int) -> Scorer:
+    def _here(self) -> _Opened:
+        """Return what was opened in this process, which may have been forked since."""
+        if self._opened.process != os.getpid():
+            with _opening:
+                if self._opened.process != os.getpid():
+                    self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> _Opened:
+        workers, engine, *_ = self._asked
         # Windows' pictures are so small that one would keep no core busy.
         together = _WINDOWS_TOGETHER if self.manifest.signal else 1
         with self.model.unpacked() as folder:
@@ -185,8 +212,10 @@ class Inspector:
                 self.zones,
             )
             released = self.manifest.engine.choice()
-            choice = engine or choose_engine(released, recipe.engines())
-            return recipe.open(choice, workers=workers, together=together)
+            choice = usable_here(engine) if engine else choose_engine(released, recipe.engines())
+            scorer = recipe.open(choice, workers=workers, together=together)
+        pictures = PictureLane(scorer, self._judge, self.manifest.zones)
+        return _Opened(os.getpid(), scorer, pictures, self._recording_lane(scorer))
 
     def _graph(self, folder: Path) -> Path | ExternalScoring:
         detector = self.manifest.detector
@@ -216,20 +245,45 @@ def choose_engine(
     return exact[0] if exact else available[0]
 
 
-def _part(path: Path | str, name: str | None = None) -> Part:
-    return Part(source=Path(path), name=name or str(path))
-
-
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
-def _checked(picture: Picture) -> Picture:
-    array = np.asarray(picture)
-    shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    if not shape_ok or array.size == 0 or array.dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"A picture is H×W or H×W×3 (RGB) of uint8 or uint16; received {array.dtype} of shape "
-            f"{array.shape}."
+class _Opened(NamedTuple):
+    """Hold what scores and judges parts, and the process that it works in."""
+
+    process: int
+    scorer: Scorer
+    pictures: PictureLane
+    recordings: RecordingLane | None
+
+    @property
+    def lane(self) -> PictureLane | RecordingLane:
+        return self.recordings or self.pictures
+
+
+_opening = threading.Lock()
+
+
+def _fingerprint(model: ModelFile) -> str:
+    """Return what tells a model from others: its manifest has the hash of all that is in it."""
+    return hashlib.sha256(model.manifest.model_dump_json().encode()).hexdigest()
+
+
+def _opened_again(
+    kind: type[Inspector],
+    path: Path,
+    fingerprint: str,
+    workers: int,
+    engine: EngineChoice | None,
+    rpm: float | None,
+    acceptance: Acceptance | None,
+) -> Inspector:
+    """Return the inspector that was pickled; raise `ModelFileError` where its model is gone."""
+    model = read_model(path)
+    if _fingerprint(model) != fingerprint:
+        raise ModelFileError(
+            f"{path} is another model than the inspector had that was pickled. Open the new one "
+            "with makellos.Inspector, or put the old one back."
         )
-    return np.ascontiguousarray(array)
+    return kind(model, workers=workers, engine=engine, rpm=rpm, acceptance=acceptance)

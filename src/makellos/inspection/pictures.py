@@ -48,23 +48,21 @@ class PictureLane:
         found = self.judge(part.name, picture, scored, started)
         return replace(found, picture=picture) if keep else found
 
-    def batches(self, parts: Sequence[Part], *, keep: bool = False) -> Iterator[Inspection | None]:
-        """Inspect batches, whose time is shared out equally; None for what fails together."""
-        for start in range(0, len(parts), self.batch_size):
-            batch = parts[start : start + self.batch_size]
-            begun = time.perf_counter()
-            pictures: dict[int, Picture] = {}
-            for i, part in enumerate(batch):
-                with suppress(Exception):
-                    pictures[i] = part.read()
-            try:
-                found = dict(zip(pictures, self.scorer.many(list(pictures.values())), strict=True))
-            except Exception:  # noqa: BLE001 -- one part may spoil a batch, and must not
-                found = {}
-            spent = (time.perf_counter() - begun) / max(1, len(found))
-            for i, part in enumerate(batch):
-                if i not in found:
-                    yield None
-                    continue
-                judged = self.judge(part.name, pictures[i], found[i], time.perf_counter() - spent)
-                yield replace(judged, picture=pictures[i]) if keep else judged
+    def batch(self, parts: Sequence[Part], *, keep: bool = False) -> Iterator[Inspection | None]:
+        """Inspect parts at once, who share the time equally; None for what fails together."""
+        begun = time.perf_counter()
+        pictures: dict[int, Picture] = {}
+        for i, part in enumerate(parts):
+            with suppress(Exception):
+                pictures[i] = part.read()
+        try:
+            found = dict(zip(pictures, self.scorer.many(list(pictures.values())), strict=True))
+        except Exception:  # noqa: BLE001 -- one part may spoil a batch, and must not
+            found = {}
+        spent = (time.perf_counter() - begun) / max(1, len(found))
+        for i, part in enumerate(parts):
+            if i not in found:
+                yield None
+                continue
+            judged = self.judge(part.name, pictures[i], found[i], time.perf_counter() - spent)
+            yield replace(judged, picture=pictures[i]) if keep else judged

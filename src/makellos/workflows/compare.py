@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
+from makellos.data.given import several
 from makellos.errors import ConfigurationError
 from makellos.jobs.compare_files import RESULTS, write_results
 from makellos.jobs.compare_plan import Asked, Entry, Plan, Settings, make_plan
@@ -31,9 +32,9 @@ _STEPS_MODULE = "makellos.workflows.compare_steps"
 
 def compare(
     data: Path | str,
-    detectors: Sequence[str] = (),
+    detectors: str | Iterable[str] = (),
     *,
-    models: Sequence[Path | str] = (),
+    models: Path | str | Iterable[Path | str] = (),
     preset: str = "balanced",
     parameters: Settings | None = None,
     false_alarms: float = 0.01,
@@ -58,7 +59,7 @@ def compare(
     that cannot be used, `StorageError` where the output cannot be written.
     """
     asked = Asked(preset=preset, parameters=parameters or {}, false_alarms=false_alarms, seed=seed)
-    plan = make_plan(data, detectors, models, asked, against)
+    plan = make_plan(data, list(several(detectors)), list(several(models)), asked, against)
     said, now = tell or (lambda _: None), clock or (lambda: datetime.now(UTC))
     with ExitStack() as stack:
         held, folder = None, None if output is None else Path(output)

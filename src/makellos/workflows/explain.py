@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.given import several
 from makellos.data.parts import Part
 from makellos.data.pictures import read_mask, read_picture
 from makellos.data.progress import Progress, no_progress
@@ -111,7 +112,7 @@ class _Item:
 
 def explain(
     model: Path | str,
-    inputs: Sequence[Path | str],
+    inputs: Path | str | Iterable[Path | str],
     *,
     method: str = "gradcam",
     output: Path | str = FOLDER,
@@ -123,7 +124,7 @@ def explain(
 ) -> ExplainSummary:
     """Draw where a classifier looked: part, heat map and overlay side by side, one file per part.
 
-    `inputs` are pictures, folders and manifests; of labelled ones the test parts are taken.
+    `inputs` are pictures, folders and manifests, or one; of labelled ones the test parts are taken.
     `method` is ``gradcam``, ``gradcam++``, ``layercam`` or ``eigencam``, `class_name` the class
     explained (without it defective, or the likeliest defect), `layer` a module of the network
     (without it the last feature map). Where parts have masks, those of `data` or else of `inputs`,
@@ -136,7 +137,7 @@ def explain(
     check_seed(seed)
     read = read_model(Path(model))
     explainer = Explainer(read, method, class_name, layer)
-    items = _list([Path(item) for item in inputs], None if data is None else Path(data))
+    items = _list([Path(item) for item in several(inputs)], None if data is None else Path(data))
     summary = ExplainSummary(str(model), method, explainer.layer, str(output))
     measure = _Measure(explainer, np.random.default_rng(seed))
     for done, item in enumerate(items, start=1):

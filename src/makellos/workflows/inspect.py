@@ -7,12 +7,13 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from makellos.data.given import several
 from makellos.data.layouts import walk_parts
 from makellos.data.parts import PICTURES, FileKind
 from makellos.drawing import write_picture
@@ -75,7 +76,7 @@ class InspectSummary:
 
 def inspect(
     model: Path | str,
-    inputs: Sequence[Path | str],
+    inputs: Path | str | Iterable[Path | str],
     *,
     outputs: Outputs | None = None,
     engine: EngineChoice | None = None,
@@ -83,7 +84,7 @@ def inspect(
     held_to: RuleOverrides | None = None,
     on_row: Callable[[Inspection, int, int], None] | None = None,
 ) -> InspectSummary:
-    """Inspect files and folders with a model; every file gets one row, whatever happens to it.
+    """Inspect files and folders, or one, with a model; every file gets a row, whatever happens.
 
     Rows are written as they come, so an interrupted run keeps those it had. `rpm` is the speed of
     the shaft in recordings, where it is not that at fit, `held_to` other rules than the model's.
@@ -100,7 +101,7 @@ def inspect(
             f"--windows and --trend are for models of recordings; {model} is of "
             f"{subject.kind.name}."
         )
-    listed = list_inputs([Path(item) for item in inputs], subject.kind)
+    listed = list_inputs([Path(item) for item in several(inputs)], subject.kind)
     inspector = Inspector(
         opened,
         workers=subject.workers(manifest, len(listed)),
