@@ -70,6 +70,15 @@ def test_one_input_is_not_walked_letter_by_letter(toy_model: Path, toy_parts: Pa
         makellos.compare(toy_parts, models="nothing.makellos")
 
 
+def test_files_are_named_by_texts_as_well(toy_model: Path, tmp_path: Path) -> None:
+    makellos.write_picture(f"{tmp_path}/a.png", np.zeros((4, 4), np.uint8))
+    assert makellos.read_picture(f"{tmp_path}/a.png").shape == (4, 4)
+    assert makellos.read_model(str(toy_model)).path == toy_model
+    np.save(tmp_path / "a.npy", np.sin(np.arange(5000.0)))
+    recording = makellos.vibration.read_recording(f"{tmp_path}/a.npy", rate=1000)
+    assert recording.rate == 1000
+
+
 def test_inspector_says_what_is_wrong_with_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="Give a model file that 'makellos fit' wrote"):
         makellos.Inspector(tmp_path / "nowhere.makellos")

@@ -48,7 +48,7 @@ _BAND = 256  # rows whose colours are put into order at once
 _SECONDS, _SECONDS_PER_MEGAPIXEL = 5.0, 0.3
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path | str) -> Picture:
     """Decode a PNG, JPEG, BMP, TIFF, WebP, PGM or PPM file.
 
     Returns an array HxW (gray) or HxWx3 (RGB), uint8 or uint16 as stored. The EXIF orientation
@@ -62,6 +62,7 @@ def read_picture(path: Path) -> Picture:
     should be (checked before anything is decoded), or not decoded within 5 s and 0.3 s for each
     million pixels. Threads may call it side by side; decoding releases the GIL.
     """
+    path = Path(path)
     encoded = read_encoded(path)
     if len(encoded) <= _LARGE_FILE:
         return decode_picture(encoded, str(path))

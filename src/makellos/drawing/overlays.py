@@ -76,8 +76,9 @@ def draw_overlay(
     return canvas
 
 
-def write_picture(path: Path, picture: Rgb) -> None:
+def write_picture(path: Path | str, picture: Rgb) -> None:
     """Write an RGB or gray uint8 picture, in the format that the suffix says."""
+    path = Path(path)
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     try:
         done, encoded = cv2.imencode(path.suffix, pixels)

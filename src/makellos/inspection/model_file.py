@@ -102,12 +102,13 @@ class ModelFile:
             raise ModelFileError(f"{self.path}: {error} Or fit the model again.") from error
 
 
-def read_model(path: Path) -> ModelFile:
+def read_model(path: Path | str) -> ModelFile:
     """Open a model file and check its list of members and its manifest.
 
     Hashes are checked member by member as they are read. Raises `ModelFileError` for a file that
     is missing, no model, damaged, written by a newer makellos, or holds anything unexpected.
     """
+    path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise ModelFileError(f"{path} {what}. Give a model file that 'makellos fit' wrote.")

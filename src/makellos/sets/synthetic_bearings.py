@@ -95,7 +95,7 @@ def synthetic_recording(
 
 
 def write_bearings(
-    folder: Path,
+    folder: Path | str,
     *,
     n_train: int = 24,
     n_test_good: int = 4,
@@ -111,6 +111,7 @@ def write_bearings(
     grown. Raises `InputError` for a folder that is not empty, `StorageError` where the files cannot
     be written.
     """
+    folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is there already. Choose another folder, or empty this one.")
     faults = [fault for fault in BEARING_CONDITIONS if fault != "good"]

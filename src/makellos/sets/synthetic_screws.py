@@ -70,7 +70,7 @@ def render_screw(
 
 
 def write_screws(
-    folder: Path,
+    folder: Path | str,
     *,
     n_train: int = 120,
     n_test_good: int = 20,
@@ -94,6 +94,7 @@ def write_screws(
     for name, count in counts.items():
         if count < 0:
             raise InputError(f"{name} is {count}. It must be 0 or a positive integer.")
+    folder = Path(folder)
     _check_empty(folder)
     jobs = list(_jobs(n_train, n_test_good, n_per_defect))
 

@@ -137,7 +137,7 @@ class Recording:
         return np.asarray(self.values[position])
 
 
-def read_recording(path: Path, *, rate: float | None = None) -> Recording:
+def read_recording(path: Path | str, *, rate: float | None = None) -> Recording:
     """Read a recording of one or more channels from a file of `SIGNAL_SUFFIXES`.
 
     In ``.npz`` and ``.mat`` the numeric arrays of the greatest length are the channels, and a
