@@ -132,7 +132,7 @@ def test_differences_are_of_the_same_parts(run: Run, toy_parts: Path) -> None:
     assert found["miss_rate"]["value"] == pytest.approx(toy.mean() - lenient.mean())
     assert found["n_found_alone"] == (lenient & ~toy).sum() > 0
     assert found["n_missed_alone"] == 0
-    assert "image AUROC is that of toy" in found["sentence"]
+    assert "image AUROC is the same as that of toy" in found["sentence"]
 
 
 def test_files_are_written_and_say_the_same(run: Run) -> None:
@@ -299,7 +299,7 @@ def test_what_is_done_is_written_when_the_next_is_interrupted(
     ("arguments", "message"),
     [
         (["--detectors", "patchcor,padim"], "patchcore"),
-        (["--detectors", "patchcore"], "at least two; received 'patchcore' alone"),
+        (["--detectors", "patchcore"], "at least two; received only 'patchcore'"),
         ([], "at least two; received none"),
         (["--detectors", "patchcore,patchcore"], "patchcore is named twice"),
         (["--detectors", "patchcore,padim:quick"], "quick"),

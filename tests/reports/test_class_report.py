@@ -78,7 +78,7 @@ def test_the_matrix_shows_counts_and_shares_and_what_is_grave(report, figures):
 def test_the_section_says_what_was_confused_and_names_every_class(report, figures, text_of):
     seen = text_of(render_evaluation(report(figures=figures)))
     seen = seen.partition(" Classes 65 of 70")[2].partition(" Kinds of defects ")[0]
-    assert "parts were named rightly. Most often confused: good taken for dent, 3 of 40." in seen
+    assert "parts were named correctly. Most often confused: good taken for dent, 3 of 40." in seen
     assert re.search(r"good 40 parts", seen)
     assert re.search(r"unknown: burn 2 parts", seen)
     assert re.search(r"dent +20 +85.7 % +90 % +0.878", seen)
@@ -89,10 +89,10 @@ def test_the_section_says_what_was_confused_and_names_every_class(report, figure
 def test_the_confidence_is_put_into_words(report, figures, text_of):
     seen = text_of(render_evaluation(report(figures=figures)))
     assert "When it says about 90 %, it is right 93 % of the time (65 of 70 parts)." in seen
-    assert "Over all parts it says 90 % on average and is right in 93 %." in seen
-    assert "lie 2.9 percentage points apart" in seen
+    assert "Over all parts it says 90 % on average and is right 93 % of the time." in seen
+    assert "differ by 2.9 percentage points" in seen
     assert "Chance alone would show about 2.8 percentage points" in seen
-    assert "The difference can be chance: its confidence may hold." in seen
+    assert "The difference may be chance: its confidence may be right." in seen
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_more_than_chance_has_a_direction(report, text_of, n_right, confidence, 
     named = [name if i % 50 < n_right // 2 else "crack" for i, name in enumerate(truth)]
     figures = figures_of(named, truth, confidence)
     seen = text_of(render_evaluation(report(figures=figures)))
-    assert f"That is more than chance explains: on the whole {expected}." in seen
+    assert f"That is more than chance would explain: overall {expected}." in seen
 
 
 def test_the_diagram_has_a_bar_per_filled_bin(figures):
@@ -129,7 +129,7 @@ def test_few_parts_make_a_pale_bar(report):
 
 def test_all_right_is_said(figures):
     found = class_section(figures_of(["good", "dent"], ["good", "dent"]))
-    assert found.lead == "All 2 parts were named rightly."
+    assert found.lead == "All 2 parts were named correctly."
 
 
 def test_the_figures_of_a_classifier_stand_in_the_table(report, figures, text_of):
@@ -156,7 +156,7 @@ def test_any_figure_but_the_matrix_may_be_missing(report, text_of):
 
 def test_only_unknown_kinds_can_be_shown(report, text_of):
     page = render_evaluation(report(figures=figures_of(["dent"], ["burn"])))
-    assert "nothing can be said of the confidence" in text_of(page)
+    assert "nothing can be said about the confidence" in text_of(page)
 
 
 def test_a_ragged_matrix_is_left_out():

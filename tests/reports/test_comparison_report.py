@@ -79,7 +79,7 @@ def report(**changes: Any) -> ComparisonReport:
 def test_page_says_who_is_ahead_and_by_how_much(text_of: Any) -> None:
     text = text_of(render_comparison(report()))
     assert "Highest image AUROC 0.950 a" in text
-    assert "Ahead of c by more than chance explains. Ahead of b by no more than" in text
+    assert "Ahead of c by more than chance would explain. Ahead of b by no more than" in text
     assert "Fewest missed 2 of 20 defective parts, by a and c" in text
     assert "Others: b 5." in text
     assert "b is what it is." in text
@@ -120,7 +120,7 @@ def test_any_outcome_can_be_shown(text_of: Any) -> None:
     assert "Compared 0 of 1" in text_of(page)
     unlabelled = [detector("a", None, None), detector("b", None, None)]
     text = text_of(render_comparison(report(detectors=unlabelled, differences=[], disputed=[])))
-    assert "takes good and defective test parts" in text
+    assert "needs good and defective test parts" in text
     torch = [replace(detector("a", 0.9, 0.1), loads_torch=True, fit_peak_mb=None)]
     text = text_of(render_comparison(report(detectors=torch, differences=[], disputed=[])))
     assert "PyTorch is loaded to inspect by a" in text and "Memory of fit" not in text
@@ -130,11 +130,16 @@ def test_any_outcome_can_be_shown(text_of: Any) -> None:
     ("auroc", "missed", "alone", "words"),
     [
         ((-0.02, (-0.05, 0.01)), (0.1, (-0.1, 0.3)), (1, 3), "0.020 lower than that of a; the"),
-        ((-0.02, (-0.05, 0.01)), (0.1, (-0.1, 0.3)), (1, 3), "within what chance does (95"),
+        (
+            (-0.02, (-0.05, 0.01)),
+            (0.1, (-0.1, 0.3)),
+            (1, 3),
+            "no more than chance would explain (95",
+        ),
         ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "0.030 higher than that of a; the"),
-        ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "is more than chance explains"),
-        ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "finds and misses the same of 20"),
-        ((0.0, (-0.1, 0.1)), (-0.2, (-0.3, -0.1)), (4, 0), "image AUROC is that of a"),
+        ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "is more than chance would explain"),
+        ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "find and miss the same of 20"),
+        ((0.0, (-0.1, 0.1)), (-0.2, (-0.3, -0.1)), (4, 0), "image AUROC is the same as that of a"),
         ((0.0, (-0.1, 0.1)), (-0.2, (-0.3, -0.1)), (4, 0), "finds 4 of 20 defective parts that a"),
     ],
 )

@@ -53,7 +53,7 @@ class OneClass:
 class ReliabilityBin:
     """Hold the parts whose confidence, the probability of the likeliest class, is in (low, high].
 
-    `confidence` is their mean confidence and `accuracy` the share named rightly; None without
+    `confidence` is their mean confidence and `accuracy` the share named correctly; None without
     parts.
     """
 
@@ -234,7 +234,7 @@ def totals(weights: Floats, index: NDArray[np.intp], size: int) -> Floats:
 
 
 def class_counts(counts: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return per class (r, K) how many were named rightly, are of it, and were named so."""
+    """Return per class (r, K) how many were named correctly, are of it, and were named so."""
     return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
 
 

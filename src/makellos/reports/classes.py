@@ -168,10 +168,10 @@ def _lead(rows: Sequence[MatrixRow]) -> str:
     if not total:
         return "No part of a class that the classifier knows was tested."
     if not confused:
-        return f"All {count(total)} parts were named rightly."
+        return f"All {count(total)} parts were named correctly."
     row, cell = max(confused, key=lambda pair: (pair[1].n, pair[1].share))
     return (
-        f"{count(right)} of {count(total)} parts were named rightly. Most often confused: "
+        f"{count(right)} of {count(total)} parts were named correctly. Most often confused: "
         f"{row.name} taken for {cell.column}, {count(cell.n)} of {count(row.n)}."
     )
 
@@ -207,20 +207,22 @@ def _sentences(figures: Mapping[str, Any], filled: Sequence[_Filled]) -> tuple[s
     """Say in words what the calibration error measures, from the bins at hand."""
     total = sum(one.n for one in filled)
     if not total:
-        return ("No part of a known class was tested, so nothing can be said of the confidence.",)
+        return (
+            "No part of a known class was tested, so nothing can be said about the confidence.",
+        )
     most = max(filled, key=lambda one: one.n)
     confidence = sum(one.n * one.confidence for one in filled) / total
     accuracy = sum(one.n * one.accuracy for one in filled) / total
     sentences = [
         f"When it says about {rounded(most.confidence)}, it is right {rounded(most.accuracy)} of "
         f"the time ({count(most.n * most.accuracy)} of {count(most.n)} parts).",
-        f"Over all parts it says {rounded(confidence)} on average and is right in "
-        f"{rounded(accuracy)}.",
+        f"Over all parts it says {rounded(confidence)} on average and is right "
+        f"{rounded(accuracy)} of the time.",
     ]
     error = finite(figures.get("ece"))
     if error is not None:
         sentences.append(
-            f"Bar by bar, what it says and how often it is right lie {_points(error)} apart on "
+            f"Bar by bar, what it says and how often it is right differ by {_points(error)} on "
             "average: the expected calibration error (ECE)."
         )
         sentences.append(_judgement(figures, too_sure=confidence > accuracy))
@@ -234,9 +236,9 @@ def _judgement(figures: Mapping[str, Any], *, too_sure: bool) -> str:
     verdict = ""
     if interval is not None and interval[0] > 0:
         side = "too sure" if too_sure else "not sure enough"
-        verdict = f"That is more than chance explains: on the whole it is {side}."
+        verdict = f"That is more than chance would explain: overall it is {side}."
     elif interval is not None:
-        verdict = "The difference can be chance: its confidence may hold."
+        verdict = "The difference may be chance: its confidence may be right."
     if by_chance is None:
         return verdict
     expected = f"Chance alone would show about {_points(by_chance)} with this many parts."
@@ -276,7 +278,7 @@ def _reliability(filled: Sequence[_Filled], n_classes: int) -> Reliability | Non
 
 def _bar_title(one: _Filled) -> str:
     parts = "1 part" if one.n == 1 else f"{count(one.n)} parts"
-    return f"{parts}: says {rounded(one.confidence)}, right in {rounded(one.accuracy)}"
+    return f"{parts}: says {rounded(one.confidence)}, right {rounded(one.accuracy)} of the time"
 
 
 def _short(n: int) -> str:

@@ -122,7 +122,7 @@ def _auroc_sentence(against: str, found: Difference | None) -> str:
         return ""
     span = f"95\u202f% interval {_signed(found.interval[0])} to {_signed(found.interval[1])}"
     if found.value == 0:
-        return f"image AUROC is that of {against} ({span})."
+        return f"image AUROC is the same as that of {against} ({span})."
     way = "higher" if found.value > 0 else "lower"
     text = f"image AUROC is {abs(found.value):.3f} {way} than that of {against}"
     return f"{text}; the difference is {_chance(found)} ({span})."
@@ -133,13 +133,14 @@ def _miss_sentence(
 ) -> str:
     alone, missed = paired.n_found_alone, paired.n_missed_alone
     if not alone and not missed:
-        return f"It finds and misses the same of {n_defective} defective parts."
+        return f"Both find and miss the same of {n_defective} defective parts."
     text = f"It finds {alone} of {n_defective} defective parts that {against} misses"
     return f"{text}, and misses {missed} that {against} finds: {_chance(found)}."
 
 
 def _chance(found: Difference) -> str:
-    return "within what chance does" if found.within_chance else "more than chance explains"
+    least = "no more" if found.within_chance else "more"
+    return f"{least} than chance would explain"
 
 
 def _signed(value: float, digits: int = 3) -> str:
@@ -271,7 +272,7 @@ def _tested(ranked: Sequence[ComparedDetector]) -> str:
 
 
 def _lead(report: ComparisonReport, best: ComparedRun | None) -> str:
-    """Say whether the best is ahead by more than chance explains."""
+    """Say whether the best is ahead by more than chance would explain."""
     if best is None or report.against != best.name:
         return ""
     found = [(d["name"], d["image_auroc"]) for d in report.differences if d["image_auroc"]]
@@ -279,8 +280,8 @@ def _lead(report: ComparisonReport, best: ComparedRun | None) -> str:
     if not found:
         return ""
     clear = [name for name, _ in found if name not in close]
-    said = [f"Ahead of {_listed(clear)} by more than chance explains."] if clear else []
-    said += [f"Ahead of {_listed(close)} by no more than what chance does."] if close else []
+    said = [f"Ahead of {_listed(clear)} by more than chance would explain."] if clear else []
+    said += [f"Ahead of {_listed(close)} by no more than chance would explain."] if close else []
     return " ".join(said)
 
 
@@ -289,7 +290,7 @@ def _forest(differences: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | Non
     panels = []
     for key, name, scale, digits in (
         ("image_auroc", "Image AUROC, difference", 1.0, 3),
-        ("miss_rate", "Missed, difference in percent points", 100.0, 1),
+        ("miss_rate", "Missed, difference in percentage points", 100.0, 1),
     ):
         known = [each[key] for each in differences if each[key] is not None]
         if not known:

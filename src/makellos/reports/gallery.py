@@ -181,9 +181,9 @@ def _right(items: Sequence[GalleryItem], threshold: float | None, gallery: _Gall
     if len(cards) < len(items):
         lead = (
             f"The {len(cards)} of {len(items)} other parts closest to the threshold, "
-            "highest score first. The list below names more."
+            "highest score first. The list below has more."
         )
-    return Section("right", "Judged rightly", lead, "", len(items), cards)
+    return Section("right", "Judged correctly", lead, "", len(items), cards)
 
 
 def _of_outcome(items: Iterable[GalleryItem], name: str) -> list[GalleryItem]:

@@ -54,7 +54,7 @@ _AUPRO = (
     "30\u202f% of the sound pixels are marked. 1 is perfect."
 )
 _PIXEL_AP = (
-    "Share of damage among the hottest pixels, averaged over every cut. Lower than pixel AUROC, "
+    "Share of damage among the hottest pixels, averaged over all cut-offs. Lower than pixel AUROC, "
     "since damage is a small share of all pixels."
 )
 _AUPRO_5 = (
@@ -92,7 +92,7 @@ _ENTRIES = (
         "accuracy",
         "Accuracy",
         _BOTH,
-        "Share of all parts judged rightly at this threshold. Depends on the mix of parts tested.",
+        "Share of all parts judged correctly at this threshold. Depends on the mix of parts.",
     ),
     _optional_share("optimistic_accuracy", "Best accuracy (optimistic)", _BOTH, _OPTIMISTIC),
     _Entry(
@@ -105,7 +105,7 @@ _ENTRIES = (
         "image_ap",
         "Average precision",
         _BOTH,
-        "Share of real defects among the highest scores, averaged over every cut. 1 is perfect.",
+        "Share of real defects among the highest scores, averaged over all cut-offs. 1 is perfect.",
     ),
     _Entry("f1_max", "Best F1", _BOTH, _BEST_F1),
     _Entry("pixel_auroc", "Pixel AUROC", _MASKS, _PIXEL_AUROC),
@@ -118,7 +118,7 @@ _ENTRIES = (
         "balanced_accuracy",
         "Balanced accuracy",
         _BOTH,
-        "Share judged rightly at this threshold, averaged over good and defective parts, so that "
+        "Share judged correctly at this threshold, averaged over good and defective parts, so that "
         "the rarer kind counts as much.",
     ),
     _optional_share(
@@ -131,7 +131,7 @@ _ENTRIES = (
         "recall",
         "Recall",
         "needs defective parts",
-        "Share of the defective parts that were rejected: what the miss rate leaves.",
+        "Share of the defective parts that were rejected: one minus the miss rate.",
     ),
     _optional(
         "f1", "F1", _BOTH, "Balance of precision and recall at this threshold. 1 is perfect."
@@ -152,14 +152,14 @@ _ENTRIES = (
         "macro_f1",
         "Macro F1",
         _BOTH,
-        "Balance of finding a class and not naming it falsely, averaged over the classes.",
+        "Balance of finding a class and not naming it wrongly, averaged over the classes.",
     ),
     _optional_share(
         "ece",
         "Calibration error (ECE)",
         "needs parts of known classes",
-        "How far the confidence and the share named rightly lie apart, on average. Chance alone "
-        "keeps it above 0, the more so with few parts.",
+        "How far confidence and the share named correctly differ, on average. Chance alone keeps "
+        "it above 0, the more so with few parts.",
     ),
 )
 

@@ -26,7 +26,7 @@ def provenance(inspector: Inspector) -> dict[str, str]:
         "Learned from": f"{learned_from(training.n_learned, training.n_defective)} of "
         f"{training.data}",
         "Calibrated on": f"{calibration.n_groups} {unit}, {manifest.calibration.method}",
-        "Threshold": "conformal, from good parts alone; no defective part was used for it",
+        "Threshold": "conformal, from good parts alone; no defective part was used",
         "Engine": str(inspector.engine),
         "Fitted": manifest.created,
         "Version": f"makellos {manifest.versions.get('makellos', 'unknown')}",
