@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,12 +23,16 @@ from makellos.storage import (
     locked,
     put_in_place,
     replacing,
+    scratch_folder,
     storage_errors,
     write_bytes,
     write_text,
 )
 
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="needs files of POSIX systems")
+
+
+PARTIAL = re.compile(r"\.file\.txt\.[0-9a-f]{12}\.partial")
 
 
 def refuses(code: int) -> Callable[..., Any]:
@@ -73,7 +78,7 @@ def test_a_file_is_replaced_and_nothing_left_beside_it(old: Path) -> None:
         assert old.read_bytes() == b"old"
         (partial,) = set(old.parent.iterdir()) - {old}
         assert partial.read_bytes() == b"new"
-        assert partial.name == f".file.txt.{os.getpid()}.partial"
+        assert PARTIAL.fullmatch(partial.name)
     assert old.read_bytes() == b"new"
     assert names(old.parent) == ["file.txt"]
 
@@ -105,12 +110,14 @@ def test_a_killed_process_leaves_the_old_file_whole(old: Path, way: str) -> None
     with process(HALF, old, Path(way)) as writer:
         writer.kill()
         writer.wait()
-        left = f".file.txt.{writer.pid}.partial"
     assert old.read_bytes() == b"old"
-    assert names(old.parent) == [left, "file.txt"]
+    left, name = names(old.parent)
+    assert PARTIAL.fullmatch(left) and name == "file.txt"
     assert (old.parent / left).read_bytes() == b"half"
+    (old.parent / ".file.txt.partial").write_bytes(b"of others")
     write_bytes(old, b"new")
     assert old.read_bytes() == b"new"
+    assert names(old.parent) == [".file.txt.partial", "file.txt"]
 
 
 WRITES = """
@@ -253,6 +260,82 @@ def test_a_reader_that_leaves_is_no_failure_of_storage() -> None:
         raise OSError("odd")
 
 
+@not_on_windows
+def test_a_link_that_was_laid_is_not_followed(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious").write_bytes(b"precious")
+    laid = ["0123456789ab", "0123456789ac", "0123456789ad"]
+    for letters in laid:
+        (tmp_path / f".file.txt.{letters}.partial").symlink_to(other / "precious")
+    with pytest.raises(StorageError, match="exists"):
+        monkeypatch.setattr("secrets.token_hex", lambda n: laid[0])
+        write_bytes(old, b"new")
+    monkeypatch.undo()
+    old.unlink()
+    old.symlink_to(other / "precious")  # a link in place of the output is replaced itself
+    claim_file(old, lambda _: True, "")
+    write_bytes(old, b"new")
+    _grow(old, "newer")
+    assert not old.is_symlink() and old.read_bytes() == b"newer"
+    assert (other / "precious").read_bytes() == b"precious"
+    assert names(other) == ["precious"]
+
+
+BOTH = """
+import sys
+from pathlib import Path
+from makellos.storage import claim_file, growing
+path = Path(sys.argv[1])
+claim_file(path, lambda _: True, "")
+with growing(path) as write:
+    write(sys.argv[2] * 10)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    write(sys.argv[2] * 10)
+"""
+
+
+def test_two_processes_with_one_file_do_not_meet(old: Path) -> None:
+    with process(BOTH, old, Path("a")) as first, process(BOTH, old, Path("b")) as second:
+        claim_file(old, lambda _: True, "")  # a third, which removes nothing of the two
+        for each in (first, second):
+            assert each.communicate("go\n", timeout=60)[0] == ""
+            assert each.returncode == 0
+            assert old.read_bytes() == (b"a" if each is first else b"b") * 20
+    assert names(old.parent) == ["file.txt"]
+
+
+SCRATCH = """
+import sys, tempfile, time
+from makellos.storage import scratch_folder
+tempfile.tempdir = sys.argv[1]
+with scratch_folder() as folder:
+    (folder / "weights").write_bytes(b"weights")
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_folders_for_temporary_files_of_killed_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "makellos-of-others").mkdir()
+    with process(SCRATCH, tmp_path) as living:
+        with process(SCRATCH, tmp_path) as killed:
+            killed.kill()
+            killed.wait()
+        with scratch_folder() as folder:
+            assert len(list(tmp_path.glob("makellos-*/files/weights"))) == 1
+            assert folder.parents[1] == tmp_path
+        living.kill()
+        living.wait()
+    assert len(names(tmp_path)) == 2
+
+
 # Growing
 
 
@@ -280,7 +363,8 @@ def test_what_was_written_takes_the_place_however_it_ends(
 def test_text_is_there_as_soon_as_it_is_written(old: Path) -> None:
     with growing(old) as write:
         write("a")
-        assert (old.parent / f".file.txt.{os.getpid()}.partial").read_text() == "a"
+        (partial,) = set(old.parent.iterdir()) - {old}
+        assert partial.read_text() == "a"
         assert old.read_bytes() == b"old"
 
 
@@ -302,7 +386,7 @@ def test_what_was_written_before_the_disk_was_full_is_kept(old: Path) -> None:
     try:
         with growing(old, "Rows are kept.") as write, pytest.raises(StorageError, match="are kept"):
             write("first\n")
-            resource.setrlimit(resource.RLIMIT_FSIZE, (6, hard))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (9, hard))  # amid the second
             write("second\n")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -314,9 +398,9 @@ def test_where_it_cannot_take_the_place_it_says_where_it_is(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "replace", refuses(errno.EROFS))
-    partial = old.parent / f".file.txt.{os.getpid()}.partial"
     with pytest.raises(StorageError, match="cannot be replaced") as told:
         _grow(old, "a")
+    (partial,) = set(old.parent.iterdir()) - {old}
     assert str(partial) in str(told.value)
     assert (old.read_bytes(), partial.read_bytes()) == (b"old", b"a")
 
@@ -346,7 +430,9 @@ def test_places_that_cannot_hold_a_file_are_told(old: Path) -> None:
     with pytest.raises(StorageError, match=r"a cannot be written: .*file\.txt cannot be made: "):
         claim_file(old / "a", lambda _: True, "")
     with pytest.raises(StorageError, match="cannot be written"):
-        claim_file(old.parent / ("a" * 250), lambda _: True, "")
+        claim_file(old.parent / ("a" * 256), lambda _: True, "")
+    write_bytes(old.parent / ("ä" * 120), b"long")
+    assert (old.parent / ("ä" * 120)).read_bytes() == b"long"
 
 
 # Locking

@@ -1,17 +1,28 @@
 """Storage: replacing a file in one step, growing one, locking, and disks that say no.
 
-A process that is killed while it writes leaves the old file whole, and at most a hidden
-``.partial`` beside it.
+What is written goes into a hidden file ``.NAME.….partial`` first, which no other process has: two
+that write the same file do not meet, and a link that somebody laid there is not followed. A process
+that is killed leaves the old file whole, and at most such a file or a folder for temporary files;
+the next one that writes there removes what no living process holds.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+if sys.platform != "win32":
+    import fcntl
 
 from makellos.errors import StorageError
 
@@ -21,6 +32,7 @@ __all__ = [
     "locked",
     "put_in_place",
     "replacing",
+    "scratch_folder",
     "storage_errors",
     "write_bytes",
     "write_text",
@@ -30,6 +42,9 @@ ROOM = "Make room there, or choose another place."
 _TRIES = 40  # to replace a file that another program has open for a moment, as Windows forbids
 _TRY_SECONDS = 0.05
 _LOOK_SECONDS = 0.2  # between two looks at a lock that is waited for
+_SHOWN = 40  # letters of a name in that of its partial file, which must not be too long
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}\.partial(\.\w+)?", re.DOTALL)
+_SCRATCH, _MARK = "makellos-", "in-use"  # folders for temporary files, and what is locked in them
 
 
 @contextmanager
@@ -62,9 +77,9 @@ def claim_file(path: Path, is_ours: Callable[[Path], bool], foreign: str) -> Non
         with storage_errors(f"{_unwritten(path)}: {path.parent} cannot be made"):
             path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_device(path):
-            with _partial(path).open("wb"):
-                pass
-            _partial(path).unlink()
+            _sweep(path.parent)
+            with _partial(path) as stream:
+                Path(stream.name).unlink()
 
 
 @contextmanager
@@ -80,14 +95,14 @@ def replacing(path: Path, advice: str = ROOM, *, suffix: str = "") -> Iterator[B
             with path.open("wb") as stream:
                 yield stream
             return
-        partial = _partial(path, suffix)
-        try:
-            with partial.open("wb") as stream:
+        _sweep_once(path.parent)
+        with _partial(path, suffix) as stream:
+            try:
                 yield stream
-            put_in_place(partial, path)
-        finally:
-            with suppress(OSError):
-                partial.unlink()
+                _put(stream, path)
+            except BaseException:
+                _remove(stream)
+                raise
 
 
 def write_bytes(path: Path, data: bytes, advice: str = ROOM) -> None:
@@ -109,32 +124,66 @@ def growing(path: Path, advice: str = ROOM) -> Iterator[Callable[[str], None]]:
     way to the disk when the function returns; code points that UTF-8 cannot hold are written as
     escapes. A device or a pipe is written as it is. Raises `StorageError`.
     """
+    is_device, written = _is_device(path), 0
     with storage_errors(_unwritten(path), advice):
-        place = path if _is_device(path) else _partial(path)
-        stream = place.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        if is_device:
+            stream = cast(BinaryIO, path.open("wb", buffering=0))
+        else:
+            _sweep(path.parent)
+            stream = _partial(path, buffering=0)
 
     def write(text: str) -> None:
+        nonlocal written
         with storage_errors(_unwritten(path), advice):
-            stream.write(text)
-            stream.flush()
+            data = memoryview(text.encode("utf-8", errors="backslashreplace"))
+            try:
+                while data:
+                    data = data[stream.write(data) :]
+            except BaseException:
+                with suppress(OSError):  # so that no half row stays; a device cannot be cut
+                    stream.truncate(written)
+                    stream.seek(written)
+                raise
+            written = stream.tell() if stream.seekable() else 0
 
-    try:
-        yield write
-    finally:
-        with suppress(OSError):  # told when it was written
-            stream.close()
-        if place != path:
-            with storage_errors(f"{path} cannot be replaced", f"What was written is in {place}."):
-                if place.stat().st_size:
-                    put_in_place(place, path)
-                else:
-                    place.unlink()
+    with stream:
+        try:
+            yield write
+        finally:
+            if not is_device:
+                place = Path(stream.name)
+                with storage_errors(
+                    f"{path} cannot be replaced", f"What was written is in {place}."
+                ):
+                    if written:
+                        _put(stream, path)
+                    else:
+                        _remove(stream)
 
 
 def put_in_place(partial: Path, path: Path) -> None:
     """Rename a file that is written and closed to `path`, once it is on the disk."""
     with partial.open("rb+") as stream:
         os.fsync(stream.fileno())
+    _rename(partial, path)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a folder for temporary files, which is gone afterwards.
+
+    Those that killed processes left are removed. Raises `OSError` where there is no room.
+    """
+    _sweep_scratch(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True) as name:
+        folder = Path(name, "files")
+        with Path(name, _MARK).open("xb") as mark:
+            _hold(mark)
+            folder.mkdir()
+            yield folder
+
+
+def _rename(partial: Path, path: Path) -> None:
     for left in reversed(range(_TRIES)):
         try:
             partial.replace(path)
@@ -182,8 +231,76 @@ def _is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _partial(path: Path, suffix: str = "") -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
+def _partial(path: Path, suffix: str = "", *, buffering: int = -1) -> BinaryIO:
+    """Make a file beside `path` that is new and held until it is closed."""
+    while True:
+        name = f".{path.name[:_SHOWN]}.{secrets.token_hex(6)}.partial{suffix}"
+        stream = path.with_name(name).open("xb", buffering=buffering)
+        if _hold(stream) and Path(stream.name).exists():
+            return stream
+        stream.close()  # another process took it for one that was left
+
+
+def _put(stream: BinaryIO, path: Path) -> None:
+    """Let a partial file take the place of `path`, once it is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+    if sys.platform == "win32":
+        stream.close()  # an open file cannot be renamed there; elsewhere it is held until it is
+    _rename(Path(stream.name), path)
+
+
+def _remove(stream: BinaryIO) -> None:
+    with suppress(OSError):
+        stream.close()
+    with suppress(OSError):
+        Path(stream.name).unlink()
+
+
+def _hold(stream: BinaryIO) -> bool:
+    """Lock an open file for as long as it is open; tell whether it is nobody else's."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # some network drives know no locks
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Tell whether a process may have a file open; Windows removes no such file anyway."""
+    if sys.platform == "win32":
+        return False
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left when they wrote into a folder."""
+    with suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if _PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    if not _is_held(Path(entry.path)):
+                        Path(entry.path).unlink()
+
+
+_sweep_once = cache(_sweep)  # of folders that get many files
+
+
+@cache
+def _sweep_scratch(parent: Path) -> None:
+    for folder in parent.glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            if not folder.is_symlink() and not _is_held(folder / _MARK):
+                (folder / _MARK).unlink()
+                shutil.rmtree(folder)
 
 
 def _unwritten(path: Path) -> str:

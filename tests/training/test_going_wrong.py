@@ -121,8 +121,9 @@ def full_disk(fails: Callable[[Path], bool]) -> Callable[..., Any]:
     def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
         stream = really(path, mode, *arguments, **options)
         if "r" not in mode and fails(path):
-            stream.close()
-            return FullFile(path, no_room)
+            if ".partial" not in path.name:
+                stream.close()
+            return FullFile(stream, no_room)
         return stream
 
     return opened
@@ -131,15 +132,16 @@ def full_disk(fails: Callable[[Path], bool]) -> Callable[..., Any]:
 class FullFile:
     """Be a file on a disk that has become full."""
 
-    def __init__(self, path: Path, no_room: Callable[..., int]) -> None:
-        self.name, self.write = str(path), no_room
-        self.flush = self.close = lambda: None
+    def __init__(self, stream: Any, no_room: Callable[..., int]) -> None:
+        self.name, self.write, self.fileno = stream.name, no_room, stream.fileno
+        self.close = stream.close
+        self.flush = lambda: None
 
     def __enter__(self) -> FullFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self.close()
 
 
 @pytest.mark.parametrize("name", [LAST, BEST, "losses.csv", "tfevents"])

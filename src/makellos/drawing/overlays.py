@@ -13,7 +13,7 @@ from makellos.drawing.lettering import SOFT, WHITE, Color, Rgb
 from makellos.errors import StorageError
 from makellos.inspection.findings import Inspection
 from makellos.inspection.regions import Region, damage_mask, resize_map
-from makellos.storage import storage_errors
+from makellos.storage import storage_errors, write_bytes
 
 __all__ = [
     "COLORS",
@@ -88,7 +88,7 @@ def write_picture(path: Path | str, picture: Rgb) -> None:
         raise StorageError(f"{path} could not be encoded. Use .png, .jpg or .webp.")
     with storage_errors(f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
+    write_bytes(path, encoded.tobytes())
 
 
 def as_rgb(picture: Picture, white_level: int | None) -> Rgb:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,6 +20,7 @@ from makellos.data.pictures import Picture, decode_picture
 from makellos.errors import InputError, ModelFileError, StorageError
 from makellos.inspection.manifest import FORMAT_VERSION, Manifest
 from makellos.inspection.zones import ZONES, Zones, decode_zones
+from makellos.storage import scratch_folder
 
 __all__ = ["GENERATOR", "GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model"]
 
@@ -58,11 +58,7 @@ class ModelFile:
         """
         with ExitStack() as stack:
             try:
-                folder = Path(
-                    stack.enter_context(
-                        TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True)
-                    )
-                )
+                folder = stack.enter_context(scratch_folder())
                 for member in (GRAPH, GENERATOR, WEIGHTS):
                     if member in self.manifest.members:
                         with (folder / member).open("wb") as target:

@@ -272,4 +272,4 @@ def _write_source(path: Path, name: str, entry: PublicSet, fetched: Fetched) -> 
     """Write beside the pictures where they come from and under which licence."""
     content = asdict(fetched) | {"name": name, "licence": asdict(entry.licence)}
     del content["folder"]
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_text(path, json.dumps(content, indent=1))

@@ -17,7 +17,7 @@ from makellos.data.progress import Progress, no_progress
 from makellos.data.threads import in_time
 from makellos.errors import StorageError
 from makellos.sets.public_sets import RemoteFile
-from makellos.storage import put_in_place
+from makellos.storage import put_in_place, write_text
 
 if TYPE_CHECKING:
     from requests import Response
@@ -125,7 +125,7 @@ class _Part:
 
     def begin(self, state: Mapping[str, str]) -> None:
         self.drop()
-        self._state.write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
+        write_text(self._state, json.dumps(dict(state), indent=1))
 
     def drop(self) -> None:
         self.path.unlink(missing_ok=True)

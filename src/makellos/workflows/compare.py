@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from makellos.data.given import several
@@ -21,6 +20,7 @@ from makellos.jobs.compare_results import Compared, CompareResults, Rows, add_di
 from makellos.jobs.processes import Execute, ProcessRunner
 from makellos.jobs.records import ResultsFolder
 from makellos.jobs.steps import LOG, Step, Work, cleared, left, stamp
+from makellos.storage import scratch_folder
 from makellos.workflows.compare_steps import PICTURES
 from makellos.workflows.evaluate import FIGURES, REPORT
 
@@ -68,7 +68,7 @@ def compare(
             place.read(RESULTS, CompareResults)  # before it is claimed: it may be another's
             _check_kept(plan, folder)
             held = stack.enter_context(place.alone(said))
-        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="makellos-")))
+        scratch = stack.enter_context(scratch_folder())
         steps = [_step(entry) for entry in plan.entries]
         results = CompareResults(
             data=plan.data.stem if plan.data.is_file() else plan.data.resolve().name,
