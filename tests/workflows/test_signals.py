@@ -505,3 +505,52 @@ def test_bearings_of_the_cwru_rig(channel: str, real_data: Path, tmp_path: Path)
         assert [verdicts.pop(name) for name in good] == ["ok"]
         assert set(verdicts.values()) == {"reject"}
         assert len(verdicts) == 13
+
+
+def test_files_without_a_suffix_are_recordings_by_what_they_hold(
+    tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "1st_test"
+    for i in range(5):
+        signal = np.load(record(tmp_path / "a.npz", seed=i))["DE"]
+        name = folder / f"2003.10.22.12.{i:02d}.24"
+        name.parent.mkdir(exist_ok=True)
+        np.savetxt(name, np.stack([signal, signal[::-1]], axis=1), "%.3f", "\t")
+    (folder / "README").write_text("Recordings of a run to failure.\nThree lines.\nNo number.\n")
+    (folder / "LICENSE.2").write_bytes(b"\x7fELF\0\0")
+    found = find_parts(folder)
+    assert [part.name for part in found] == [f"2003.10.22.12.{i:02d}.24" for i in range(5)]
+    model = tmp_path / "m.makellos"
+    told = cli("fit", folder, "-o", model, "--detector", "pyod", "--rate", 12000)
+    assert told.code == 0, told.err
+    told = cli("inspect", model, folder / "2003.10.22.12.00.24", "--jsonl", "-")
+    assert json.loads(told.out)["verdict"] == "ok"
+    rows = [f"1st_test/2003.10.22.12.{i:02d}.24,good,,,,," for i in range(5)]
+    listed = find_parts(manifest(tmp_path, rows))
+    assert len(listed) == 5 and listed.kind == found.kind
+
+
+def test_the_speed_that_a_file_states_counts_where_nobody_gives_another(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        signal = rng.normal(size=24000)
+        save(tmp_path / "set" / "good" / f"{i}.npz", signal, X097RPM=1750 + i)
+    target = tmp_path / "m.makellos"
+    fit(tmp_path / "set", target, detector="pyod", signal=SignalSettings(bearing="6205"))
+    manifest = read_model(target).manifest
+    assert manifest.signal is not None
+    assert manifest.signal.view.shaft_hz == pytest.approx(1750 / 60)
+    path = save(tmp_path / "b.npz", 5 * rng.normal(size=24000), rpm=1700)
+
+    def speed(inspector: Inspector) -> float | None:
+        found = inspector.inspect(path).recording
+        assert found is not None
+        return found.rpm
+
+    assert speed(Inspector(target)) == 1700
+    assert speed(Inspector(target, rpm=1600)) == 1600
+    settings = SignalSettings(bearing="6205", rpm=1797)
+    fit(tmp_path / "set", tmp_path / "n.makellos", detector="pyod", signal=settings)
+    other = read_model(tmp_path / "n.makellos").manifest
+    assert other.signal is not None
+    assert other.signal.view.shaft_hz == pytest.approx(1797 / 60)

@@ -186,7 +186,7 @@ def _row(row: dict[str, str], line: int, root: Path, kind: FileKind, problems: l
 def _kind(manifest: Path, paths: Sequence[str], kinds: Sequence[FileKind]) -> FileKind:
     """Return of which kind the files of a manifest are; that of unknown ones is the first."""
     for kind in kinds[1:]:
-        ours = [path for path in paths if kind.has(Path(path))]
+        ours = [path for path in paths if kind.has(manifest.parent / path)]
         if ours and len(ours) < len(paths):
             raise InputError(
                 f"{manifest} lists {len(ours)} {kind.noun}s, such as {ours[0]}, among other "

@@ -30,7 +30,7 @@ class RecordingFinding:
     `share_rejected` the share of them that are rejected. `notes` say what is odd about the
     recording. `faults` is what the envelope spectrum shows, by channel; empty for a recording that
     is ok, and without a bearing and a speed. `samples` are what was judged, where the inspector was
-    asked to keep it.
+    asked to keep it. `rpm` is the speed that it was judged at; None for that of the model.
     """
 
     windows: tuple[Inspection, ...]
@@ -39,6 +39,7 @@ class RecordingFinding:
     notes: tuple[str, ...]
     faults: dict[str, FaultFinding]
     samples: Windows | None = field(default=None, repr=False)
+    rpm: float | None = None
 
     @property
     def fault(self) -> FaultFinding | None:

@@ -28,8 +28,8 @@ _BATCH = 256  # windows seen and scored at once
 class RecordingLane:
     """Inspect recordings with a scorer and a judge of their windows.
 
-    `rpm` is the speed of the shaft where it is not that at fit, `good_spectra` are envelope spectra
-    of the good state by channel.
+    `rpm` is the speed of the shaft where it is not that at fit, nor the one that a file states,
+    `good_spectra` are envelope spectra of the good state by channel.
     """
 
     scorer: Scorer
@@ -46,10 +46,11 @@ class RecordingLane:
         What no verdict can rest on makes it ``unreadable``. `keep` puts its samples, and the
         pictures of its windows, into the inspection.
         """
-        started, rpm = time.perf_counter(), rpm_of(part) or self.rpm
+        started = time.perf_counter()
         try:
+            recording = read_recording(part.path, usual=self.record.view.rate)
+            rpm = rpm_of(part) or self.rpm or recording.rpm
             view = at_speed(self.record.view, rpm)
-            recording = read_recording(part.path)
             windows = cut_windows(recording, self.record.view, piece_of(part))
         except (ConfigurationError, InputError) as error:
             return unreadable(part.name, started, str(error))
@@ -78,6 +79,7 @@ class RecordingLane:
                 notes=tuple(windows.notes),
                 faults=faults,
                 samples=windows if keep else None,
+                rpm=rpm,
             ),
         )
 

@@ -32,7 +32,7 @@ from makellos.vibration.good_recordings import (
     spread,
 )
 from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
-from makellos.vibration.parts import RECORDINGS, described, rpm_of
+from makellos.vibration.parts import RECORDINGS, described
 from makellos.vibration.recording_checks import RecordingsCheck, check_recordings
 from makellos.vibration.signal_record import SignalRecord
 from makellos.vibration.signals import SignalSettings, at_speed
@@ -155,7 +155,7 @@ class VibrationSubject(Subject):
                     **described(part),
                 }
                 if gathered.draws and len(gathered.panels) < _MOST_PANELS:
-                    drawn = self._panel(inspector, inspection, rpm_of(part))
+                    drawn = self._panel(inspector, inspection)
                     gathered.panels.append((part.name, _encoded(drawn)))
                 for start, window in zip(finding.starts, finding.windows, strict=True):
                     yield _window(part, start, window), window
@@ -195,7 +195,7 @@ class VibrationSubject(Subject):
         return Calibrating(windows, inspections, groups, record.model_copy(update=counted))
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
-        return self._panel(inspector, inspection, inspector.rpm)
+        return self._panel(inspector, inspection)
 
     def window_rows(self, inspector: Inspector, inspection: Inspection) -> list[dict[str, Any]]:
         """Return a row for each window of a recording, with regions in s and Hz as well."""
@@ -216,18 +216,16 @@ class VibrationSubject(Subject):
             for start, window in zip(found.starts, found.windows, strict=True)
         ]
 
-    def _panel(
-        self, inspector: Inspector, inspection: Inspection, rpm: float | None
-    ) -> NDArray[np.uint8]:
+    def _panel(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         found = inspection.recording
         if found is None or found.samples is None:
             raise InputError(f"{inspection.input} was inspected without keeping its samples.")
         return draw_recording(
             found.samples,
-            at_speed(_record(inspector).view, rpm),
+            at_speed(_record(inspector).view, found.rpm),
             inspection,
             threshold=inspector.threshold,
-            rpm=rpm,
+            rpm=found.rpm,
             map_threshold=inspector.map_threshold,
         )
 

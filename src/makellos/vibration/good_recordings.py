@@ -51,8 +51,11 @@ _MOST = 2000  # windows to learn from, or to calibrate with; more of the same ad
 
 @dataclass(frozen=True)
 class ReadRecording:
+    """Hold the windows of a recording, and its speed in turns per minute where one is known."""
+
     part: Part
     windows: Windows
+    rpm: float | None = None
 
 
 def divide(
@@ -87,7 +90,7 @@ def spectra_of_longest(read: Sequence[ReadRecording], view: SignalView) -> dict[
     """Return the envelope spectra of the longest good recording at the view's speed, by channel."""
     if not view.bearing or view.shaft_hz is None:
         return {}
-    alike = [each for each in read if at_speed(view, rpm_of(each.part)).shaft_hz == view.shaft_hz]
+    alike = [each for each in read if at_speed(view, each.rpm).shaft_hz == view.shaft_hz]
     longest = max(alike, key=lambda each: each.windows.signal.shape[1], default=None)
     if longest is None:
         return {}
@@ -114,12 +117,14 @@ def read_all(
     if not opened:
         listed = "\n  ".join(reason for _, reason in skipped)
         raise InputError(f"No recording can be read:\n  {listed}")
-    speeds = [rpm_of(part) for part, _ in opened]
+    # What a file says of its speed counts less than what the user does.
+    speeds = [rpm_of(part) or settings.rpm or recording.rpm for part, recording in opened]
     view = open_view(settings, [recording for _, recording in opened], speeds, takes)
     read: list[ReadRecording] = []
-    for part, recording in opened:
+    for (part, recording), rpm in zip(opened, speeds, strict=True):
         try:
-            read.append(ReadRecording(part, cut_windows(recording, view, piece_of(part))))
+            windows = cut_windows(recording, view, piece_of(part))
+            read.append(ReadRecording(part, windows, rpm))
         except InputError as error:
             skipped.append((part, str(error)))
     return view, read, skipped
@@ -160,8 +165,8 @@ def _in_time(read: ReadRecording, view: SignalView) -> tuple[ReadRecording, Read
     early, late = split_in_time(n_samples, [1 - _SHARE, _SHARE], view.window)
     first = int(windows.starts[0])
     return (
-        ReadRecording(read.part, windows_of(windows.signal[:, early], view, first)),
-        ReadRecording(read.part, windows_of(windows.signal[:, late], view, first + late.start)),
+        replace(read, windows=windows_of(windows.signal[:, early], view, first)),
+        replace(read, windows=windows_of(windows.signal[:, late], view, first + late.start)),
     )
 
 
@@ -188,7 +193,7 @@ def parts_of(read: ReadRecording, view: SignalView, *, by_recording: bool) -> li
     windows, part = read.windows, read.part
     chosen = slice(None) if by_recording else slice(None, None, -(-view.window // view.hop))
     starts = windows.starts[chosen]
-    seen = at_speed(view, rpm_of(part)).see(windows.values[chosen])
+    seen = at_speed(view, read.rpm).see(windows.values[chosen])
     # Windows that share samples are not counted twice.
     groups = None if by_recording else [f"{part.name} at {start}" for start in starts.tolist()]
     return window_parts(part, view, seen, starts, groups)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from makellos.data.parts import FileKind, Part
-from makellos.vibration.recordings import SIGNAL_SUFFIXES
+from makellos.vibration.recordings import SIGNAL_SUFFIXES, is_recording
 from makellos.vibration.windows import Piece, parse_piece, parse_rpm
 
 __all__ = ["RECORDINGS", "described", "piece_of", "rpm_of"]
@@ -19,6 +20,9 @@ class _Recordings(FileKind):
     Rows of a manifest may have ``start`` and ``end`` of the piece that counts (seconds, or per cent
     as in ``50%``), ``speed`` in turns per minute, ``machine``, ``sensor`` and ``load``.
     """
+
+    def has(self, path: Path) -> bool:
+        return is_recording(path)
 
     def problems(self, details: Mapping[str, str]) -> list[str]:
         found = []

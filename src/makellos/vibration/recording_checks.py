@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from makellos.data.parts import GOOD, Part, PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
+from makellos.vibration.clock import RATE_TOLERANCE
 from makellos.vibration.parts import piece_of, rpm_of
-from makellos.vibration.recordings import RATE_TOLERANCE, Recording, check_recording, read_recording
+from makellos.vibration.recordings import Recording, check_recording, read_recording
 
 __all__ = ["RecordingsCheck", "check_recordings"]
 
@@ -116,7 +117,7 @@ def _advice(parts: PartSet, read: Sequence[tuple[Part, Recording]]) -> Iterator[
             "There is one good recording. It cannot show how good ones differ from day to day, "
             "from load to load or from machine to machine; record more."
         )
-    if read and all(rpm_of(part) is None for part, _ in read):
+    if read and all(rpm_of(part) is None and each.rpm is None for part, each in read):
         yield (
             "No speed is known: with --bearing and --rpm, or a column 'speed' in a manifest, "
             "faults are named."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import math
-import re
 import struct
 import tokenize
 import zipfile
@@ -11,24 +11,27 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import ConfigurationError, InputError, suggest
-from makellos.vibration._recording_files import (
-    Column,
-    Columns,
-    read_mat,
-    read_numpy,
-    read_parquet,
-    read_text,
-    read_wav,
-)
+from makellos.vibration._columns import MAX_BYTES, Column, Columns, check_size
+from makellos.vibration._recording_files import read_mat, read_numpy, read_parquet, read_wav
+from makellos.vibration._text_files import read_text
+from makellos.vibration._text_layout import holds_rows
+from makellos.vibration.clock import RATE_TOLERANCE, check_stated, rate_and_gaps, without_time
 from makellos.vibration.windows import require_window
 
-__all__ = ["SIGNAL_SUFFIXES", "Recording", "check_recording", "read_recording", "refuse"]
+__all__ = [
+    "SIGNAL_SUFFIXES",
+    "Recording",
+    "check_recording",
+    "is_recording",
+    "read_recording",
+    "refuse",
+]
 
 _READERS: Mapping[str, Callable[[Path], Columns]] = {
     ".npz": read_numpy,
@@ -37,31 +40,24 @@ _READERS: Mapping[str, Callable[[Path], Columns]] = {
     ".csv": read_text,
     ".txt": read_text,
     ".tsv": read_text,
+    ".lvm": read_text,
     ".parquet": read_parquet,
     ".wav": read_wav,
 }
 SIGNAL_SUFFIXES = frozenset(_READERS)
 
-RATE_TOLERANCE = 0.01  # relative; clocks of one kind of recorder differ by far less
 CLIPPED_SHARE = 0.001
 CLIPPED_RUN = 3  # samples; a sine touches its peak once or twice
 COARSE_STEPS = 16  # float32 steps; a signal that spans fewer is mostly rounding
-
-_TIME_NAME = re.compile(
-    r"^(?:time|t|s|sec|seconds?|timestamp|elapsed|zeit)(?:[ _]?(?P<unit>s|ms|us|µs|μs|ns))?$",
-    re.IGNORECASE,
-)
-_SECONDS = {
-    "s": 1.0,
-    "sec": 1.0,
-    "seconds": 1.0,
-    "ms": 1e-3,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "μs": 1e-6,  # the Greek letter beside the sign
-    "ns": 1e-9,
-    "min": 60.0,
-    "h": 3600.0,
+_SNIFFED = 4096  # bytes
+_STARTS: Mapping[bytes, Callable[[Path], Columns]] = {
+    b"PK\x03\x04": read_numpy,
+    b"\x93NUMPY": read_numpy,
+    b"MATLAB ": read_mat,
+    b"\x89HDF\r\n": read_mat,
+    b"PAR1": read_parquet,
+    b"RIFF": read_wav,
+    b"LabVIEW Measurement": read_text,
 }
 
 
@@ -81,6 +77,7 @@ _DAMAGE = (
     tokenize.TokenError,  # of the header of .npy
     zipfile.BadZipFile,
     zlib.error,
+    csv.Error,
 )
 
 
@@ -96,6 +93,8 @@ class Recording:
     unit : such as ``g`` or ``m/s2``; None where the file has none. Where channels differ in it,
         it is None and stands in their names instead.
     path : file that it was read from.
+    rpm : turns per minute of the shaft that the file states; None where it does not.
+    notes : sentences on what in the file may not be as it was meant.
     gaps : for each jump of the time column, the first sample after it, and the jump in sampling
         periods (1 would be none; below that time stands still or goes back).
     """
@@ -106,6 +105,8 @@ class Recording:
     unit: str | None
     path: Path
     gaps: tuple[tuple[int, float], ...] = ()
+    rpm: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_samples(self) -> int:
@@ -137,31 +138,53 @@ class Recording:
         return np.asarray(self.values[position])
 
 
-def read_recording(path: Path | str, *, rate: float | None = None) -> Recording:
+def is_recording(path: Path) -> bool:
+    """Tell whether a file in a folder is a recording, by its suffix, or without one by its start.
+
+    A number is no suffix, as in ``2004.02.12.10.32.39``; such files begin with rows of numbers.
+    """
+    suffix = path.suffix.lower()
+    if suffix in SIGNAL_SUFFIXES:
+        return True
+    return (not suffix or suffix[1:].isdigit()) and _sniffed(path) is not None
+
+
+def read_recording(
+    path: Path | str, *, rate: float | None = None, usual: float | None = None
+) -> Recording:
     """Read a recording of one or more channels from a file of `SIGNAL_SUFFIXES`.
 
-    In ``.npz`` and ``.mat`` the numeric arrays of the greatest length are the channels, and a
-    number named ``rate`` or ``fs`` is the rate; 2-D arrays hold channels along their shorter
-    axis. In text and Parquet a first column that is named as a time, or that rises evenly, gives
-    the rate and is no channel. WAV samples of whole numbers are scaled to [-1, 1].
+    A file of another suffix, or without one, is read as what it begins like. In ``.npz`` and
+    ``.mat`` the numeric arrays of the greatest length are the channels, in structures and cells
+    too; a number named ``rate``, ``fs`` or ``sr`` is the rate, one named ``rpm`` or ``X097RPM`` the
+    speed; 2-D arrays hold channels along their shorter axis. In text and Parquet a column that is
+    named as a time, or a first one that rises evenly, gives the rate and is no channel; times may
+    be stamps. WAV samples of whole numbers are scaled to [-1, 1].
 
-    `rate`, in Hz, is used where it is given; it must agree with that of the file within 1 %.
+    `rate`, in Hz, is used where it is given; it must agree with that of the file within 1 %. One
+    that is `usual` is believed where the file states it, however odd, and gives times without a
+    unit theirs.
 
-    Raises `InputError` when the file is missing, empty, damaged, without samples, or has another
-    rate; `ConfigurationError` for a rate that is not above 0; `MissingRuntimeError` where the
-    format needs a package that is not installed. Nothing is unpickled.
+    Raises `InputError` when the file is missing, empty, damaged, without samples, too large, leads
+    to another file, or has another rate, or one that vibration is not recorded at;
+    `ConfigurationError` for a rate that is not above 0; `MissingRuntimeError` where the format
+    needs a package that is not installed. Nothing is unpickled.
     """
     path = Path(path)
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise ConfigurationError(f"The rate is {rate:g} Hz; expected a number above 0.")
     found = _read_columns(path)
-    columns, time = _without_time(found)
-    measured, gaps = (None, ()) if time is None else _clock(time, path)
-    own = measured if found.rate is None else found.rate
+    columns, time = without_time(found)
+    own, gaps, notes = _own_rate(found, time, path, rate, usual)
     names, unit = _names(columns)
-    with np.errstate(over="ignore"):  # becomes infinite, which `check_recording` reports
-        values = np.stack([column.values.astype(np.float32) for column in columns])
-    return Recording(values, names, _agreed(own, rate, path), unit, path, gaps)
+    values = np.empty((len(columns), len(columns[0].values)), np.float32)
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # becomes infinite, which `check_recording` reports
+        for row, column in zip(values, columns, strict=True):
+            row[:] = column.values
+    rpm = found.rpm if found.rpm is not None and 0 < found.rpm < np.inf else None
+    return Recording(values, names, _agreed(own, rate, path), unit, path, gaps, rpm, notes)
 
 
 def check_recording(
@@ -208,31 +231,55 @@ def refuse(
 
 
 def _read_columns(path: Path) -> Columns:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    suffix = path.suffix.lower()
+    if suffix not in _READERS and not path.exists():
+        raise InputError(f"{path} does not exist. Check the path.")
+    reader = _READERS.get(suffix) or _sniffed(path)
+    if reader is None and not path.is_dir():
         raise InputError(
-            f"{path} is not a recording that can be read; accepted formats are "
+            f"{path} is no recording that can be read; expected one of "
             f"{', '.join(sorted(SIGNAL_SUFFIXES))}. Export it as one of them."
         )
     _require_file(path)
+    found = _parsed(path, reader or read_text)
+    if not found.columns:
+        raise InputError(
+            f"{path} holds no signal: no numeric array of two or more samples, 1-D or 2-D. Export "
+            "the samples of each channel as one array or column of numbers."
+        )
+    check_size(path, sum(each.values.size for each in found.columns), len(found.columns))
+    return found
+
+
+def _sniffed(path: Path) -> Callable[[Path], Columns] | None:
+    """Return the reader of a file that its first bytes tell, None for no recording."""
     try:
-        found = reader(path)
+        if not path.is_file():  # reading a pipe could wait for ever
+            return None
+        with path.open("rb") as stream:
+            head = stream.read(_SNIFFED)
+    except (OSError, ValueError):
+        return None
+    for start, reader in _STARTS.items():
+        if head.startswith(start):
+            return reader
+    return read_text if holds_rows(head) else None
+
+
+def _parsed(path: Path, reader: Callable[[Path], Columns]) -> Columns:
+    try:
+        return reader(path)
     except MemoryError:
         raise InputError(
             f"{path} does not fit into the free memory. Cut it into shorter recordings."
         ) from None
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        what = path.suffix.lower() if path.suffix.lower() in _READERS else "a recording"
         raise InputError(
-            f"{path} cannot be read as {path.suffix.lower()}: {reason.rstrip('.')}. Copy it again "
+            f"{path} cannot be read as {what}: {reason.rstrip('.')}. Copy it again "
             "(a broken copy?) or export it anew."
         ) from error
-    if not found.columns:
-        raise InputError(
-            f"{path} holds no signal: no numeric array of two or more samples, 1-D or 2-D. Export "
-            "the samples of each channel as one array or column of numbers."
-        )
-    return found
 
 
 def _require_file(path: Path) -> None:
@@ -250,90 +297,46 @@ def _require_file(path: Path) -> None:
         ) from error
     if not size:
         raise InputError(f"{path} is empty (0 bytes). Copy it again or remove it.")
-
-
-def _without_time(found: Columns) -> tuple[list[Column], Column | None]:
-    columns = found.columns
-    if len(columns) < 2:
-        return columns, None
-    named = [column for column in columns if _TIME_NAME.match(column.name)]
-    if found.ordered:
-        first = columns[0]
-        named = [first] if first in named[:1] or _rises_evenly(first.values) else []
-    if not named:
-        return columns, None
-    return [column for column in columns if column is not named[0]], named[0]
-
-
-def _rises_evenly(values: NDArray[Any]) -> bool:
-    """Say whether a column without a telling name is a time: steps of one size, hardly a jump."""
-    if len(values) < 3 or not np.isfinite(values).all():
-        return False
-    steps = np.diff(values.astype(np.float64))
-    jumps, base = _jumps(steps)
-    even = steps[~jumps]
-    return bool(
-        base > 0
-        and jumps.mean() <= 0.01
-        and len(even) > 1
-        and even.min() >= 0
-        and np.ptp(even) <= 1.01 * base
-    )
-
-
-def _jumps(steps: NDArray[np.float64]) -> tuple[NDArray[np.bool_], float]:
-    """Return where the steps of a time column are out of line, and the usual step.
-
-    Times that were written with few digits have steps of two sizes, or repeat; that is no jump.
-    """
-    positive = steps[steps > 0]
-    if not len(positive):
-        return np.ones(len(steps), np.bool_), 0.0
-    base = float(np.median(positive))
-    low, high = np.nanpercentile(steps, (5, 95))
-    low, high = min(low, base), max(high, base)
-    if high - low > 1.01 * base:  # not a matter of digits
-        low = high = base
-    slack = max(0.5 * base, high - low) * (1 + 1e-6)
-    regular = (steps >= max(0.0, low - slack)) & (steps <= high + slack)
-    return ~regular, base
-
-
-def _clock(time: Column, path: Path) -> tuple[float | None, tuple[tuple[int, float], ...]]:
-    """Return the rate in Hz that a time column states, and its gaps."""
-    steps = np.diff(time.values.astype(np.float64))
-    jumps, base = _jumps(steps)
-    if not base or jumps.all():
+    if size > MAX_BYTES:
         raise InputError(
-            f"{path}: the column {time.name!r} does not rise, so it is no time. Rename it where "
-            "it is a channel, or remove it and give the sampling rate."
+            f"{path} has {size:,} bytes; recordings of at most {MAX_BYTES:,} are read. Cut it into "
+            "shorter recordings."
         )
-    step = float(steps[~jumps].mean())
-    places = np.flatnonzero(jumps)
-    gaps = tuple((int(i) + 1, float(steps[i]) / step) for i in places)
-    stated = time.unit or (_TIME_NAME.match(time.name) or {"unit": None})["unit"]
-    is_index = stated is None and base == 1 and bool((steps[~jumps] == 1).all())
-    factor = _SECONDS.get((stated or "s").lower())
-    if is_index or factor is None:
-        return None, gaps
-    return _rounded(1 / (step * factor)), gaps
 
 
-def _rounded(rate: float) -> float:
-    """Return the whole number of Hz that times of few digits have blurred, where one is near."""
-    whole = float(round(rate))
-    return whole if abs(rate - whole) <= 1e-4 * rate else rate
+def _own_rate(
+    found: Columns, time: Column | None, path: Path, given: float | None, usual: float | None
+) -> tuple[float | None, tuple[tuple[int, float], ...], tuple[str, ...]]:
+    """Return the rate that a file states, in words or by its times, its gaps, and notes."""
+    stated = found.rate
+    if stated is not None and not (math.isfinite(stated) and stated > 0):
+        stated = None
+    notes = found.notes
+    if stated is not None and not any(_alike(stated, each) for each in (given, usual)):
+        odd = check_stated(stated, path)
+        notes += () if odd is None else (odd,)
+    if time is None:
+        return stated, (), notes
+    measured, gaps = rate_and_gaps(time, path, (given, stated, usual))
+    if stated is not None and measured is not None and not _alike(stated, measured):
+        raise InputError(
+            f"{path} states a sampling rate of {stated:,.6g} Hz, and its times have one of "
+            f"{measured:,.6g} Hz. Correct the one that is wrong."
+        )
+    return measured if stated is None else stated, gaps, notes
+
+
+def _alike(rate: float, other: float | None) -> bool:
+    return other is not None and abs(rate / other - 1) <= RATE_TOLERANCE
 
 
 def _agreed(own: float | None, given: float | None, path: Path) -> float | None:
-    if own is not None and not (math.isfinite(own) and own > 0):
-        own = None
     if own is None or given is None:
         return own if given is None else given
-    if abs(own / given - 1) > RATE_TOLERANCE:
+    if not _alike(own, given):
         raise InputError(
             f"{path} was recorded at {own:,.6g} Hz by its own account; {given:,.6g} Hz was given, "
-            "and 1 % of difference is accepted. Leave the rate out, or correct it."
+            "and they may differ by 1 %. Leave the rate out, or correct it."
         )
     return given
 
@@ -341,12 +344,14 @@ def _agreed(own: float | None, given: float | None, path: Path) -> float | None:
 def _names(columns: Sequence[Column]) -> tuple[tuple[str, ...], str | None]:
     units = {column.unit for column in columns}
     unit = units.pop() if len(units) == 1 else None
-    taken: list[str] = []
+    taken: dict[str, None] = {}
     for number, column in enumerate(columns, start=1):
         name = column.name or f"ch{number}"
         if column.unit and unit is None:
             name = f"{name} [{column.unit}]"
-        taken.append(f"{name}_{number}" if name in taken else name)
+        while name in taken:
+            name = f"{name}_{number}"
+        taken[name] = None
     return tuple(taken), unit
 
 
@@ -367,6 +372,7 @@ def _findings(
 ) -> Iterator[_Finding]:
     require_window(window)
     path = recording.path
+    yield from (_Finding(note, is_fatal=False) for note in recording.notes)
     yield from _other_channels(recording, channels, n_channels)
     if rate is not None and recording.rate and abs(recording.rate / rate - 1) > RATE_TOLERANCE:
         yield _Finding(
