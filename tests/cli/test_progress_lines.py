@@ -163,15 +163,15 @@ def test_told_steps_are_reminded_of(
     clock, err = Clock(), ""
     with telling(quietly=quietly, clock=clock) as tell:
         clock.now = 20.0
-        tell("  No checkpoint.\n  The fit begins anew.")
+        tell("  No checkpoint.\n  The fit starts over.")
         clock.now = 49.0
         told = capsys.readouterr()
-        assert (told.err if quietly else told.out) == "  No checkpoint.\n  The fit begins anew.\n"
+        assert (told.err if quietly else told.out) == "  No checkpoint.\n  The fit starts over.\n"
         assert (told.out if quietly else told.err) == ""
         clock.now = 50.0
         while not err:
             out, err = capsys.readouterr()
-    assert (out, err) == ("", "still: The fit begins anew. (0:00:50)\n")
+    assert (out, err) == ("", "still: The fit starts over. (0:00:50)\n")
 
 
 def test_lines_stay_out_of_json(

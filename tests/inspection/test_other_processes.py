@@ -117,7 +117,7 @@ def test_pickle_refuses_another_model_in_its_place(model_path: Path, tmp_path: P
     path = Path(shutil.copy(model_path, tmp_path / "cells.makellos"))
     raw = pickle.dumps(Inspector(path))
     write_small_model(path, preprocessing={"height": SHAPE[1], "width": SHAPE[2], "white_level": 9})
-    with pytest.raises(ModelFileError, match="another model than the inspector had"):
+    with pytest.raises(ModelFileError, match="not the model that the pickled inspector had"):
         pickle.loads(raw)  # noqa: S301
     path.unlink()
     with pytest.raises(ModelFileError, match="does not exist"):

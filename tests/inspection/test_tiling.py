@@ -169,9 +169,9 @@ def test_past_its_end_a_picture_is_mirrored() -> None:
 @pytest.mark.parametrize(
     ("size", "overlap", "message"),
     [
-        (500, None, "expected multiples of 32 from 64 to 8192. Take 512."),
-        (32, None, "Take 64."),
-        (10_000, None, "Take 8192."),
+        (500, None, "expected a multiple of 32 from 64 to 8192. Use 512."),
+        (32, None, "Use 64."),
+        (10_000, None, "Use 8192."),
         (512, 300, "expected 0 to 256"),
         (512, -1, "expected 0 to 256"),
     ],

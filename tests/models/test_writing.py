@@ -369,7 +369,7 @@ def test_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_file_that_is_no_model_is_left_alone(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "a.makellos"
     path.write_bytes(raw)
-    with pytest.raises(StorageError, match="no model file; it is left alone"):
+    with pytest.raises(StorageError, match="not a model file; it is left alone"):
         check_target(path)
     assert path.read_bytes() == raw
 

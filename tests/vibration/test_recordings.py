@@ -529,7 +529,7 @@ def test_paths_that_are_no_recording(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"folder\.npy is a folder"):
         read_recording(tmp_path / "folder.npy")
     (tmp_path / "a.mp3").write_bytes(bytes(100))
-    with pytest.raises(InputError, match=r"a\.mp3 is no recording.*\.csv, \.lvm, \.mat, \.npy"):
+    with pytest.raises(InputError, match=r"a\.mp3 is not a recording.*\.csv, \.lvm, \.mat, \.npy"):
         read_recording(tmp_path / "a.mp3")
 
 

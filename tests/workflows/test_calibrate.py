@@ -68,7 +68,7 @@ def test_budget_too_small_gives_the_smallest(model: Path, cli: Callable[..., Any
     summary = json.loads(told.out)
     assert summary["false_alarms"] == pytest.approx(1 / 31)
     assert summary["false_alarms_asked"] == 0.0001
-    assert "takes 9999 good parts" in summary["notes"][0]
+    assert "needs 9999 good parts" in summary["notes"][0]
     assert f"Note: {summary['notes'][0]}" in told.err
     assert Inspector(model).calibration.false_alarms == pytest.approx(1 / 31)
 
@@ -132,7 +132,7 @@ def test_wrong_use_is_refused_and_nothing_changes(
     (tmp_path / "photo.png").write_bytes(b"photo")
     (tmp_path / "photo.makellos").write_bytes(b"photo")
     (tmp_path / "void").mkdir()
-    with pytest.raises(ConfigurationError, match="budget is 0; accepted"):
+    with pytest.raises(ConfigurationError, match="budget is 0; expected"):
         calibrate(model, false_alarms=0.0)
     with pytest.raises(InputError, match="contains no picture"):
         calibrate(model, tmp_path / "void")

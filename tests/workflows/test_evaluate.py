@@ -187,7 +187,7 @@ def test_parts_of_the_fit_are_pointed_out(
     names = sorted(path.relative_to(parts).as_posix() for path in parts.glob("train/good/*.png"))
     (parts / "all.csv").write_text("\n".join(["path,label", *(f"{name},good" for name in names)]))
     told = cli("evaluate", toy_model, parts / "all.csv")
-    assert "Note: These are the parts that the model was fitted on" in told.out
+    assert "Note: The model was fitted on these very parts" in told.out
 
 
 def test_unreadable_test_parts_are_named_and_count_nowhere(

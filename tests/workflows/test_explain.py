@@ -364,7 +364,7 @@ def test_without_rejected_parts_trust_stays_unknown(
     told = cli("explain", bright, table, "-o", tmp_path / "out", "--json", "-")
     trust = json.loads(told.out)["trust"]
     assert (trust["n_masked"], trust["n_found"], trust["overall"]) == (1, 0, None)
-    assert "stays unknown" in told.err
+    assert "is unknown" in told.err
 
 
 def test_a_score_that_is_no_number_costs_its_part_only(

@@ -123,4 +123,4 @@ def test_learning_from_all_labelled_parts_says_that_no_test_is_left(
     fitted: Fitted, write: Any, tmp_path: Path
 ) -> None:
     summary = makellos.fit(write(["train"] * N_BURNT), tmp_path / "m.makellos", false_alarms=0.1)
-    assert any("No parts are kept for a test" in note for note in summary.notes)
+    assert any("No parts are kept for testing" in note for note in summary.notes)

@@ -55,7 +55,7 @@ def test_budget_that_few_parts_cannot_keep_is_replaced_by_the_smallest(
     assert summary.false_alarms_asked == 0.001
     assert summary.false_alarms == pytest.approx(1 / 31)
     (note,) = summary.notes
-    assert "takes 999 good parts" in note
+    assert "needs 999 good parts" in note
     assert "there are 30" in note
     inspector = Inspector(tmp_path / "m.makellos")
     assert inspector.calibration.false_alarms == pytest.approx(1 / 31)

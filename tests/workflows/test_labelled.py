@@ -145,9 +145,9 @@ def test_without_a_split_it_says_that_nothing_is_kept_for_a_test(
 ) -> None:
     told = cli("fit", folder / "all", "-o", tmp_path / "m.makellos", *TINY)
     assert told.code == 0
-    assert "No parts are kept for a test" in told.out
+    assert "No parts are kept for testing" in told.out
     told = cli("evaluate", tmp_path / "m.makellos", folder / "all")
-    assert "These are the parts that the model was fitted on" in told.out
+    assert "The model was fitted on these very parts" in told.out
     told = cli("calibrate", tmp_path / "m.makellos", folder / "all", "--false-alarms", "0.3")
     assert "fitted on" in told.everything
 

@@ -456,7 +456,7 @@ def test_signals_and_pictures_do_not_mix(
     assert told.code == 2
     assert "holds pictures" in told.err
     assert (
-        "recordings of vibration"
+        "vibration recordings"
         in cli("fit", screws, "-o", tmp_path / "m.makellos", "--detector", "pyod").err
     )
     assert "holds pictures" in cli("evaluate", model, screws).err

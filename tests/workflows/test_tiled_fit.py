@@ -139,7 +139,7 @@ def test_command_line_cuts_and_says_so(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 100}, "multiples of 32 from 64 to 8192. Take 96."),
+        ({"tile": 100}, "multiple of 32 from 64 to 8192. Use 96."),
         ({"tile_overlap": 8}, "pictures are not cut. Add --tile"),
         ({"tile": 64, "tile_overlap": 40}, "expected 0 to 32"),
     ],
@@ -157,7 +157,7 @@ def test_coverage_is_checked_before_auto_tries(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("makellos.workflows.fit.choose", pytest.fail)
-    with pytest.raises(MakellosError, match=r"Take 96|none.json cannot be read"):
+    with pytest.raises(MakellosError, match=r"Use 96|none.json cannot be read"):
         fit(good, tmp_path / "m.makellos", detector="auto", coverage=Coverage(**options))
 
 
@@ -196,7 +196,7 @@ def test_labels_without_masks_are_told_of(
     data = tmp_path / "parts.csv"
     summary = fit(data, tmp_path / "m.makellos", false_alarms=0.1, coverage=coverage)
     assert len(level_detector.seen[-1]) == 20 * 60 + 1
-    assert any("without a mask, 1 of them" in note for note in summary.notes)
+    assert any("1 labelled defective part without a mask" in note for note in summary.notes)
 
 
 @pytest.mark.needs_torch

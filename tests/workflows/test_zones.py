@@ -151,7 +151,7 @@ def test_calibrating_anew_takes_zones_along(level: ModuleType, two: Path, tmp_pa
 def test_pictures_of_another_size_are_named(level: ModuleType, two: Path, tmp_path: Path) -> None:
     found = Inspector(two).inspect(level.picture(HEIGHT, WIDTH + 8, seed=1))
     assert found.verdict == "unreadable"
-    assert "has 248 x 160 pixels, and the zones were drawn on pictures of 240 x 160" in found.error
+    assert "has 248 x 160 pixels, but the zones were drawn on pictures of 240 x 160" in found.error
 
 
 def test_relative_zones_are_scaled(
@@ -264,9 +264,9 @@ def test_rules_that_tighten_keep_the_verdict_of_the_calibration(
     told = cli("info", path)
     assert "left (5.00%), right (15.00%)" in told.out
     assert "reject for a region longer than 2 mm in zone left" in told.out
-    assert re.search(r"rules decide +beside the threshold", told.out)
+    assert re.search(r"rules decide +together with the threshold", told.out)
     figures = evaluate(path, good, output=tmp_path / "report")
-    assert "Rules decide beside the threshold" in figures["notes"][0]
+    assert "Rules decide together with the threshold" in figures["notes"][0]
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     for said in ("left (5.00%), right (15.00%)", "0.1 mm per pixel", "longer than 2 mm in zone"):
         assert said in page
@@ -281,7 +281,7 @@ def test_rules_that_tighten_keep_the_verdict_of_the_calibration(
         ({"rules": [{"more_than": 1, "longer_than_mm": 1}]}, [], "one of larger_than_mm2"),
         ({"rule": []}, [], "not valid at rule"),
         (TWO, [], "draws zones"),
-        ({"rules": []}, ["--mm-per-pixel", "-1"], "numbers above 0"),
+        ({"rules": []}, ["--mm-per-pixel", "-1"], "a number above 0"),
     ],
 )
 def test_wrong_rules_are_refused(
@@ -308,11 +308,14 @@ POLYGON = [[0, 0], [1, 0], [1, 1]]
         ({"zones": [{"name": "a"}]}, "a polygon or a mask"),
         ({"zones": [{"name": "a", "mask": ""}]}, "not valid at zones.0.mask"),
         ({"size": [0, 9], "zones": [{"name": "a", "polygon": POLYGON}]}, "not valid at size.0"),
-        ({"zones": [{"name": f"z{i}", "polygon": POLYGON} for i in range(255)]}, "up to 254"),
-        ({"zones": [{"polygon": POLYGON}]}, "takes another name"),
-        ({"zones": [{"name": "elsewhere", "polygon": POLYGON}]}, "takes another name"),
+        ({"zones": [{"name": f"z{i}", "polygon": POLYGON} for i in range(255)]}, "at most 254"),
+        ({"zones": [{"polygon": POLYGON}]}, "needs another name"),
+        ({"zones": [{"name": "elsewhere", "polygon": POLYGON}]}, "needs another name"),
         ({"zones": [{"name": "a", "polygon": POLYGON}] * 2}, "share a name"),
-        ({"zones": [{"polygon": POLYGON, "ignore": True}], "elsewhere": "ignore"}, "every place"),
+        (
+            {"zones": [{"polygon": POLYGON, "ignore": True}], "elsewhere": "ignore"},
+            "the whole picture",
+        ),
         ({"zones": [{"name": "a", "polygon": [[0, 0], [1, 1]]}]}, "at least 3"),
         (
             {
@@ -325,7 +328,7 @@ POLYGON = [[0, 0], [1, 0], [1, 1]]
         ),
         (
             {"zones": [{"name": "a", "polygon": POLYGON, "ignore": True, "false_alarms": 0.1}]},
-            "has no budget",
+            "cannot have a budget",
         ),
     ],
 )
@@ -357,7 +360,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_zones(tmp_path / "missing.json")
     (tmp_path / "text.json").write_text("zones")
-    with pytest.raises(ConfigurationError, match="no JSON and no picture"):
+    with pytest.raises(ConfigurationError, match="neither JSON nor a picture"):
         read_zones(tmp_path / "text.json")
 
 
@@ -414,7 +417,7 @@ def test_more_zones_than_parts_can_calibrate_are_refused_before_the_fit(
         {"name": f"{i}", "polygon": [[i / 4, 0], [i / 4 + 0.25, 0], [i / 4 + 0.25, 1], [i / 4, 1]]}
         for i in range(4)
     ]
-    with pytest.raises(InputError, match=r"4 zones, .* on 5 good parts .* good parts, 7 at least"):
+    with pytest.raises(InputError, match=r"4 zones, .* on 5 good parts .* use at least 7 good"):
         fitted(good, tmp_path, {"zones": strips})
     assert level_detector.seen == []
     fitted(good, tmp_path, {"zones": strips[:3]})
@@ -423,7 +426,7 @@ def test_more_zones_than_parts_can_calibrate_are_refused_before_the_fit(
 @pytest.mark.needs_torch
 def test_zones_need_maps_and_classes_have_none(good: Path, tmp_path: Path) -> None:
     zones = write(tmp_path / "zones.json", TWO)
-    with pytest.raises(ConfigurationError, match="zones lie on maps"):
+    with pytest.raises(ConfigurationError, match="zones need maps"):
         fit(
             good,
             tmp_path / "m.makellos",

@@ -61,7 +61,7 @@ class Rule(BaseModel):
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
         if sum(getattr(self, name) is not None for name in _MEASURES) != 1:
-            raise ValueError(f"a rule has one of {', '.join(_MEASURES)}")
+            raise ValueError(f"a rule needs exactly one of {', '.join(_MEASURES)}")
         return self
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ class Acceptance(BaseModel):
     @property
     def how(self) -> str:
         """Return in words what decides: the rules, or calibration with them."""
-        return "alone" if self.combine == "replace" else "beside the threshold"
+        return "alone" if self.combine == "replace" else "together with the threshold"
 
     def check(self, zones: Sequence[str]) -> None:
         """Raise `ConfigurationError` for a rule of an unknown zone, or of millimetres unknown."""

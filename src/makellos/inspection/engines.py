@@ -74,8 +74,8 @@ def available_engines() -> tuple[EngineChoice, ...]:
         engines.append(EngineChoice("onnxruntime", "f32"))
     if not engines and _here.lost:
         raise MissingRuntimeError(
-            "OpenVINO cannot go on in a process that was forked from one that used it. Start "
-            "processes with the method 'spawn' of multiprocessing, or pip install onnxruntime."
+            "OpenVINO does not work in a process forked from one that used it. Start processes "
+            "with multiprocessing's 'spawn' method, or pip install onnxruntime."
         )
     if not engines:
         raise MissingRuntimeError(

@@ -34,9 +34,9 @@ def require_runtime(detector: str, package: str) -> None:
     """Raise `MissingRuntimeError` where a package is not installed that `detector` scores with."""
     if importlib.util.find_spec(package) is None:
         raise MissingRuntimeError(
-            f"A model of the detector {detector} is inspected with {package}, which is not "
+            f"A model of the detector {detector} needs {package} to inspect, and that is not "
             f"installed. Install it: pip install 'makellos[{_EXTRAS[package]}]'. Models of other "
-            "detectors work without."
+            "detectors work without it."
         )
 
 

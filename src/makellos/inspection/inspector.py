@@ -107,7 +107,7 @@ class Inspector:
         if record is None:
             return None
         if self._asked[-1] is not None:
-            raise ConfigurationError("Rules on regions are for pictures; leave them out.")
+            raise ConfigurationError("Rules about regions apply to pictures only; leave them out.")
         at_speed(record.view, self.rpm)  # refuses what the rate cannot follow
         stored = self.model.read(GOOD_SPECTRA) if GOOD_SPECTRA in self.manifest.members else None
         spectra = {} if stored is None else unpack_spectra(stored)
@@ -283,7 +283,7 @@ def _opened_again(
     model = read_model(path)
     if _fingerprint(model) != fingerprint:
         raise ModelFileError(
-            f"{path} is another model than the inspector had that was pickled. Open the new one "
-            "with makellos.Inspector, or put the old one back."
+            f"{path} is not the model that the pickled inspector had. Open the new one with "
+            "makellos.Inspector, or put the old one back."
         )
     return kind(model, workers=workers, engine=engine, rpm=rpm, acceptance=acceptance)

@@ -45,9 +45,7 @@ class Judge:
         """Return the finding on a part; the regions of its map are left out unless `outlined`."""
         score, anomaly_map, reconstruction, probabilities, looked = scored
         if not math.isfinite(score):
-            reason = (
-                f"{label} has the score {score:g}, which no verdict rests on. Look at the part."
-            )
+            reason = f"{label} has the score {score:g}, which allows no verdict. Look at the part."
             return unreadable(label, started, reason)
         regions: tuple[Region, ...] = ()
         if anomaly_map is not None and outlined:

@@ -139,8 +139,8 @@ class Scorer:
         """Return what zones make of a part: its score and its map are theirs."""
         if scored.anomaly_map is None:
             raise ConfigurationError(
-                "Zones lie on an anomaly map, and this detector gives none. Leave zones out, or "
-                "take a detector with maps."
+                "Zones need an anomaly map, but this detector gives none. Leave zones out, or use "
+                "a detector with maps."
             )
         looked = zones.look(scored.anomaly_map, self.aggregation)
         return scored._replace(score=looked.score, anomaly_map=looked.anomaly_map, zones=looked)

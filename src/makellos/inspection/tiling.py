@@ -51,8 +51,8 @@ class Tiling(BaseModel):
         if size % STRIDE or not 64 <= size <= 8192:
             nearest = min(8192, max(64, round(size / STRIDE) * STRIDE))
             raise ConfigurationError(
-                f"Tiles are {size} pixels wide; expected multiples of {STRIDE} from 64 to "
-                f"8192. Take {nearest}."
+                f"The tile size is {size} pixels; expected a multiple of {STRIDE} from 64 to "
+                f"8192. Use {nearest}."
             )
         shared = size // 4 if overlap is None else overlap
         if not 0 <= shared <= size // 2:
@@ -140,6 +140,6 @@ def _unit(tiling: Tiling, tile: int, cells: int) -> int:
             return unit
     raise ConfigurationError(
         f"Tiles of {size} pixels become maps of {cells} cells, and cells meet only every "
-        f"{of_cells} pixels. Take tiles of {cells} pixels times a whole number, such as "
+        f"{of_cells} pixels. Use tiles of a multiple of {cells} pixels, such as "
         f"--tile {math.lcm(cells, STRIDE)}, or another image_size."
     )

@@ -69,7 +69,7 @@ class Drawn:
         left = asked - given
         if left < -1e-12 or (n_free and left < 1e-12):
             raise ConfigurationError(
-                f"The zones' false_alarms add up to {given:g}, and all zones together may have "
+                f"The zones' false_alarms add up to {given:g}, but all zones together may have "
                 f"{asked:g}{' with something left for the others' if n_free else ''}. Raise "
                 "--false-alarms or lower those of zones."
             )
@@ -100,19 +100,19 @@ def read_zones(path: Path) -> Drawn:
     names = [zone.name for zone in inspected] + ([ELSEWHERE] if rest == "inspect" else [])
     budgets = [zone.false_alarms for zone in inspected] + [None] * (rest == "inspect")
     if not names:
-        raise ConfigurationError(f"{path} ignores every place. Name a zone to inspect.")
+        raise ConfigurationError(f"{path} ignores the whole picture. Name a zone to inspect.")
     if len(names) > MOST_ZONES:
         raise ConfigurationError(
-            f"{path} has {len(names)} zones to inspect; expected up to {MOST_ZONES}. Several "
-            "places can be one zone of a mask picture."
+            f"{path} has {len(names)} zones to inspect; at most {MOST_ZONES} are allowed. With a "
+            "mask picture, several places can be one zone."
         )
     drawing = _Drawing(size, file.size, masks)
     raster = drawing.raster(file.zones, names, elsewhere=rest == "inspect")
     for number, name in enumerate(names, start=1):
         if not (raster == number).any():
             raise ConfigurationError(
-                f"{path}: nothing is left of zone {name!r}: it lies outside of the picture or "
-                "under other zones. Draw it elsewhere, or leave it out."
+                f"{path}: nothing is left of zone {name!r}: it lies outside the picture or under "
+                "other zones. Draw it elsewhere, or leave it out."
             )
     return Drawn(names, raster, size, budgets, _acceptance(file))
 
@@ -133,7 +133,7 @@ def read_acceptance(
         file = _read(rules)
         if file.zones:
             raise ConfigurationError(
-                f"{rules} draws zones; they are learned with at 'makellos fit --zones'. Leave only "
+                f"{rules} draws zones, which only 'makellos fit --zones' can learn. Leave only "
                 "rules in the file."
             )
         found = _acceptance(file) or Acceptance()
@@ -160,11 +160,11 @@ def _read(path: Path) -> _File:
         first = error.errors()[0]
         where = ".".join(str(piece) for piece in first["loc"])
         raise ConfigurationError(
-            f"{path} is not valid at {where or 'its top'}: {first['msg']}. Zones have a name and a "
-            "polygon or a mask, rules one limit; see docs/large-pictures.md."
+            f"{path} is not valid at {where or 'the top level'}: {first['msg']}. A zone has a name "
+            "and a polygon or a mask, a rule has one limit; see docs/large-pictures.md."
         ) from error
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON and no picture: {error}.") from error
+        raise ConfigurationError(f"{path} is neither JSON nor a picture: {error}.") from error
 
 
 def _check_names(zones: list[_Zone], path: Path) -> None:
@@ -172,13 +172,15 @@ def _check_names(zones: list[_Zone], path: Path) -> None:
     for zone in zones:
         what = f"{path}: zone {zone.name!r}"
         if (zone.polygon is None) == (zone.mask is None):
-            raise ConfigurationError(f"{what} takes a polygon or a mask, one of them.")
+            raise ConfigurationError(f"{what} needs either a polygon or a mask.")
         if zone.ignore and zone.false_alarms is not None:
-            raise ConfigurationError(f"{what} is ignored and has no budget. Leave one out.")
+            raise ConfigurationError(
+                f"{what} is ignored, so it cannot have a budget. Leave one out."
+            )
         if not zone.ignore and (not zone.name or zone.name == ELSEWHERE):
             raise ConfigurationError(
-                f"{what} takes another name: it stands in rows, and {ELSEWHERE!r} is what lies "
-                "outside of all zones."
+                f"{what} needs another name: {ELSEWHERE!r} is what rows call the area outside all "
+                "zones."
             )
     if len(set(names)) < len(names):
         raise ConfigurationError(f"{path}: two zones share a name ({', '.join(names)}).")
@@ -189,14 +191,14 @@ def _size(file: _File, masks: dict[str, NDArray[np.bool_]], path: Path) -> tuple
     sizes |= {file.size} if file.size is not None else set()
     if len(sizes) > 1:
         named = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
-        raise ConfigurationError(f"{path}: size and masks differ ({named}). Give one size.")
+        raise ConfigurationError(f"{path}: size and masks differ ({named}). Use one size.")
     points = [point for zone in file.zones for point in zone.polygon or ()]
     size = next(iter(sizes), None)
     far = (1.0, 1.0) if file.size is None else file.size
     for x, y in points:
         if not (0 <= x <= far[0] and 0 <= y <= far[1]):
             raise ConfigurationError(
-                f"{path}: the point {x:g}, {y:g} lies outside of the picture, which reaches to "
+                f"{path}: the point {x:g}, {y:g} lies outside the picture, which ends at "
                 f"{far[0]:g}, {far[1]:g}. Coordinates are relative, 0 to 1, or pixels where "
                 '"size": [width, height] is given.'
             )

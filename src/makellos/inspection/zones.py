@@ -71,9 +71,9 @@ class ZonesRecord(BaseModel):
         """Raise `InputError` for a picture of height and width that the zones do not hold for."""
         if self.size is not None and self.size != (size[1], size[0]):
             raise InputError(
-                f"{name} has {size[1]} x {size[0]} pixels, and the zones were drawn on pictures of "
-                f"{self.size[0]} x {self.size[1]}. Take pictures of that size, or fit with zones "
-                "in relative coordinates."
+                f"{name} has {size[1]} x {size[0]} pixels, but the zones were drawn on pictures of "
+                f"{self.size[0]} x {self.size[1]}. Use pictures of that size, or fit with zones in "
+                "relative coordinates."
             )
 
 
@@ -142,7 +142,7 @@ class Zones:
             relative[inside] = values / np.float32(map_scale)
         decided = labels != IGNORED
         if not decided.any():
-            raise InputError("No cell of the map lies in a zone. Draw the zones larger.")
+            raise InputError("No cell of the map lies inside a zone. Draw the zones larger.")
         relative[~decided] = min(0.0, float(relative[decided].min()))
         return ZonedMap(self.score(scores, scales), relative, tuple(scores), tuple(maxima))
 

@@ -61,13 +61,13 @@ class Frame:
             return
         if self.zones is not None:
             raise ConfigurationError(
-                f"{detector.name} scores pictures by classes, and zones lie on maps. Leave --zones "
-                "out, or take a detector that learns from good parts alone."
+                f"{detector.name} scores whole pictures by class, but zones need maps. Leave "
+                "--zones out, or use a detector that learns from good parts alone."
             )
         if self.tiling is not None:
             raise ConfigurationError(
                 f"{detector.name} learns the labels of whole pictures, and a tile of a defective "
-                "part may be good. Leave --tile out, or take a detector that learns from good "
+                "part may be good. Leave --tile out, or use a detector that learns from good "
                 "parts alone."
             )
 
@@ -83,8 +83,8 @@ class Frame:
             raise InputError(
                 f"{n_zones} zones, each with a threshold of its own, cannot be calibrated on "
                 f"{n_groups} good parts or groups: half of all good parts would be rejected. Draw "
-                f"fewer zones, or add good parts, {math.ceil(n_zones / _MOST_PROMISED) - 1} at "
-                "least."
+                f"fewer zones, or use at least {math.ceil(n_zones / _MOST_PROMISED) - 1} good "
+                "parts."
             )
 
     def notes(self, learned: Sequence[Part]) -> list[str]:
@@ -93,8 +93,8 @@ class Frame:
         if self.tiling is None or not n_unmarked:
             return []
         return [
-            f"Labelled defective parts without a mask, {n_unmarked} of them, were not learned "
-            "from: which of their tiles show damage is not known."
+            f"{n_unmarked} labelled defective {'part' if n_unmarked == 1 else 'parts'} without a "
+            "mask left out: it is not known which of their tiles show damage."
         ]
 
     def recipe(self, graph: Graph) -> Recipe:

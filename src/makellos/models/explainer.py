@@ -58,7 +58,7 @@ class Explainer:
         n_logits = network.head.out_features
         if len(self.classes) != (2 if n_logits == 1 else n_logits):
             raise ModelFileError(
-                f"{model.path} names {len(self.classes)} classes and tells {n_logits} apart. Fit "
+                f"{model.path} names {len(self.classes)} classes but tells {n_logits} apart. Fit "
                 "it again."
             )
         self.maps = ActivationMaps(network, method, layer)
@@ -77,7 +77,7 @@ class Explainer:
         score = float(scores[0])
         if not math.isfinite(score):
             raise InputError(
-                f"{name} has the score {score:g}, which no verdict rests on. Look at the part."
+                f"{name} has the score {score:g}, which allows no verdict. Look at the part."
             )
         target = self._target
         if target is None:
@@ -107,7 +107,7 @@ class Explainer:
     def _place(self, name: str) -> int:
         if name not in self.classes:
             raise ConfigurationError(
-                f"The model tells no class {name!r} apart. {suggest(name, self.classes)}"
+                f"The model has no class {name!r}. {suggest(name, self.classes)}"
             )
         return self.classes.index(name)
 
@@ -115,9 +115,9 @@ class Explainer:
 def _check_classes(model: ModelFile) -> None:
     if not model.manifest.classes:
         raise ConfigurationError(
-            f"{model.path} was fitted with {model.manifest.detector.name}, whose anomaly map says "
-            f"itself where damage is: makellos inspect {model.path} INPUT --overlays. Class "
-            f"activation explains models of {', '.join(detectors_giving('classes'))}."
+            f"{model.path} was fitted with {model.manifest.detector.name}, whose anomaly map "
+            f"already shows where damage is: makellos inspect {model.path} INPUT --overlays. Class "
+            f"activation maps explain models of {', '.join(detectors_giving('classes'))}."
         )
 
 

@@ -37,7 +37,7 @@ class Lesson:
         Raises `HelperProcessError` in a process that only helped another to train.
         """
         if not is_first_process():
-            raise HelperProcessError("This process helped to train, and its work is done.")
+            raise HelperProcessError("This process helped with training, and is done.")
         return [
             (frame.recipe(graph), [i for i, own in enumerate(self.calibrating) if own == fold])
             for fold, graph in enumerate(graphs)

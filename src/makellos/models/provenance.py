@@ -55,7 +55,7 @@ def budget_notes(calibration: Calibration, counted: str) -> list[str]:
         return []
     unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
     return [
-        f"A false-alarm budget of {calibration.asked:g} takes {calibration.n_needed} "
+        f"A false-alarm budget of {calibration.asked:g} needs {calibration.n_needed} "
         f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
         f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
         f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "

@@ -145,7 +145,7 @@ def _zone_records(found: Sequence[_Brief], zones: Zones) -> list[ZoneScoresRecor
         maxima = [value for each in maps if (value := each.maxima[i]) is not None]
         if len(scores) < len(found):
             raise InputError(
-                f"Zone {zone.name!r} covers no whole cell of the map of a calibration part. "
+                f"Zone {zone.name!r} does not cover a whole cell of the map of a calibration part. "
                 "Draw it larger, or leave it out."
             )
         records.append(ZoneScoresRecord(share=zone.share, scores=scores, map_maxima=maxima))

@@ -59,7 +59,7 @@ def check_target(path: Path) -> None:
     if path.suffix != SUFFIX:
         right = path.with_suffix(SUFFIX)
         raise ConfigurationError(f"{path} must end in {SUFFIX}, such as {right}.")
-    claim_file(path, zipfile.is_zipfile, "is no model file")
+    claim_file(path, zipfile.is_zipfile, "is not a model file")
 
 
 def pack_graph(onnx_graph: bytes) -> PackedGraph:

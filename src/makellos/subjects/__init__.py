@@ -57,7 +57,7 @@ def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector
     subject = subject_of_model(opened.manifest)
     if subject.kind != found.kind:
         raise InputError(
-            f"{model} was fitted on {subject.kind.name}, and {found.root} holds "
+            f"{model} was fitted on {subject.kind.name}, but {found.root} holds "
             f"{found.kind.name}. Give data of the same kind."
         )
     return Inspector(opened, workers=subject.workers(opened.manifest, n_parts))

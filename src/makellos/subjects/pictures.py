@@ -45,17 +45,17 @@ class PictureSubject(Subject):
         del coverage, white_level
         if signal not in (None, SignalSettings()):
             raise ConfigurationError(
-                f"{parts.root} holds pictures; --rate, --channel, --window, --hop, --view, "
-                "--bearing and --rpm are for recordings of vibration. Leave them out."
+                f"{parts.root} holds pictures, but --rate, --channel, --window, --hop, --view, "
+                "--bearing and --rpm are for vibration recordings. Leave them out."
             )
 
     def partition(self, parts: PartSet, request: PartitionRequest, progress: Progress) -> Partition:
         detector = request.detector
         if detector.takes != "pictures":
             raise ConfigurationError(
-                f"{parts.root} holds pictures. {detector.name} and options of signals (--rate, "
-                "--channel, --window, --hop, --view, --bearing, --rpm) are for recordings of "
-                "vibration."
+                f"{parts.root} holds pictures, but {detector.name} and the signal options "
+                "(--rate, --channel, --window, --hop, --view, --bearing, --rpm) are for vibration "
+                "recordings."
             )
         found = _usable(parts, request, progress)
         split = split_parts(
@@ -135,7 +135,7 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(
             f"{len(broken)} of {len(learnable) + len(calibration)} files cannot be used:\n  "
-            f"{listed}\nMend or remove them, or leave them out with --skip-unreadable."
+            f"{listed}\nFix or remove them, or leave them out with --skip-unreadable."
         )
     names = {part.name for part in found}
     return _Usable(
@@ -158,6 +158,6 @@ def _label_notes(parts: PartSet, split: Partition, *, few: bool) -> list[str]:
         return check_labelled(learn, held_out, parts.test(), few=few)
     return [
         *check_labelled(learn, held_out, few=few),
-        "No parts are kept for a test: those that were learned from flatter. 'makellos data split' "
-        "divides a set, by group where parts have groups.",
+        "No parts are kept for testing, and those learned from would flatter the figures. "
+        "'makellos data split' divides a set, by group where parts have groups.",
     ]

@@ -63,7 +63,7 @@ class VibrationSubject(Subject):
         del signal
         if coverage != Coverage() or white_level is not None:
             raise ConfigurationError(
-                f"{parts.root} holds recordings; --tile, --zones, --rules, --mm-per-pixel and "
+                f"{parts.root} holds recordings, but --tile, --zones, --rules, --mm-per-pixel and "
                 "--white-level are for pictures. Leave them out."
             )
 
@@ -83,7 +83,7 @@ class VibrationSubject(Subject):
         if skipped and not (request.skip_unreadable and read):
             listed = "\n  ".join(reason for _, reason in skipped)
             raise InputError(
-                f"{len(skipped)} of {len(good)} recordings cannot be used:\n  {listed}\nMend or "
+                f"{len(skipped)} of {len(good)} recordings cannot be used:\n  {listed}\nFix or "
                 "remove them, or leave them out with --skip-unreadable."
             )
         divided = divide(parts, read, view, request.seed, trains=detector.trains)
@@ -233,7 +233,7 @@ class VibrationSubject(Subject):
 def _check(parts: PartSet, detector: Detector) -> None:
     if detector.learns == "labels":
         raise ConfigurationError(
-            f"{detector.name} learns from labelled pictures, and {parts.root} holds recordings. "
+            f"{detector.name} learns from labelled pictures, but {parts.root} holds recordings. "
             "Choose a detector that learns from good parts alone, such as patchcore or pyod."
         )
     parts.require_good()

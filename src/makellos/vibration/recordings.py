@@ -237,7 +237,7 @@ def _read_columns(path: Path) -> Columns:
     reader = _READERS.get(suffix) or _sniffed(path)
     if reader is None and not path.is_dir():
         raise InputError(
-            f"{path} is no recording that can be read; expected one of "
+            f"{path} is not a recording that can be read; expected one of "
             f"{', '.join(sorted(SIGNAL_SUFFIXES))}. Export it as one of them."
         )
     _require_file(path)

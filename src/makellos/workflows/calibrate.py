@@ -71,7 +71,7 @@ def calibrate(
         if _fitted_on(found, read.manifest):
             notes += [
                 f"{data} holds the parts that the model was fitted on. Its own calibration with "
-                f"them ({record.method}) is kept; for another one give good parts that it has not "
+                f"them ({record.method}) is kept; for a new one, give good parts that it has not "
                 "seen."
             ]
         else:
@@ -140,7 +140,7 @@ def _measure(
         raise InputError(
             f"{len(broken)} of {len(parts)} calibration parts cannot be read:\n  "
             + "\n  ".join(broken)
-            + "\nMend or remove them."
+            + "\nFix or remove them."
         )
     maps = [each.anomaly_map for each in inspections if each.anomaly_map is not None]
     zones = []
@@ -165,6 +165,6 @@ def _of_zone(inspection: Inspection, number: int) -> tuple[float, float]:
     found = inspection.zones[number]
     if found.score is None or found.maximum is None:
         raise InputError(
-            f"{inspection.input} shows no whole cell of zone {found.name!r}. Leave it out."
+            f"{inspection.input} does not show a whole cell of zone {found.name!r}. Leave it out."
         )
     return found.score, found.maximum

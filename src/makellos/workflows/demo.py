@@ -110,7 +110,7 @@ def _prepare(folder: Path) -> None:
             _empty(folder)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise StorageError(
-                f"{folder} is there already and was not made by a demo; it is left alone. "
+                f"{folder} already exists and was not made by a demo; it is left alone. "
                 "Choose another folder with -o."
             )
         folder.mkdir(parents=True, exist_ok=True)

@@ -122,8 +122,8 @@ def _notes(found: PartSet, inspector: Inspector) -> list[str]:
         return _known(found, inspector)
     rules = "; ".join(str(rule) for rule in acceptance.rules)
     decide = (
-        f"Rules decide {acceptance.how} which parts are rejected: {rules}. What the budget "
-        "promises, curves and p-values are of the scores, without rules."
+        f"Rules decide {acceptance.how} which parts are rejected: {rules}. The budget's promise, "
+        "curves and p-values refer to the scores, without rules."
     )
     return [decide, *_known(found, inspector)]
 
@@ -138,8 +138,8 @@ def _known(found: PartSet, inspector: Inspector) -> list[str]:
     except OSError:
         return []  # a file that cannot be opened is named among the unreadable ones
     return [
-        "These are the parts that the model was fitted on, and it knows them: the figures look "
-        "better than they are. Keep parts apart, in test/good or with split 'test' in a manifest."
+        "The model was fitted on these very parts, so the figures look better than they are. Keep "
+        "parts aside, in test/good or with split 'test' in a manifest."
     ]
 
 

@@ -303,9 +303,9 @@ def _masked_in(data: Path) -> list[Part]:
     parts = _masked(find_parts(data).test())
     if not parts:
         raise InputError(
-            f"{data} has no defective test part with a mask, so that nothing can be said about "
-            "trust. Put masks into ground_truth/<defect>, or name them in a manifest's column "
-            "'mask'."
+            f"{data} has no defective test part with a mask, so nothing can be said about how far "
+            "to trust the maps. Put masks into ground_truth/<defect>, or name them in a "
+            "manifest's column 'mask'."
         )
     return parts
 

@@ -198,6 +198,6 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
 def _check_device(detector: Detector, training: Training) -> None:
     if not detector.trains and training.device not in ("auto", "cpu"):
         raise ConfigurationError(
-            f"{detector.name} trains nothing; its network runs on the processor by OpenVINO or "
-            f"ONNX Runtime. The device is {training.device!r}; expected auto or cpu."
+            f"{detector.name} trains no network; it runs on the CPU with OpenVINO or ONNX Runtime. "
+            f"The device is {training.device!r}; expected auto or cpu."
         )

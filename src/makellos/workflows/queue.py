@@ -86,7 +86,7 @@ class _Queue(Work[QueuedRun, RunRecord]):
             self._run(i, step, step.run.job)
         except StepError as error:
             broken_off = error.code < 0 or error.code == INTERRUPTED
-            self.put(i, resumable=broken_off or "go on with --resume" in str(error))
+            self.put(i, resumable=broken_off or "continue with --resume" in str(error))
             raise
         self.put(i, resumable=False)
 
@@ -116,7 +116,7 @@ class _Queue(Work[QueuedRun, RunRecord]):
                 # The checkpoint cannot be used any more: other pictures, another version.
                 if "without --resume" not in str(error):
                     raise
-                self.tell(f"  {error}\n  The fit begins anew.")
+                self.tell(f"  {error}\n  The fit starts over.")
             else:
                 return
         self._verb(arguments, folder)

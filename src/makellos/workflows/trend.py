@@ -41,7 +41,9 @@ def write_trend_of(
     Raises `InputError` for no recording, `StorageError` when the page cannot be written.
     """
     if not inspections:
-        raise InputError("There is no recording, and so no trend. Give a folder of recordings.")
+        raise InputError(
+            "There are no recordings, so there is no trend. Give a folder of recordings."
+        )
     names = [Path(each.input).name for each in inspections]
     times = times_of_names(names)
     keys: list[object] = [_natural(name) for name in names] if times is None else [*times]

@@ -206,8 +206,8 @@ def _go(search: Search, timeout_minutes: float | None) -> TuneSummary:
     if best_of(finished) is None:
         reasons = dict.fromkeys(str(trial.user_attrs.get(REASON)) for trial in finished)
         raise TrainingError(
-            f"All {len(finished)} trials failed:\n  " + "\n  ".join(reasons) + "\nSet what these "
-            "name, or search other ranges, in another folder."
+            f"All {len(finished)} trials failed:\n  " + "\n  ".join(reasons) + "\nFix the causes, "
+            "or search other ranges, in another folder."
         )
     return _summary(search, finished)
 
@@ -271,7 +271,7 @@ def _is_poor(search: Search, number: int, slot: int, step: int) -> bool:
 def _summary(search: Search, finished: Sequence[FrozenTrial]) -> TuneSummary:
     best = best_of(finished)
     if best is None or best.value is None:
-        raise TrainingError("No trial is complete.")
+        raise TrainingError("No trial was completed.")
     states = [trial.state.name for trial in finished]
     used, unpruned = cost(finished)
     return TuneSummary(
