@@ -452,7 +452,7 @@ def test_does_not_record_a_page_that_came_instead_of_the_file(site: Site, tmp_pa
 def test_a_damaged_record_is_named(site: Site, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/recorded_hashes.json").write_text("{")
-    with pytest.raises(StorageError, match=r"recorded_hashes\.json is no JSON"):
+    with pytest.raises(StorageError, match=r"recorded_hashes\.json is not valid JSON"):
         fetch(screws(site, None), tmp_path)
 
 

@@ -323,7 +323,7 @@ def test_cifar10_makes_one_class_the_good_one(tmp_path: Path) -> None:
     ("left_out", "tail", "message"),
     [
         ("data_batch_4.bin", b"", r"data_batch_4\.bin"),
-        ("", b"tail", "no whole records"),
+        ("", b"tail", "not a whole number"),
         ("", bytes([10]) + bytes(3072), "one label"),
     ],
 )

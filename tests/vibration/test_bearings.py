@@ -133,7 +133,7 @@ def test_a_name_is_read_too() -> None:
         ("n=2,d=7.94,D=39.04", "3 balls or more"),
         ("n=9,d=-1,D=39.04", "-1 mm"),
         ("n=9,d=nan,D=39.04", "nan mm"),
-        ("n=inf,d=7.94,D=39.04", "no whole number"),
+        ("n=inf,d=7.94,D=39.04", "not a whole number"),
         ("n=9,d=7.94,D=39.04,angle=90", "below 90"),
     ],
 )

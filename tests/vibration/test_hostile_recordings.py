@@ -46,7 +46,7 @@ def test_samples_in_another_file_are_refused(tmp_path: Path, h5py: Any) -> None:
     other.write_bytes(b"not a recording, but another file\n" * 40)
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file.create_dataset("x", (N,), "u1", external=[(str(other), 0, N)])
-    refused(tmp_path / "a.mat", r"lies in another file \('.*other\.txt'\), which is not opened")
+    refused(tmp_path / "a.mat", r"is in another file \('.*other\.txt'\), which is not opened")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -55,8 +55,8 @@ def test_a_pipe_behind_a_data_set_does_not_hang(tmp_path: Path, h5py: Any) -> No
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file["fs"] = 12000.0
         file.create_dataset("x", (N,), "u1", external=[(str(tmp_path / "pipe"), 0, N)])
-    refused(tmp_path / "a.mat", "lies in another file")
-    refused(tmp_path / "pipe", "is no recording")
+    refused(tmp_path / "a.mat", "is in another file")
+    refused(tmp_path / "pipe", "is not a recording")
     os.mkfifo(tmp_path / "b.mat")
     refused(tmp_path / "b.mat", "is a device or a pipe")
     assert not is_recording(tmp_path / "pipe")
@@ -69,7 +69,7 @@ def test_virtual_data_sets_are_refused(tmp_path: Path, h5py: Any) -> None:
     layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (N,))
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file.create_virtual_dataset("x", layout)
-    refused(tmp_path / "a.mat", r"a virtual data set lies in another file \('.*other\.h5'")
+    refused(tmp_path / "a.mat", r"a virtual data set is in another file \('.*other\.h5'")
 
 
 def test_links_to_another_file_are_refused_and_within_one_passed_over(
@@ -80,7 +80,7 @@ def test_links_to_another_file_are_refused_and_within_one_passed_over(
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file["deep/y"] = X
         file["deep/x"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/x")
-    refused(tmp_path / "a.mat", "what a link names lies in another file")
+    refused(tmp_path / "a.mat", "what a link names is in another file")
     with h5py.File(tmp_path / "b.mat", "w") as file:
         file["deep/y"] = X
         file["deep/round"] = file["deep"]  # a circle
@@ -136,7 +136,7 @@ def test_a_reader_that_ends_or_hangs_costs_its_file_alone(
     reader = ReaderProcess()
     monkeypatch.setattr("makellos.vibration._recording_files.READER", reader)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sound])
-    refused(tmp_path / "a.mat", "ended the reader, so it is damaged")
+    refused(tmp_path / "a.mat", "crashed the reader, so it is damaged")
     monkeypatch.setattr(sys, "path", sound)
     assert np.allclose(read_recording(tmp_path / "a.mat").values, X, atol=1e-6)
     reader.close()
@@ -161,7 +161,7 @@ def test_a_chunk_that_unpacks_without_end_fails_in_the_reader_alone(
     with h5py.File(tmp_path / "a.mat", "w") as file:
         dataset = file.create_dataset("x", (N,), "f8", chunks=(N,), compression="gzip")
         dataset.id.write_direct_chunk((0,), deflated)
-    refused(tmp_path / "a.mat", "cannot be read as|does not fit|ended the reader")
+    refused(tmp_path / "a.mat", "cannot be read as|does not fit|crashed the reader")
 
 
 def test_one_process_reads_many_files_and_another_those_of_a_fork(

@@ -57,7 +57,7 @@ def test_each_mistake_is_named(tmp_path: Path) -> None:
         "fewer than one window",
         "clipping",
         "differ in their rate: 12000 Hz, 48000 Hz",
-        "differ in their channels. They share none",
+        "differ in their channels. They have none in common",
         "hold the same samples, with the labels bad and good",
         "i.npz cannot be read",
     ):

@@ -362,11 +362,11 @@ def test_empty_fields_are_nan_and_empty_last_columns_none(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("wrong", "at", "told"),
     [
-        ("1.0,oops", 0, r", column 2 \(FE\): 'oops' is no number"),
-        ("1.0,oops", N - 1, r", column 2 \(FE\): 'oops' is no number"),
-        ("1_0,2.0", 9, r", column 1 \(DE\): '1_0' is no number"),
-        ("1.0,2.0,3.0", 9, ": '1.0 | 2.0 | 3.0' has 3 fields, the other rows have 2"),
-        ("1.0", N - 1, ": '1.0' has 1 field, the other rows have 2"),
+        ("1.0,oops", 0, r", column 2 \(FE\): 'oops' is not a number"),
+        ("1.0,oops", N - 1, r", column 2 \(FE\): 'oops' is not a number"),
+        ("1_0,2.0", 9, r", column 1 \(DE\): '1_0' is not a number"),
+        ("1.0,2.0,3.0", 9, ": '1.0 | 2.0 | 3.0' has 3 fields, but the other rows have 2"),
+        ("1.0", N - 1, ": '1.0' has 1 field, but the other rows have 2"),
     ],
 )
 def test_a_cell_that_cannot_be_read_is_named(
@@ -539,7 +539,7 @@ def test_paths_that_are_no_recording(tmp_path: Path) -> None:
 def test_the_rate_given_must_agree_with_the_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", DE=DE, fs=48000)
     assert read_recording(tmp_path / "a.npz", rate=48100).rate == 48100
-    with pytest.raises(InputError, match=r"a\.npz was recorded at 48,000 Hz .* 12,000 Hz was"):
+    with pytest.raises(InputError, match=r"a\.npz it was recorded at 48,000 Hz, but 12,000 Hz was"):
         read_recording(tmp_path / "a.npz", rate=12000)
     for rate in (0.0, -5.0, float("nan"), float("inf")):
         with pytest.raises(ConfigurationError, match="above 0"):
@@ -615,7 +615,7 @@ def test_clipping_warns() -> None:
     one = recording(np.clip(signal, -0.95, 2))
     (finding,) = refuse(one, window=64)
     share = (signal < -0.95).mean()
-    assert finding.startswith(f"pump.csv, channel ch1: {share:.2%} of the samples stand")
+    assert finding.startswith(f"pump.csv, channel ch1: {share:.2%} of the samples sit")
     in_pairs = np.tile([1.0, 1.0, -1.0, -1.0, 0.3], 100)
     assert check_recording(recording(in_pairs), window=64) == []
     rare = np.concatenate([RNG.uniform(-0.9, 0.9, 2998), [1, 1, 1], RNG.uniform(-0.9, 0.9, 999)])

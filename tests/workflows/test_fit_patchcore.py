@@ -96,7 +96,7 @@ def test_wrong_options_say_what_is_accepted(
 
 @pytest.mark.parametrize(
     ("content", "advice"),
-    [("{", "is no JSON"), ("[1]", "must hold an object"), ('{"x": 1}', "no parameter 'x'")],
+    [("{", "is not valid JSON"), ("[1]", "must hold an object"), ('{"x": 1}', "no parameter 'x'")],
 )
 def test_wrong_configuration_files_say_what_is_accepted(
     screws: Path, tmp_path: Path, cli: Callable[..., Any], content: str, advice: str

@@ -223,10 +223,10 @@ def test_pieces_of_one_recording(tmp_path: Path) -> None:
     [
         (["a.npz,good,,0%,60%,,", "a.npz,good,,50%,100%,,"], "shares samples with line 2"),
         (["a.npz,good,,,,,", "a.npz,good,,50%,,,"], "is listed in line 2 already"),
-        (["a.npz,good,,50%,20%,,"], "hold no piece"),
+        (["a.npz,good,,50%,20%,,"], "leave nothing"),
         (["a.npz,good,,1,50%,,"], "seconds and per cent"),
         (["a.npz,good,,x,,,"], "'x' is neither seconds nor per cent"),
-        (["a.npz,good,,,,-5,"], "speed '-5' is no number"),
+        (["a.npz,good,,,,-5,"], "speed '-5' is not a number"),
         (["a.npz,good,,,,,", "b.png,good,,,,,"], "among other files"),
     ],
 )
@@ -423,7 +423,7 @@ def test_windows_that_overlap_calibrate_in_blocks(bearings: Path, tmp_path: Path
     ("options", "said"),
     [
         (["--view", "stft", "--detector", "pyod"], "does not fit this detector"),
-        (["--view", "features"], "Take --view stft"),
+        (["--view", "features"], "Use --view stft"),
         (["--view", "fft"], "no view 'fft'"),
         pytest.param(
             ["--detector", "classifier"],
@@ -433,7 +433,7 @@ def test_windows_that_overlap_calibrate_in_blocks(bearings: Path, tmp_path: Path
         (["--channel", "DX"], "no channel 'DX'. Known: DE"),
         (["--window", "4"], "window is 4 samples"),
         (["--hop", "-1"], "hop is -1"),
-        (["--rpm", "-3", "--bearing", "6205"], "speed is -3 turns"),
+        (["--rpm", "-3", "--bearing", "6205"], "speed is -3 rpm"),
         (["--bearing", "9999"], "no bearing '9999'"),
         (["--rate", "48000"], "recorded at 12,000 Hz"),
         (["--channel", "DE,DE"], "name each once"),

@@ -73,9 +73,7 @@ class Inspector:
         acceptance: Acceptance | None = None,
     ) -> None:
         if rpm is not None and not 0 < rpm < math.inf:
-            raise ConfigurationError(
-                f"The speed is {rpm:g} turns per minute; expected a number above 0."
-            )
+            raise ConfigurationError(f"The speed is {rpm:g} rpm; expected a number above 0.")
         self.rpm = rpm
         self.model = model if isinstance(model, ModelFile) else read_model(Path(model))
         self.manifest: Manifest = self.model.manifest

@@ -146,9 +146,9 @@ def _writing(cache: Path) -> AbstractContextManager[None]:
 
 def _ask_for_licence(name: str, licence: Licence) -> str:
     return (
-        f"{name} comes under a licence of its own, which has to be accepted before it is "
-        f"downloaded: {licence.name}: {licence.terms}. Read it at {licence.address} and, if you "
-        "accept it, run the same command with --accept-license."
+        f"{name} has a licence of its own, which you must accept before the download. "
+        f"{licence.name}: {licence.terms}. Read it at {licence.address} and, if you accept it, "
+        "run the same command with --accept-license."
     )
 
 
@@ -182,9 +182,9 @@ def _obtain(
 
 def _by_hand(entry: PublicSet, file: RemoteFile, path: Path) -> str:
     return (
-        "Check the internet connection and run the same command again: what has arrived is kept "
-        f"and goes on. Or download it by hand from {file.address} (where that has moved, from "
-        f"{entry.homepage}), put the file at {path}, and run the same command again."
+        "Check the internet connection and run the same command again: what has arrived is kept, "
+        f"and the download continues. Or download it by hand from {file.address} (if that has "
+        f"moved, from {entry.homepage}), put the file at {path}, and run the same command again."
     )
 
 
@@ -207,7 +207,7 @@ def _check(entry: PublicSet, file: RemoteFile, path: Path, cache: Path) -> _Chec
             raise StorageError(
                 f"{path.name} has {algorithm} {actual}, but {value} was {source}. Nothing was "
                 f"unpacked; the file was moved to {aside}. Run the same command again to download "
-                f"it anew. If that gives the same value, the publisher has changed it: {advice}"
+                f"it again. If that gives the same value, the publisher has changed it: {advice}"
             )
     return _Checked(file, path, sha256)
 
@@ -225,8 +225,8 @@ def _read_record(cache: Path) -> dict[str, str]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise StorageError(
-            f"{path} is no JSON ({error}). It holds the checksums recorded at first downloads; "
-            "repair it, or delete it to record them anew."
+            f"{path} is not valid JSON ({error}). It holds the checksums recorded at first "
+            "downloads; repair it, or delete it to record them again."
         ) from error
     return {str(key): str(value) for key, value in record.items()}
 

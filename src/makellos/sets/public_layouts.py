@@ -33,9 +33,9 @@ CIFAR10_SHAPE = (3, 32, 32)
 TILE_BLOCK = 5
 TILE_BLOCKS = 5
 TILE_SPLIT = (
-    "The set has no official split. This one is by tile, as read off the order of the file names: "
-    "every tile with a defect is for testing, and of the others, in blocks of five, every fifth "
-    "block; the rest trains. tiles.csv names the tile of each picture"
+    "The set has no official split. This one is by tile, as inferred from the order of the file "
+    "names: every tile with a defect is for testing, as is every fifth block of five of the "
+    "others; the rest is for training. tiles.csv names the tile of each picture"
 )
 _TILE_NAME = re.compile(r"exp(\d+)_num_(\d+)")
 
@@ -250,7 +250,7 @@ def _read_idx(path: Path, axes: int) -> Bytes:
     # Sizes multiply as Python integers: a forged header cannot overflow.
     if not is_idx or len(content) != header + math.prod(shape):
         raise StorageError(
-            f"{path} is no IDX file of {axes} axes of bytes, or it is cut short. "
+            f"{path} is not an IDX file with {axes} axes of bytes, or it is cut short. "
             "Delete it and download it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
@@ -276,7 +276,8 @@ def _read_cifar10(path: Path) -> Bytes:
     values = np.fromfile(path, np.uint8)
     if values.size == 0 or values.size % size:
         raise StorageError(
-            f"{path.name} has {values.size} bytes, which are no whole records of {size}. "
+            f"{path.name} has {values.size} bytes, which is not a whole number of {size}-byte "
+            "records. "
             "Delete the archive and download it again."
         )
     return values.reshape(-1, size)
@@ -349,7 +350,7 @@ def _existing(job: Job, path: Path) -> Path:
 def _missing(job: Job, what: str) -> StorageError:
     names = ", ".join(str(path) for path in job.files)
     return StorageError(
-        f"{names} holds no {what}: it is not the archive that this set is made of, or it is "
+        f"{names} lacks {what}: it is not the archive that this set is made from, or it is "
         "incomplete. Delete it and run the same command again."
     )
 

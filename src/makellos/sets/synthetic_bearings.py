@@ -113,7 +113,7 @@ def write_bearings(
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already. Choose another folder, or empty this one.")
+        raise InputError(f"{folder} already exists. Choose another folder, or empty this one.")
     faults = [fault for fault in BEARING_CONDITIONS if fault != "good"]
     jobs = [("train/good", "good", i, 0.0) for i in range(n_train)]
     jobs += [("test/good", "good", i, 0.0) for i in range(n_test_good)]

@@ -163,7 +163,7 @@ class _Hdf5:
 
     def _leads_away(self, what: str, where: object) -> InputError:
         return InputError(
-            f"{self.path}: {what} lies in another file ({str(where)[:80]!r}), which is not opened. "
+            f"{self.path}: {what} is in another file ({str(where)[:80]!r}), which is not opened. "
             "Save the samples in the file itself."
         )
 

@@ -109,7 +109,7 @@ class _Unpacker:
         """Return the numbers of the element at a place, and where the next one begins."""
         kind, block, at = self._element(content, at)
         if kind not in _STORED:
-            raise ValueError(f"an element of type {kind} stands where numbers should")
+            raise ValueError(f"an element of type {kind} is where numbers should be")
         dtype = np.dtype(self.order + _STORED[kind])
         if len(block) % dtype.itemsize:
             raise ValueError("an element holds a part of a number")
@@ -153,7 +153,7 @@ class _Unpacker:
     def _nested(self, block: memoryview, at: int, name: str, level: int) -> int:
         kind, inner, at = self._element(block, at)
         if kind != _MATRIX:
-            raise ValueError(f"an element of type {kind} stands where an array should")
+            raise ValueError(f"an element of type {kind} is where an array should be")
         self._matrix(inner, name, level + 1)
         return at
 

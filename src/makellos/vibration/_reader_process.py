@@ -87,11 +87,11 @@ class ReaderProcess:
             except (EOFError, OSError) as error:
                 self.close()
                 reason = (
-                    f"took longer than {seconds:.0f} s" if late.is_set() else "ended the reader"
+                    f"took longer than {seconds:.0f} s" if late.is_set() else "crashed the reader"
                 )
                 raise InputError(
-                    f"{path} {reason}, so it is damaged, or made to. Copy it again (a broken "
-                    "copy?) or export it anew."
+                    f"{path} {reason}, so it is damaged, or was made to do so. Copy it again (a "
+                    "broken copy?) or export it again."
                 ) from error
             except BaseException as error:
                 if not isinstance(error, (*_ERRORS.values(), _ToldError)):

@@ -46,7 +46,7 @@ def read_text(path: Path) -> Columns:
         raise InputError(
             f"{path} has {n_columns:,} columns and {len(table):,} "
             f"{'row' if len(table) == 1 else 'rows'}. Columns are channels and rows are samples, "
-            "so it is more likely the other way round: transpose it, so that each sample is a row."
+            "so they are probably the wrong way round: transpose it, so that each sample is a row."
         )
     columns = [
         named(name, values)
@@ -75,7 +75,7 @@ def _left_out(path: Path, layout: Layout) -> tuple[str, ...]:
     many = len(names) > 1
     return (
         f"{path}: the {'columns' if many else 'column'} {', '.join(names)} "
-        f"{'hold' if many else 'holds'} words, and {'are' if many else 'is'} left out.",
+        f"{'hold' if many else 'holds'} words and {'are' if many else 'is'} left out.",
     )
 
 
@@ -106,7 +106,7 @@ def _plain_lvm(path: Path, text: str) -> str:
     if len(pieces) > 3:
         raise InputError(
             f"{path} holds {len(pieces) - 2} segments, each with a header, and time may have "
-            "passed between them. Write it with one header only, or each segment into a file."
+            "passed between them. Write it with a single header, or each segment to its own file."
         )
     head, _, body = pieces[-1].lstrip("\n").partition("\n")
     separator = "," if re.search(r"(?m)^Separator\WComma", pieces[0]) else "\t"
@@ -198,7 +198,7 @@ class _Days:
         if found is None:
             if cell.casefold() in ABSENT:
                 return float("nan")
-            raise ValueError(f"{cell[:40]!r} is no time")
+            raise ValueError(f"{cell[:40]!r} is not a time")
         seconds = float((found["s"] or "0").replace(",", "."))
         hour = int(found["h"])
         if found["half"]:

@@ -133,7 +133,7 @@ def find_layout(path: Path, text: str) -> Layout:
     if first < 0:
         raise InputError(
             f"{path} holds no rows of numbers. Expected columns of numbers, separated by "
-            "commas, semicolons, tabs or spaces, with or without a line of names. Export it anew."
+            "commas, semicolons, tabs or spaces, with or without a header line. Export it again."
         )
     if first + 1 < len(lines) and _is_numbered(
         rows.fields(lines[first]), rows.fields(lines[first + 1]), rows.decimal
@@ -306,7 +306,7 @@ def bad_cell(path: Path, layout: Layout, number: int, fields: Sequence[str]) -> 
     if len(fields) != n_columns:
         return InputError(
             f"{at}: {' | '.join(fields)[:60]!r} has {len(fields)} "
-            f"{'field' if len(fields) == 1 else 'fields'}, the other rows have {n_columns}. "
+            f"{'field' if len(fields) == 1 else 'fields'}, but the other rows have {n_columns}. "
             "Correct or remove the line."
         )
     wrong = (
@@ -316,8 +316,8 @@ def bad_cell(path: Path, layout: Layout, number: int, fields: Sequence[str]) -> 
     )
     i = next(wrong, 0)
     name = layout.names()[i]
-    what = "time" if layout.kinds[i] == "times" else "number"
+    what = "a time" if layout.kinds[i] == "times" else "a number"
     return InputError(
-        f"{at}, column {i + 1}{f' ({name})' if name else ''}: {fields[i][:60]!r} is no {what}. "
+        f"{at}, column {i + 1}{f' ({name})' if name else ''}: {fields[i][:60]!r} is not {what}. "
         "Correct or remove the line."
     )

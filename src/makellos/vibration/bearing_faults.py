@@ -262,7 +262,7 @@ def _fitted(good: BandSpectra, measured: BandSpectra) -> BandSpectra:
             "The good reference was taken at another rate or speed: it has "
             f"{len(good.bands)} bands up to {good.bands[-1].high:g} Hz, this recording "
             f"{len(measured.bands)} up to {measured.bands[-1].high:g} Hz. "
-            "Take a good recording at the same rate and speed."
+            "Use a good recording at the same rate and speed."
         )
     rows = [np.interp(measured.frequencies, good.frequencies, row) for row in good.powers]
     return BandSpectra(measured.bands, measured.frequencies, np.array(rows))

@@ -156,12 +156,12 @@ def parse_bearing(text: str) -> Bearing:
         try:
             given[key] = float(value)
         except ValueError:
-            raise _unreadable(text, f"{key} is {value!r}, which is no number") from None
+            raise _unreadable(text, f"{key} is {value!r}, which is not a number") from None
     missing = [key for key in ("n", "d", "D") if key not in given]
     if missing:
         raise _unreadable(text, f"{' and '.join(missing)} is missing")
     if not given["n"].is_integer():
-        raise _unreadable(text, f"n is {given['n']:g}, which is no whole number")
+        raise _unreadable(text, f"n is {given['n']:g}, which is not a whole number")
     return Bearing(
         name=text.strip(),
         n_balls=int(given["n"]),

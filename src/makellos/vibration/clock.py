@@ -90,7 +90,7 @@ def rate_and_gaps(
     if not base or jumps.all() or n_rises < min(2, len(steps)):
         raise InputError(
             f"{path}: the column {time.name!r} {'hardly rises' if n_rises else 'does not rise'}, "
-            "so it gives no rate. Rename it where it is a channel, or remove it and give the "
+            "so it gives no rate. Rename it if it is a channel, or remove it and give the "
             "sampling rate."
         )
     step = _period(values, steps, jumps)
@@ -130,8 +130,8 @@ def check_stated(rate: float, path: Path) -> str | None:
     if rate >= USUAL_HZ:
         return None
     return (
-        f"{path} states a sampling rate of {rate:.6g} Hz, which is low for vibration. If kHz were "
-        "meant, correct it in the file, or give the right one (--rate HZ)."
+        f"{path} states a sampling rate of {rate:.6g} Hz, which is low for vibration. If kHz is "
+        "meant, correct it in the file, or give the right rate (--rate HZ)."
     )
 
 
@@ -143,7 +143,7 @@ def _implausible(
     stated: str | None,
     since_1970: str | None,
 ) -> str:
-    column = f"the column {name!r}" if name else "the first column, a time as it rises evenly,"
+    column = f"the column {name!r}" if name else "the first column, read as time (it rises evenly),"
     unit = stated or since_1970 or "s"
     whence = "as stated" if stated else "counted from 1970" if since_1970 else "no unit is stated"
     others = [
@@ -154,8 +154,8 @@ def _implausible(
     guess = f" It would be {' or '.join(others)}." if others else ""
     return (
         f"{path}: {column} rises by {step:.6g} from sample to sample; in {unit} ({whence}) that is "
-        f"a rate of {rates[0]:.6g} Hz, which vibration is not recorded at.{guess} Write the unit "
-        "into the name of the column, such as 'time [ms]', or give the right rate (--rate HZ)."
+        f"a rate of {rates[0]:.6g} Hz, implausible for vibration.{guess} Put the unit in the name "
+        "of the column, such as 'time [ms]', or give the right rate (--rate HZ)."
     )
 
 

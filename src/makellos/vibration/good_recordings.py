@@ -72,7 +72,7 @@ def divide(
     if not any(len(each.windows.values) for each in calibrate):
         raise InputError(
             f"The good recordings of {parts.root} are too short to learn from one part of each "
-            "and to calibrate with another. Record longer or more, or give a smaller --window."
+            "and to calibrate with another. Record longer or more, or use a smaller --window."
         )
     return learn, calibrate, method
 

@@ -82,12 +82,12 @@ def _unlike(read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
     if stated and stated[-1] / stated[0] > 1 + RATE_TOLERANCE:
         yield (
             f"Recordings differ in their rate: {', '.join(f'{rate:g} Hz' for rate in stated)}. "
-            "A model takes one: resample them, or fit a model for each."
+            "A model has a single rate: resample them, or fit a model for each."
         )
     names = {recording.channels for _, recording in read}
     if len(names) > 1:
         common = set.intersection(*(set(each) for each in names))
-        there = f"All have {', '.join(sorted(common))}." if common else "They share none."
+        there = f"All have {', '.join(sorted(common))}." if common else "They have none in common."
         yield f"Recordings differ in their channels. {there} Name those to use with --channel."
 
 
@@ -111,14 +111,14 @@ def _advice(parts: PartSet, read: Sequence[tuple[Part, Recording]]) -> Iterator[
         yield "Some recordings do not state their rate: give it to fit with --rate HZ."
     n_good = sum(part.label == GOOD for part in parts)
     if not n_good:
-        yield "No recording is good: a detector learns from good ones."
+        yield "No recording is labelled good, and detectors learn from good ones."
     elif n_good == 1:
         yield (
-            "There is one good recording. It cannot show how good ones differ from day to day, "
-            "from load to load or from machine to machine; record more."
+            "There is only one good recording. It cannot show how good ones differ between days, "
+            "loads or machines; record more."
         )
     if read and all(rpm_of(part) is None and each.rpm is None for part, each in read):
         yield (
-            "No speed is known: with --bearing and --rpm, or a column 'speed' in a manifest, "
-            "faults are named."
+            "No speed is known. To have faults named, give --bearing and --rpm, or a column "
+            "'speed' in a manifest."
         )

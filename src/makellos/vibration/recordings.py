@@ -278,7 +278,7 @@ def _parsed(path: Path, reader: Callable[[Path], Columns]) -> Columns:
         what = path.suffix.lower() if path.suffix.lower() in _READERS else "a recording"
         raise InputError(
             f"{path} cannot be read as {what}: {reason.rstrip('.')}. Copy it again "
-            "(a broken copy?) or export it anew."
+            "(a broken copy?) or export it again."
         ) from error
 
 
@@ -320,7 +320,7 @@ def _own_rate(
     measured, gaps = rate_and_gaps(time, path, (given, stated, usual))
     if stated is not None and measured is not None and not _alike(stated, measured):
         raise InputError(
-            f"{path} states a sampling rate of {stated:,.6g} Hz, and its times have one of "
+            f"{path} states a sampling rate of {stated:,.6g} Hz, but its times give "
             f"{measured:,.6g} Hz. Correct the one that is wrong."
         )
     return measured if stated is None else stated, gaps, notes
@@ -335,8 +335,8 @@ def _agreed(own: float | None, given: float | None, path: Path) -> float | None:
         return own if given is None else given
     if not _alike(own, given):
         raise InputError(
-            f"{path} was recorded at {own:,.6g} Hz by its own account; {given:,.6g} Hz was given, "
-            "and they may differ by 1 %. Leave the rate out, or correct it."
+            f"{path} states that it was recorded at {own:,.6g} Hz, but {given:,.6g} Hz was given; "
+            "they may differ by at most 1 %. Leave the rate out, or correct it."
         )
     return given
 
@@ -376,7 +376,7 @@ def _findings(
     yield from _other_channels(recording, channels, n_channels)
     if rate is not None and recording.rate and abs(recording.rate / rate - 1) > RATE_TOLERANCE:
         yield _Finding(
-            f"{path} was recorded at {recording.rate:,.6g} Hz, the model was fitted at "
+            f"{path} was recorded at {recording.rate:,.6g} Hz, but the model was fitted at "
             f"{rate:,.6g} Hz. Record at that rate, resample it, or fit a model for this one."
         )
     if recording.n_samples < window:
@@ -389,7 +389,7 @@ def _findings(
         yield _Finding(
             f"{path} has {_n_of(len(recording.gaps), 'gap')}: its time jumps by {jump:.4g} "
             f"sampling periods, first {_where(recording, place)}. Cut the recording there, or "
-            "record again without losses."
+            "record again without dropouts."
         )
     for name, values in zip(recording.channels, recording.values, strict=True):
         if channels is None or name in channels:
@@ -402,14 +402,14 @@ def _other_channels(
     names = recording.channels
     if n_channels is not None and len(names) != n_channels:
         yield _Finding(
-            f"{recording.path} has {_n_of(len(names), 'channel')} ({', '.join(names)}), the model "
-            f"was fitted on {n_channels}. Give recordings with the same channels."
+            f"{recording.path} has {_n_of(len(names), 'channel')} ({', '.join(names)}), but the "
+            f"model was fitted on {n_channels}. Give recordings with the same channels."
         )
     for name in channels or ():
         if name not in names:
             yield _Finding(
                 f"{recording.path} has no channel {name!r}, which the model was fitted on. "
-                f"{suggest(name, names)} Name the channels as they were at fit."
+                f"{suggest(name, names)} Name the channels as they were when it was fitted."
             )
 
 
@@ -437,15 +437,15 @@ def _in_channel(recording: Recording, name: str, values: NDArray[np.float32]) ->
     if high - low < COARSE_STEPS * float(np.spacing(np.float32(max(abs(low), abs(high))))):
         yield _Finding(
             f"{at} the values vary by {high - low:.3g} around {low:g}, too little for float32. "
-            "Take the constant part off before saving.",
+            "Subtract the constant part before saving.",
             is_fatal=False,
         )
         return
     share = (_n_in_runs(finite == low) + _n_in_runs(finite == high)) / len(finite)
     if share > CLIPPED_SHARE:
         yield _Finding(
-            f"{at} {share:.2%} of the samples stand at the extremes {low:g} and {high:g} in runs "
-            "(clipping). Lower the gain, or take a sensor of a wider range.",
+            f"{at} {share:.2%} of the samples sit at the extremes {low:g} and {high:g} in runs "
+            "(clipping). Lower the gain, or use a sensor with a wider range.",
             is_fatal=False,
         )
 

@@ -86,9 +86,7 @@ def open_view(
     known = all(speed is not None for speed in speeds)
     rpm = settings.rpm if settings.rpm is not None else (speeds[0] if known else None)
     if rpm is not None and not 0 < rpm < np.inf:
-        raise ConfigurationError(
-            f"The speed is {rpm:g} turns per minute; expected a number above 0."
-        )
+        raise ConfigurationError(f"The speed is {rpm:g} rpm; expected a number above 0.")
     for label, value, least in (("window", settings.window, 16), ("hop", settings.hop, 0)):
         if value < least:
             raise ConfigurationError(
@@ -170,7 +168,7 @@ def _view_name(given: str, takes: Takes) -> ViewName:
                 return name
             fits = "features" if takes == "features" else "stft, logmel or scalogram"
             raise ConfigurationError(
-                f"The view {given!r} does not fit this detector, which learns from {takes}. Take "
+                f"The view {given!r} does not fit this detector, which learns from {takes}. Use "
                 f"--view {fits}, or another detector (pyod learns from features, the others from "
                 "pictures)."
             )

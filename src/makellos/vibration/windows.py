@@ -79,12 +79,12 @@ def parse_piece(start: str, end: str) -> Piece | None:
         return None
     shares = {text.endswith("%") for text in (start, end) if text}
     if len(shares) > 1:
-        raise ValueError(f"start {start!r} and end {end!r} are seconds and per cent; take one")
+        raise ValueError(f"start {start!r} and end {end!r} mix seconds and per cent; use one")
     first, last = (_edge(text) if text else None for text in (start, end))
     piece = Piece(first or 0.0, last, shares.pop())
     limit = 1.0 if piece.shares else math.inf
     if not 0 <= piece.start < min(limit, math.inf if last is None else last) or (last or 0) > limit:
-        raise ValueError(f"start {start!r} and end {end!r} hold no piece of a recording")
+        raise ValueError(f"start {start!r} and end {end!r} leave nothing of the recording")
     return piece
 
 
@@ -100,7 +100,7 @@ def parse_rpm(text: str) -> float | None:
     except ValueError:
         rpm = 0.0
     if not 0 < rpm < math.inf:
-        raise ValueError(f"speed {text!r} is no number of turns per minute above 0")
+        raise ValueError(f"speed {text!r} is not a number of rpm above 0")
     return rpm
 
 
@@ -172,7 +172,7 @@ def split_in_time(n_samples: int, shares: Sequence[float], window: int) -> list[
         needed = math.ceil(window / min(shares))
         raise InputError(
             f"{n_samples:,} samples divided into the shares {given} leave a piece of "
-            f"{shortest:,}, less than one window of {window:,}. Take a recording of at least "
+            f"{shortest:,}, less than one window of {window:,}. Use a recording of at least "
             f"about {needed:,} samples, or a shorter window."
         )
     return pieces
