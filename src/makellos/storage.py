@@ -35,6 +35,7 @@ __all__ = [
     "scratch_folder",
     "storage_errors",
     "write_bytes",
+    "write_out",
     "write_text",
 ]
 
@@ -114,6 +115,17 @@ def write_bytes(path: Path, data: bytes, advice: str = ROOM) -> None:
 def write_text(path: Path, text: str, advice: str = ROOM) -> None:
     """Write text as UTF-8 in one step, with `?` for what that cannot hold, as in odd file names."""
     write_bytes(path, text.encode("utf-8", errors="replace"), advice)
+
+
+def write_out(text: str) -> None:
+    """Write data to standard output; raises `StorageError` where it does not take them."""
+    with storage_errors("Standard output cannot be written", "Name a file in place of -."):
+        if sys.stdout is None:
+            raise OSError("it is closed")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        if (lost := getattr(sys.stdout, "lost", None)) is not None:
+            raise lost
 
 
 @contextmanager

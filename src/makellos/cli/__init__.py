@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import tempfile
@@ -14,16 +13,19 @@ EXIT_BUG = 70
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; errors are told, never traced back."""
-    given = sys.argv[1:] if arguments is None else arguments
+    from makellos.cli.arguments import expanded
+    from makellos.cli.streams import forgiving_streams
+
+    with forgiving_streams():
+        return _run(expanded(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(given: list[str]) -> int:
     if given == ["--version"]:
         from makellos import __version__
 
         print(f"makellos {__version__}")
         return 0
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A file name that the terminal cannot show must not end a run.
-            stream.reconfigure(errors="backslashreplace")
     # Where PyTorch would make a folder of its own, for what it compiles, and leave it there.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     from makellos.jobs.processes import INTERRUPTED, ending_as_interrupted
@@ -37,9 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("\nInterrupted.\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe (head, say) has left; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader of a pipe (head, say) has left; nothing is wrong
     except Exception as error:
         from makellos.errors import HelperProcessError, MakellosError
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from makellos.cli.streams import raise_if_reader_left
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError
-from makellos.storage import claim_file, write_text
+from makellos.storage import claim_file, write_out, write_text
 from makellos.training import is_first_process
 
 if TYPE_CHECKING:
@@ -159,10 +160,15 @@ def telling(
         yield tell
 
 
-def say(text: str = "", *, quietly: bool = False) -> None:
-    """Print a line; `quietly` on standard error, where JSON takes standard output."""
+def say(text: str = "", *, quietly: bool = False, vital: bool = False) -> None:
+    """Print a line; `quietly` on standard error, where JSON takes standard output.
+
+    With `vital` the work ends when nobody reads any more.
+    """
     stream = sys.stderr if quietly else sys.stdout
     stream.write(text + "\n")
+    if vital:
+        raise_if_reader_left()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -215,9 +221,9 @@ def write_json(target: Path, data: Any) -> None:
     """Write data as JSON to a file, or to standard output for ``-``."""
     text = json.dumps(data, indent=1, allow_nan=False, default=str) + "\n"
     if str(target) == "-":
-        sys.stdout.write(text)
-        return
-    write_text(target, text)
+        write_out(text)
+    else:
+        write_text(target, text)
 
 
 def check_json_target(target: Path | None) -> Path | None:

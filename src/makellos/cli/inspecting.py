@@ -120,7 +120,8 @@ def inspect(
         def on_row(inspection: Inspection, done: int, total: int) -> None:
             progress("inspecting", done, total)
             if listed or inspection.error is not None:
-                say(row_text(inspection), quietly=not listed)
+                vital = listed and not overlays  # the rows are all there is
+                say(row_text(inspection), quietly=not listed, vital=vital)
 
         held_to = RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel)
         chosen = _engine(engine)

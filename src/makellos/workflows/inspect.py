@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -22,7 +21,7 @@ from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
-from makellos.storage import claim_file, growing, replacing, storage_errors
+from makellos.storage import claim_file, growing, replacing, write_out
 from makellos.subjects import WINDOW, Subject, subject_of_model
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
@@ -328,13 +327,6 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
 
 def _appending(path: Path) -> AbstractContextManager[Callable[[str], None]]:
     """Give a function that writes text, to standard output for ``-``."""
-    advice = "Rows up to here are kept; make room and run again."
-    if str(path) != "-":
-        return growing(path, advice)
-
-    def write(text: str) -> None:
-        with storage_errors("Standard output cannot be written", advice):
-            sys.stdout.write(text)
-            sys.stdout.flush()
-
-    return nullcontext(write)
+    if str(path) == "-":
+        return nullcontext(write_out)
+    return growing(path, "Rows up to here are kept; make room and run again.")
