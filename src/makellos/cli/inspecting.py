@@ -120,8 +120,7 @@ def inspect(
         def on_row(inspection: Inspection, done: int, total: int) -> None:
             progress("inspecting", done, total)
             if listed or inspection.error is not None:
-                vital = listed and not overlays  # the rows are all there is
-                say(row_text(inspection), quietly=not listed, vital=vital)
+                say(row_text(inspection), quietly=not listed, vital=listed and not overlays)
 
         held_to = RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel)
         chosen = _engine(engine)
