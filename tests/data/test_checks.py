@@ -63,7 +63,7 @@ def test_a_sound_folder_has_counts_and_no_problems(sound: Path) -> None:
     assert found.counts == {"train": {"good": 10}, "test": {"dent": 1, "good": 2}}
     assert (found.n_good, found.n_test_good, found.n_test_defective) == (10, 2, 1)
     assert found.sizes == {"10x8": 13}
-    assert found.modes == {"gray 8 bit": 13}
+    assert found.modes == {"grey 8 bit": 13}
     assert found.peak_16_bit is None
     assert json.loads(json.dumps(asdict(found)))["n_parts"] == 13
 
@@ -222,7 +222,7 @@ def test_sizes_and_modes_are_counted_the_most_frequent_first(sound: Path) -> Non
     save(sound / "train/good/c.tif", noise(62).astype(np.uint16) * 16)
     found = check(sound)
     assert list(found.sizes.items()) == [("10x8", 14), ("30x20", 2)]
-    assert list(found.modes.items()) == [("gray 8 bit", 13), ("RGB 8 bit", 2), ("gray 16 bit", 1)]
+    assert list(found.modes.items()) == [("grey 8 bit", 13), ("RGB 8 bit", 2), ("grey 16 bit", 1)]
     assert any("2 sizes (10x8, 30x20)" in sentence for sentence in found.advice)
     assert any("3 kinds of values" in sentence for sentence in found.advice)
 

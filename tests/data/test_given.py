@@ -109,7 +109,7 @@ def test_picture_of_pil_is_turned_as_its_file_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (RGB.transpose(2, 0, 1), "turn it"),
+        (RGB.transpose(2, 0, 1), "transpose it"),
         (np.zeros((8, 8, 2), np.uint8), r"\(8, 8, 2\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), r"\(2, 8, 8, 3\)"),
         (np.zeros((0, 8), np.uint8), r"\(0, 8\)"),

@@ -330,7 +330,7 @@ def test_masks_on_one_side_alone_do_no_harm(parts: list[Part], tmp_path: Path, m
 
 def test_a_mask_of_another_size_is_named(parts: list[Part]) -> None:
     cv2.imwrite(str(parts[-1].mask), np.full((7, 9), 255, np.uint8))
-    with pytest.raises(InputError, match="9x7 and its picture 40x40"):
+    with pytest.raises(InputError, match="9x7, but its picture is 40x40"):
         fitted(parts)
 
 

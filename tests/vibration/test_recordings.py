@@ -539,7 +539,9 @@ def test_paths_that_are_no_recording(tmp_path: Path) -> None:
 def test_the_rate_given_must_agree_with_the_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", DE=DE, fs=48000)
     assert read_recording(tmp_path / "a.npz", rate=48100).rate == 48100
-    with pytest.raises(InputError, match=r"a\.npz states that it was recorded at 48,000 Hz, but 12,000 Hz was"):
+    with pytest.raises(
+        InputError, match=r"a\.npz states that it was recorded at 48,000 Hz, but 12,000 Hz was"
+    ):
         read_recording(tmp_path / "a.npz", rate=12000)
     for rate in (0.0, -5.0, float("nan"), float("inf")):
         with pytest.raises(ConfigurationError, match="above 0"):

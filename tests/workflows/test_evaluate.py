@@ -332,7 +332,7 @@ def test_wrong_data_are_refused(
     toy.write(mask, np.zeros((7, 9), np.uint8))
     told = cli("evaluate", toy_model, tmp_path / "masks")
     assert told.code == 2
-    assert "is 9x7 and its picture 96x64" in told.err
+    assert "is 9x7, but its picture is 96x64" in told.err
     assert "makellos data check" in told.err
 
 

@@ -393,6 +393,6 @@ def test_masks_that_cannot_be_used_are_noted(bright: Path, labelled: Path, tmp_p
     found = explain(bright, [labelled], output=tmp_path / "out")
     assert found.trust is not None and found.trust.n_masked == 2
     assert len(found.notes) == 3
-    assert any("10x10 and its picture 128x128" in note for note in found.notes)
+    assert any("10x10, but its picture is 128x128" in note for note in found.notes)
     assert any("marks nothing" in note for note in found.notes)
     assert found.n_unreadable == 0

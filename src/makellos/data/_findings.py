@@ -38,7 +38,7 @@ class Findings:
         else those that are learned from, by cross-fitting.
     n_test_good, n_test_defective : parts that can be decoded and tested.
     sizes : ``WIDTHxHEIGHT`` in pixels, EXIF orientation applied, to number of pictures.
-    modes : ``gray 8 bit``, ``RGB 16 bit`` and so on to number of pictures.
+    modes : ``grey 8 bit``, ``RGB 16 bit`` and so on to number of pictures.
     giveaways : ``size``, ``mode`` and ``file format`` where that alone tells good parts from
         defective ones.
     peak_16_bit : largest value in the 16 bit pictures; None where there are none.

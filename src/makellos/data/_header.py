@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["ACCEPTED", "MAX_PIXELS", "Header", "UnsuitableError", "refuse_many"]
 
 MAX_PIXELS = 178_956_970  # 13,377 x 13,377: half a gigabyte in 8 bit RGB
-ACCEPTED = "Accepted are PNG, JPEG, BMP, TIFF, WebP, PGM and PPM, judged by content and not by name"
+ACCEPTED = "Accepted are PNG, JPEG, BMP, TIFF, WebP, PGM and PPM, judged by content, not by name"
 
 _FREE_PIECES = 10_000
 _BYTES_PER_PIECE = 4096

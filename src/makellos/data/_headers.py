@@ -57,7 +57,7 @@ def read_header(encoded: bytes) -> Header:
     if min(header.width, header.height) < 1 or header.width * header.height > MAX_PIXELS:
         raise UnsuitableError(
             f"claims {header.width:,} x {header.height:,} pixels in its header and was not "
-            f"decoded; accepted are 1 to {MAX_PIXELS:,} pixels. Cut it into smaller pictures, or "
+            f"decoded; expected 1 to {MAX_PIXELS:,} pixels. Cut it into smaller pictures, or "
             "remove it."
         )
     return header
@@ -98,7 +98,7 @@ def _png(encoded: bytes) -> Header:
         if kind in wanted:
             if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", encoded, end - 4)[0]:
                 raise UnsuitableError(
-                    f"is damaged: the check sum of its part {kind.decode()} at byte {at} does not "
+                    f"is damaged: the checksum of its part {kind.decode()} at byte {at} does not "
                     "match (a broken copy or disk?). Copy it again or remove it."
                 )
             if kind != b"IDAT":
@@ -117,8 +117,8 @@ def _png(encoded: bytes) -> Header:
     n_bytes = height * (width * bits * _PNG_CHANNELS.get(colour, 1) // 8 + 2)
     if n_packed > _PNG_SURPLUS + n_bytes + n_bytes // 8:
         raise UnsuitableError(
-            f"holds {n_packed:,} bytes of pixels, more than {width:,} x {height:,} pixels can be, "
-            "and was not decoded. Save it again, or remove it."
+            f"holds {n_packed:,} bytes of pixels, more than {width:,} x {height:,} pixels can "
+            "need, and was not decoded. Save it again, or remove it."
         )
     whole = kept[-1][1] == sum(end - start for start, end in kept)
     return Header(
@@ -147,8 +147,8 @@ def _webp(encoded: bytes) -> Header:
         _check_webp_chunks(encoded, length + 8)
         if encoded[20] & _WEBP_MOVES and width * height > MAX_PIXELS // _WEBP_CANVASES:
             raise UnsuitableError(
-                f"is a moving WebP of {width:,} x {height:,} pixels; accepted are "
-                f"{MAX_PIXELS // _WEBP_CANVASES:,} pixels where pictures move. Save it as PNG."
+                f"is an animated WebP of {width:,} x {height:,} pixels; expected at most "
+                f"{MAX_PIXELS // _WEBP_CANVASES:,} pixels for an animation. Save it as PNG."
             )
     elif kind == b"VP8L":
         (packed,) = struct.unpack_from("<I", encoded, 21)
@@ -181,7 +181,7 @@ def _pnm(encoded: bytes) -> Header:
         body, white = rest.end(), int(rest[1])
     if not 1 <= white <= 65535:
         raise UnsuitableError(
-            f"says that white is {white:,}; accepted are 1 to 65,535. Save it as PNG."
+            f"states {white:,} as the value of white; expected 1 to 65,535. Save it as PNG."
         )
     head = f"P{kind} {width} {height} {'' if kind in _PNM_BITS else white} ".encode()
     head = head.replace(b"  ", b" ")

@@ -37,7 +37,7 @@ def read_jpeg(encoded: bytes) -> Header:
             bits, height, width = struct.unpack_from(">BHH", encoded, at + 2)
             if bits != 8:
                 raise UnsuitableError(
-                    f"is a JPEG of {bits} bit values; accepted are 8. Save it as 16 bit PNG."
+                    f"is a JPEG with {bits}-bit values; expected 8 bits. Save it as 16-bit PNG."
                 )
             size = (width, height)
         n_segments += 1
@@ -46,7 +46,7 @@ def read_jpeg(encoded: bytes) -> Header:
             n_scans += 1
             if n_scans > _MAX_SCANS or n_scans * size[0] * size[1] > _MAX_SCANNED:
                 raise UnsuitableError(
-                    f"is a JPEG of {n_scans:,} scans or more and was not decoded; so many are "
-                    "work without end. Save it again, or remove it."
+                    f"is a JPEG with {n_scans:,} scans or more and was not decoded; decoding them "
+                    "would take too long. Save it again, or remove it."
                 )
         at += struct.unpack_from(">H", encoded, at)[0]

@@ -64,10 +64,10 @@ def read_tiff(encoded: bytes) -> Header:
     planar = first(284, 1) == 2 and channels > 1
     if numbers != 1 or not _is_accepted(bits, channels, colour, planar=planar):
         raise UnsuitableError(
-            f"is a TIFF of {channels} channel(s), {bits} bit "
+            f"is a TIFF with {channels} channel{'' if channels == 1 else 's'} of {bits}-bit "
             f"{_NUMBERS.get(numbers, 'unknown')} values, colour {colour}"
-            f"{', stored plane by plane' if planar else ''}; accepted are gray and RGB, 8 or 16 "
-            "bit integers. Save it as 8 or 16 bit PNG."
+            f"{', stored plane by plane' if planar else ''}; expected grey or RGB with 8 or 16 "
+            "bit integers. Save it as 8 or 16-bit PNG."
         )
     width, height = first(256), first(257)
     if 0 < width * height <= MAX_PIXELS:
@@ -120,7 +120,7 @@ def _read_directory(encoded: bytes, at: int) -> _Directory:
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), encoded, at)
     if count > _MAX_FIELDS:
         raise UnsuitableError(
-            f"is a TIFF that says {count:,} things of itself and was not decoded; accepted are "
+            f"is a TIFF with {count:,} fields in its header and was not decoded; expected at most "
             f"{_MAX_FIELDS:,}. Save it again, or remove it."
         )
     at += 8 if big else 2
@@ -165,8 +165,8 @@ def _check_pieces(directory: _Directory, width: int, height: int, bits: int) -> 
     starts, sizes = directory.all(places), directory.all(lengths)
     if sum(sizes) > 2 * len(directory.encoded):
         raise UnsuitableError(
-            "is damaged: its strips or tiles lie in one another, or behind its end. Copy it again "
-            "or remove it."
+            "is damaged: its strips or tiles overlap, or lie beyond its end. Copy it again or "
+            "remove it."
         )
     if first(259) in _DEFLATE:
         room = down * (-(-across * bits // n_planes // 8) + 1)
@@ -186,6 +186,6 @@ def _check_sum(packed: bytes, room: int) -> None:
             packed = unpacking.unconsumed_tail
     except zlib.error:
         raise UnsuitableError(
-            "is damaged: the check sum of its pixels does not match (a broken copy or disk?). Copy "
+            "is damaged: the checksum of its pixels does not match (a broken copy or disk?). Copy "
             "it again or remove it."
         ) from None

@@ -123,7 +123,7 @@ def _look(part: Part) -> _Seen:
     seen = _Seen(
         digest=hashlib.blake2b(encoded, digest_size=16).digest(),
         size=_size(picture),
-        mode=f"{'gray' if picture.ndim == 2 else 'RGB'} {picture.dtype.itemsize * 8} bit",
+        mode=f"{'grey' if picture.ndim == 2 else 'RGB'} {picture.dtype.itemsize * 8} bit",
         peak=int(picture.max()) if picture.dtype == np.uint16 else None,
         is_blank=_is_blank(picture),
     )

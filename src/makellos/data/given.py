@@ -68,7 +68,7 @@ class GivenPicture:
         array = np.asarray(_of_pil(self.value, self.name))
         height, width, *channels = array.shape if array.ndim in (2, 3) else (0, 0, 0)
         if not array.size or channels not in ([], [1], [3], [4]):
-            hint = " Its channels come first; turn it: array.transpose(1, 2, 0)."
+            hint = " Its channels come first; transpose it: array.transpose(1, 2, 0)."
             first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
             raise InputError(
                 f"{_ACCEPTED}; received {array.dtype} of shape {array.shape}."
@@ -76,7 +76,7 @@ class GivenPicture:
             )
         if height * width > MAX_PIXELS:
             raise InputError(
-                f"{self.name} has {width:,} x {height:,} pixels; accepted are at most "
+                f"{self.name} has {width:,} x {height:,} pixels; expected at most "
                 f"{MAX_PIXELS:,}. Cut it into smaller pictures."
             )
         if channels:
@@ -97,7 +97,7 @@ class GivenPicture:
         if not (low >= -_SLACK and high <= 1 + _SLACK):  # also where one is no number
             raise InputError(
                 f"{_ACCEPTED}; received {array.dtype} from {low:g} to {high:g}. Divide it by the "
-                "value of white, or give whole numbers."
+                "value of white, or pass integers."
             )
         unit = np.clip(array.astype(np.float32, copy=False), 0, 1)
         eight = np.rint(unit * 255)
@@ -130,7 +130,7 @@ def _of_pil(value: Any, name: str) -> Any:
 
     if value.width * value.height > MAX_PIXELS:  # before it is decoded
         raise InputError(
-            f"{name} has {value.width:,} x {value.height:,} pixels; accepted are at most "
+            f"{name} has {value.width:,} x {value.height:,} pixels; expected at most "
             f"{MAX_PIXELS:,}. Cut it into smaller pictures."
         )
     try:

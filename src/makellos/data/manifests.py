@@ -42,7 +42,8 @@ def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list
         more = f"\n  and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
         shown = "\n  ".join(problems[:_MAX_SHOWN])
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
-        raise InputError(f"{path} has {count}. Correct the lines:\n  {shown}{more}")
+        which = "line" if len(problems) == 1 else "lines"
+        raise InputError(f"{path} has {count}. Correct the {which}:\n  {shown}{more}")
     if not parts:
         raise InputError(f"{path} lists no parts. Add a row per picture below the header.")
     return kind, parts, list(_notes(columns, rows, kind))

@@ -91,7 +91,7 @@ def read_mask(mask: Path, size: tuple[int, ...], advice: str) -> NDArray[np.bool
     marked = read_marks(mask)
     if marked.shape != size:
         raise InputError(
-            f"The mask {mask} is {marked.shape[1]}x{marked.shape[0]} and its picture "
+            f"The mask {mask} is {marked.shape[1]}x{marked.shape[0]}, but its picture is "
             f"{size[1]}x{size[0]} (width x height). {advice}"
         )
     return marked
@@ -146,8 +146,8 @@ def _decode_whole(header: Header, name: str, path: Path | None = None) -> Pictur
         picture = in_time(partial(_decode, header, path), seconds)
     except TimeoutError:
         raise InputError(
-            f"{name} was not decoded within {seconds:.0f} s; its {header.width:,} x "
-            f"{header.height:,} pixels take a fraction of that. Save it again, or remove it."
+            f"{name} was not decoded within {seconds:.0f} s; {header.width:,} x "
+            f"{header.height:,} pixels should take a fraction of that. Save it again, or remove it."
         ) from None
     except (cv2.error, MemoryError) as error:
         if isinstance(error, MemoryError) or error.code == cv2.Error.StsNoMem:
