@@ -15,7 +15,7 @@ from makellos.data._header import ACCEPTED, MAX_PIXELS, Header, UnsuitableError,
 from makellos.data._jpeg_header import read_jpeg
 from makellos.data._tiff_header import read_tiff
 
-__all__ = ["MAX_PIXELS", "Header", "UnsuitableError", "read_header"]
+__all__ = ["MAX_PIXELS", "Header", "UnsuitableError", "kind_of", "read_header"]
 
 _OTHER_KINDS = {
     b"GIF8": "GIF picture",
@@ -63,12 +63,21 @@ def read_header(encoded: bytes) -> Header:
     return header
 
 
+def kind_of(begin: bytes) -> str | None:
+    """Return the kind of a picture of which these are the first bytes; None where it is none."""
+    if begin[:4] == b"RIFF" and begin[8:12] == b"WEBP":
+        return "WebP"
+    kind = next((kind for kind, (signs, _) in _KINDS.items() if begin.startswith(signs)), None)
+    sizes = (int.from_bytes(begin[14:18], "little"), _PNM.match(begin))
+    if (kind == "BMP" and sizes[0] not in _BMP_HEADERS) or (kind == "PNM" and sizes[1] is None):
+        return None
+    return kind
+
+
 def _reader(encoded: bytes) -> Callable[[bytes], Header]:
-    for signature, reader in _READERS:
-        if encoded.startswith(signature):
-            return reader
-    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
-        return _webp
+    known = kind_of(encoded[:_PNM_HEADER])
+    if known is not None:
+        return _KINDS[known][1]
     kind = next((kind for start, kind in _OTHER_KINDS.items() if encoded.startswith(start)), None)
     if encoded[4:8] == b"ftyp":
         kind = f"{_CONTAINERS.get(encoded[8:12], 'HEIF or video')} file"
@@ -131,8 +140,6 @@ def _png(encoded: bytes) -> Header:
 
 def _bmp(encoded: bytes) -> Header:
     (header_size,) = struct.unpack_from("<I", encoded, 14)
-    if header_size not in _BMP_HEADERS:
-        raise UnsuitableError(f"is not a picture. {ACCEPTED}. Save it as one, or remove it.")
     width, height = struct.unpack_from("<HH" if header_size == 12 else "<ii", encoded, 18)
     return Header(width=width, height=abs(height), encoded=encoded)
 
@@ -170,7 +177,7 @@ def _pnm(encoded: bytes) -> Header:
     """Read PBM, PGM and PPM; the decoder gets a plain header of its own and what it misses."""
     found = _PNM.match(encoded, 0, _PNM_HEADER)
     if found is None:
-        raise UnsuitableError(f"is not a picture. {ACCEPTED}. Save it as one, or remove it.")
+        raise ValueError
     kind, width, height = (int(number) for number in found.groups()[:3])
     if kind in _PNM_BITS:
         body, white = found.end(3) + 1, 1
@@ -203,10 +210,11 @@ def _pnm(encoded: bytes) -> Header:
     )
 
 
-_READERS = (
-    (b"\x89PNG\r\n\x1a\n", _png),
-    (b"\xff\xd8\xff", read_jpeg),
-    (b"BM", _bmp),
-    (tuple(f"P{kind}".encode() for kind in range(1, 7)), _pnm),
-    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff),
-)
+_KINDS: dict[str, tuple[bytes | tuple[bytes, ...], Callable[[bytes], Header]]] = {
+    "PNG": (b"\x89PNG\r\n\x1a\n", _png),
+    "JPEG": (b"\xff\xd8\xff", read_jpeg),
+    "BMP": (b"BM", _bmp),
+    "PNM": (tuple(f"P{kind}".encode() for kind in range(1, 7)), _pnm),
+    "TIFF": ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), read_tiff),
+    "WebP": ((), _webp),  # told by more than how it begins
+}

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from makellos.data.manifests import COLUMNS, MANIFEST, read_manifest
 from makellos.data.masks import Masks, find_masks
-from makellos.data.names import SPLITS, generic_class
+from makellos.data.names import SPLITS, folded, generic_class
 from makellos.data.parts import GOOD, PICTURES, FileKind, Part, PartSet
 from makellos.errors import InputError
 
@@ -201,7 +201,7 @@ def _with_masks(parts: Sequence[Part], masks: Masks) -> list[Part]:
     """Give each part the mask beside it, or one that has its name and no part has better."""
     by_name: defaultdict[tuple[str, ...], list[Part]] = defaultdict(list)
     for part in parts if masks.apart else []:
-        names = tuple(name.casefold() for name in Path(part.name).with_suffix("").parts)
+        names = tuple(map(folded, Path(part.name).with_suffix("").parts))
         for depth in range(len(names)):
             by_name[names[depth:]].append(part)
     of = {str(picture): mask for picture, mask in masks.of.items()}

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from makellos.data.names import SPLITS, generic_class, meant
+from makellos.data.names import SPLITS, generic_class, meant, spellings
 from makellos.data.parts import GOOD, FileKind, Part
 from makellos.errors import InputError, suggest
 
@@ -199,8 +199,11 @@ def _kind(manifest: Path, paths: Sequence[str], kinds: Sequence[FileKind]) -> Fi
 
 
 def _located(root: Path, cell: str) -> Path | None:
-    """Return the file that a cell names; one written on Windows has backslashes."""
-    for name in dict.fromkeys((cell, cell.replace("\\", "/"))):
+    """Return the file that a cell names; one written on Windows has backslashes.
+
+    Some systems and programs compose letters and accents, and others take them apart.
+    """
+    for name in (*spellings(cell), *spellings(cell.replace("\\", "/"))):
         try:
             if name and (root / name).is_file():
                 return root / name

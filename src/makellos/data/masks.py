@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from makellos.data.names import folded
 from makellos.data.pictures import LOSSY_SUFFIXES, read_picture
 from makellos.errors import InputError
 
@@ -123,7 +124,7 @@ def _shared_name(below: PurePath, folder: PurePath) -> tuple[str, ...]:
     """Return the names that a mask shares with its picture: all but that of its folder."""
     depth = len(folder.parts)
     parts = [*below.parts[: depth - 1], *below.parts[depth:-1], _stem(below)]
-    return tuple(part.casefold() for part in parts)
+    return tuple(map(folded, parts))
 
 
 def _stem(path: PurePath) -> str:
@@ -140,12 +141,12 @@ def _beside(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Yield pictures with the masks that lie beside them."""
     by_stem: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in files:
-        by_stem[path.parent, path.stem.casefold()].append(path)
+        by_stem[path.parent, folded(path.stem)].append(path)
     unsure: defaultdict[Path, list[tuple[Path, Path]]] = defaultdict(list)
     for path in files:
         named = _LONGER.match(path.stem)
         if named is not None:
-            pictures = by_stem.get((path.parent, _stem(path).casefold()), [])
+            pictures = by_stem.get((path.parent, folded(_stem(path))), [])
             kind = (named["kind"] or named["first"]).casefold()
             if len(pictures) == 1 and (kind not in _AT_TIMES or _looks_like_mask(path)):
                 yield pictures[0], path

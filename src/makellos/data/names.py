@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from itertools import chain
 from typing import Literal
 
-__all__ = ["SPLITS", "generic_class", "meant"]
+__all__ = ["SPLITS", "folded", "generic_class", "meant", "spellings"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -44,6 +45,21 @@ _SYNONYMS = {
     "mask": _words("segmentation seg gt groundtruth annotation maske"),
     "group": _words("gruppe groupe"),
 }
+
+
+def folded(name: str) -> str:
+    """Return a name as systems compare it that take case or composed accents for no difference.
+
+    >>> folded("CAFE\u0301") == folded("caf\u00e9")
+    True
+    """
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def spellings(name: str) -> list[str]:
+    """Return a name as it is, with composed letters, and with letters taken apart, each once."""
+    forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return list(dict.fromkeys((name, *forms)))
 
 
 def generic_class(name: str) -> Literal["good", "defective"] | None:

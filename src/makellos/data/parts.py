@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data._findings import idle_text, left_out_text
-from makellos.data.pictures import PICTURE_SUFFIXES, Picture, read_mask, read_picture
+from makellos.data.pictures import (
+    PICTURE_SUFFIXES,
+    Picture,
+    begins_as_picture,
+    read_mask,
+    read_picture,
+)
 from makellos.errors import InputError
 
 __all__ = [
@@ -195,8 +201,13 @@ class FileKind:
     details: tuple[str, ...] = ()
 
     def has(self, path: Path) -> bool:
-        """Tell by its suffix whether a file is of this kind."""
-        return path.suffix.lower() in self.suffixes
+        """Tell whether a file is of this kind, by its suffix or what it begins with."""
+        return path.suffix.lower() in self.suffixes or self.begins(path)
+
+    def begins(self, path: Path) -> bool:
+        """Tell whether a file that says otherwise is of this kind by its content."""
+        del path
+        return False
 
     def problems(self, details: Mapping[str, str]) -> list[str]:
         """Return what is wrong with the further columns of a row."""
@@ -214,7 +225,12 @@ class FileKind:
         return f"{part.name} is listed in line {line} already"
 
 
-PICTURES = FileKind("pictures", "picture", PICTURE_SUFFIXES)
+class _Pictures(FileKind):
+    def begins(self, path: Path) -> bool:
+        return begins_as_picture(path)
+
+
+PICTURES = _Pictures("pictures", "picture", PICTURE_SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data._header import MAX_PIXELS, Header, UnsuitableError
-from makellos.data._headers import read_header
+from makellos.data._headers import kind_of, read_header
 from makellos.data.threads import in_time
 from makellos.errors import ConfigurationError, InputError
 
@@ -27,6 +27,7 @@ __all__ = [
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
     "Picture",
+    "begins_as_picture",
     "decode_picture",
     "full_scale",
     "read_encoded",
@@ -41,6 +42,8 @@ LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 PICTURE_SUFFIXES = LOSSY_SUFFIXES | frozenset(
     {".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".pbm", ".pgm", ".ppm", ".pnm"}
 )
+_COPIES = ("~", ".bak", ".old", ".orig", ".tmp", ".temp", ".part", ".partial", ".crdownload")
+_BEGIN = 256  # bytes by which a kind is told
 MAX_BYTES = 2**31 - 1  # what OpenCV can count
 _LARGE_FILE = 32 << 20  # bytes
 _BAND = 256  # rows whose colours are put into order at once
@@ -72,6 +75,26 @@ def read_picture(path: Path | str) -> Picture:
         header = replace(header, encoded=b"")
         del encoded
     return _decode_whole(header, str(path), path)
+
+
+def begins_as_picture(path: Path) -> bool:
+    """Tell whether a file begins as a picture does that is read, whatever its name says.
+
+    Not so copies that programs keep beside a file, and TIFFs under another suffix than their own:
+    cameras keep raw values in such.
+    """
+    name = path.name.lower()
+    if name.endswith(_COPIES):
+        return False
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            begin = stream.read(_BEGIN)
+    except (OSError, ValueError):
+        return False
+    kind = kind_of(begin)
+    return kind is not None and (kind != "TIFF" or not path.suffix)
 
 
 def read_marks(path: Path) -> NDArray[np.bool_]:

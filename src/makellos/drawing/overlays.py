@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from hashlib import blake2b
 from pathlib import Path
 
 import cv2
@@ -21,9 +23,12 @@ __all__ = [
     "draw_overlay",
     "heat_colors",
     "lay_heat",
+    "picture_place",
     "write_picture",
 ]
 
+_MAX_NAME, _MAX_PATH = 180, 1000  # bytes
+_ODD = frozenset('<>:"|?*\\/')  # Windows holds no such names
 COLORS: dict[str, Color] = {
     "ok": (46, 160, 100),
     "look_again": (214, 148, 12),
@@ -74,6 +79,27 @@ def draw_overlay(
     if caption and inspection.score is not None:
         _write_caption(canvas, inspection)
     return canvas
+
+
+def picture_place(folder: Path, part: Path, suffix: str) -> Path:
+    """Return where in a folder the picture of a part lies that has a relative path of its own.
+
+    The suffix of the part stays in the name: a.png and a.jpg are two parts. A name that is too long
+    for a further suffix, or that some system does not hold, is written otherwise, with a check sum
+    that keeps it apart.
+    """
+    if len(os.fsencode(part)) > _MAX_PATH:
+        part = Path(_plain(str(part)))
+    *folders, name = part.parts
+    return folder.joinpath(*map(_plain, folders), _plain(name) + suffix)
+
+
+def _plain(name: str) -> str:
+    plain = "".join(c if c.isprintable() and c not in _ODD else "_" for c in name).rstrip(". ")
+    if plain == name and len(name.encode()) <= _MAX_NAME:
+        return name
+    start = plain.encode()[:_MAX_NAME].decode(errors="ignore")
+    return f"{start}~{blake2b(os.fsencode(name), digest_size=4).hexdigest()}"
 
 
 def write_picture(path: Path | str, picture: Rgb) -> None:

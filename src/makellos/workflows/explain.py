@@ -16,7 +16,7 @@ from makellos.data.parts import Part
 from makellos.data.pictures import read_mask, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
-from makellos.drawing import draw_explanation, write_picture
+from makellos.drawing import draw_explanation, picture_place, write_picture
 from makellos.errors import InputError, MakellosError
 from makellos.evaluation.localisation import (
     MARGIN,
@@ -147,9 +147,7 @@ def explain(
         else:
             measure(item, found)
             if item.place is not None:
-                # The suffix of the part stays in the name: a.png and a.jpg are two parts.
-                place = Path(output) / item.place
-                panel = place.with_name(f"{place.name}.{method}.png")
+                panel = picture_place(Path(output), item.place, f".{method}.png")
                 summary.parts.append(_draw(explainer, item, found, panel))
         report("explaining", done, len(items))
     summary.trust, summary.notes = measure.trust(), measure.notes

@@ -14,8 +14,9 @@ from typing import Any
 
 from makellos.data.given import several
 from makellos.data.layouts import walk_parts
+from makellos.data.names import folded
 from makellos.data.parts import PICTURES, FileKind
-from makellos.drawing import write_picture
+from makellos.drawing import picture_place, write_picture
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
@@ -161,8 +162,7 @@ def _overlays(folder: Path, inspector: Inspector, subject: Subject) -> Iterator[
 
     def put(inspection: Inspection, relative: Path) -> None:
         if inspection.error is None:
-            # The suffix of the part stays in the name: a.png and a.jpg are two parts.
-            target = folder / f"{relative}.overlay.png"
+            target = picture_place(folder, relative, ".overlay.png")
             write_picture(target, subject.draw(inspector, inspection))
 
     yield put
@@ -224,17 +224,17 @@ def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> list[tuple
 
 
 def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
-    # Lower case, for file systems that take a.png and A.png for one file.
+    # For file systems that take a.png and A.png for one file.
     claims = Counter(
-        relative.as_posix().lower() for _, relative in {(path, rel) for path, rel, _ in listed}
+        folded(relative.as_posix()) for _, relative in {(path, rel) for path, rel, _ in listed}
     )
     owner: dict[str, Path] = {}
     found = []
     for path, relative, folder in listed:
-        shared = claims[relative.as_posix().lower()] > 1
+        shared = claims[folded(relative.as_posix())] > 1
         wanted = place = Path(folder) / relative if shared else relative
         number = 1
-        while owner.setdefault(place.as_posix().lower(), path) != path:
+        while owner.setdefault(folded(place.as_posix()), path) != path:
             number += 1
             place = Path(str(number)) / wanted
         found.append((path, place))
@@ -284,6 +284,16 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **{name: json.dumps(row[name]) for name in nested}}
 
 
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose texts UTF-8 can hold, as those of odd file names are not."""
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode()
+        if isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }
+
+
 @contextmanager
 def _csv_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
     with _appending(path) as write:
@@ -320,7 +330,7 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
         yield rows.append
     finally:
         if rows:
-            table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
+            table = pyarrow.Table.from_pylist([_told(_flat(row)) for row in rows])
             with replacing(path) as stream:
                 parquet.write_table(table, stream)
 
