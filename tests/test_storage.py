@@ -427,7 +427,7 @@ def test_folders_on_the_way_are_made_and_nothing_else(tmp_path: Path) -> None:
 def test_places_that_cannot_hold_a_file_are_told(old: Path) -> None:
     with pytest.raises(StorageError, match=r"is a folder\. Give the name of a file in it"):
         claim_file(old.parent, lambda _: True, "")
-    with pytest.raises(StorageError, match=r"a cannot be written: .*file\.txt cannot be made: "):
+    with pytest.raises(StorageError, match=r"a cannot be written: .*file\.txt cannot be created: "):
         claim_file(old / "a", lambda _: True, "")
     with pytest.raises(StorageError, match="cannot be written"):
         claim_file(old.parent / ("a" * 256), lambda _: True, "")

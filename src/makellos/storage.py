@@ -75,7 +75,7 @@ def claim_file(path: Path, is_ours: Callable[[Path], bool], foreign: str) -> Non
             raise StorageError(
                 f"{path} exists and {foreign}; it is left alone. Choose another name, or remove it."
             )
-        with storage_errors(f"{_unwritten(path)}: {path.parent} cannot be made"):
+        with storage_errors(f"{_unwritten(path)}: {path.parent} cannot be created"):
             path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_device(path):
             _sweep(path.parent)

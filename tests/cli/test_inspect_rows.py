@@ -187,8 +187,8 @@ def test_foreign_files_are_left_alone(
         (["--csv", "rows", "--jsonl", "rows"], "a file of its own"),
         (["--engine", "torch"], "such as 'onnxruntime f32'"),
         (["--engine", "onnxruntime f31"], "Did you mean 'onnxruntime f32'"),
-        (["--csv", "m.makellos/rows.csv"], "cannot be made"),
-        (["-o", "m.makellos"], "cannot be made"),
+        (["--csv", "m.makellos/rows.csv"], "cannot be created"),
+        (["-o", "m.makellos"], "cannot be created"),
         (["--json", "m.makellos/sum.json"], "cannot be written"),
     ],
 )

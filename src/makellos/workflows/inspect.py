@@ -252,7 +252,7 @@ def _check_outputs(outputs: Outputs) -> None:
         )
     if str(outputs.parquet) == "-":
         raise ConfigurationError(
-            "Parquet cannot go to standard output (-). Name a file, or take --csv - or --jsonl -."
+            "Parquet cannot go to standard output (-). Name a file, or use --csv - or --jsonl -."
         )
     begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS, TREND_BEGINS)
     for path, begin in zip(rows, begins, strict=True):
