@@ -19,14 +19,41 @@ __all__ = [
     "NotFittedError",
     "StorageError",
     "TrainingError",
+    "legible",
     "suggest",
 ]
 
+_LONGEST = 4000  # letters of a message
+# What moves the cursor, colours or turns text, or cannot be seen: C0 and C1, marks of direction.
+_HIDDEN = [*range(0x20), *range(0x7F, 0xA0), 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F)]
+_HIDDEN += [*range(0x2066, 0x206A), 0xFEFF]
+_ESCAPED = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _HIDDEN}
+_ESCAPED_IN_TEXT = {code: text for code, text in _ESCAPED.items() if chr(code) not in "\n\t"}
+
+
+def legible(text: str, *, lines: bool = False) -> str:
+    """Return a name from a file or a folder so that no terminal and no page takes it for a command.
+
+    With `lines` text may have several lines, and tabs.
+
+    >>> legible("scratch\\x1b[2J"), legible("a\\nb"), legible("a\\nb", lines=True)
+    ('scratch\\\\x1b[2J', 'a\\\\x0ab', 'a\\nb')
+    """
+    return text.translate(_ESCAPED_IN_TEXT if lines else _ESCAPED)
+
 
 class MakellosError(Exception):
-    """Be the root of every error that makellos raises on purpose."""
+    """Be the root of every error that makellos raises on purpose.
+
+    A message has no control characters, whatever names are in it, and at most 4,000 letters.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        text = legible(message, lines=True)
+        rest = len(text) - _LONGEST
+        super().__init__(f"{text[:_LONGEST]}… ({rest:,} more letters)" if rest > 0 else text)
 
 
 class InputError(MakellosError):

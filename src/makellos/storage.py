@@ -19,14 +19,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 if sys.platform != "win32":
     import fcntl
 
-from makellos.errors import StorageError
+from makellos.errors import StorageError, legible
 
 __all__ = [
+    "cell",
     "claim_file",
     "growing",
     "locked",
@@ -44,6 +45,7 @@ _TRIES = 40  # to replace a file that another program has open for a moment, as 
 _TRY_SECONDS = 0.05
 _LOOK_SECONDS = 0.2  # between two looks at a lock that is waited for
 _SHOWN = 40  # letters of a name in that of its partial file, which must not be too long
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001 -- these count as well
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{12}\.partial(\.\w+)?", re.DOTALL)
 _SCRATCH, _MARK = "makellos-", "in-use"  # folders for temporary files, and what is locked in them
 
@@ -115,6 +117,18 @@ def write_bytes(path: Path, data: bytes, advice: str = ROOM) -> None:
 def write_text(path: Path, text: str, advice: str = ROOM) -> None:
     """Write text as UTF-8 in one step, with `?` for what that cannot hold, as in odd file names."""
     write_bytes(path, text.encode("utf-8", errors="replace"), advice)
+
+
+def cell(value: Any) -> Any:
+    """Return a value of a table so that no spreadsheet takes it for a formula.
+
+    >>> cell("=1+1"), cell("-.png"), cell(-1.5), cell("a=b")
+    ("'=1+1", "'-.png", -1.5, 'a=b')
+    """
+    if not isinstance(value, str):
+        return value
+    text = legible(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def write_out(text: str) -> None:

@@ -41,7 +41,7 @@ def _run(given: list[str]) -> int:
     except BrokenPipeError:
         return 0  # the reader of a pipe (head, say) has left; nothing is wrong
     except Exception as error:
-        from makellos.errors import HelperProcessError, MakellosError
+        from makellos.errors import HelperProcessError, MakellosError, legible
 
         if isinstance(error, MakellosError):
             if not isinstance(error, HelperProcessError):  # the first process has told
@@ -50,7 +50,8 @@ def _run(given: list[str]) -> int:
         if os.environ.get("MAKELLOS_DEBUG"):
             raise
         sys.stderr.write(
-            f"Unexpected error: {type(error).__name__}: {error}\nThis is a bug in makellos. "
-            "Set MAKELLOS_DEBUG=1 and run again to see where it comes from.\n"
+            f"Unexpected error: {type(error).__name__}: {legible(str(error))[:4000]}\n"
+            "This is a bug in makellos. Set MAKELLOS_DEBUG=1 and run again to see where it comes "
+            "from.\n"
         )
         return EXIT_BUG

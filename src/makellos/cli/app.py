@@ -18,6 +18,7 @@ from makellos.cli import (
     queueing,
     tuning,
 )
+from makellos.errors import legible
 from makellos.jobs.processes import INTERRUPTED
 
 __all__ = ["app", "run"]
@@ -86,6 +87,7 @@ def run(arguments: list[str]) -> int:
         if show is None or code is None:
             raise
         # A mistake in the arguments, told in the words of the parser.
+        vars(error)["message"] = legible(str(getattr(error, "message", "")), lines=True)
         show()
         return int(code)
     if result == INTERRUPTED:

@@ -16,7 +16,7 @@ import typer
 
 from makellos.cli.streams import raise_if_reader_left
 from makellos.data.progress import Progress, no_progress
-from makellos.errors import ConfigurationError
+from makellos.errors import ConfigurationError, legible
 from makellos.storage import claim_file, write_out, write_text
 from makellos.training import is_first_process
 
@@ -123,7 +123,9 @@ class Lines:
         elapsed = timedelta(seconds=int(now - self._began))
         # A log that can no longer be written to must not end the work.
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"{before}{step}{self._count}{dot}{figures} ({elapsed})\n")
+            sys.stderr.write(
+                legible(f"{before}{step}{self._count}{dot}{figures} ({elapsed})") + "\n"
+            )
             sys.stderr.flush()
 
     def _watch(self) -> None:
@@ -166,7 +168,7 @@ def say(text: str = "", *, quietly: bool = False, vital: bool = False) -> None:
     With `vital` the work ends when nobody reads any more.
     """
     stream = sys.stderr if quietly else sys.stdout
-    stream.write(text + "\n")
+    stream.write(legible(text, lines=True) + "\n")
     if vital:
         raise_if_reader_left()
 
@@ -179,12 +181,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     scratch   3
     dent     12
     """
-    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
     right = [bool(rows) and all(_is_figure(row[i]) for row in rows) for i in range(len(header))]
+    shown = [[legible(str(cell)) for cell in row] for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = []
-    for row in [header, *rows]:
+    for row in shown:
         cells = [
-            str(cell).rjust(width) if flush else str(cell).ljust(width)
+            cell.rjust(width) if flush else cell.ljust(width)
             for cell, width, flush in zip(row, widths, right, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from makellos.cli.console import figure_text, table
+from makellos.errors import legible
 from makellos.reports.provenance import learned_from
 from makellos.vibration.recording_checks import RecordingsCheck
 
@@ -77,7 +78,7 @@ def calibration_text(summary: CalibrationSummary) -> str:
 def row_text(inspection: Inspection) -> str:
     """Say one part's verdict in a line."""
     if inspection.error is not None:
-        return f"unreadable  {inspection.error}"
+        return f"unreadable  {legible(inspection.error)}"
     if inspection.recording is not None:
         return _recording_text(inspection, inspection.recording)
     n_regions = len(inspection.regions)
@@ -85,13 +86,13 @@ def row_text(inspection: Inspection) -> str:
         name, share = max(inspection.probabilities.items(), key=lambda item: item[1])
         return (
             f"{_NAMES[inspection.verdict]:<10}  score {inspection.score:7.3f}  "
-            f"p {inspection.p_value:.3f}  {name} {share:.1%}  {inspection.input}"
+            f"p {inspection.p_value:.3f}  {name} {share:.1%}  {legible(inspection.input)}"
         )
     found = f"{n_regions} region{'s' if n_regions != 1 else ''}" if n_regions else ""
     found += "".join(f"  rule: {rule}" for rule in inspection.broken_rules)
     return (
         f"{_NAMES[inspection.verdict]:<10}  score {inspection.score:7.3f}  "
-        f"p {inspection.p_value:.3f}  {inspection.input}  {found}"
+        f"p {inspection.p_value:.3f}  {legible(inspection.input)}  {found}"
     ).rstrip()
 
 
@@ -99,7 +100,7 @@ def _recording_text(inspection: Inspection, found: RecordingFinding) -> str:
     n, share = len(found.windows), found.share_rejected
     lines = [
         f"{_NAMES[inspection.verdict]:<10}  {share:6.1%} of {n} windows rejected  "
-        f"p {inspection.p_value:.2g}  {inspection.input}"
+        f"p {inspection.p_value:.2g}  {legible(inspection.input)}"
     ]
     if found.fault is not None:
         lines.append(f"            {found.fault.sentence}")

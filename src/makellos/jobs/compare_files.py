@@ -21,7 +21,7 @@ from makellos.reports.comparison import (
     render_comparison,
 )
 from makellos.reports.pages import write_page
-from makellos.storage import write_text
+from makellos.storage import cell, write_text
 
 __all__ = ["CSV", "PAGE", "RESULTS", "write_results"]
 
@@ -56,7 +56,7 @@ def csv_text(results: CompareResults) -> str:
         change = (paired.image_auroc if paired else None) or {"value": None, "interval": [None] * 2}
         writer.writerow(
             [
-                *(entry.name, entry.detector, entry.preset, entry.state),
+                *map(cell, (entry.name, entry.detector, entry.preset, entry.state)),
                 *(entry.figure(name) for name in figures),
                 *span,
                 entry.figure("inspect_ms_per_part"),
@@ -66,7 +66,7 @@ def csv_text(results: CompareResults) -> str:
                 entry.model_mb,
                 change["value"],
                 *change["interval"],
-                entry.reason,
+                cell(entry.reason),
             ]
         )
     return stream.getvalue()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from makellos.errors import legible
 from makellos.reports import formats
 from makellos.reports.gallery import data_uri, outcome
 from makellos.storage import ROOM, storage_errors, write_text
@@ -23,6 +24,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("makellos.reports", "templates"),
         autoescape=True,
+        finalize=_legible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -43,6 +45,10 @@ def _environment() -> Environment:
         shown=formats.shown,
     )
     return environment
+
+
+def _legible(value: Any) -> Any:
+    return legible(value, lines=True) if isinstance(value, str) else value
 
 
 def render_page(template: str, **values: Any) -> str:

@@ -22,7 +22,7 @@ from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
-from makellos.storage import claim_file, growing, replacing, write_out
+from makellos.storage import cell, claim_file, growing, replacing, write_out
 from makellos.subjects import WINDOW, Subject, subject_of_model
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
@@ -302,7 +302,7 @@ def _csv_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
         table.writeheader()
 
         def write_row(row: dict[str, Any]) -> None:
-            table.writerow(_flat(row))
+            table.writerow({name: cell(value) for name, value in _flat(row).items()})
             write(text.getvalue())
             text.seek(0)
             text.truncate()
