@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from makellos.calibration import Calibration as Calibration
     from makellos.calibration import parts_needed as parts_needed
+    from makellos.data.films import Frames as Frames
     from makellos.data.parts import Part as Part
     from makellos.data.parts import PartSet as PartSet
     from makellos.data.pictures import read_picture as read_picture
@@ -100,6 +101,7 @@ __version__ = "0.1.0"
 # The public names of each module, which are resolved on first use: `import makellos` costs nothing.
 _NAMES = {
     "calibration": ("Calibration", "parts_needed"),
+    "data.films": ("Frames",),
     "data.parts": ("Part", "PartSet"),
     "data.pictures": ("read_picture",),
     "detectors": ("Detector", "make_detector"),

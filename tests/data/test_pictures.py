@@ -381,16 +381,16 @@ def test_the_log_level_of_opencv_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -
 
     def wait(*_: object) -> None:
         inside.wait()
-        levels.append(pictures._quiet._get())
+        levels.append(pictures.quiet._get())
         inside.wait()
 
     monkeypatch.setattr(cv2, "imdecode", wait)
-    before = pictures._quiet._get()
+    before = pictures.quiet._get()
     with ThreadPoolExecutor(2) as pool:
         tasks = [pool.submit(decode_picture, WHOLE["PNG"], "x") for _ in range(2)]
         assert all(isinstance(task.exception(), InputError) for task in tasks)
     assert levels == [0, 0]
-    assert pictures._quiet._get() == before != 0
+    assert pictures.quiet._get() == before != 0
 
 
 @given(

@@ -18,7 +18,11 @@ EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")]
 Inputs = Annotated[
-    list[Path], typer.Argument(metavar="INPUT", help="Pictures, recordings, or folders of them.")
+    list[Path],
+    typer.Argument(
+        metavar="INPUT",
+        help="Pictures, films, recordings, or folders of them; a camera as camera:0.",
+    ),
 ]
 Rows = Annotated[
     Path | None,
@@ -48,6 +52,13 @@ TrendPage = Annotated[
         metavar="FILE",
         help="HTML page of a machine's recordings over time: since when an alarm has persisted.",
     ),
+]
+Every = Annotated[
+    int, typer.Option(metavar="N", help="Take every N-th frame of films and cameras.")
+]
+MostFrames = Annotated[
+    int | None,
+    typer.Option("--frames", metavar="N", help="Take at most N frames of each film or camera."),
 ]
 Overlays = Annotated[
     bool,
@@ -89,18 +100,22 @@ def inspect(
     rpm: Rpm = None,
     rules: Rules = None,
     mm_per_pixel: MmPerPixel = None,
+    every: Every = 1,
+    frames: MostFrames = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture or recording.
 
-    Every file gets one row. Exits with 0 when all were inspected, 1 when some could not be, 2 for
-    wrong usage or a damaged model, and, with --fail-on-reject, 3 when any part was rejected.
+    Every file gets one row, a film or a camera one for each frame. Exits with 0 when all were
+    inspected, 1 when some could not be, 2 for wrong usage or a damaged model, and, with
+    --fail-on-reject, 3 when any part was rejected.
 
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """
     from dataclasses import asdict
 
     from makellos.cli.summaries import inspect_text, row_text
+    from makellos.data.films import Frames
     from makellos.inspection.inspector import Inspection
     from makellos.workflows.inspect import Outputs, RuleOverrides
     from makellos.workflows.inspect import inspect as run
@@ -117,15 +132,21 @@ def inspect(
     listed = not any((output, csv, jsonl, parquet, windows, json))
     with bars() as progress:
 
-        def on_row(inspection: Inspection, done: int, total: int) -> None:
+        def on_row(inspection: Inspection, done: int, total: int | None) -> None:
             progress("inspecting", done, total)
             if listed or inspection.error is not None:
                 say(row_text(inspection), quietly=not listed, vital=listed and not overlays)
 
         held_to = RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel)
-        chosen = _engine(engine)
         summary = run(
-            model, inputs, outputs=outputs, engine=chosen, rpm=rpm, held_to=held_to, on_row=on_row
+            model,
+            inputs,
+            outputs=outputs,
+            engine=_engine(engine),
+            rpm=rpm,
+            held_to=held_to,
+            frames=Frames(every=every, most=frames),
+            on_row=on_row,
         )
     say(inspect_text(summary, outputs), quietly=streams)
     if json is not None:

@@ -30,6 +30,7 @@ __all__ = [
     "begins_as_picture",
     "decode_picture",
     "full_scale",
+    "quiet",
     "read_encoded",
     "read_marks",
     "read_mask",
@@ -208,7 +209,7 @@ def full_scale(picture: Picture, white_level: int | None = None) -> float:
 def _decode(header: Header, path: Path | None) -> Picture | None:
     """Decode the header's bytes, or the file at `path` where they are left out."""
     flags, decoded = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR, None
-    with _quiet:
+    with quiet:
         if path is not None and not header.encoded:
             decoded = cv2.imread(str(path), flags)
         if decoded is None:  # some systems open no name with letters of other languages
@@ -263,4 +264,4 @@ class _Quiet:
                 self._set(self._level)
 
 
-_quiet = _Quiet()
+quiet = _Quiet()

@@ -6,16 +6,18 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
+from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
 from makellos.data.layouts import walk_parts
 from makellos.data.names import folded
-from makellos.data.parts import PICTURES, FileKind
+from makellos.data.parts import PICTURES, FileKind, Part
 from makellos.drawing import picture_place, write_picture
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
 from makellos.inspection import Inspection, Inspector
@@ -29,6 +31,7 @@ from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
+_MANY = 1_000_000  # parts, where a film or a camera has nobody knows how many
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
 ZONE_COLUMN, RULE_COLUMNS = "zones", ("calibrated_verdict", "broken_rules")
 Writer = Callable[[dict[str, Any]], None]
@@ -82,16 +85,18 @@ def inspect(
     engine: EngineChoice | None = None,
     rpm: float | None = None,
     held_to: RuleOverrides | None = None,
-    on_row: Callable[[Inspection, int, int], None] | None = None,
+    frames: Frames | None = None,
+    on_row: Callable[[Inspection, int, int | None], None] | None = None,
 ) -> InspectSummary:
     """Inspect files and folders, or one, with a model; every file gets a row, whatever happens.
 
     Rows are written as they come, so an interrupted run keeps those it had. `rpm` is the speed of
     the shaft in recordings, where it is not that at fit, `held_to` other rules than the model's.
-    `on_row` is called with each inspection, its number and the number of all. Raises `InputError`
-    when there is nothing to inspect, `ModelFileError` for a model that cannot be trusted,
-    `ConfigurationError` for rules that do not fit the model, `StorageError` when nothing can be
-    written or a file of another kind would be replaced.
+    Films, and cameras such as ``camera:0``, give a row for each frame, or those that `frames` says.
+    `on_row` is called with each inspection, its number and the number of all, where it is known.
+    Raises `InputError` when there is nothing to inspect, `ModelFileError` for a model that cannot
+    be trusted, `ConfigurationError` for rules that do not fit the model, `StorageError` when
+    nothing can be written or a file of another kind would be replaced.
     """
     wanted, held = outputs or Outputs(), held_to or RuleOverrides()
     opened = read_model(Path(model))
@@ -101,10 +106,12 @@ def inspect(
             f"--windows and --trend are for models of recordings; {model} is of "
             f"{subject.kind.name}."
         )
-    listed = list_inputs([Path(item) for item in several(inputs)], subject.kind)
+    listed = list_inputs([Path(item) for item in several(inputs)], with_films(subject.kind))
+    films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
+    n_parts = None if films else len(listed)
     inspector = Inspector(
         opened,
-        workers=subject.workers(manifest, len(listed)),
+        workers=subject.workers(manifest, n_parts or _MANY),
         engine=engine,
         rpm=rpm,
         acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
@@ -115,8 +122,9 @@ def inspect(
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
         keep = wanted.overlays is not None
-        inspections = inspector.inspect_many([path for path, _ in listed], keep=keep)
-        for (_, relative), inspection in zip(listed, inspections, strict=True):
+        ahead, beside = tee(_parts(listed, films, frames or Frames()))
+        inspections = inspector.inspect_many((part for part, _ in ahead), keep=keep)
+        for (_, relative), inspection in zip(beside, inspections, strict=True):
             for put in sinks:
                 put(inspection, relative)
             if wanted.trend is not None:
@@ -124,10 +132,28 @@ def inspect(
             summary.n_parts += 1
             summary.verdicts[inspection.verdict] += 1
             if on_row is not None:
-                on_row(inspection, summary.n_parts, len(listed))
+                on_row(inspection, summary.n_parts, n_parts)
     if wanted.trend is not None:
         summary.trend = write_trend_of(kept, inspector, wanted.trend)
     return summary
+
+
+def _has_frames(path: Path) -> bool:
+    return camera_of(path) is not None or is_film(path)
+
+
+def _parts(
+    listed: Sequence[tuple[Path, Path]], films: Container[Path], frames: Frames
+) -> Iterator[tuple[Part, Path]]:
+    """Yield the parts of files, frames of films as they are needed, and where overlays lie."""
+    for path, place in listed:
+        if path not in films:
+            yield Part(source=path, name=str(path)), place
+            continue
+        # No file of every system has a colon in its name.
+        name = place.name.replace(":", "-")
+        for number, part in frames.of(path):
+            yield part, place.with_name(name if number is None else f"{name}#{number:06d}")
 
 
 @contextmanager
