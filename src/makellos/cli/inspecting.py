@@ -12,6 +12,7 @@ from makellos.cli.console import Json, MmPerPixel, Rules, answer, bars, say, tab
 
 if TYPE_CHECKING:
     from makellos.inspection.engines import EngineChoice
+    from makellos.workflows.inspect import InspectSummary
 
 EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
@@ -112,21 +113,16 @@ def inspect(
 
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """
-    from dataclasses import asdict
-
     from makellos.cli.summaries import inspect_text, row_text
     from makellos.data.films import Frames
     from makellos.inspection.inspector import Inspection
-    from makellos.workflows.inspect import Outputs, RuleOverrides
-    from makellos.workflows.inspect import inspect as run
+    from makellos.workflows import inspect as work
 
-    outputs = Outputs(
-        csv=csv or (output / "inspections.csv" if output else None),
-        jsonl=jsonl or (output / "inspections.jsonl" if output else None),
-        parquet=parquet,
-        windows=windows,
-        trend=trend,
-        overlays=(output or Path("inspections")) / "overlays" if overlays else None,
+    drawn = (output or Path("inspections")) / "overlays" if overlays else None
+    if output is not None:
+        csv, jsonl = csv or output / "inspections.csv", jsonl or output / "inspections.jsonl"
+    outputs = work.Outputs(
+        csv=csv, jsonl=jsonl, parquet=parquet, windows=windows, trend=trend, overlays=drawn
     )
     streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})
     listed = not any((output, csv, jsonl, parquet, windows, json))
@@ -137,18 +133,24 @@ def inspect(
             if listed or inspection.error is not None:
                 say(row_text(inspection), quietly=not listed, vital=listed and not overlays)
 
-        held_to = RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel)
-        summary = run(
+        summary = work.inspect(
             model,
             inputs,
             outputs=outputs,
             engine=_engine(engine),
             rpm=rpm,
-            held_to=held_to,
+            held_to=work.RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel),
             frames=Frames(every=every, most=frames),
             on_row=on_row,
         )
     say(inspect_text(summary, outputs), quietly=streams)
+    _end(summary, json, fail_on_reject)
+
+
+def _end(summary: InspectSummary, json: Path | None, fail_on_reject: bool) -> None:
+    """Write the summary where asked, and exit with what tells of rejected or unreadable parts."""
+    from dataclasses import asdict
+
     if json is not None:
         write_json(json, asdict(summary))
     if fail_on_reject and summary.verdicts["reject"]:
