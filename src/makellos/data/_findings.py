@@ -9,6 +9,8 @@ from dataclasses import dataclass
 __all__ = [
     "Findings",
     "advice",
+    "blank_text",
+    "copies_text",
     "idle_text",
     "left_out_text",
     "listed",
@@ -58,6 +60,7 @@ class Findings:
     idle : defective parts without split where other parts have one: they are used for nothing.
     misplaced : name and label of each part that lies in a folder named after another class.
     singles : labels of which there is one part alone, where there are other labels.
+    near_copies : names of pictures that are nearly identical, one list for each set of them.
     unused : picture files below the folder that are neither part nor mask.
     notes : how words and columns that are not those of makellos were read.
     """
@@ -91,6 +94,7 @@ class Findings:
     idle: list[str]
     misplaced: list[tuple[str, str]]
     singles: list[str]
+    near_copies: list[list[str]]
     unused: list[str]
     notes: list[str]
 
@@ -109,10 +113,7 @@ def problems(found: Findings) -> Iterator[str]:
         yield misplaced_text(found.misplaced)
     yield from _problems_of_separation(found)
     if found.blank:
-        yield (
-            f"{n_of(found.blank, 'picture')} of a single value throughout (lens covered, light "
-            f"off?): {listed(found.blank)}."
-        )
+        yield blank_text(found.blank)
     yield from _problems_of_masks(found)
 
 
@@ -120,6 +121,8 @@ def advice(found: Findings) -> Iterator[str]:
     """Say what is good to know: what can be promised, and what the pictures ask for."""
     yield from found.notes
     yield from _advice_on_budget(found)
+    if found.near_copies:
+        yield copies_text(found.near_copies)
     if len(found.sizes) > 1:
         yield (
             f"The pictures have {len(found.sizes)} sizes ({listed(list(found.sizes))}); each is "
@@ -148,6 +151,22 @@ def misplaced_text(misplaced: Sequence[tuple[str, str]]) -> str:
     return (
         f"Labels disagree with folders: {n_of(named, 'part')} in a folder named after another "
         f"class: {listed(named)}. Correct the label, or move the picture."
+    )
+
+
+def blank_text(names: Sequence[str]) -> str:
+    """Say which pictures show nothing."""
+    return (
+        f"{n_of(names, 'picture')} of a single value throughout (lens covered, light off?): "
+        f"{listed(names)}."
+    )
+
+
+def copies_text(sets: Sequence[Sequence[str]]) -> str:
+    """Say which pictures show the same part."""
+    return (
+        f"{n_of(sets, 'set')} of identical or nearly identical pictures; each set counts as one "
+        f"part in calibration: {listed_sets(sets)}."
     )
 
 
@@ -216,7 +235,8 @@ def _advice_on_budget(found: Findings) -> Iterator[str]:
     n = found.n_calibration
     if not n:
         return
-    unit = "good parts" if found.n_groups == found.n_parts else "groups of good parts"
+    single = found.n_groups == found.n_parts and not (found.duplicates or found.near_copies)
+    unit = "good parts" if single else "groups of good parts"
     yield (
         f"With {n} {unit} for calibration, the smallest false-alarm budget that can be promised is "
         f"1/{n + 1} = {1 / (n + 1):.2%}."

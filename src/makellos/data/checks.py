@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from makellos.data._findings import Findings, advice, problems
+from makellos.data.copies import Sketch, as_groups, copies, sketch
 from makellos.data.labelled import misplaced
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
@@ -20,7 +21,7 @@ from makellos.data.progress import Progress, no_progress
 from makellos.data.threads import in_order
 from makellos.errors import InputError
 
-__all__ = ["DataCheck", "check_parts", "check_readable", "readable"]
+__all__ = ["DataCheck", "check_parts", "check_readable", "readable", "sketched"]
 
 # Decoding releases the GIL; with more threads than this the disk is the limit.
 MAX_THREADS = 8
@@ -53,7 +54,7 @@ class _Seen:
     size: tuple[int, int] = (0, 0)
     mode: str = ""
     peak: int | None = None
-    is_blank: bool = False
+    sketch: Sketch | None = None
     mask_error: str | None = None
     mask_size: tuple[int, int] | None = None
     is_marked: bool = False
@@ -85,6 +86,16 @@ def readable(
     return found, [(part, reason) for part, reason in reasons if reason is not None]
 
 
+def sketched(
+    parts: Sequence[Part], progress: Progress
+) -> tuple[list[Part], list[Sketch], list[tuple[Part, str]]]:
+    """Decode all pictures as `readable` does; return the parts, their sketches, and the others."""
+    looked = list(zip(parts, _in_threads(_sketch_or_reason, parts, progress), strict=True))
+    found = [(part, seen) for part, seen in looked if isinstance(seen, Sketch)]
+    broken = [(part, seen) for part, seen in looked if isinstance(seen, str)]
+    return [part for part, _ in found], [seen for _, seen in found], broken
+
+
 def check_readable(parts: Sequence[Part], progress: Progress) -> None:
     """Raise `InputError` naming the parts that cannot be decoded."""
     _, broken = readable(parts, progress=progress)
@@ -114,6 +125,13 @@ def _reason(part: Part) -> str | None:
     return None
 
 
+def _sketch_or_reason(part: Part) -> Sketch | str:
+    try:
+        return sketch(part.read())
+    except InputError as error:
+        return str(error)
+
+
 def _look(part: Part) -> _Seen:
     try:
         encoded = read_encoded(part.path)
@@ -125,7 +143,7 @@ def _look(part: Part) -> _Seen:
         size=_size(picture),
         mode=f"{'grey' if picture.ndim == 2 else 'RGB'} {picture.dtype.itemsize * 8} bit",
         peak=int(picture.max()) if picture.dtype == np.uint16 else None,
-        is_blank=_is_blank(picture),
+        sketch=sketch(picture),
     )
     if part.mask is None:
         return seen
@@ -141,14 +159,9 @@ def _size(picture: Picture) -> tuple[int, int]:
     return picture.shape[1], picture.shape[0]
 
 
-def _is_blank(picture: Picture) -> bool:
-    first = picture[0, 0]
-    # The first row settles nearly every picture.
-    return bool((picture[0] == first).all() and (picture == first).all())
-
-
 def _findings(parts: PartSet, looked: _Decoded) -> Findings:
     decoded = {part.name: seen for part, seen in looked if seen.error is None}
+    near, groups = _near_copies(looked)
     good = [part for part in parts.good() if part.name in decoded]
     aside = [part for part in parts.calibration() if part.name in decoded]
     tested = [part for part in parts.test() if part.name in decoded]
@@ -157,7 +170,6 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
     duplicates = _duplicates(looked)
     shared = _shared_groups(parts)
     peaks = [seen.peak for seen in decoded.values() if seen.peak is not None]
-    has_splits = any(part.split for part in parts)
     return Findings(
         n_parts=len(parts),
         n_groups=len(set(group_names(parts.parts))),
@@ -165,7 +177,7 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
         labels=dict(sorted(Counter(part.label for part in parts).items())),
         counts=_counts(parts),
         n_good=len(good),
-        n_calibration=len(set(group_names(aside or good))),
+        n_calibration=len({groups[part.name] for part in aside or good}),
         n_test_good=sum(part.is_good for part in tested),
         n_test_defective=sum(not part.is_good for part in tested),
         sizes=_ranked("{}x{}".format(*seen.size) for seen in decoded.values()),
@@ -178,7 +190,7 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
         contradictions=[_names(same) for same in duplicates if len({p.label for p in same}) > 1],
         shared_groups=shared,
         n_sharing=sum(part.group in shared for part in tested),
-        blank=[name for name, seen in decoded.items() if seen.is_blank],
+        blank=[name for name, seen in decoded.items() if seen.sketch and seen.sketch.is_blank],
         unreadable_masks=[(p.name, seen.mask_error) for p, seen in masked if seen.mask_error],
         mismatched_masks=[p.name for p, seen in compared if seen.mask_size != seen.size],
         empty_masks=[p.name for p, s in compared if not (s.is_marked or p.is_good)],
@@ -187,7 +199,8 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
         n_masks=len(masked),
         misplaced=misplaced(parts.parts),
         singles=_singles(parts),
-        idle=[p.name for p in parts if has_splits and p.split is None and not p.is_good],
+        idle=parts.idle(),
+        near_copies=near,
         unused=list(parts.left_out),
         notes=list(parts.notes),
     )
@@ -223,6 +236,18 @@ def _duplicates(looked: _Decoded) -> list[list[Part]]:
         if seen.error is None:
             same[seen.digest].append(part)
     return [parts for parts in same.values() if len(parts) > 1]
+
+
+def _near_copies(looked: _Decoded) -> tuple[list[list[str]], dict[str, str]]:
+    """Return sets of pictures that are nearly identical, and the group of each part by its name."""
+    parts = [part for part, seen in looked if seen.sketch]
+    digests = [seen.digest for _, seen in looked if seen.sketch]
+    sets = copies([seen.sketch for _, seen in looked if seen.sketch])
+    near = [
+        [parts[i].name for i in alike] for alike in sets if len({digests[i] for i in alike}) > 1
+    ]
+    names = group_names(as_groups(parts, sets))
+    return near, {part.name: name for part, name in zip(parts, names, strict=True)}
 
 
 def _shared_groups(parts: PartSet) -> list[str]:

@@ -278,13 +278,21 @@ class PartSet:
 
     def remarks(self) -> list[str]:
         """Return what should be said of a set that is used: how it was read, what is left out."""
-        idle = [part.name for part in self if part.split is None and not part.is_good]
+        left = self.left_out
+        return [*self.notes, *([left_out_text(left, self.kind.noun, self.layout)] if left else [])]
+
+    def idle(self) -> list[str]:
+        """Return the names of defective parts without split where other parts have one.
+
+        A detector that learns from good parts alone does not use them, and no test does.
+        """
         has_splits = any(part.split for part in self)
-        return [
-            *self.notes,
-            *([left_out_text(self.left_out, self.kind.noun, self.layout)] if self.left_out else []),
-            *([idle_text(idle)] if idle and has_splits else []),
-        ]
+        return [p.name for p in self if has_splits and p.split is None and not p.is_good]
+
+    def idle_remarks(self) -> list[str]:
+        """Return what should be said of them where good parts alone are learned from."""
+        idle = self.idle()
+        return [idle_text(idle)] if idle else []
 
     def require_good(self) -> None:
         """Raise `InputError` where there are no good parts to learn from."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from makellos.data.checks import check_readable, readable
+from makellos.data.checks import check_readable, sketched
+from makellos.data.copies import grouped
 from makellos.data.parts import PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.data.white_level import filling_their_depth
@@ -121,10 +122,10 @@ def choose(parts: PartSet, asked: AutoSettings, progress: Progress | None = None
     report, began = progress or no_progress, asked.clock()
     candidates, left_out = find_candidates(asked.parameters, asked.seed, on_maps=asked.on_maps)
     known = [part for part in parts if part.split != "test"]
-    if asked.skip_unreadable:
-        known, _ = readable(known, progress=report)
-    else:
+    found, sketches, broken = sketched(known, report)
+    if broken and not asked.skip_unreadable:
         check_readable(known, report)
+    known, _, _ = grouped(found, sketches)
     bench = lay_out(
         replace(parts, parts=tuple(filling_their_depth(known, asked.white_level))),
         asked.seed,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.checks import DataCheck, check_parts, readable
+from makellos.data.checks import DataCheck, check_parts, sketched
+from makellos.data.copies import grouped, unlearned
 from makellos.data.labelled import check_labelled
 from makellos.data.parts import PICTURES, Part, PartSet
 from makellos.data.progress import Progress, no_progress
@@ -69,8 +70,11 @@ class PictureSubject(Subject):
             split.method,
             used=[*found.learnable, *found.calibration],
             skipped=found.skipped,
+            numbers_groups=found.has_copies,
             notes=[
                 *parts.remarks(),
+                *(parts.idle_remarks() if detector.learns == "good" else []),
+                *found.notes,
                 *(_label_notes(parts, split, few=few) if from_labels else []),
             ],
         )
@@ -97,7 +101,9 @@ class PictureSubject(Subject):
         for inspection in inspector.inspect_many(parts):
             inspections.append(inspection)
             progress("scoring calibration parts", len(inspections), len(parts))
-        return Calibrating(list(parts), inspections, groups_of(parts))
+        known, has_copies, notes = grouped(*sketched(parts, no_progress)[:2])
+        groups = groups_of(known, neutral=has_copies)
+        return Calibrating(list(parts), inspections, groups, notes=notes)
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         if inspection.picture is None:
@@ -112,11 +118,16 @@ class PictureSubject(Subject):
 
 
 class _Usable(NamedTuple):
-    """Hold parts to learn from, parts that calibrate, and the names of those left out."""
+    """Hold parts to learn from, parts that calibrate, and the names of those left out.
+
+    Copies are of one group; `notes` say which, and `has_copies` whether there are some.
+    """
 
     learnable: list[Part]
     calibration: list[Part]
     skipped: list[str]
+    notes: list[str]
+    has_copies: bool
 
 
 def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _Usable:
@@ -130,19 +141,20 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     if detector.learns == "good and labelled":
         learnable += tuple(p for p in parts if not p.is_good and p.split in (None, "train"))
     parts.require_good()
-    found, broken = readable([*learnable, *calibration], progress=progress)
+    found, sketches, broken = sketched([*learnable, *calibration], progress)
     if broken and not request.skip_unreadable:
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(
             f"{len(broken)} of {len(learnable) + len(calibration)} files cannot be used:\n  "
             f"{listed}\nFix or remove them, or leave them out with --skip-unreadable."
         )
-    names = {part.name for part in found}
-    return _Usable(
-        [part for part in learnable if part.name in names],
-        [part for part in calibration if part.name in names],
-        [part.name for part, _ in broken],
-    )
+    known, has_copies, notes = grouped(found, sketches)
+    aside = {part.name for part in calibration}
+    learned = [part for part in known if part.name not in aside]
+    calibrating = [part for part in known if part.name in aside]
+    calibrating, more = unlearned(calibrating, learned, has_copies)
+    skipped = [part.name for part, _ in broken]
+    return _Usable(learned, calibrating, skipped, [*notes, *more], has_copies)
 
 
 def _label_notes(parts: PartSet, split: Partition, *, few: bool) -> list[str]:

@@ -51,6 +51,7 @@ class Calibrating:
     inspections: list[Inspection]
     groups: list[str] | None
     signal: SignalRecord | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class Subject(ABC):

@@ -75,7 +75,8 @@ def calibrate(
                 "seen."
             ]
         else:
-            record, signal = _measure(Path(model), found, record, report)
+            record, signal, more = _measure(Path(model), found, record, report)
+            notes += more
     record = record.model_copy(update={"asked": asked})
     calibration = record.calibration()
     golden = [_judged_again(part, record) for part in read.manifest.golden]
@@ -125,7 +126,7 @@ def _measure(
     found: PartSet,
     record: CalibrationRecord,
     progress: Progress,
-) -> tuple[CalibrationRecord, SignalRecord | None]:
+) -> tuple[CalibrationRecord, SignalRecord | None, list[str]]:
     parts: tuple[Part, ...] = found.calibration() or found.good()
     if not parts:
         raise InputError(
@@ -157,7 +158,7 @@ def _measure(
             "method": "new good parts",
         }
     )
-    return measured, anew.signal
+    return measured, anew.signal, anew.notes
 
 
 def _of_zone(inspection: Inspection, number: int) -> tuple[float, float]:

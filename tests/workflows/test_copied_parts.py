@@ -1,0 +1,115 @@
+"""Copies count as one part, sets of nothing are refused, and what was learned is known again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from makellos import calibrate, fit
+from makellos.data.pictures import read_picture
+from makellos.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def toys(toy: ModuleType) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        toy.install(patch)
+        yield
+
+
+@pytest.fixture
+def thrice(toy_parts: Path, tmp_path: Path) -> Path:
+    """Return eight parts, each saved three times: as it is, as JPEG, and brighter."""
+    folder = tmp_path / "thrice"
+    folder.mkdir()
+    for path in sorted((toy_parts / "train" / "good").iterdir())[:8]:
+        picture = read_picture(path)
+        shutil.copy(path, folder)
+        cv2.imwrite(str(folder / f"{path.stem} again.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        cv2.imwrite(
+            str(folder / f"{path.stem} bright.png"), cv2.convertScaleAbs(picture, alpha=1, beta=9)
+        )
+    return folder
+
+
+def test_copies_count_as_one_part(thrice: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    summary = fit(thrice, tmp_path / "m.makellos", false_alarms=0.05)
+    assert (summary.n_calibration, summary.n_groups, summary.counted) == (24, 8, "groups")
+    assert summary.false_alarms == pytest.approx(1 / 9)
+    assert summary.notes[0].startswith("8 sets of identical or nearly identical pictures; each")
+    assert "000 again.jpg = 000 bright.png = 000.png" in summary.notes[0]
+    told = cli("info", tmp_path / "m.makellos")
+    assert "8 groups of good parts" in told.out
+    told = cli("data", "check", thrice)
+    assert "With 8 groups of good parts for calibration" in told.out
+    assert "8 sets of identical or nearly identical pictures" in told.out
+
+
+def test_copies_count_as_one_part_in_calibrate(
+    thrice: Path, toy_model: Path, tmp_path: Path
+) -> None:
+    for path in thrice.iterdir():  # of other parts than the model's
+        cv2.imwrite(str(path), cv2.flip(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), 1))
+    summary = calibrate(toy_model, thrice, output=tmp_path / "m.makellos")
+    assert (summary.n_calibration, summary.n_groups) == (24, 8)
+    assert "8 sets of identical" in summary.notes[0]
+
+
+def test_a_series_without_copies_keeps_its_count(toy_parts: Path, tmp_path: Path) -> None:
+    summary = fit(toy_parts, tmp_path / "m.makellos", false_alarms=0.1)
+    assert (summary.n_groups, summary.counted) == (30, "parts")
+
+
+def test_copies_of_what_is_learned_do_not_calibrate(toy_parts: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{toy_parts}/train/good/{i:03d}.png,{'val' if i % 3 == 0 else 'train'}" for i in range(30)
+    ]
+    for i, split in ((1, "val"), (2, "val")):
+        shutil.copy(toy_parts / f"train/good/{i:03d}.png", tmp_path / f"again {i}.png")
+        rows.append(f"again {i}.png,{split}")
+    path = tmp_path / "parts.csv"
+    path.write_text("\n".join(["path,split", *rows]), encoding="utf-8")
+    summary = fit(path, tmp_path / "m.makellos", false_alarms=0.1)
+    assert summary.n_groups == 10
+    told = "2 parts of split val, of which copies are learned from: again 1.png, again 2.png."
+    assert f"Left out: {told}" in summary.notes
+    path.write_text("\n".join(["path,split", *rows[1:3], *rows[-2:]]), encoding="utf-8")
+    with pytest.raises(InputError, match="Nothing calibrates: 2 parts of split val"):
+        fit(path, tmp_path / "m.makellos")
+
+
+@pytest.mark.parametrize("level", [0, 255, 117])
+def test_parts_without_anything_on_them_are_refused(level: int, tmp_path: Path) -> None:
+    (tmp_path / "dark").mkdir()
+    for i in range(12):
+        shown = np.full((64, 64, 3), level if level != 117 else 100 + i, np.uint8)
+        cv2.imwrite(str(tmp_path / f"dark/{i}.png"), shown)
+    with pytest.raises(InputError, match=r"All 12 good parts are pictures of a single value"):
+        fit(tmp_path / "dark", tmp_path / "m.makellos")
+    assert not (tmp_path / "m.makellos").exists()
+
+
+def test_the_same_picture_again_and_again_is_refused(toy_parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "same").mkdir()
+    for i in range(12):
+        shutil.copy(toy_parts / "train/good/000.png", tmp_path / f"same/{i}.png")
+    picture = read_picture(tmp_path / "same/0.png")
+    cv2.imwrite(str(tmp_path / "same/12.bmp"), picture)
+    with pytest.raises(InputError, match="All 13 good parts are the same picture"):
+        fit(tmp_path / "same", tmp_path / "m.makellos")
+
+
+def test_a_blank_picture_among_others_is_named(toy_parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_parts / "train/good", tmp_path / "parts")
+    cv2.imwrite(str(tmp_path / "parts/dark.png"), np.zeros((64, 96), np.uint8))
+    summary = fit(tmp_path / "parts", tmp_path / "m.makellos", false_alarms=0.1)
+    assert any(
+        "1 picture of a single value" in note and "dark.png" in note for note in summary.notes
+    )
