@@ -23,7 +23,17 @@ import pytest
 import makellos
 from makellos.data.pictures import read_picture
 
-COLUMNS = ["input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error"]
+COLUMNS = [
+    "input",
+    "verdict",
+    "score",
+    "p_value",
+    "threshold",
+    "regions",
+    "milliseconds",
+    "error",
+    "notes",
+]
 
 
 def parsed(text: str) -> list[dict[str, Any]]:

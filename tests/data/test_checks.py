@@ -299,18 +299,18 @@ def test_an_interrupt_leaves_the_waiting_parts_alone(
     decoded: list[Path] = []
     released = threading.Event()
 
-    def read(path: Path) -> Bits:
+    def read(path: Path) -> tuple[Bits, int]:
         decoded.append(path)
         if len(decoded) > 1:
             released.wait(20)
-        return noise(0)
+        return noise(0), 1
 
     def interrupt(what: str, done: int, total: int | None) -> None:
         threading.Timer(0.2, released.set).start()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checks, "MAX_THREADS", 2)
-    monkeypatch.setattr("makellos.data.parts.read_picture", read)
+    monkeypatch.setattr("makellos.data.parts.read_framed", read)
     with pytest.raises(KeyboardInterrupt):
         readable([*find_parts(sound)] * 10, progress=interrupt)
     assert len(decoded) < 10
@@ -337,11 +337,11 @@ def test_other_errors_are_not_taken_for_bad_pictures(
     def fail(path: Path) -> Bits:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("makellos.data.parts.read_picture", fail)
+    monkeypatch.setattr("makellos.data.parts.read_framed", fail)
     with pytest.raises(ZeroDivisionError):
         readable(find_parts(sound))
     monkeypatch.setattr(
-        "makellos.data.parts.read_picture", lambda path: (_ for _ in ()).throw(InputError("no"))
+        "makellos.data.parts.read_framed", lambda path: (_ for _ in ()).throw(InputError("no"))
     )
     assert {reason for _, reason in readable(find_parts(sound))[1]} == {"no"}
 

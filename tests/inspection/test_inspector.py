@@ -208,6 +208,7 @@ def test_a_file_that_cannot_be_read_is_a_row(
         "verdict": "unreadable",
         "score": None,
         "p_value": None,
+        "notes": [],
         "threshold": None,
         "regions": [],
     }
@@ -225,7 +226,7 @@ def test_a_row_is_plain_data(inspector: Inspector) -> None:
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert list(row) == [
         *("input", "verdict", "score", "p_value"),
-        *("threshold", "regions", "milliseconds", "error"),
+        *("threshold", "regions", "milliseconds", "error", "notes"),
     ]
     assert set(row["regions"][0]) == {"x", "y", "width", "height", "area", "peak"}
 

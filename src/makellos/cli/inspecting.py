@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +74,18 @@ Rpm = Annotated[
     float | None,
     typer.Option(metavar="N", help="Speed in the recordings in rpm, if not the one at fit."),
 ]
+
+
+class PagesTaken(StrEnum):
+    """Name what is taken of a TIFF of several pages."""
+
+    FIRST = "first"
+    ALL = "all"
+
+
+Pages = Annotated[
+    PagesTaken, typer.Option(help="Pages of a TIFF to inspect; with all, each is a part.")
+]
 FailOnReject = Annotated[
     bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
 ]
@@ -103,6 +116,7 @@ def inspect(
     mm_per_pixel: MmPerPixel = None,
     every: Every = 1,
     frames: MostFrames = None,
+    pages: Pages = PagesTaken.FIRST,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture or recording.
@@ -140,7 +154,7 @@ def inspect(
             engine=_engine(engine),
             rpm=rpm,
             held_to=work.RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel),
-            frames=Frames(every=every, most=frames),
+            frames=Frames(every=every, most=frames, pages=pages is PagesTaken.ALL),
             on_row=on_row,
         )
     say(inspect_text(summary, outputs), quietly=streams)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from makellos.workflows.generate import GenerateSummary
     from makellos.workflows.inspect import InspectSummary, Outputs
 
+_MAX_NOTES = 5
 _NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadable": "unreadable"}
 
 
@@ -90,10 +91,11 @@ def row_text(inspection: Inspection) -> str:
         )
     found = f"{n_regions} region{'s' if n_regions != 1 else ''}" if n_regions else ""
     found += "".join(f"  rule: {rule}" for rule in inspection.broken_rules)
-    return (
+    line = (
         f"{_NAMES[inspection.verdict]:<10}  score {inspection.score:7.3f}  "
         f"p {inspection.p_value:.3f}  {legible(inspection.input)}  {found}"
     ).rstrip()
+    return "\n".join([line, *(f"            Note: {note}" for note in inspection.notes)])
 
 
 def _recording_text(inspection: Inspection, found: RecordingFinding) -> str:
@@ -123,6 +125,11 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
     text = f"{summary.n_parts} {noun}: {counts}."
     if summary.trend is not None:
         text += f"\n{summary.trend.headline}."
+    noted = sorted(summary.notes.items(), key=lambda item: -item[1])
+    for note, n in noted[:_MAX_NOTES]:
+        text += f"\nNote ({n} part{'' if n == 1 else 's'}): {note}"
+    if len(noted) > _MAX_NOTES:
+        text += f"\nThe rows have {len(noted) - _MAX_NOTES} other notes."
     return f"{text}\nWritten: {', '.join(written)}" if written else text
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
+from makellos.data.shapes import framed_text
+
 __all__ = [
     "Findings",
     "advice",
@@ -44,6 +46,7 @@ class Findings:
     giveaways : ``size``, ``mode`` and ``file format`` where that alone tells good parts from
         defective ones.
     peak_16_bit : largest value in the 16 bit pictures; None where there are none.
+    framed : pictures of several pages or frames, of which the first is used.
     unreadable : name and reason of each picture that cannot be decoded.
     duplicates : names of files with identical bytes, one list for each set of them.
     leaks : those of `duplicates` of which some are in split test and others are not.
@@ -78,6 +81,7 @@ class Findings:
     modes: dict[str, int]
     giveaways: list[str]
     peak_16_bit: int | None
+    framed: list[str]
     unreadable: list[tuple[str, str]]
     duplicates: list[list[str]]
     leaks: list[list[str]]
@@ -123,6 +127,8 @@ def advice(found: Findings) -> Iterator[str]:
     yield from _advice_on_budget(found)
     if found.near_copies:
         yield copies_text(found.near_copies)
+    if found.framed:
+        yield framed_text(found.framed)
     if len(found.sizes) > 1:
         yield (
             f"The pictures have {len(found.sizes)} sizes ({listed(list(found.sizes))}); each is "

@@ -24,7 +24,7 @@ class Header:
     `encoded` is what to decode: the file itself, or a copy without what decoders mishandle.
     `gray` says that colour channels, should there be any, are equal; `inverted` that 0 is white
     and that the decoder does not turn it around; `white` the value of white where that is not the
-    largest of its depth.
+    largest of its depth; `n_frames` how many frames or pages there are, of which it is the first.
     """
 
     width: int
@@ -33,6 +33,7 @@ class Header:
     gray: bool = False
     inverted: bool = False
     white: int | None = None
+    n_frames: int = 1
 
 
 def refuse_many(n_pieces: int, of: str, n_bytes: int) -> None:

@@ -96,7 +96,7 @@ def _png(encoded: bytes) -> Header:
     and further frames and transparency are not used.
     """
     view, kept, at, n_chunks, n_packed = memoryview(encoded), [(0, 8)], 8, 0, 0
-    wanted, kind = _PNG_KEPT, b""
+    wanted, kind, n_frames = _PNG_KEPT, b"", 1
     if encoded[25:26] != b"\3":
         wanted -= {b"PLTE"}  # only advice where pixels hold colours
     while kind != b"IEND":
@@ -115,6 +115,8 @@ def _png(encoded: bytes) -> Header:
             if length or kind != b"IDAT":
                 kept.append((at, end))
             n_packed += length if kind == b"IDAT" else 0
+        elif kind == b"acTL" and length == 8:
+            (n_frames,) = struct.unpack_from(">I", encoded, at + 8)
         elif not kind[0] & 0x20 and kind not in _PNG_KEPT:
             raise UnsuitableError(
                 f"has a part {kind!r} that is not in the PNG standard. Save it again as PNG."
@@ -135,6 +137,7 @@ def _png(encoded: bytes) -> Header:
         height=height,
         gray=colour == 4,
         encoded=encoded if whole else b"".join(view[start:end] for start, end in kept),
+        n_frames=max(1, n_frames),
     )
 
 
@@ -148,10 +151,10 @@ def _webp(encoded: bytes) -> Header:
     (length,) = struct.unpack_from("<I", encoded, 4)
     if length + 8 > len(encoded):
         raise IndexError
-    kind = encoded[12:16]
+    kind, n_frames = encoded[12:16], 0
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(encoded[at : at + 3], "little") for at in (24, 27))
-        _check_webp_chunks(encoded, length + 8)
+        n_frames = _count_webp_frames(encoded, length + 8)
         if encoded[20] & _WEBP_MOVES and width * height > MAX_PIXELS // _WEBP_CANVASES:
             raise UnsuitableError(
                 f"is an animated WebP of {width:,} x {height:,} pixels; expected at most "
@@ -162,15 +165,18 @@ def _webp(encoded: bytes) -> Header:
         width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
     else:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", encoded, 26))
-    return Header(width=width, height=height, encoded=encoded)
+    return Header(width=width, height=height, encoded=encoded, n_frames=max(1, n_frames))
 
 
-def _check_webp_chunks(encoded: bytes, end: int) -> None:
-    at, n_chunks = 12, 0
+def _count_webp_frames(encoded: bytes, end: int) -> int:
+    at, n_chunks, n_frames = 12, 0, 0
     while at + 8 <= end:
-        at += 8 + struct.unpack_from("<I", encoded, at + 4)[0] + 1 & ~1
+        kind, length = struct.unpack_from("<4sI", encoded, at)
+        at += (8 + length + 1) & ~1
         n_chunks += 1
+        n_frames += kind == b"ANMF"
         refuse_many(n_chunks, "parts", len(encoded))
+    return n_frames
 
 
 def _pnm(encoded: bytes) -> Header:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 
 from makellos.data._header import MAX_PIXELS, Header, UnsuitableError, refuse_many
 
-__all__ = ["read_tiff", "tiff_pages"]
+__all__ = ["read_tiff", "tiff_page", "tiff_pages"]
 
 _VALUES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _COLOURS = {
@@ -35,7 +36,6 @@ class _Directory:
     encoded: bytes
     order: str
     fields: dict[int, tuple[int, str, int]]
-    following: int  # position of the next directory, 0 where there is none
 
     def first(self, tag: int, default: int = 0) -> int:
         if tag not in self.fields:
@@ -78,20 +78,37 @@ def read_tiff(encoded: bytes) -> Header:
         at = directory.fields[338][0]
         encoded = b"".join((encoded[:at], b"\0\0", encoded[at + 2 :]))
     inverted = bits == 16 and first(262) == 0
-    return Header(width=width, height=height, encoded=encoded, inverted=inverted)
+    return Header(
+        width=width,
+        height=height,
+        encoded=encoded,
+        inverted=inverted,
+        n_frames=max(1, len(tiff_pages(encoded))),
+    )
 
 
 def tiff_pages(encoded: bytes) -> list[int]:
-    """Return the positions of a TIFF's directories, the first alone where the file is damaged."""
+    """Return the positions of a TIFF's directories, up to one that is damaged or was there."""
+    order, big = _order(encoded), _is_big(encoded)
+    offset, inline, counted = ("Q", 8, "Q") if big else ("I", 4, "H")
     found: dict[int, None] = {}
-    try:
+    with suppress(struct.error, OverflowError):
         at = _first_position(encoded)
         while at and at not in found and len(found) < _MAX_PAGES:
+            (count,) = struct.unpack_from(order + counted, encoded, at)
+            end = at + struct.calcsize("=" + counted) + count * (4 + 2 * inline)
+            (following,) = struct.unpack_from(order + offset, encoded, end)
             found[at] = None
-            at = _read_directory(encoded, at).following
-    except (struct.error, UnsuitableError, OverflowError):
-        pass
+            at = following
     return list(found)
+
+
+def tiff_page(encoded: bytes, number: int) -> bytes:
+    """Return a TIFF that begins with a page, counted from 1; raises `IndexError` without it."""
+    order, big = _order(encoded), _is_big(encoded)
+    place = struct.pack(order + ("Q" if big else "I"), tiff_pages(encoded)[number - 1])
+    at = 8 if big else 4
+    return b"".join((encoded[:at], place, encoded[at + len(place) :]))
 
 
 def _is_accepted(bits: int, channels: int, colour: str, *, planar: bool) -> bool:
@@ -102,20 +119,22 @@ def _is_accepted(bits: int, channels: int, colour: str, *, planar: bool) -> bool
     return bits == 8 and colour in {"palette", "CMYK", "YCbCr"} and channels <= 4
 
 
+def _order(encoded: bytes) -> str:
+    return "<" if encoded[:2] == b"II" else ">"
+
+
 def _is_big(encoded: bytes) -> bool:
     return 43 in encoded[2:4]
 
 
 def _first_position(encoded: bytes) -> int:
-    order = "<" if encoded[:2] == b"II" else ">"
-    big = _is_big(encoded)
+    order, big = _order(encoded), _is_big(encoded)
     position: int = struct.unpack_from(order + ("Q" if big else "I"), encoded, 8 if big else 4)[0]
     return position
 
 
 def _read_directory(encoded: bytes, at: int) -> _Directory:
-    order = "<" if encoded[:2] == b"II" else ">"
-    big = _is_big(encoded)
+    order, big = _order(encoded), _is_big(encoded)
     offset, inline = ("Q", 8) if big else ("I", 4)
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), encoded, at)
     if count > _MAX_FIELDS:
@@ -134,10 +153,7 @@ def _read_directory(encoded: bytes, at: int) -> _Directory:
         if number * struct.calcsize("=" + _VALUES[kind]) > inline:
             (held,) = struct.unpack_from(order + offset, encoded, held)
         fields.setdefault(tag, (held, _VALUES[kind], number))
-    following = encoded[end : end + inline]
-    return _Directory(
-        encoded, order, fields, int.from_bytes(following, "little" if order == "<" else "big")
-    )
+    return _Directory(encoded, order, fields)
 
 
 def _check_pieces(directory: _Directory, width: int, height: int, bits: int) -> None:

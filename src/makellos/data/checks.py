@@ -16,8 +16,9 @@ from makellos.data._findings import Findings, advice, problems
 from makellos.data.copies import Sketch, as_groups, copies, sketch
 from makellos.data.labelled import misplaced
 from makellos.data.parts import Part, PartSet, group_names
-from makellos.data.pictures import Picture, decode_picture, read_encoded, read_picture
+from makellos.data.pictures import Picture, decode_framed, read_encoded, read_picture
 from makellos.data.progress import Progress, no_progress
+from makellos.data.shapes import Shape, Shapes
 from makellos.data.threads import in_order
 from makellos.errors import InputError
 
@@ -53,6 +54,7 @@ class _Seen:
     digest: bytes = b""
     size: tuple[int, int] = (0, 0)
     mode: str = ""
+    n_frames: int = 1
     peak: int | None = None
     sketch: Sketch | None = None
     mask_error: str | None = None
@@ -87,13 +89,19 @@ def readable(
 
 
 def sketched(
-    parts: Sequence[Part], progress: Progress
+    parts: Sequence[Part], progress: Progress, shapes: Shapes | None = None
 ) -> tuple[list[Part], list[Sketch], list[tuple[Part, str]]]:
-    """Decode all pictures as `readable` does; return the parts, their sketches, and the others."""
+    """Decode all pictures as `readable` does; return the parts, their sketches, and the others.
+
+    `shapes` gather what the pictures are like.
+    """
     looked = list(zip(parts, _in_threads(_sketch_or_reason, parts, progress), strict=True))
-    found = [(part, seen) for part, seen in looked if isinstance(seen, Sketch)]
+    found = [(part, *seen) for part, seen in looked if not isinstance(seen, str)]
+    for part, _, shape in found:
+        if shapes is not None:
+            shapes.add(part.name, shape)
     broken = [(part, seen) for part, seen in looked if isinstance(seen, str)]
-    return [part for part, _ in found], [seen for _, seen in found], broken
+    return [part for part, *_ in found], [seen for _, seen, _ in found], broken
 
 
 def check_readable(parts: Sequence[Part], progress: Progress) -> None:
@@ -125,9 +133,10 @@ def _reason(part: Part) -> str | None:
     return None
 
 
-def _sketch_or_reason(part: Part) -> Sketch | str:
+def _sketch_or_reason(part: Part) -> tuple[Sketch, Shape] | str:
     try:
-        return sketch(part.read())
+        picture, n_frames = part.read_framed()
+        return sketch(picture), Shape.of(picture, n_frames)
     except InputError as error:
         return str(error)
 
@@ -135,13 +144,14 @@ def _sketch_or_reason(part: Part) -> Sketch | str:
 def _look(part: Part) -> _Seen:
     try:
         encoded = read_encoded(part.path)
-        picture = decode_picture(encoded, str(part.path))
+        picture, n_frames = decode_framed(encoded, str(part.path))
     except InputError as error:
         return _Seen(error=str(error))
     seen = _Seen(
         digest=hashlib.blake2b(encoded, digest_size=16).digest(),
         size=_size(picture),
-        mode=f"{'grey' if picture.ndim == 2 else 'RGB'} {picture.dtype.itemsize * 8} bit",
+        mode=Shape.of(picture).mode,
+        n_frames=n_frames,
         peak=int(picture.max()) if picture.dtype == np.uint16 else None,
         sketch=sketch(picture),
     )
@@ -184,6 +194,7 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
         modes=_ranked(seen.mode for seen in decoded.values()),
         giveaways=_giveaways(looked),
         peak_16_bit=max(peaks, default=None),
+        framed=[part.name for part, seen in looked if seen.n_frames > 1],
         unreadable=[(part.name, seen.error) for part, seen in looked if seen.error is not None],
         duplicates=[_names(same) for same in duplicates],
         leaks=[_names(same) for same in duplicates if len({p.split == "test" for p in same}) > 1],

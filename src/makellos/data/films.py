@@ -39,11 +39,13 @@ _LOG_LEVEL, _SILENT = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 class Frames:
     """Say which frames of a film or a camera are parts: each `every`-th, and `most` at most.
 
-    Raises `ConfigurationError` for numbers below 1.
+    With `pages` each page of a TIFF is a part, without it the first alone. Raises
+    `ConfigurationError` for numbers below 1.
     """
 
     every: int = 1
     most: int | None = None
+    pages: bool = False
 
     def __post_init__(self) -> None:
         if self.every < 1 or (self.most is not None and self.most < 1):

@@ -15,8 +15,8 @@ from makellos.data.pictures import (
     PICTURE_SUFFIXES,
     Picture,
     begins_as_picture,
+    read_framed,
     read_mask,
-    read_picture,
 )
 from makellos.errors import InputError
 
@@ -166,9 +166,13 @@ class Part:
 
         Raises `InputError` for a file that cannot be read.
         """
+        return self.read_framed()[0]
+
+    def read_framed(self) -> tuple[Picture, int]:
+        """Read the part as `read` does, the first of how many frames or pages it returns too."""
         if isinstance(self.source, Path):
-            return read_picture(self.source)
-        return self.source.read()
+            return read_framed(self.source)
+        return self.source.read(), 1
 
     def read_mask(self, size: tuple[int, int]) -> Mask | None:
         """Return where the part is damaged, H×W of the `size` of its picture; None without a mask.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from makellos.data._header import MAX_PIXELS, Header, UnsuitableError
 from makellos.data._headers import kind_of, read_header
+from makellos.data._tiff_header import tiff_pages
 from makellos.data.threads import in_time
 from makellos.errors import ConfigurationError, InputError
 
@@ -28,10 +29,14 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "Picture",
     "begins_as_picture",
+    "begins_as_tiff",
+    "count_pages",
+    "decode_framed",
     "decode_picture",
     "full_scale",
     "quiet",
     "read_encoded",
+    "read_framed",
     "read_marks",
     "read_mask",
     "read_picture",
@@ -66,16 +71,20 @@ def read_picture(path: Path | str) -> Picture:
     should be (checked before anything is decoded), or not decoded within 5 s and 0.3 s for each
     million pixels. Threads may call it side by side; decoding releases the GIL.
     """
-    path = Path(path)
+    return read_framed(Path(path))[0]
+
+
+def read_framed(path: Path) -> tuple[Picture, int]:
+    """Read a file as `read_picture` does; return how many frames or pages it has as well."""
     encoded = read_encoded(path)
     if len(encoded) <= _LARGE_FILE:
-        return decode_picture(encoded, str(path))
+        return decode_framed(encoded, str(path))
     header = _header_of(encoded, str(path))
     if header.encoded is encoded:
         # The decoder reads the file itself, so that its bytes do not lie beside its pixels.
         header = replace(header, encoded=b"")
         del encoded
-    return _decode_whole(header, str(path), path)
+    return _decode_whole(header, str(path), path), header.n_frames
 
 
 def begins_as_picture(path: Path) -> bool:
@@ -84,18 +93,25 @@ def begins_as_picture(path: Path) -> bool:
     Not so copies that programs keep beside a file, and TIFFs under another suffix than their own:
     cameras keep raw values in such.
     """
-    name = path.name.lower()
-    if name.endswith(_COPIES):
+    if path.name.lower().endswith(_COPIES):
         return False
+    kind = kind_of(_begin(path))
+    return kind is not None and (kind != "TIFF" or not path.suffix)
+
+
+def begins_as_tiff(path: Path) -> bool:
+    """Tell whether a file begins as a TIFF does."""
+    return kind_of(_begin(path)) == "TIFF"
+
+
+def _begin(path: Path) -> bytes:
     try:
         if not path.is_file():
-            return False
+            return b""
         with path.open("rb") as stream:
-            begin = stream.read(_BEGIN)
+            return stream.read(_BEGIN)
     except (OSError, ValueError):
-        return False
-    kind = kind_of(begin)
-    return kind is not None and (kind != "TIFF" or not path.suffix)
+        return b""
 
 
 def read_marks(path: Path) -> NDArray[np.bool_]:
@@ -153,7 +169,18 @@ def decode_picture(encoded: bytes, name: str) -> Picture:
 
     Takes, returns and raises what `read_picture` does.
     """
-    return _decode_whole(_header_of(encoded, name), name)
+    return decode_framed(encoded, name)[0]
+
+
+def decode_framed(encoded: bytes, name: str) -> tuple[Picture, int]:
+    """Decode bytes as `decode_picture` does; return how many frames or pages they have as well."""
+    header = _header_of(encoded, name)
+    return _decode_whole(header, name), header.n_frames
+
+
+def count_pages(encoded: bytes) -> int:
+    """Return how many pages a TIFF has that can be found; 1 for other kinds of files."""
+    return max(1, len(tiff_pages(encoded))) if kind_of(encoded[:_BEGIN]) == "TIFF" else 1
 
 
 def _header_of(encoded: bytes, name: str) -> Header:

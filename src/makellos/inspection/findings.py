@@ -73,7 +73,8 @@ class Inspection:
     `zones` are what each zone says, where the model has such: score and map are then in units of
     the zones' thresholds. `broken_rules` are those of the model's rules that regions break, and
     `calibrated_verdict` is the verdict without rules; None where there are none. `picture` is what
-    was judged, decoded, where the inspector was asked to keep it.
+    was judged, decoded, where the inspector was asked to keep it. `notes` say what is odd about
+    it, as those of a `recording` do.
     """
 
     input: str
@@ -93,13 +94,14 @@ class Inspection:
     calibrated_verdict: str | None = None
     broken_rules: tuple[str, ...] = ()
     picture: Picture | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.
 
-        It has ``probabilities`` where the model is a classifier; a recording's has ``n_windows``,
-        ``share_rejected``, ``fault``, ``finding`` and ``notes``. With zones it has ``zones``, with
-        rules ``calibrated_verdict`` and ``broken_rules``.
+        It has ``notes``, and ``probabilities`` where the model is a classifier; a recording's has
+        ``n_windows``, ``share_rejected``, ``fault`` and ``finding``. With zones it has ``zones``,
+        with rules ``calibrated_verdict`` and ``broken_rules``.
         """
         row: dict[str, Any] = {
             "input": self.input,
@@ -113,8 +115,7 @@ class Inspection:
         }
         if self.probabilities:
             row["probabilities"] = {k: round(v, 6) for k, v in self.probabilities.items()}
-        if self.recording is not None:
-            row.update(self.recording.row())
+        row.update({"notes": list(self.notes)} if self.recording is None else self.recording.row())
         if self.zones:
             row["zones"] = [zone.row() for zone in self.zones]
         if self.calibrated_verdict is not None:

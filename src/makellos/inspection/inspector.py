@@ -212,7 +212,8 @@ class Inspector:
             released = self.manifest.engine.choice()
             choice = usable_here(engine) if engine else choose_engine(released, recipe.engines())
             scorer = recipe.open(choice, workers=workers, together=together)
-        pictures = PictureLane(scorer, self._judge, self.manifest.zones)
+        learned = self.manifest.training.pictures
+        pictures = PictureLane(scorer, self._judge, self.manifest.zones, learned)
         return _Opened(os.getpid(), scorer, pictures, self._recording_lane(scorer))
 
     def _graph(self, folder: Path) -> Path | ExternalScoring:

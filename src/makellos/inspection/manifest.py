@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.calibration import Calibration, Verdict, ZonedCalibration, calibrate_zones
+from makellos.data.pictures import MAX_PIXELS
+from makellos.data.shapes import Shape, Shapes
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
@@ -18,6 +20,7 @@ from makellos.vibration.signal_record import SignalRecord
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
 FORMAT_VERSION = 1
+Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
 
 
 class _Record(BaseModel):
@@ -131,6 +134,48 @@ class AutoRecord(_Record):
     seconds: float
 
 
+_SLACK = 1.02  # between sizes that are told apart
+
+
+class PicturesRecord(_Record):
+    """Say what the pictures were like that a model was learned from: sides in pixels, and modes.
+
+    A side is the least and the greatest. A mode is colour and depth in words.
+    """
+
+    heights: tuple[Side, Side]
+    widths: tuple[Side, Side]
+    modes: Annotated[list[Annotated[str, Field(max_length=40)]], Field(min_length=1, max_length=9)]
+
+    @classmethod
+    def of(cls, shapes: Shapes) -> PicturesRecord:
+        """Return the record of the pictures that were seen."""
+        heights, widths = shapes.heights, shapes.widths
+        return cls(
+            heights=(min(heights), max(heights)),
+            widths=(min(widths), max(widths)),
+            modes=sorted(shapes.modes),
+        )
+
+    def oddities(self, shape: Shape) -> list[str]:
+        """Return what a verdict on a picture suffers from that is not like those."""
+        sides = [(shape.width, self.widths), (shape.height, self.heights)]
+        found, learned = [], []
+        if any(not low / _SLACK <= side <= high * _SLACK for side, (low, high) in sides):
+            found.append(f"{shape.width} x {shape.height} pixels")
+            learned.append(" x ".join(f"{a}" if a == b else f"{a} to {b}" for _, (a, b) in sides))
+        if shape.mode not in self.modes:
+            found.append(shape.mode)
+            learned.append(" or ".join(self.modes))
+        if not found:
+            return []
+        return [
+            f"The picture is {', '.join(found)}; the model learned from pictures of "
+            f"{', '.join(learned)}, so its verdict may mean nothing. Take pictures as those were "
+            "taken, or fit on pictures like this one."
+        ]
+
+
 class TrainingRecord(_Record):
     """Say what the detector learned from, without holding it."""
 
@@ -145,6 +190,7 @@ class TrainingRecord(_Record):
     fit_seconds: float
     notes: list[str] = []
     auto: AutoRecord | None = None
+    pictures: PicturesRecord | None = None
 
 
 class GoldenRecord(_Record):

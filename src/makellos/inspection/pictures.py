@@ -9,22 +9,33 @@ from dataclasses import dataclass, replace
 
 from makellos.data.parts import Part
 from makellos.data.pictures import Picture
+from makellos.data.shapes import Shape
 from makellos.errors import InputError
 from makellos.inspection.findings import Inspection, unreadable
 from makellos.inspection.judge import Judge
+from makellos.inspection.manifest import PicturesRecord
 from makellos.inspection.scorer import Scorer
 from makellos.inspection.zones import ZonesRecord
 
 __all__ = ["PictureLane"]
 
+_FRAMES = (
+    "The file holds {} pages or frames, of which the first was inspected; --pages all makes a part "
+    "of each page of a TIFF."
+)
+
 
 @dataclass(frozen=True)
 class PictureLane:
-    """Inspect pictures with a scorer and a judge; `zones` are those drawn for the model."""
+    """Inspect pictures with a scorer and a judge; `zones` are those drawn for the model.
+
+    `learned` says what the pictures were like that it learned from.
+    """
 
     scorer: Scorer
     judge: Judge
     zones: ZonesRecord | None
+    learned: PicturesRecord | None = None
 
     @property
     def batch_size(self) -> int:
@@ -39,22 +50,23 @@ class PictureLane:
         """
         started = time.perf_counter()
         try:
-            picture = part.read()
+            picture, n_frames = part.read_framed()
             if self.zones is not None:
                 self.zones.check_size(part.name, (picture.shape[0], picture.shape[1]))
             (scored,) = self.scorer.many([picture])
         except InputError as error:
             return unreadable(part.name, started, str(error))
         found = self.judge(part.name, picture, scored, started)
-        return replace(found, picture=picture) if keep else found
+        return self._noted(found, picture, n_frames, keep=keep)
 
     def batch(self, parts: Sequence[Part], *, keep: bool = False) -> Iterator[Inspection | None]:
         """Inspect parts at once, who share the time equally; None for what fails together."""
         begun = time.perf_counter()
         pictures: dict[int, Picture] = {}
+        n_frames: dict[int, int] = {}
         for i, part in enumerate(parts):
             with suppress(Exception):
-                pictures[i] = part.read()
+                pictures[i], n_frames[i] = part.read_framed()
         try:
             found = dict(zip(pictures, self.scorer.many(list(pictures.values())), strict=True))
         except Exception:  # noqa: BLE001 -- one part may spoil a batch, and must not
@@ -65,4 +77,14 @@ class PictureLane:
                 yield None
                 continue
             judged = self.judge(part.name, pictures[i], found[i], time.perf_counter() - spent)
-            yield replace(judged, picture=pictures[i]) if keep else judged
+            yield self._noted(judged, pictures[i], n_frames[i], keep=keep)
+
+    def _noted(
+        self, found: Inspection, picture: Picture, n_frames: int, *, keep: bool
+    ) -> Inspection:
+        """Say what is odd about a picture; `keep` it in the inspection."""
+        shape = Shape.of(picture, n_frames)
+        notes = [] if self.learned is None else self.learned.oddities(shape)
+        if n_frames > 1:
+            notes.append(_FRAMES.format(n_frames))
+        return replace(found, picture=picture if keep else None, notes=tuple(notes))

@@ -10,6 +10,7 @@ import numpy as np
 
 from makellos.calibration import parts_needed
 from makellos.data.parts import Part, group_names
+from makellos.data.shapes import Shapes
 from makellos.data.splits import aside
 from makellos.detectors import Detector
 from makellos.errors import InputError
@@ -40,7 +41,8 @@ class Partition:
 
     `used` are the files they come from, `skipped` the names of those that cannot be used. `signal`
     says how recordings are seen, and `members` are what a model keeps of them, by name. Groups are
-    kept by number where `numbers_groups`, for each window has a name that says nothing.
+    kept by number where `numbers_groups`, for each window has a name that says nothing. `shapes`
+    say what the pictures are like.
     """
 
     learn: list[Part]
@@ -52,6 +54,7 @@ class Partition:
     signal: SignalRecord | None = None
     members: Mapping[str, bytes] = field(default_factory=dict)
     numbers_groups: bool = False
+    shapes: Shapes | None = None
 
 
 def split_parts(

@@ -18,6 +18,7 @@ from makellos.inspection.manifest import (
     EngineRecord,
     GoldenRecord,
     Manifest,
+    PicturesRecord,
     TrainingRecord,
 )
 from makellos.models.coverage import Frame, cut_to_learn
@@ -61,6 +62,9 @@ class ReleasedModel:
                 *getattr(self.detector, "notes_", []),
             ],
             auto=auto,
+            pictures=None
+            if self.partition.shapes is None
+            else PicturesRecord.of(self.partition.shapes),
         )
 
     def write(self, path: Path, training: TrainingRecord, progress: Progress) -> Manifest:

@@ -13,6 +13,7 @@ from makellos.data.copies import grouped, unlearned
 from makellos.data.labelled import check_labelled
 from makellos.data.parts import PICTURES, Part, PartSet
 from makellos.data.progress import Progress, no_progress
+from makellos.data.shapes import Shapes, framed_text
 from makellos.detectors import Detector
 from makellos.drawing import draw_overlay, draw_panel
 from makellos.errors import ConfigurationError, InputError
@@ -32,6 +33,7 @@ class PictureSubject(Subject):
     """Pictures, each of which is a part."""
 
     kind = PICTURES
+    columns = ("notes",)
 
     def check(self, parts: PartSet, *, progress: Progress = no_progress) -> DataCheck:
         return check_parts(parts, progress=progress)
@@ -71,8 +73,10 @@ class PictureSubject(Subject):
             used=[*found.learnable, *found.calibration],
             skipped=found.skipped,
             numbers_groups=found.has_copies,
+            shapes=found.shapes,
             notes=[
                 *parts.remarks(),
+                *([framed_text(found.shapes.framed)] if found.shapes.framed else []),
                 *(parts.idle_remarks() if detector.learns == "good" else []),
                 *found.notes,
                 *(_label_notes(parts, split, few=few) if from_labels else []),
@@ -120,7 +124,8 @@ class PictureSubject(Subject):
 class _Usable(NamedTuple):
     """Hold parts to learn from, parts that calibrate, and the names of those left out.
 
-    Copies are of one group; `notes` say which, and `has_copies` whether there are some.
+    Copies are of one group; `notes` say which, and `has_copies` whether there are some. `shapes`
+    say what the pictures of both are like.
     """
 
     learnable: list[Part]
@@ -128,6 +133,7 @@ class _Usable(NamedTuple):
     skipped: list[str]
     notes: list[str]
     has_copies: bool
+    shapes: Shapes
 
 
 def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _Usable:
@@ -141,7 +147,8 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     if detector.learns == "good and labelled":
         learnable += tuple(p for p in parts if not p.is_good and p.split in (None, "train"))
     parts.require_good()
-    found, sketches, broken = sketched([*learnable, *calibration], progress)
+    shapes = Shapes()
+    found, sketches, broken = sketched([*learnable, *calibration], progress, shapes)
     if broken and not request.skip_unreadable:
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(
@@ -154,7 +161,7 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     calibrating = [part for part in known if part.name in aside]
     calibrating, more = unlearned(calibrating, learned, has_copies)
     skipped = [part.name for part, _ in broken]
-    return _Usable(learned, calibrating, skipped, [*notes, *more], has_copies)
+    return _Usable(learned, calibrating, skipped, [*notes, *more], has_copies, shapes)
 
 
 def _label_notes(parts: PartSet, split: Partition, *, few: bool) -> list[str]:

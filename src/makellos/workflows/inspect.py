@@ -17,6 +17,7 @@ from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
 from makellos.data.layouts import walk_parts
 from makellos.data.names import folded
+from makellos.data.pages import pages_of
 from makellos.data.parts import PICTURES, FileKind, Part
 from makellos.drawing import picture_place, write_picture
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
@@ -68,13 +69,24 @@ class RuleOverrides:
 
 @dataclass
 class InspectSummary:
-    """Hold the counts of an inspection run, and the trend of recordings where it was asked for."""
+    """Hold the counts of an inspection run, and the trend of recordings where it was asked for.
+
+    `notes` are what is odd about pictures, each with how many have it.
+    """
 
     n_parts: int = 0
     verdicts: dict[str, int] = field(
         default_factory=lambda: {"ok": 0, "look_again": 0, "reject": 0, "unreadable": 0}
     )
+    notes: dict[str, int] = field(default_factory=dict)
     trend: TrendSummary | None = None
+
+    def count(self, inspection: Inspection) -> None:
+        """Take one part into account."""
+        self.n_parts += 1
+        self.verdicts[inspection.verdict] += 1
+        for note in inspection.notes:
+            self.notes[note] = self.notes.get(note, 0) + 1
 
 
 def inspect(
@@ -92,13 +104,14 @@ def inspect(
 
     Rows are written as they come, so an interrupted run keeps those it had. `rpm` is the speed of
     the shaft in recordings, where it is not that at fit, `held_to` other rules than the model's.
-    Films, and cameras such as ``camera:0``, give a row for each frame, or those that `frames` says.
+    Films, and cameras such as ``camera:0``, give a row for each frame, or those that `frames` says,
+    which may make a part of each page of a TIFF, too.
     `on_row` is called with each inspection, its number and the number of all, where it is known.
     Raises `InputError` when there is nothing to inspect, `ModelFileError` for a model that cannot
     be trusted, `ConfigurationError` for rules that do not fit the model, `StorageError` when
     nothing can be written or a file of another kind would be replaced.
     """
-    wanted, held = outputs or Outputs(), held_to or RuleOverrides()
+    wanted, held, taken = outputs or Outputs(), held_to or RuleOverrides(), frames or Frames()
     opened = read_model(Path(model))
     manifest, subject = opened.manifest, subject_of_model(opened.manifest)
     if (wanted.windows or wanted.trend) and not subject.has_windows:
@@ -108,7 +121,7 @@ def inspect(
         )
     listed = list_inputs([Path(item) for item in several(inputs)], with_films(subject.kind))
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
-    n_parts = None if films else len(listed)
+    n_parts = None if films or taken.pages else len(listed)
     inspector = Inspector(
         opened,
         workers=subject.workers(manifest, n_parts or _MANY),
@@ -122,15 +135,14 @@ def inspect(
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
         keep = wanted.overlays is not None
-        ahead, beside = tee(_parts(listed, films, frames or Frames()))
+        ahead, beside = tee(_parts(listed, films, taken))
         inspections = inspector.inspect_many((part for part, _ in ahead), keep=keep)
         for (_, relative), inspection in zip(beside, inspections, strict=True):
             for put in sinks:
                 put(inspection, relative)
             if wanted.trend is not None:
                 kept.append(_without_windows(inspection))
-            summary.n_parts += 1
-            summary.verdicts[inspection.verdict] += 1
+            summary.count(inspection)
             if on_row is not None:
                 on_row(inspection, summary.n_parts, n_parts)
     if wanted.trend is not None:
@@ -145,10 +157,13 @@ def _has_frames(path: Path) -> bool:
 def _parts(
     listed: Sequence[tuple[Path, Path]], films: Container[Path], frames: Frames
 ) -> Iterator[tuple[Part, Path]]:
-    """Yield the parts of files, frames of films as they are needed, and where overlays lie."""
+    """Yield the parts of files, frames and pages as they are needed, and where overlays lie."""
     for path, place in listed:
         if path not in films:
-            yield Part(source=path, name=str(path)), place
+            pages = pages_of(path) if frames.pages else [Part(source=path, name=str(path))]
+            for n, part in enumerate(pages, start=1):
+                suffix = f".page{n}" if len(pages) > 1 else ""
+                yield part, place.with_name(f"{place.name}{suffix}")
             continue
         # No file of every system has a colon in its name.
         name = place.name.replace(":", "-")
