@@ -154,6 +154,10 @@ def test_history_line_never_rises() -> None:
     turns = [float(y) for y in re.findall(r"V([\d.]+)", chart.best_line)]
     assert turns == sorted(turns)
     assert len(turns) == 2
+    # It falls where the better trial stands, and not a trial before.
+    falls = re.findall(r"H([\d.]+)V([\d.]+)", chart.best_line)
+    better = [chart.points[i] for i in (2, 4)]
+    assert falls == [(f"{point.x:.1f}", f"{point.y:.1f}") for point in better]
     assert chart.default is None
 
 

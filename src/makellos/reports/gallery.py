@@ -117,9 +117,10 @@ def sections(items: Sequence[GalleryItem], threshold: float | None) -> list[Sect
     gallery, found = _Gallery(), []
     if bad:
         missed = sorted(_of_outcome(bad, "wrong"), key=_score)
-        lead = "Defective parts that passed as ok, lowest score first."
+        # Missed are, above, those marked look again as well; these have a section of their own.
+        lead = "Defective parts that nobody will look at, lowest score first."
         empty = "No defective part passed as ok."
-        found.append(gallery.section("missed", "Missed", missed, lead, empty))
+        found.append(gallery.section("missed", "Passed as ok", missed, lead, empty))
     if good:
         alarms = _of_outcome(good, "wrong")
         lead = "Good parts that were rejected, highest score first."

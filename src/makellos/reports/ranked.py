@@ -130,8 +130,8 @@ def _lead(measured: Sequence[ComparedRun]) -> str:
     close = [run for run in measured[1:] if (s := _spread(run)) and s[1] >= best[0]]
     if not close:
         return f"{measured[0].name} is ahead by more than chance explains."
-    if len(close) == 1:
-        return f"{measured[0].name} is ahead; its interval overlaps with that of {close[0].name}."
+    others = close[0].name if len(close) == 1 else f"{len(close)} other runs"
     return (
-        f"{measured[0].name} is ahead; its interval overlaps with those of {len(close)} other runs."
+        f"{measured[0].name} is ahead; whether it is better than {others}, the intervals do not "
+        "say: 'makellos compare' does."
     )

@@ -81,11 +81,11 @@ def history(
         points.append(Point(x, y, kind, f"trial {slot + 1}: {said}", beyond))
         if slot == best:
             at_best = (x, y)
-        if state == "complete" and known is not None and known < lowest:
-            lowest = known
-            line += f"{'V' if line else f'M{x:.1f} '}{y:.1f}"
         if line:
             line += f"H{x:.1f}"
+        if state == "complete" and known is not None and known < lowest:
+            lowest = known
+            line += f"V{y:.1f}" if line else f"M{x:.1f} {y:.1f}"
     frame = _frame(width, across.whole_ticks(max(2, width / 90)), scale)
     dashed = None if default is None else scale.at(default)
     return History(frame, tuple(points), line, at_best, dashed)
