@@ -7,7 +7,7 @@ Every message says what was wrong, what was received, what is accepted and what 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 __all__ = [
     "ConfigurationError",
@@ -97,13 +97,18 @@ class HelperProcessError(MakellosError):
         self.exit_code = exit_code
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that names close matches of `name` and all that is known.
+def suggest(name: str, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
+    """Return a sentence that names what `name` may mean of all that is known.
+
+    `others` maps words that are known elsewhere to names. Case makes no difference.
 
     >>> suggest("patchcor", ["padim", "patchcore"])
     "Did you mean 'patchcore'? Known: padim, patchcore."
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    folded = {each.casefold(): each for each in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    other = (others or {}).get(name.casefold())
+    meant = other if other in names else folded[close[0]] if close else None
+    hint = f"Did you mean {meant!r}? " if meant else ""
     return f"{hint}Known: {', '.join(names) or 'none'}."

@@ -187,9 +187,11 @@ def realised_rate(calibration: Calibration, scores: ArrayLike) -> float:
 
 def _check_budget(false_alarms: float) -> float:
     if not 0.0 < false_alarms <= 0.5:
+        percent = f" Write {false_alarms:g} % as {false_alarms / 100:g}."
         raise ConfigurationError(
             f"The false-alarm budget is {false_alarms:g}; expected a share above 0 and up to "
             "0.5, such as 0.01 for one good part in a hundred."
+            f"{percent if 1 <= false_alarms <= 50 else ''}"
         )
     return false_alarms
 

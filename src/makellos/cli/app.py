@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -89,6 +90,10 @@ def run(arguments: list[str]) -> int:
         # A mistake in the arguments, told in the words of the parser.
         vars(error)["message"] = legible(str(getattr(error, "message", "")), lines=True)
         show()
+        from makellos.cli.hints import hint
+
+        if told := hint(error, arguments):
+            sys.stderr.write(f"{legible(told)}\n")
         return int(code)
     if result == INTERRUPTED:
         raise KeyboardInterrupt

@@ -227,7 +227,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "preset": _TEXT,
     "set": ("a number, text, true or false", _setting),
     "config": _TEXT,
-    "false_alarms": ("a number", _number),
+    "false_alarms": ("a share, such as 0.05 for 5 %", _number),
     "seed": ("a whole number", _whole),
     "device": _TEXT,
     "white_level": ("a whole number", _whole),

@@ -14,6 +14,14 @@ __all__ = ["DEVICES", "PRECISIONS", "Training", "is_first_process", "run_folder"
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 PRECISIONS = ("auto", "f32", "bf16")
+# What others call them.
+_OTHERS = {
+    **dict.fromkeys(("gpu", "nvidia", "amd", "rocm", "hip"), "cuda"),
+    **dict.fromkeys(("metal", "apple", "mac"), "mps"),
+    **dict.fromkeys(("intel", "arc"), "xpu"),
+    **dict.fromkeys(("fp32", "float32", "32", "full", "single"), "f32"),
+    **dict.fromkeys(("bfloat16", "bf16-mixed", "amp", "mixed", "16", "fp16", "half"), "bf16"),
+}
 # How Lightning and torchrun number the processes that train together.
 _RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK")
 
@@ -47,7 +55,7 @@ class Training:
         for name, (value, accepted) in known.items():
             if value not in accepted:
                 raise ConfigurationError(
-                    f"There is no {name} {value!r}. {suggest(value, accepted)}"
+                    f"There is no {name} {value!r}. {suggest(value, accepted, _OTHERS)}"
                 )
         for name, number in (("devices", self.n_devices), ("nodes", self.n_nodes)):
             if number < 1:
