@@ -70,14 +70,16 @@ def _verb_hint(error: Any) -> str | None:
 
 
 def _option_hint(option: str, arguments: Sequence[str], command: Any) -> str | None:
-    known = {name for each in getattr(command, "params", ()) for name in each.opts}
+    known = {name: each for each in getattr(command, "params", ()) for name in each.opts}
     for own, others in _OPTIONS.items():
         if own in known and option in others.split():
             return f"Did you mean: {own}{_EXAMPLES.get(own, '')}"
     parameter = _parameter(option.lstrip("-").replace("-", "_"))
     if "--set" not in known or parameter is None:
         return None
-    return f"Parameters of a detector are set by: --set {parameter}={_value(option, arguments)}"
+    of, dot, _ = str(known["--set"].metavar).rpartition(".")  # DETECTOR.KEY=VALUE of compare
+    setting = f"{of}{dot}{parameter}={_value(option, arguments)}"
+    return f"Parameters of a detector are set by: --set {setting}"
 
 
 def _parameter(name: str) -> str | None:
