@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from makellos import calibrate, fit
+from makellos import calibrate, evaluate, fit
 from makellos.data.pictures import read_picture
 from makellos.errors import InputError
 
@@ -113,3 +113,39 @@ def test_a_blank_picture_among_others_is_named(toy_parts: Path, tmp_path: Path) 
     assert any(
         "1 picture of a single value" in note and "dark.png" in note for note in summary.notes
     )
+
+
+def test_evaluate_knows_the_parts_that_were_learned(
+    toy_parts: Path, toy_model: Path, tmp_path: Path
+) -> None:
+    good = toy_parts / "train" / "good"
+    (note,) = [each for each in evaluate(toy_model, good)["notes"] if "fitted" in each]
+    assert note.startswith("The model was fitted on these very parts, so the figures look better")
+    (tmp_path / "some" / "good").mkdir(parents=True)
+    for i, path in enumerate(sorted(good.iterdir())[:4]):  # under other names
+        shutil.copy(path, tmp_path / f"some/good/part {i}.png")
+    shutil.copytree(toy_parts / "test" / "spotted", tmp_path / "some" / "spotted")
+    (note,) = [each for each in evaluate(toy_model, tmp_path / "some")["notes"] if "fitted" in each]
+    assert note.startswith("The model was fitted on 4 of these parts, so the figures")
+    assert not [each for each in evaluate(toy_model, toy_parts)["notes"] if "fitted" in each]
+
+
+def test_parts_that_calibrated_are_known_as_well(toy_parts: Path, tmp_path: Path) -> None:
+    rows = [f"{toy_parts}/train/good/{i:03d}.png,{'val' if i < 15 else 'train'}" for i in range(30)]
+    path = tmp_path / "parts.csv"
+    path.write_text("\n".join(["path,split", *rows]), encoding="utf-8")
+    fit(path, tmp_path / "m.makellos", false_alarms=0.1)
+    path.write_text("\n".join(["path,split", *rows[:15]]).replace("val", "test"), encoding="utf-8")
+    notes = evaluate(tmp_path / "m.makellos", path)["notes"]
+    assert any("fitted on these very parts" in note for note in notes)
+
+
+def test_calibrate_leaves_out_the_parts_that_were_learned(
+    toy_parts: Path, toy_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(toy_parts / "test" / "good", tmp_path / "parts")
+    for path in sorted((toy_parts / "train" / "good").iterdir())[:3]:
+        shutil.copy(path, tmp_path / f"parts/old {path.name}")
+    summary = calibrate(toy_model, tmp_path / "parts", output=tmp_path / "m.makellos")
+    assert summary.n_calibration == 10
+    assert "3 of 13 parts were left out: the model was fitted on them." in summary.notes

@@ -177,7 +177,11 @@ class PicturesRecord(_Record):
 
 
 class TrainingRecord(_Record):
-    """Say what the detector learned from, without holding it."""
+    """Say what the detector learned from, without holding it.
+
+    `contents` are the beginnings of the SHA-256 sums of its files, one text; `set_aside` those of
+    files that the data set aside for calibration.
+    """
 
     data: str
     layout: str
@@ -185,6 +189,8 @@ class TrainingRecord(_Record):
     n_defective: int = 0
     n_learned: int
     fingerprint: str
+    contents: str = Field(default="", pattern="^([0-9a-f]{12})*$")
+    set_aside: str = Field(default="", pattern="^([0-9a-f]{12})*$")
     skipped: list[str] = []
     seed: int
     fit_seconds: float

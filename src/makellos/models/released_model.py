@@ -23,7 +23,7 @@ from makellos.inspection.manifest import (
 )
 from makellos.models.coverage import Frame, cut_to_learn
 from makellos.models.partition import Partition
-from makellos.models.provenance import fingerprint, library_versions
+from makellos.models.provenance import contents, fingerprint, library_versions
 from makellos.models.release import Release, groups_of, plain
 from makellos.models.writing import encode_pictures, pack_members, write_model
 
@@ -46,6 +46,7 @@ class ReleasedModel:
     ) -> TrainingRecord:
         """Return the record of a fit on the folder `data`; its time is still to be told."""
         used = self.partition.used
+        aside = [part for part in used if part.is_good and part.split == "val"]
         return TrainingRecord(
             data=plain(data),
             layout=layout,
@@ -53,6 +54,8 @@ class ReleasedModel:
             n_defective=sum(not part.is_good for part in used),
             n_learned=len(self.partition.learn),
             fingerprint=fingerprint(used),
+            contents=contents([part for part in used if part not in aside]),
+            set_aside=contents(aside),
             skipped=[plain(name) for name in self.partition.skipped],
             seed=seed,
             fit_seconds=0.0,

@@ -30,6 +30,7 @@ from makellos.vibration.good_recordings import (
     read_all,
     spectra_of_longest,
     spread,
+    without_copies,
 )
 from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
 from makellos.vibration.parts import RECORDINGS, described
@@ -86,6 +87,8 @@ class VibrationSubject(Subject):
                 f"{len(skipped)} of {len(good)} recordings cannot be used:\n  {listed}\nFix or "
                 "remove them, or leave them out with --skip-unreadable."
             )
+        used = [each.part for each in read]
+        read, copies = without_copies(read)
         divided = divide(parts, read, view, request.seed, trains=detector.trains)
         learn, calibrate, method = spread(divided[0]), spread(divided[1]), divided[2]
         by_recording = counts_recordings([each.part for each in divided[1]])
@@ -99,9 +102,9 @@ class VibrationSubject(Subject):
             [part for windows in learned for part in windows],
             [part for windows in calibrating for part in windows],
             method,
-            used=[each.part for each in read],
+            used=used,
             skipped=[part.name for part, _ in skipped],
-            notes=[*parts.remarks(), *oddities(read)],
+            notes=[*parts.remarks(), *copies, *oddities(read)],
             signal=SignalRecord(
                 view=view,
                 calibrated_on="recordings" if by_recording else "blocks",

@@ -17,6 +17,7 @@ from makellos.vibration.bearings import parse_bearing
 from makellos.vibration.envelopes import BandSpectra
 from makellos.vibration.parts import piece_of, rpm_of
 from makellos.vibration.recordings import Recording, read_recording
+from makellos.vibration.signal_copies import signal_copies
 from makellos.vibration.signals import (
     SignalSettings,
     Takes,
@@ -39,10 +40,12 @@ __all__ = [
     "read_all",
     "spectra_of_longest",
     "spread",
+    "without_copies",
 ]
 
 Divided = Literal["held out", "cross-fitted", "split val"]
 
+_MOST_NAMED = 3  # sets of copies
 _MANY = 5  # recordings from which they are what calibration counts, and not windows
 _SHARE = 0.3  # of the recordings, or of each of few, that is held out to calibrate
 _SECONDS = 60.0  # of the good state whose envelope spectra are kept
@@ -84,6 +87,26 @@ def oddities(read: Sequence[ReadRecording]) -> list[str]:
         for each in read
         for note in each.windows.notes
     ]
+
+
+def without_copies(read: Sequence[ReadRecording]) -> tuple[list[ReadRecording], list[str]]:
+    """Return recordings of which each holds a signal of its own, and what to say of the others.
+
+    Raises `InputError` where several hold one signal, and it alone.
+    """
+    sets = signal_copies([each.windows.signal[0] for each in read])
+    names = [[read[i].part.name for i in alike] for alike in sets]
+    if names and len(names[0]) == len(read):
+        raise InputError(
+            f"All {len(read)} good recordings hold the same signal, such as {read[0].part.path} "
+            f"and {read[1].part.path}; how good ones differ cannot be learned from it. Keep one "
+            "of them, or record again."
+        )
+    left = {i for alike in sets for i in alike[1:]}
+    listed = "; ".join(" = ".join(alike) for alike in names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    notes = [f"Recordings of the same signal, of which the first alone counts: {listed}{more}."]
+    return [each for i, each in enumerate(read) if i not in left], notes if names else []
 
 
 def spectra_of_longest(read: Sequence[ReadRecording], view: SignalView) -> dict[str, BandSpectra]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from makellos.inspection.manifest import (
 )
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zones import Zones
-from makellos.models.provenance import budget_notes, fingerprint
+from makellos.models.provenance import budget_notes, fingerprint, known
 from makellos.models.writing import check_target, rewrite_manifest
 from makellos.subjects import find_parts, open_inspector, subject_of, subject_of_model
 from makellos.vibration.signal_record import SignalRecord
@@ -68,14 +69,22 @@ def calibrate(
     if data is not None:
         found = find_parts(data)
         notes = found.remarks()
-        if _fitted_on(found, read.manifest):
+        parts = found.calibration() or found.good()
+        seen = {part.name for part in known(parts, read.manifest.training.contents)}
+        if _fitted_on(found, read.manifest) or (parts and len(seen) == len(parts)):
             notes += [
                 f"{data} holds the parts that the model was fitted on. Its own calibration with "
                 f"them ({record.method}) is kept; for a new one, give good parts that it has not "
                 "seen."
             ]
         else:
-            record, signal, more = _measure(Path(model), found, record, report)
+            new = [part for part in parts if part.name not in seen]
+            if seen:
+                notes.append(
+                    f"{len(seen)} of {len(parts)} parts were left out: the model was "
+                    "fitted on them."
+                )
+            record, signal, more = _measure(Path(model), found, new, record, report)
             notes += more
     record = record.model_copy(update={"asked": asked})
     calibration = record.calibration()
@@ -124,10 +133,10 @@ def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
 def _measure(
     model: Path,
     found: PartSet,
+    parts: Sequence[Part],
     record: CalibrationRecord,
     progress: Progress,
 ) -> tuple[CalibrationRecord, SignalRecord | None, list[str]]:
-    parts: tuple[Part, ...] = found.calibration() or found.good()
     if not parts:
         raise InputError(
             f"{found.root} has no good parts to calibrate with ({found.layout}). Put them into a "

@@ -31,7 +31,7 @@ from makellos.evaluation import (
 )
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.regions import resize_map
-from makellos.models.provenance import fingerprint
+from makellos.models.provenance import fingerprint, known
 from makellos.reports.evaluation import EvaluationReport, render_evaluation
 from makellos.reports.gallery import GalleryItem
 from makellos.reports.pages import write_page
@@ -129,18 +129,26 @@ def _notes(found: PartSet, inspector: Inspector) -> list[str]:
 
 
 def _known(found: PartSet, inspector: Inspector) -> list[str]:
-    if any(part.split for part in found) or not found.good():
+    """Say which of the tested parts the model was fitted or calibrated on."""
+    training, parts = inspector.manifest.training, found.test()
+    seen = known(parts, training.contents, training.set_aside)
+    if not training.contents and _fitted_on(parts, training.fingerprint):
+        seen = list(parts)
+    if not seen:
         return []
-    used = found.good() if not inspector.manifest.training.n_defective else found.parts
-    try:
-        if fingerprint(used) != inspector.manifest.training.fingerprint:
-            return []
-    except OSError:
-        return []  # a file that cannot be opened is named among the unreadable ones
+    which = "these very parts" if len(seen) == len(parts) else f"{len(seen)} of these parts"
     return [
-        "The model was fitted on these very parts, so the figures look better than they are. Keep "
+        f"The model was fitted on {which}, so the figures look better than they are. Keep "
         "parts aside, in test/good or with split 'test' in a manifest."
     ]
+
+
+def _fitted_on(parts: Sequence[Part], recorded: str) -> bool:
+    """Tell whether these are the parts of the fit, where a model keeps one sum of all alone."""
+    try:
+        return recorded in (fingerprint([p for p in parts if p.is_good]), fingerprint(parts))
+    except OSError:
+        return False  # a file that cannot be opened is named among the unreadable ones
 
 
 def _test(
