@@ -160,6 +160,33 @@ def test_strips_that_share_their_bytes_are_not_unpacked_time_and_again() -> None
         decode_picture(bytes(content), "x")
 
 
+def test_strips_are_unpacked_to_what_they_hold_and_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unpacked: list[int] = []
+    unpack = zlib.decompressobj
+
+    class Counting:
+        def __init__(self) -> None:
+            self._real = unpack()
+
+        def decompress(self, packed: bytes, most: int) -> bytes:
+            found = self._real.decompress(packed, most)
+            unpacked.append(len(found))
+            return found
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    rows = np.zeros((400, 16), np.uint8)
+    bombs = [zlib.compress(bytes(1 << 20))] * 100
+    content = tiff(rows, colour=1, rows_per_strip=4, strips=bombs, tags={259: 8})
+    monkeypatch.setattr(zlib, "decompressobj", Counting)
+    assert decode_picture(content, "x").shape == (400, 16)
+    assert len(unpacked) == 100
+    assert sum(unpacked) < 3 * rows.size + 100 * 64
+
+
 def test_a_picture_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
     monkeypatch.setattr(cv2, "imdecode", lambda *_: stop.wait(20))

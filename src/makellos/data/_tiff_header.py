@@ -26,7 +26,8 @@ _NUMBERS = {1: "integer", 2: "signed", 3: "floating point"}
 _PLAIN, _DEFLATE = 1, frozenset({8, 32946})
 _MAX_FIELDS = 1000  # a decoder sorts them anew for each that it does not know
 _MAX_PAGES = 10_000
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16  # bytes
+_SURPLUS = 64  # bytes beyond twice its pixels that a strip may unpack to
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class _Directory:
         value: int = struct.unpack_from(self.order + kind, self.encoded, at)[0]
         return value
 
-    def all(self, tag: int) -> list[int]:
-        """Return all values of a field; raises `ValueError` where the file does not hold them."""
+    def all(self, tag: int, most: int) -> list[int]:
+        """Return up to `most` values of a field; raises `ValueError` where the file ends before."""
         at, kind, number = self.fields.get(tag, (0, "B", 0))
+        number = min(number, most)
         if at + number * struct.calcsize("=" + kind) > len(self.encoded):
             raise ValueError
         return list(struct.unpack_from(f"{self.order}{number}{kind}", self.encoded, at))
@@ -174,11 +176,12 @@ def _check_pieces(directory: _Directory, width: int, height: int, bits: int) -> 
             "again, or remove it."
         )
     n_planes = first(277, 1) if first(284, 1) == 2 else 1
-    refuse_many(n_planes * columns * rows, "strips or tiles", width * height)
+    n_pieces = n_planes * columns * rows
+    refuse_many(n_pieces, "strips or tiles", width * height)
     if first(259, _PLAIN) == _PLAIN:
         return
     places, lengths = (324, 325) if 324 in directory.fields else (273, 279)
-    starts, sizes = directory.all(places), directory.all(lengths)
+    starts, sizes = directory.all(places, n_pieces), directory.all(lengths, n_pieces)
     if sum(sizes) > 2 * len(directory.encoded):
         raise UnsuitableError(
             "is damaged: its strips or tiles overlap, or lie beyond its end. Copy it again or "
@@ -187,7 +190,7 @@ def _check_pieces(directory: _Directory, width: int, height: int, bits: int) -> 
     if first(259) in _DEFLATE:
         room = down * (-(-across * bits // n_planes // 8) + 1)
         for start, size in zip(starts, sizes, strict=False):
-            _check_sum(directory.encoded[start : start + size], 2 * room + _BLOCK)
+            _check_sum(directory.encoded[start : start + size], 2 * room + _SURPLUS)
 
 
 def _check_sum(packed: bytes, room: int) -> None:
@@ -195,11 +198,12 @@ def _check_sum(packed: bytes, room: int) -> None:
 
     Without an end, or with one beyond `room` bytes, there is none to compare with.
     """
-    unpacking, n_bytes = zlib.decompressobj(), 0
+    unpacking = zlib.decompressobj()
     try:
-        while packed and not unpacking.eof and n_bytes < room:
-            n_bytes += len(unpacking.decompress(packed, _BLOCK))
-            packed = unpacking.unconsumed_tail
+        for at in range(0, len(packed), _BLOCK):
+            room -= len(unpacking.decompress(packed[at : at + _BLOCK], room))
+            if unpacking.eof or unpacking.unconsumed_tail or room <= 0:
+                return
     except zlib.error:
         raise UnsuitableError(
             "is damaged: the checksum of its pixels does not match (a broken copy or disk?). Copy "
