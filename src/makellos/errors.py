@@ -53,7 +53,7 @@ class MakellosError(Exception):
     def __init__(self, message: str = "") -> None:
         text = legible(message, lines=True)
         rest = len(text) - _LONGEST
-        super().__init__(f"{text[:_LONGEST]}… ({rest:,} more letters)" if rest > 0 else text)
+        super().__init__(f"{text[:_LONGEST]}… ({rest:,} more characters)" if rest > 0 else text)
 
 
 class InputError(MakellosError):

@@ -133,7 +133,7 @@ def cell(value: Any) -> Any:
 
 def write_out(text: str) -> None:
     """Write data to standard output; raises `StorageError` where it does not take them."""
-    with storage_errors("Standard output cannot be written", "Name a file in place of -."):
+    with storage_errors("Standard output cannot be written", "Name a file instead of -."):
         if sys.stdout is None:
             raise OSError("it is closed")
         sys.stdout.write(text)

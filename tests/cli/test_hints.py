@@ -36,7 +36,7 @@ FIT = ("fit", "parts", "-o", "m.makellos")
         ((*FIT, "--contamination", "0.1"), "--false-alarms 0.01"),
         ((*FIT, "--false-alarms", "5%"), "Write 5 % as 0.05"),
         ((*FIT, "--false-alarms=0.5%"), "Write 0.5 % as 0.005"),
-        ((*FIT, "--false-alarms", "0,05"), "Write 0,05 with a point: 0.05"),
+        ((*FIT, "--false-alarms", "0,05"), "Write 0,05 with a decimal point: 0.05"),
         (("calibrate", "m.makellos", "--false-alarms", "2 %"), "Write 2 % as 0.02"),
         (("compare", "parts", "--epochs", "3"), "--set DETECTOR.epochs=3"),
         (("tune", "parts", "-o", "t", "--epochs", "3"), "--set epochs=3"),

@@ -108,6 +108,6 @@ def test_no_cell_of_a_table_is_a_formula(
 def test_a_message_has_a_length() -> None:
     told = str(InputError("\x1b" + "x" * 1_000_000))
     assert told.startswith("\\x1bxxx")
-    assert told.endswith("… (996,004 more letters)")
+    assert told.endswith("… (996,004 more characters)")
     assert len(told) < 4100
     assert str(InputError("a\nb")) == "a\nb"

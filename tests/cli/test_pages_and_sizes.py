@@ -112,7 +112,7 @@ def test_what_is_no_tiff_of_pages_is_one_part(pages: list[np.ndarray], tmp_path:
     (tmp_path / "two.tif").write_bytes(write_pages(tmp_path / "x.tif", pages).read_bytes())
     part = pages_of(tmp_path / "two.tif")[2]
     write_pages(tmp_path / "two.tif", pages[:1])
-    with pytest.raises(InputError, match="page 3 does not exist any more"):
+    with pytest.raises(InputError, match="page 3 no longer exists"):
         part.read()
 
 
@@ -134,9 +134,9 @@ def test_pictures_unlike_those_learned_are_said(
     cv2.imwrite(str(tmp_path / "deep.png"), wide)
     cv2.imwrite(str(tmp_path / "usual.png"), part)
     deep, small, usual = rows(cli("inspect", toy_model, tmp_path, "--jsonl", "-"))
-    assert f"is {width // 2} x {height // 2} pixels; the model learned" in small["notes"][0]
+    assert f"is {width // 2} x {height // 2} pixels, but the model learned" in small["notes"][0]
     assert f"pictures of {width} x {height} pixels" in small["notes"][0].replace(",", " pixels")
-    assert "grey 16 bit; the model learned from pictures of" in deep["notes"][0]
+    assert "grey 16 bit, but the model learned from pictures of" in deep["notes"][0]
     assert usual["notes"] == []
     assert "may mean nothing" in Inspector(toy_model).inspect(wide).notes[0]
 

@@ -107,10 +107,10 @@ def test_film_that_is_damaged_in_the_middle_is_not_whole(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (b"", "is no film. Expected MP4"),
-        (b"#EXTM3U\n#EXTINF:10,\nother.avi\n", "is no film"),
-        (b"ffconcat version 1.0\nfile other.avi\n", "is no film"),
-        (b"<?xml version='1.0'?><MPD></MPD>", "is no film"),
+        (b"", "is not a video. Expected MP4"),
+        (b"#EXTM3U\n#EXTINF:10,\nother.avi\n", "is not a video"),
+        (b"ffconcat version 1.0\nfile other.avi\n", "is not a video"),
+        (b"<?xml version='1.0'?><MPD></MPD>", "is not a video"),
         (b"\0\0\0\x1cftypisom" + bytes(100), "is damaged, cut off"),
         (b"RIFF\xff\xff\xff\xffAVI LIST", "is damaged, cut off"),
         (None, "does not exist"),

@@ -272,5 +272,5 @@ def test_constants_lie_whole_in_the_weights(tmp_path: Path) -> None:
         entry = next(e for e in model.graph.initializer[0].external_data if e.key == key)
         entry.value = str(value)
         path = forge(tmp_path / "m.makellos", {**members, "graph.onnx": model.SerializeToString()})
-        with pytest.raises(ModelFileError, match="not whole in the weights"):
+        with pytest.raises(ModelFileError, match="does not fit into the weights"):
             Inspector(path)

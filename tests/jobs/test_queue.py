@@ -649,7 +649,7 @@ def test_page_ranks_and_links_and_asks_for_nothing() -> None:
     assert 'href="best%20run/report.html"' in page
     assert 'href="plain/log.txt"' in page
     assert "fit: &lt;no&gt; room" in page
-    assert "best run is ahead; whether it is better than near, the intervals do not" in page
+    assert "best run is ahead; the intervals do not say whether it is better than" in page
     assert "cannot be told apart" not in page
     assert "overlapping bars do not mean that they are equal" in page
     assert not re.search(r'(?:src|href)="(?:https?:|//)', page)

@@ -70,7 +70,7 @@ def test_page_says_what_was_found() -> None:
         "classifier on tiles",
         "Best validation loss 0.3",
         "The defaults reach 0.5: 40 % less.",
-        "Took 21 epochs, where the same trials unpruned would have taken 45",
+        "Took 21 epochs; without pruning, the same trials would have taken 45",
         "3 complete, 1 pruned, 1 failed",
         "53.3 %",
         "Training diverged &lt;here&gt;.",
@@ -108,7 +108,9 @@ def test_best_and_pruned_trials_stand_out() -> None:
 def test_importance_is_in_order_or_said_to_be_unknown() -> None:
     text = text_of(render_tuning(report()))
     assert text.index("rate 80") < text.index("kind 20")
-    assert "Unknown: it takes more complete trials" in text_of(render_tuning(report(importance={})))
+    assert "Unknown: this needs more complete trials" in text_of(
+        render_tuning(report(importance={}))
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,9 +121,9 @@ def test_importance_is_in_order_or_said_to_be_unknown() -> None:
             {"trials": [trial(0, 0.2, "failed", reason="no"), trial(2, 0.3)]},
             "The defaults have no value.",
         ),
-        ({"n_killed": 2}, "2 trials were broken off by a kill and run again."),
+        ({"n_killed": 2}, "2 trials were interrupted by a kill and run again."),
         ({"unpruned": 0.0, "used": 0.0}, "Saved by pruning 0"),
-        ({"trials": [trial(2, 0.0, steps=[])]}, "No trial has reported a value on its way."),
+        ({"trials": [trial(2, 0.0, steps=[])]}, "No trial has reported an intermediate value."),
     ],
 )
 def test_other_outcomes_are_said(options: Mapping[str, Any], words: str) -> None:

@@ -78,10 +78,10 @@ def test_copies_of_what_is_learned_do_not_calibrate(toy_parts: Path, tmp_path: P
     path.write_text("\n".join(["path,split", *rows]), encoding="utf-8")
     summary = fit(path, tmp_path / "m.makellos", false_alarms=0.1)
     assert summary.n_groups == 10
-    told = "2 parts of split val, of which copies are learned from: again 1.png, again 2.png."
+    told = "2 parts of split val whose copies are learned from: again 1.png, again 2.png."
     assert f"Left out: {told}" in summary.notes
     path.write_text("\n".join(["path,split", *rows[1:3], *rows[-2:]]), encoding="utf-8")
-    with pytest.raises(InputError, match="Nothing calibrates: 2 parts of split val"):
+    with pytest.raises(InputError, match="Nothing is left to calibrate with: 2 parts of split val"):
         fit(path, tmp_path / "m.makellos")
 
 

@@ -68,7 +68,7 @@ def test_broken_film_costs_what_is_missing_of_it_alone(
     assert 3 < len(frames) < 17
     assert {row["error"] for row in frames} == {""}
     assert f"ends after {len(frames)} frames of about 20" in last["error"]
-    assert "is no film" in none["error"]
+    assert "is not a video" in none["error"]
 
 
 def test_camera_is_asked_for_by_its_number(

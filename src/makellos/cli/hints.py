@@ -79,7 +79,7 @@ def _option_hint(option: str, arguments: Sequence[str], command: Any) -> str | N
         return None
     of, dot, _ = str(known["--set"].metavar).rpartition(".")  # DETECTOR.KEY=VALUE of compare
     setting = f"{of}{dot}{parameter}={_value(option, arguments)}"
-    return f"Parameters of a detector are set by: --set {setting}"
+    return f"Detector parameters are set with: --set {setting}"
 
 
 def _parameter(name: str) -> str | None:
@@ -107,5 +107,5 @@ def _number_hint(arguments: Sequence[str]) -> str | None:
             share = float(found[1].replace(",", ".")) / 100
             return f"Write {found[1]} % as {share:.10g}"
         if found and "," in argument:
-            return f"Write {found[1]} with a point: {found[1].replace(',', '.')}"
+            return f"Write {found[1]} with a decimal point: {found[1].replace(',', '.')}"
     return None

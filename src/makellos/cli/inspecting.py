@@ -23,7 +23,7 @@ Inputs = Annotated[
     list[Path],
     typer.Argument(
         metavar="INPUT",
-        help="Pictures, films, recordings, or folders of them; a camera as camera:0.",
+        help="Pictures, videos, recordings, or folders of them; a camera as camera:0.",
     ),
 ]
 Rows = Annotated[
@@ -56,11 +56,11 @@ TrendPage = Annotated[
     ),
 ]
 Every = Annotated[
-    int, typer.Option(metavar="N", help="Take every N-th frame of films and cameras.")
+    int, typer.Option(metavar="N", help="Inspect every N-th frame of videos and cameras.")
 ]
 MostFrames = Annotated[
     int | None,
-    typer.Option("--frames", metavar="N", help="Take at most N frames of each film or camera."),
+    typer.Option("--frames", metavar="N", help="Inspect at most N frames per video or camera."),
 ]
 Overlays = Annotated[
     bool,
@@ -84,7 +84,7 @@ class PagesTaken(StrEnum):
 
 
 Pages = Annotated[
-    PagesTaken, typer.Option(help="Pages of a TIFF to inspect; with all, each is a part.")
+    PagesTaken, typer.Option(help="Pages of a TIFF to inspect; with all, each page is a part.")
 ]
 FailOnReject = Annotated[
     bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")

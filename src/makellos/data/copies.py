@@ -125,9 +125,9 @@ def unlearned(
     left = [part.name for part in calibrating if part.group in groups]
     if not left:
         return kept, []
-    told = f"{n_of(left, 'part')} of split val, of which copies are learned from: {listed(left)}."
+    told = f"{n_of(left, 'part')} of split val whose copies are learned from: {listed(left)}."
     if not kept:
-        raise InputError(f"Nothing calibrates: {told} Give others the split val.")
+        raise InputError(f"Nothing is left to calibrate with: {told} Give others the split val.")
     return kept, [f"Left out: {told}"]
 
 
@@ -135,14 +135,13 @@ def _require_variety(good: Sequence[Part], sketches: Sequence[Sketch]) -> None:
     if good and all(each.is_blank for each in sketches):
         raise InputError(
             f"All {n_of(good, 'good part')} are pictures of a single value throughout, such as "
-            f"{good[0].path} (lens covered, light off?), and there is nothing to learn from them. "
+            f"{good[0].path} (lens covered, light off?), so there is nothing to learn from them. "
             "Take pictures of parts."
         )
     if len(good) > 1 and len({each.digest for each in sketches}) == 1:
         raise InputError(
             f"All {len(good)} good parts are the same picture, such as {good[0].path} and "
-            f"{good[1].path}; how good parts differ cannot be learned from it. Take a picture of "
-            "each part."
+            f"{good[1].path}; it cannot show how good parts differ. Take a picture of each part."
         )
 
 

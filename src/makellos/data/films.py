@@ -51,7 +51,7 @@ class Frames:
         if self.every < 1 or (self.most is not None and self.most < 1):
             given = f"every {self.every}" if self.every < 1 else f"at most {self.most}"
             raise ConfigurationError(
-                f"Frames cannot be taken as asked: {given}. Expected numbers of at least 1."
+                f"The frames asked for cannot be taken: {given}. Expected numbers of at least 1."
             )
 
     def of(self, path: Path) -> Iterator[tuple[int | None, Part]]:
@@ -145,7 +145,7 @@ def _opened(path: Path) -> Iterator[Any]:
         width, height = film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)
         if width * height > MAX_PIXELS:
             raise InputError(
-                f"{path} has frames of {width:,.0f} x {height:,.0f} pixels; accepted are at most "
+                f"{path} has frames of {width:,.0f} x {height:,.0f} pixels; expected at most "
                 f"{MAX_PIXELS:,}. Make them smaller."
             )
         yield film
@@ -186,8 +186,8 @@ def _begins_as_film(path: Path) -> bool:
 
 def _fault(path: Path) -> str:
     if not path.is_file():
-        return "is no file" if path.exists() else "does not exist"
-    return "is no film"
+        return "is not a file" if path.exists() else "does not exist"
+    return "is not a video"
 
 
 def _rgb(frame: Any) -> Picture:

@@ -41,7 +41,7 @@ class Page:
         try:
             page = tiff_page(_kept(self.path, self.path.stat().st_mtime_ns), self.number)
         except (OSError, IndexError):
-            raise InputError(f"{name} does not exist any more. Check the file.") from None
+            raise InputError(f"{name} no longer exists. Check the file.") from None
         return decode_picture(page, name)
 
     def read_mask(self, mask: Path, size: tuple[int, int]) -> NDArray[np.bool_]:

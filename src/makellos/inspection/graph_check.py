@@ -79,7 +79,7 @@ def check_graph(graph: Path | bytes, shape: tuple[int, ...] | None, together: in
             _check(model, n, shape, given)
     except (_RefusedError, OSError) as error:
         raise ModelFileError(
-            f"The graph cannot be run: {error}. Take a model from a source that you trust, or fit "
+            f"The graph cannot be run: {error}. Use a model from a source that you trust, or fit "
             "the model again."
         ) from error
 
@@ -92,11 +92,11 @@ def _parsed(raw: bytes) -> Any:
         model.ParseFromString(raw)
     except Exception as error:
         # Protobuf's implementations share no base class of their errors.
-        raise _RefusedError("it is no ONNX") from error
+        raise _RefusedError("it is not ONNX") from error
     size = model.ByteSize()
     model.DiscardUnknownFields()
     if model.ByteSize() != size:
-        raise _RefusedError("it holds fields that ONNX does not know; a newer onnx may")
+        raise _RefusedError("it holds fields that this version of onnx does not know")
     for what, found in (
         ("functions of its own", model.functions),
         ("training steps", model.training_info),
@@ -117,7 +117,7 @@ def _check(model: Any, n: int, shape: tuple[int, ...] | None, n_weights: int | N
         raise _RefusedError(f"it names {len(versions)} versions of ONNX, not one")
     tensors = {each.name: _constant(each, n_weights) for each in graph.initializer}
     if len(tensors) < len(graph.initializer):
-        raise _RefusedError("it has two constants of one name")
+        raise _RefusedError("it has two constants with the same name")
     inputs = [each for each in graph.input if each.name not in tensors]
     if len(inputs) != 1:
         raise _RefusedError(f"it has {len(inputs)} inputs, not one")
@@ -170,15 +170,15 @@ def _check_place(tensor: Any, found: _Tensor, name: str, n_weights: int | None) 
     """Raise unless a constant lies in the model's weights, whole."""
     place = {entry.key: entry.value for entry in tensor.external_data}
     if len(place) != len(tensor.external_data) or place.keys() != _PLACE:
-        raise _RefusedError(f"{name} does not say as models do where it lies")
+        raise _RefusedError(f"{name} does not state its place as models do")
     if place["location"] != WEIGHTS or n_weights is None:
-        raise _RefusedError(f"{name} lies in {place['location'][:80]!r}, not in the weights")
+        raise _RefusedError(f"{name} is in {place['location'][:80]!r}, not in the weights")
     numbers = [place["offset"], place["length"]]
     if not all(text.isascii() and text.isdigit() and len(text) < 16 for text in numbers):
-        raise _RefusedError(f"{name} lies at {str(numbers)[:80]}")
+        raise _RefusedError(f"{name} is placed at {str(numbers)[:80]}")
     offset, length = map(int, numbers)
     if length != found.n_bytes or offset + length > n_weights:
-        raise _RefusedError(f"{name} is not whole in the weights")
+        raise _RefusedError(f"{name} does not fit into the weights")
 
 
 def _input(node: Any, n: int, shape: tuple[int, ...] | None) -> _Tensor:
@@ -229,11 +229,11 @@ def _computed(node: Any, opset: int, tensors: Mapping[str, _Tensor]) -> dict[str
 
     what = f"its operator {node.op_type[:80]!r}"
     if node.domain not in _STANDARD:
-        raise _RefusedError(f"{what} is of {node.domain[:80]!r}, not of ONNX")
+        raise _RefusedError(f"{what} is from {node.domain[:80]!r}, not from ONNX")
     _check_attributes(node, what)
     unknown = [name for name in node.input if name and name not in tensors]
     if unknown:
-        raise _RefusedError(f"{what} takes {unknown[0][:80]!r}, which nothing gives")
+        raise _RefusedError(f"{what} takes {unknown[0][:80]!r}, which nothing computes")
     taken = {name: tensors[name] for name in node.input if name}
     try:
         types = onnx.shape_inference.infer_node_outputs(
@@ -249,7 +249,7 @@ def _computed(node: Any, opset: int, tensors: Mapping[str, _Tensor]) -> dict[str
         )
     except Exception as error:
         # The errors of onnx share no base class below Exception.
-        raise _RefusedError(f"{what} cannot be followed ({str(error).strip()[:200]})") from error
+        raise _RefusedError(f"{what} cannot be analysed ({str(error).strip()[:200]})") from error
     fixed = all(tensor.fixed for tensor in taken.values())
     made = {
         name: replace(_inferred(types.get(name), what), fixed=fixed) for name in node.output if name
@@ -263,7 +263,7 @@ def _check_attributes(node: Any, what: str) -> None:
             raise _RefusedError(f"{what} runs another graph, as loops and branches do")
         odd = ("sparse_tensor", "tp", "ref_attr_name")
         if any(each.HasField(name) for name in odd) or each.sparse_tensors or each.type_protos:
-            raise _RefusedError(f"{what} has the attribute {each.name[:80]!r} of an odd kind")
+            raise _RefusedError(f"{what} has the attribute {each.name[:80]!r} of an unusual kind")
         for tensor in (*([each.t] if each.HasField("t") else []), *each.tensors):
             _constant(tensor, None)
 
@@ -276,11 +276,11 @@ def _type(tensor: _Tensor) -> Any:
 
 def _inferred(found: Any, what: str) -> _Tensor:
     if found is None or not found.HasField("tensor_type"):
-        raise _RefusedError(f"{what} gives something that is not known beforehand")
+        raise _RefusedError(f"{what} gives something that is not known in advance")
     known = found.tensor_type
     axes = known.shape.dim
     if not known.HasField("shape") or not all(axis.HasField("dim_value") for axis in axes):
-        raise _RefusedError(f"{what} gives a tensor whose size is not known beforehand")
+        raise _RefusedError(f"{what} gives a tensor whose size is not known in advance")
     return _tensor(known.elem_type, [axis.dim_value for axis in axes])
 
 
@@ -329,7 +329,7 @@ def _evaluated(node: Any, opset: int, values: Mapping[str, Any]) -> NDArray[Any]
             found = ReferenceEvaluator(step).run(None, dict(values), attributes={})[0]
     except Exception as error:
         # The errors of onnx share no base class below Exception.
-        raise _RefusedError(f"its operator {node.op_type!r} cannot be followed") from error
+        raise _RefusedError(f"its operator {node.op_type!r} cannot be analysed") from error
     # What lies beyond is cast and divided by every runtime in a way of its own.
     usual = bool(np.all(np.isfinite(found) & (np.abs(found) < _LARGEST_AXIS)))
     return np.asarray(found) if usual else None
@@ -342,7 +342,7 @@ def _check_names(graph: Any, n: int, tensors: Mapping[str, _Tensor], given: _Ten
     for each in graph.output:
         found = tensors.get(each.name)
         if found is None:
-            raise _RefusedError(f"nothing gives its output {each.name[:80]!r}")
+            raise _RefusedError(f"nothing computes its output {each.name[:80]!r}")
         if math.prod(found.shape) > most.get(each.name, _LARGEST_AXIS):
             raise _RefusedError(
                 f"its output {each.name} has the shape {found.shape} for an input {given.shape}"
@@ -357,4 +357,6 @@ def _check_names(graph: Any, n: int, tensors: Mapping[str, _Tensor], given: _Ten
             and all(size in (None, real) for size, real in zip(sizes, found.shape, strict=True))
         )
         if said.elem_type not in (0, found.kind) or not agrees:
-            raise _RefusedError(f"it says {sizes} of {each.name[:80]!r}, which has {found.shape}")
+            raise _RefusedError(
+                f"it states the shape {sizes} for {each.name[:80]!r}, which has {found.shape}"
+            )

@@ -77,7 +77,7 @@ class CalibrationRecord(_Record):
         if any(
             not len(zone.scores) == len(zone.map_maxima) == len(self.scores) for zone in self.zones
         ):
-            raise ValueError(f"a zone has not the scores of {len(self.scores)} parts")
+            raise ValueError(f"a zone does not have the scores of {len(self.scores)} parts")
         return self
 
     def calibration(self) -> Calibration:
@@ -170,9 +170,9 @@ class PicturesRecord(_Record):
         if not found:
             return []
         return [
-            f"The picture is {', '.join(found)}; the model learned from pictures of "
-            f"{', '.join(learned)}, so its verdict may mean nothing. Take pictures as those were "
-            "taken, or fit on pictures like this one."
+            f"The picture is {', '.join(found)}, but the model learned from pictures of "
+            f"{', '.join(learned)}, so its verdict may mean nothing. Take pictures the way those "
+            "were taken, or fit on pictures like this one."
         ]
 
 

@@ -118,7 +118,7 @@ def sections(items: Sequence[GalleryItem], threshold: float | None) -> list[Sect
     if bad:
         missed = sorted(_of_outcome(bad, "wrong"), key=_score)
         # Missed are, above, those marked look again as well; these have a section of their own.
-        lead = "Defective parts that nobody will look at, lowest score first."
+        lead = "Defective parts that nobody will look at again, lowest score first."
         empty = "No defective part passed as ok."
         found.append(gallery.section("missed", "Passed as ok", missed, lead, empty))
     if good:

@@ -129,9 +129,9 @@ def _lead(measured: Sequence[ComparedRun]) -> str:
         return ""
     close = [run for run in measured[1:] if (s := _spread(run)) and s[1] >= best[0]]
     if not close:
-        return f"{measured[0].name} is ahead by more than chance explains."
+        return f"{measured[0].name} is ahead by more than chance would explain."
     others = close[0].name if len(close) == 1 else f"{len(close)} other runs"
     return (
-        f"{measured[0].name} is ahead; whether it is better than {others}, the intervals do not "
-        "say: 'makellos compare' does."
+        f"{measured[0].name} is ahead; the intervals do not say whether it is better than "
+        f"{others}, but 'makellos compare' does."
     )
