@@ -148,11 +148,11 @@ def test_what_cannot_be_computed_is_none():
 
 
 def test_resamples_that_lose_a_class_are_left_out():
-    # Every good part shares its group with damage but one, so a resample may hold no good part.
+    # Every good part shares its group with damage, so a resample may hold no good part.
     rng = np.random.default_rng(0)
-    defective, groups = [True, True, False], ["a", "b", "b"]
+    defective, groups = [True, True, False, True, False], ["a", "b", "b", "c", "c"]
     intervals = image_intervals(
-        [3.0, 2.0, 1.0], defective, [1, 1, 0], Resampling(rng, groups=groups)
+        [3.0, 2.0, 1.0, 2.5, 0.5], defective, [1, 1, 0, 1, 0], Resampling(rng, groups=groups)
     )
     assert intervals.image_auroc == (1.0, 1.0)
     assert intervals.f1_max == (1.0, 1.0)
@@ -182,3 +182,16 @@ def test_wrong_arguments_are_explained(change, error, message):
     drawing = {key: arguments.pop(key) for key in ("n_resamples", "groups") if key in arguments}
     with pytest.raises(error, match=message):
         image_intervals(**arguments, resampling=Resampling(np.random.default_rng(0), **drawing))
+
+
+def test_one_group_alone_has_no_interval():
+    # 29 windows of one good recording, of which one is rejected, and three defective recordings.
+    rng = np.random.default_rng(0)
+    scores = [*np.linspace(0, 1, 29), 2.0, 3.0, 4.0]
+    defective, rejected = [False] * 29 + [True] * 3, [False] * 28 + [True] * 4
+    groups = [*["good"] * 29, "a", "b", "c"]
+    found = image_intervals(scores, defective, rejected, Resampling(rng, groups=groups))
+    assert found.false_alarm_rate is None
+    assert found.image_auroc is None
+    assert found.miss_rate is not None
+    assert found.accuracy is not None

@@ -31,6 +31,13 @@ FIGURES: dict[str, Any] = {
     "accuracy": 150 / 160,
     "false_alarms": 0.01,
     "false_alarms_asked": 0.01,
+    "promise": {
+        "unit": "parts",
+        "n_units": 41,
+        "n_rejected": 1.0,
+        "p_value": 0.338,
+        "finding": "chance",
+    },
     "n_look_again_good": 2,
     "n_look_again_defective": 4,
     "by_defect": {

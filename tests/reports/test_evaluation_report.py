@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from makellos.errors import StorageError
+from makellos.evaluation import check_promise
 from makellos.reports.evaluation import render_evaluation
 from makellos.reports.gallery import data_uri
 from makellos.reports.pages import write_page
@@ -87,17 +88,28 @@ def test_a_budget_that_was_promised_needs_no_note(report):
 
 
 @pytest.mark.parametrize(
-    ("rate", "interval", "badge"),
+    ("rejected", "group", "badge", "said"),
     [
-        (0.0, [0.0, 0.086], "Within the budget"),
-        (1 / 41, [0.0006, 0.129], "Agrees with the budget"),
-        (10 / 41, [0.12, 0.4], "More than promised"),
-        (1 / 41, None, "Above the budget"),
-        (1 / 41, [None, None], "Above the budget"),
+        (0, None, "Within the budget", "Measured: 0 %."),
+        (1, None, "Agrees with the budget", "33.8 % of such tests reject as many: it can be"),
+        (10, None, "More than promised", "chance does not explain it"),
+        (1, "one lot", "Cannot be judged", "cannot be judged from one group"),
     ],
 )
-def test_the_rejections_are_judged_against_the_budget(report, text_of, rate, interval, badge):
-    figures = {"false_alarm_rate": rate, "intervals": {"false_alarm_rate": interval}}
+def test_the_rejections_are_judged_against_the_budget(
+    report, text_of, rejected, group, badge, said
+):
+    verdicts = [True] * rejected + [False] * (41 - rejected)
+    promise = dataclasses.asdict(check_promise(verdicts, [group] * 41, 0.01))
+    figures = {"false_alarm_rate": rejected / 41, "promise": promise, "intervals": {}}
+    seen = text_of(render_evaluation(report(figures=figures)))
+    assert badge in seen
+    assert said in seen
+
+
+@pytest.mark.parametrize(("rate", "badge"), [(0, "Within the budget"), (0.1, "Above the budget")])
+def test_figures_without_a_test_of_the_promise_are_compared(report, text_of, rate, badge):
+    figures = {"false_alarm_rate": rate, "promise": None}
     assert badge in text_of(render_evaluation(report(figures=figures)))
 
 
@@ -234,12 +246,24 @@ def test_many_kinds_leave_the_first_screen_short(report, text_of):
 
 def test_recordings_and_class_metrics_are_shown_where_there_are_some(report, text_of):
     recordings = {
-        "quiet.npz": {"verdict": "ok", "n_windows": 40, "share_rejected": 0.0},
-        "loud.npz": {"verdict": "look_again", "n_windows": 50, "share_rejected": 0.5},
+        "quiet.npz": {"label": "good", "verdict": "ok", "n_windows": 40, "share_rejected": 0.0},
+        "loud.npz": {
+            "label": "outer",
+            "verdict": "look_again",
+            "n_windows": 50,
+            "share_rejected": 0.5,
+        },
     }
     figures = {"recordings": recordings, "balanced_accuracy": 0.875, "macro_f1": 0.8}
     seen = text_of(render_evaluation(report(figures=figures)))
-    assert re.search(r"loud.npz +look again +50 +50 % +quiet.npz +ok +40 +0 %", seen)
+    assert re.search(r"loud.npz outer +look again +50 +50 % +quiet.npz good +ok +40 +0 %", seen)
+    first = seen.partition("How the windows were judged")[0]
+    assert "Missed 1 of 1 defective recording" in first
+    assert "Rejected 0 of 1 good recording" in first
+    assert "masks" not in first
+    assert "How the windows were judged" in seen
+    assert "AUROC of windows 0.981" in seen
+    assert "Image AUROC" not in seen
     assert "Balanced accuracy 87.5 %" in seen
     assert "Macro F1 0.800" in seen
     assert "Balanced accuracy" not in text_of(render_evaluation(report()))

@@ -554,3 +554,46 @@ def test_the_speed_that_a_file_states_counts_where_nobody_gives_another(tmp_path
     other = read_model(tmp_path / "n.makellos").manifest
     assert other.signal is not None
     assert other.signal.view.shaft_hz == pytest.approx(1797 / 60)
+
+
+def test_recordings_are_called_so(bearings: Path, model: Path, cli: Callable[..., Any]) -> None:
+    told = cli("evaluate", model, bearings)
+    assert told.out.startswith("Missed 0 of 3 defective recordings.\nRejected ")
+    assert " of 2 good recordings (promised: at most " in told.out
+    assert "good windows" in told.out and " parts" not in told.out
+    assert "AUROC of windows" in told.out and "Image AUROC" not in told.out
+    assert "Pixel" not in told.out and "AUPRO" not in told.out
+    told = cli("inspect", model, bearings / "test" / "good")
+    assert "2 recordings: " in told.everything
+    told = cli("info", model)
+    assert "windows of good recordings" in told.out
+    assert "of good recordings rejected" in told.out
+
+
+def test_one_good_recording_does_not_judge_the_promise(
+    bearings: Path, model: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    record(tmp_path / "good" / "0.npz", seed=10)
+    found = evaluate(model, tmp_path, output=tmp_path / "report")
+    assert found.promise is not None
+    assert (found.promise.finding, found.promise.unit) == ("unknown", "recordings")
+    assert found["promise"]["n_units"] == 1
+    told = cli("evaluate", model, tmp_path)
+    assert "cannot be judged from one recording, which says nothing of others" in told.out
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Cannot be judged" in page and "More than promised" not in page
+
+
+def test_a_check_says_that_a_rate_is_not_stated(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    for i in range(2):
+        np.savez(tmp_path / f"{i}.npz", DE=np.random.default_rng(i).normal(size=5000))
+    told = cli("data", "check", tmp_path)
+    assert told.code == 0
+    assert "2 recordings, flat folder, 10,000 samples\n" in told.out
+    assert "Rates: not stated by 2." in told.out
+    assert "Nothing is wrong, but a rate is needed: give it to fit with --rate HZ." in told.out
+    assert " 0 s" not in told.out and " 0 Hz" not in told.out
+    np.savez(tmp_path / "2.npz", DE=np.random.default_rng(2).normal(size=6000), fs=12000)
+    told = cli("data", "check", tmp_path)
+    assert "16,000 samples, 0.5 s where a rate is stated" in told.out
+    assert "Rates: not stated by 2, 12000 Hz." in told.out or "12000 Hz, not stated" in told.out

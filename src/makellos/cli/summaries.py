@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from makellos.cli.console import figure_text, table
 from makellos.errors import legible
-from makellos.reports.provenance import learned_from
+from makellos.reports.formats import NARROW_SPACE
+from makellos.reports.provenance import calibrated_on, learned_by, learned_from
+from makellos.reports.statements import by_recording, noun_of, promise_sentence
 from makellos.vibration.recording_checks import RecordingsCheck
 
 if TYPE_CHECKING:
@@ -29,12 +31,13 @@ def fit_text(summary: FitSummary) -> str:
     """Say what was learned and what is promised."""
     unit = {"groups": "groups of good parts"}.get(summary.counted, f"good {summary.counted}")
     learned = learned_from(summary.n_learned, summary.n_defective)
+    good = "good parts"
     if summary.counted in ("recordings", "windows"):
-        learned = f"{summary.n_learned} windows of good recordings"
+        learned, good = f"{summary.n_learned} windows of good recordings", "good recordings"
     lines = [
         *(auto_lines(summary.auto) if summary.auto else []),
         f"{summary.detector} learned from {learned} in {summary.fit_seconds:.0f} s.",
-        f"Calibrated on {summary.n_groups} {unit} ({summary.method}): of the good parts to come, "
+        f"Calibrated on {summary.n_groups} {unit} ({summary.method}): of the {good} to come, "
         f"at most {summary.false_alarms:.2%} will be rejected.",
         *(f"Note: {note}" for note in summary.notes),
     ]
@@ -68,9 +71,12 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
 
 def calibration_text(summary: CalibrationSummary) -> str:
     """Say what a calibrated model promises."""
+    is_vibration = summary.counted in ("recordings", "windows")
+    unit = {"groups": "groups of good parts"}.get(summary.counted, f"good {summary.counted}")
     lines = [
-        f"Of the good parts to come, at most {summary.false_alarms:.2%} will be rejected "
-        f"(threshold {summary.threshold:.4g}, from {summary.n_groups} good parts or groups).",
+        f"Of the good {'recordings' if is_vibration else 'parts'} to come, at most "
+        f"{summary.false_alarms:.2%} will be rejected (threshold {summary.threshold:.4g}, from "
+        f"{summary.n_groups} {unit}).",
         *(f"Note: {note}" for note in summary.notes),
     ]
     return "\n".join([*lines, f"Model: {summary.model}"])
@@ -121,7 +127,7 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
         outputs.overlays,
     ]
     written = [str(place) for place in places if place is not None and str(place) != "-"]
-    noun = "part" if summary.n_parts == 1 else "parts"
+    noun = summary.noun if summary.n_parts == 1 else f"{summary.noun}s"
     text = f"{summary.n_parts} {noun}: {counts}."
     if summary.trend is not None:
         text += f"\n{summary.trend.headline}."
@@ -135,7 +141,12 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
 
 def evaluation_text(figures: Mapping[str, Any]) -> str:
     """Say what was missed and what was rejected by mistake, then show the figures."""
-    lines = [_missed(figures), _rejected(figures)]
+    recordings = figures.get("recordings")
+    lines = [_missed(by_recording(figures)), _rejected(by_recording(figures))]
+    if (judged := promise_sentence(figures)) is not None:
+        lines.append(judged.replace(NARROW_SPACE, " "))
+    if recordings:
+        lines += [_missed(figures), _rejected(figures, promised=False)]
     lines += [f"Not read: {part['error']}" for part in figures["unreadable"]]
     lines += [*(f"Note: {note}" for note in figures["notes"]), ""]
     if figures["by_defect"]:
@@ -143,7 +154,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
             [name, str(d["n"]), str(round(d["n"] * d["miss_rate"])), figure_text(d["image_auroc"])]
             for name, d in figures["by_defect"].items()
         ]
-        lines += [table(["kind of damage", "parts", "missed", "AUROC"], rows), ""]
+        lines += [table(["kind of damage", noun_of(figures), "missed", "AUROC"], rows), ""]
     names = {
         "image_auroc": "Image AUROC: how often a defective part scores above a good one",
         "pixel_auroc": "Pixel AUROC: how often a damaged pixel is marked above a good one",
@@ -163,13 +174,16 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
             "macro_f1": "Macro F1 of the classes, by the highest probability",
             "ece": "Calibration error of the probabilities (ECE)",
         }
+    if recordings:
+        names["image_auroc"] = "AUROC of windows: a defective one scores above a good one"
     rows = [
         [text, figure_text(figures[key]), _interval(figures["intervals"].get(key))]
         for key, text in names.items()
+        if not (recordings and figures[key] is None)  # windows have no masks
     ]
     rows += _localisation_rows(figures["localisation"])
     lines.append(table(["figure", "value", "95 % interval"], rows))
-    lines += _recordings_table(figures.get("recordings"))
+    lines += _recordings_table(recordings)
     return "\n".join(lines)
 
 
@@ -218,21 +232,24 @@ def generate_text(summary: GenerateSummary) -> str:
 
 def _missed(figures: Mapping[str, Any]) -> str:
     if not figures["n_defective"]:
-        return "There is no defective part, so the share of damage found is unknown."
+        none = f"There is no defective {noun_of(figures, 1)}"
+        return f"{none}, so the share of damage found is unknown."
     missed = round(figures["miss_rate"] * figures["n_defective"])
     again = figures["n_look_again_defective"]
     marked = f" ({again} of these marked 'look again')" if again else ""
-    return f"Missed {missed} of {figures['n_defective']} defective parts{marked}."
+    n = figures["n_defective"]
+    return f"Missed {missed} of {n} defective {noun_of(figures, n)}{marked}."
 
 
-def _rejected(figures: Mapping[str, Any]) -> str:
-    promise = f"promised: at most {figures['false_alarms']:.2%}"
-    if not figures["n_good"]:
-        return f"There is no good part, so the share of false alarms is unknown ({promise})."
+def _rejected(figures: Mapping[str, Any], *, promised: bool = True) -> str:
+    promise = f" (promised: at most {figures['false_alarms']:.2%})" if promised else ""
+    if not (n := figures["n_good"]):
+        none = f"There is no good {noun_of(figures, 1)}"
+        return f"{none}, so the share of false alarms is unknown{promise}."
     rejected = round(figures["false_alarm_rate"] * figures["n_good"])
     again = figures["n_look_again_good"]
     marked = f", {again} more marked 'look again'" if again else ""
-    return f"Rejected {rejected} of {figures['n_good']} good parts ({promise}){marked}."
+    return f"Rejected {rejected} of {n} good {noun_of(figures, n)}{promise}{marked}."
 
 
 def demo_text(result: DemoResult) -> str:
@@ -259,7 +276,6 @@ def info_rows(model: ModelFile) -> list[list[str]]:
     manifest = model.manifest
     calibration = manifest.calibration.calibration()
     parameters = ", ".join(f"{k}={v}" for k, v in manifest.detector.parameters.items() if v != "")
-    unit = "good parts" if calibration.groups is None else "groups of good parts"
     size, training = manifest.preprocessing, manifest.training
     return [
         ["model", f"{model.path} (format {manifest.format_version}, every hash checked)"],
@@ -267,12 +283,13 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["input", f"{size}, {size.shape[0]} channels" if len(size.shape) > 1 else str(size)],
         *([name, text] for name, text in manifest.covered()),
         ["engine", str(manifest.engine.choice())],
+        ["learned from", f"{learned_by(manifest)} of {training.data}"],
+        ["calibrated on", calibrated_on(manifest, calibration.n_groups)],
         [
-            "learned from",
-            f"{learned_from(training.n_learned, training.n_defective)} of {training.data}",
+            "promise",
+            f"at most {calibration.false_alarms:.2%} of good "
+            f"{'parts' if manifest.signal is None else 'recordings'} rejected",
         ],
-        ["calibrated on", f"{calibration.n_groups} {unit}, {manifest.calibration.method}"],
-        ["promise", f"at most {calibration.false_alarms:.2%} of good parts rejected"],
         ["threshold", f"{calibration.threshold:.5g}"],
         ["fitted", f"{manifest.created}, {training.fit_seconds:.0f} s"],
         *(["chosen by auto", line] for line in _auto_facts(training.auto)),
@@ -292,18 +309,26 @@ def _auto_facts(found: AutoRecord | None) -> list[str]:
 def check_text(found: DataCheck | RecordingsCheck) -> str:
     """Say what a set holds, what is wrong with it and what to do."""
     rows = [[label, str(n)] for label, n in sorted(found.labels.items())]
+    fine = "Nothing is wrong."
     if isinstance(found, RecordingsCheck):
-        channels, rates = "; ".join(found.channels), ", ".join(f"{rate} Hz" for rate in found.rates)
+        without = found.rates.get("0", 0)
+        rates = [f"{rate} Hz" for rate in found.rates if rate != "0"]
+        rates += [f"not stated by {without}"] if without else []
+        length = f"{found.n_samples:,} samples"
+        if found.seconds is not None:
+            length += f", {found.seconds:g} s{' where a rate is stated' if without else ' in all'}"
+        if without:
+            fine = "Nothing is wrong, but a rate is needed: give it to fit with --rate HZ."
         lines = [
-            f"{found.n_recordings} recordings, {found.layout}, {found.seconds:g} s in all",
-            f"Channels: {channels or '-'}. Rates: {rates or '-'} (0: not stated).",
+            f"{found.n_recordings} recordings, {found.layout}, {length}",
+            f"Channels: {'; '.join(found.channels) or '-'}. Rates: {', '.join(rates) or '-'}.",
             "",
             table(["label", "recordings"], rows),
             "",
         ]
     else:
         lines = [f"{found.n_parts} parts, {found.layout}", "", table(["label", "parts"], rows), ""]
-    lines += [f"Wrong: {problem}" for problem in found.problems] or ["Nothing is wrong."]
+    lines += [f"Wrong: {problem}" for problem in found.problems] or [fine]
     return "\n".join([*lines, *(f"Advice: {advice}" for advice in found.advice)])
 
 

@@ -22,6 +22,7 @@ from makellos.evaluation.outcomes import Outcome, overall_figures
 from makellos.evaluation.paired import Difference, PairedDifferences, paired_differences
 from makellos.evaluation.pixel_intervals import PixelIntervals
 from makellos.evaluation.pixels import PixelFigures, PixelMetrics, pixel_figures
+from makellos.evaluation.promise import PromiseCheck, check_promise
 from makellos.evaluation.ranking import (
     BestAccuracy,
     F1Max,
@@ -72,6 +73,7 @@ __all__ = [
     "PixelIntervals",
     "PixelMetrics",
     "PrecisionRecallCurve",
+    "PromiseCheck",
     "Rates",
     "ReliabilityBin",
     "Resampling",
@@ -83,6 +85,7 @@ __all__ = [
     "average_precision",
     "best_accuracy",
     "by_defect",
+    "check_promise",
     "class_figures",
     "class_intervals",
     "damaged_area",

@@ -95,7 +95,8 @@ def image_intervals(
     `scores` (n,) are finite, higher is more anomalous; `defective` and `rejected` (n,) are bool or
     0 and 1. The rates count rejected parts alone. A rate of exactly 0 or 1 has no spread to
     resample: there the open end is the exact binomial bound (Clopper and Pearson 1934), with as
-    many trials as parts or groups.
+    many trials as parts or groups. One part or group alone shows nothing of others: there is no
+    interval of what it decides.
     Raises InputError for lengths that differ or scores that are not finite, ConfigurationError for
     fewer than one resample.
     """
@@ -108,10 +109,13 @@ def image_intervals(
     columns = np.concatenate(metrics, axis=1)
     units = unit_of_part(values.size, resampling.groups)
     wrong = is_rejected != is_defective
+    sides = [np.unique(units[side]).size for side in (is_defective, ~is_defective) if side.any()]
+    is_alone = min(sides, default=0) < 2
+    ranking = [None if is_alone else percentile_interval(each) for each in columns[:3]]
     return ImageIntervals(
-        image_auroc=percentile_interval(columns[0]),
-        image_ap=percentile_interval(columns[1]),
-        f1_max=percentile_interval(columns[2]),
+        image_auroc=ranking[0],
+        image_ap=ranking[1],
+        f1_max=ranking[2],
         false_alarm_rate=_rate_interval(columns[3], wrong[~is_defective], units[~is_defective]),
         miss_rate=_rate_interval(columns[4], wrong[is_defective], units[is_defective]),
         accuracy=_rate_interval(columns[5], ~wrong, units),
@@ -207,4 +211,6 @@ def _rate_interval(
     resampled: Floats, hit: NDArray[np.bool_], units: NDArray[np.intp]
 ) -> Interval | None:
     interval = percentile_interval(resampled)
-    return None if interval is None else exact_interval(hit, units) or interval
+    if interval is None or (exact := exact_interval(hit, units)) is not None:
+        return interval and exact
+    return interval if np.unique(units).size > 1 else None

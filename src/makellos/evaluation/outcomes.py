@@ -32,7 +32,8 @@ class Outcome:
 
     Areas are in pixels of the picture, `damaged_area` that of the mask. `mapped` says that the
     figures of pixels count it; `located` is how its map lies on the mask, of a rejected part.
-    `probabilities` are those of a classifier's classes.
+    `probabilities` are those of a classifier's classes, `calibrated_verdict` is the verdict without
+    rules, where there are some.
     """
 
     label: str
@@ -45,6 +46,7 @@ class Outcome:
     mapped: bool = False
     located: Located | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    calibrated_verdict: str | None = None
 
 
 def overall_figures(

@@ -8,6 +8,7 @@ from typing import Any
 from makellos.evaluation.classes import ClassFigures, OneClass, ReliabilityBin
 from makellos.evaluation.intervals import Interval
 from makellos.evaluation.localisation import LocalisationFigures
+from makellos.evaluation.promise import PromiseCheck
 from makellos.evaluation.rates import DefectFigures
 
 __all__ = ["Evaluation", "LocalisationByDefect", "SizeGroup", "UnreadablePart"]
@@ -57,9 +58,10 @@ class Evaluation(dict[str, Any]):
     Metrics are None where no parts or masks define them. The rates are those of the calibrated
     threshold, and count `reject` alone; `optimistic_accuracy` is what the best threshold on these
     very parts would reach. `by_defect` has an entry for each kind, `intervals` the 95 % interval of
-    each metric by its name. `recordings`, by name, is None for pictures. The figures from `classes`
-    to `f1` are those of `ClassFigures`, and None for a detector without classes: the dict has
-    neither then. `unreadable` parts count nowhere else.
+    each metric by its name. `promise` says whether the good parts, groups or recordings that were
+    rejected agree with `false_alarms`. `recordings`, by name, is None for pictures. The figures
+    from `classes` to `f1` are those of `ClassFigures`, and None for a detector without classes: the
+    dict has neither then. `unreadable` parts count nowhere else.
     """
 
     detector: str
@@ -90,6 +92,7 @@ class Evaluation(dict[str, Any]):
     intervals: dict[str, Interval | None]
     false_alarms: float
     false_alarms_asked: float
+    promise: PromiseCheck | None = None
     fit_seconds: float
     inspect_ms_per_part: float
     classes: list[str] | None = None

@@ -57,9 +57,11 @@ def render_evaluation(report: EvaluationReport) -> str:
         threshold=threshold,
         budget_note=statements.budget_note(figures),
         statements=(
-            statements.misses_statement(figures),
-            statements.false_alarms_statement(figures),
+            statements.misses_statement(statements.by_recording(figures)),
+            statements.false_alarms_statement(statements.by_recording(figures)),
         ),
+        nouns=statements.noun_of(figures),
+        auroc_name="AUROC of windows" if figures.get("recordings") else "Image AUROC",
         kinds=kinds,
         first_kinds=kinds[:MAX_FIRST_KINDS],
         worst_kind=tables.worst_group(kinds),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -166,11 +167,23 @@ _ENTRIES = (
 
 def metrics(figures: Mapping[str, Any]) -> list[Metric]:
     """Return the metrics with their 95 % intervals, their meaning and what a missing one needs."""
+    entries = map(_of_windows, _ENTRIES) if figures.get("recordings") else iter(_ENTRIES)
     return [
         _metric(entry, finite(figures.get(entry.key)), interval_of(figures, entry.key))
-        for entry in _ENTRIES
+        for entry in entries
         if not (entry.optional and finite(figures.get(entry.key)) is None)
     ]
+
+
+def _of_windows(entry: _Entry) -> _Entry:
+    """Return the entry for windows of recordings, which have no masks."""
+    return replace(
+        entry,
+        name=entry.name.replace("Image AUROC", "AUROC of windows"),
+        meaning=re.sub(r"\bpart", "window", entry.meaning),
+        needs=re.sub(r"\bpart", "window", entry.needs),
+        optional=entry.optional or entry.needs == _MASKS,
+    )
 
 
 def _metric(entry: _Entry, value: float | None, interval: Span | None) -> Metric:

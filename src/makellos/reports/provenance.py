@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from makellos.inspection import Inspector
+from makellos.inspection.manifest import Manifest
 
-__all__ = ["learned_from", "provenance"]
+__all__ = ["calibrated_on", "learned_by", "learned_from", "provenance"]
 
 
 def provenance(inspector: Inspector) -> dict[str, str]:
@@ -14,7 +15,6 @@ def provenance(inspector: Inspector) -> dict[str, str]:
     changed = ", ".join(
         f"{name} {value}" for name, value in manifest.detector.parameters.items() if value != ""
     )
-    unit = "good parts" if calibration.groups is None else "groups of good parts"
     covered: dict[str, list[str]] = {}
     for name, text in manifest.covered():
         covered.setdefault(name.capitalize(), []).append(text)
@@ -23,14 +23,31 @@ def provenance(inspector: Inspector) -> dict[str, str]:
         "Detector": f"{manifest.detector.name} ({changed})",
         "Input size": str(manifest.preprocessing),
         **{name: "; ".join(texts) for name, texts in covered.items()},
-        "Learned from": f"{learned_from(training.n_learned, training.n_defective)} of "
-        f"{training.data}",
-        "Calibrated on": f"{calibration.n_groups} {unit}, {manifest.calibration.method}",
+        "Learned from": f"{learned_by(manifest)} of {training.data}",
+        "Calibrated on": calibrated_on(manifest, calibration.n_groups),
         "Threshold": "conformal, from good parts alone; no defective part was used",
         "Engine": str(inspector.engine),
         "Fitted": manifest.created,
         "Version": f"makellos {manifest.versions.get('makellos', 'unknown')}",
     }
+
+
+def learned_by(manifest: Manifest) -> str:
+    """Say what a model learned from."""
+    training = manifest.training
+    if manifest.signal is not None:
+        return f"{training.n_learned} windows of good recordings"
+    return learned_from(training.n_learned, training.n_defective)
+
+
+def calibrated_on(manifest: Manifest, n_groups: int) -> str:
+    """Say what the calibration of a model counted, how many and how they were set aside."""
+    unit = "good parts" if manifest.calibration.groups is None else "groups of good parts"
+    if manifest.signal is not None:
+        unit = {"recordings": "good recordings", "blocks": "blocks of windows of good recordings"}[
+            manifest.signal.calibrated_on
+        ]
+    return f"{n_groups} {unit}, {manifest.calibration.method}"
 
 
 def learned_from(n_learned: int, n_defective: int) -> str:

@@ -17,7 +17,25 @@ from makellos.reports.formats import (
     whole,
 )
 
-__all__ = ["Statement", "budget_note", "false_alarms_statement", "misses_statement", "n_of_rate"]
+__all__ = [
+    "Statement",
+    "budget_note",
+    "by_recording",
+    "false_alarms_statement",
+    "misses_statement",
+    "n_of_rate",
+    "noun_of",
+    "promise_sentence",
+]
+
+
+_JUDGED = {  # tone and badge by what was found about the promise
+    "kept": ("right", "Within the budget"),
+    "chance": ("again", "Agrees with the budget"),
+    "above": ("again", "Above the budget"),
+    "broken": ("wrong", "More than promised"),
+    "unknown": ("none", "Cannot be judged"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,15 +61,48 @@ def n_of_rate(rate: Any, n: int) -> int | None:
     return None if share is None else min(n, max(0, round(share * n)))
 
 
+def noun_of(figures: Mapping[str, Any], n: int = 2) -> str:
+    """Return what the figures count: parts, or windows where they are of recordings."""
+    noun = str(figures.get("noun") or ("window" if figures.get("recordings") else "part"))
+    return noun if n == 1 else f"{noun}s"
+
+
+def by_recording(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return figures whose counts and rates are of recordings in place of their windows.
+
+    Those of pictures come back as they are.
+    """
+    entries = list((figures.get("recordings") or {}).values())
+    if not entries:
+        return figures
+    good, bad = ([e for e in entries if (e["label"] == "good") is side] for side in (True, False))
+
+    def n_of(judged: list[Mapping[str, Any]], verdict: str) -> int:
+        return sum(each["verdict"] == verdict for each in judged)
+
+    return {
+        **figures,
+        "noun": "recording",
+        "n_good": len(good),
+        "n_defective": len(bad),
+        "false_alarm_rate": n_of(good, "reject") / len(good) if good else None,
+        "miss_rate": 1 - n_of(bad, "reject") / len(bad) if bad else None,
+        "n_look_again_good": n_of(good, "look_again"),
+        "n_look_again_defective": n_of(bad, "look_again"),
+        "intervals": {},
+    }
+
+
 def misses_statement(figures: Mapping[str, Any]) -> Statement:
     """Say how many defective parts were not rejected, and how many of them can still be caught."""
     n = whole(figures.get("n_defective")) or 0
     if n == 0:
-        sentence = "How many defective parts would be missed cannot be said from this data."
-        advice = "Add a few known defective parts to measure it."
-        return Statement("Tested", "0", "defective parts", "none", None, (sentence, advice), ())
+        things = f"defective {noun_of(figures)}"
+        sentence = f"How many {things} would be missed cannot be said from this data."
+        advice = f"Add a few known {things} to measure it."
+        return Statement("Tested", "0", things, "none", None, (sentence, advice), ())
     missed = n_of_rate(figures.get("miss_rate"), n)
-    rest = f"of {count(n)} defective {_parts(n)}"
+    rest = f"of {count(n)} defective {noun_of(figures, n)}"
     if missed is None:
         sentences: tuple[str, ...] = ("No verdicts were counted for them.",)
         return Statement("Missed", MISSING, rest, "none", None, sentences, ())
@@ -60,7 +111,13 @@ def misses_statement(figures: Mapping[str, Any]) -> Statement:
     rate = _rate_sentence(figures, "miss_rate", missed)
     tone = "wrong" if missed - again else "again" if again else "right"
     return Statement(
-        "Missed", count(missed), rest, tone, None, (_fate(missed, again, n), rate), shares
+        "Missed",
+        count(missed),
+        rest,
+        tone,
+        None,
+        (_fate(missed, again, n, noun_of(figures, 1)), rate),
+        shares,
     )
 
 
@@ -68,12 +125,11 @@ def false_alarms_statement(figures: Mapping[str, Any]) -> Statement:
     """Say how many good parts were rejected, beside the budget that was promised."""
     n = whole(figures.get("n_good")) or 0
     if n == 0:
-        sentence = "How many good parts would be rejected cannot be said from this data."
-        return Statement(
-            "Tested", "0", "good parts", "none", None, (_promise(figures, 0), sentence), ()
-        )
+        things = f"good {noun_of(figures)}"
+        sentence = f"How many {things} would be rejected cannot be said from this data."
+        return Statement("Tested", "0", things, "none", None, (_promise(figures, 0), sentence), ())
     rejected = n_of_rate(figures.get("false_alarm_rate"), n)
-    rest = f"of {count(n)} good {_parts(n)}"
+    rest = f"of {count(n)} good {noun_of(figures, n)}"
     if rejected is None:
         sentence = "No verdicts were counted for them."
         return Statement(
@@ -100,13 +156,30 @@ def budget_note(figures: Mapping[str, Any]) -> str | None:
     )
 
 
-def _parts(n: int) -> str:
-    return "part" if n == 1 else "parts"
+def promise_sentence(figures: Mapping[str, Any]) -> str | None:
+    """Say how the rejected good parts agree with what was promised; None where they do."""
+    found = figures.get("promise") or {}
+    finding, p_value = found.get("finding"), finite(found.get("p_value"))
+    if finding == "unknown":
+        one = str(found.get("unit", "parts")).removesuffix("s")
+        return (
+            f"Whether that keeps the promise cannot be judged from one {one}, which says nothing "
+            "of others: test more."
+        )
+    if finding not in ("chance", "broken"):
+        return None
+    often = f"With the promise kept, {percent(p_value)} of such tests reject as many"
+    if finding == "chance":
+        return f"{often}: it can be chance."
+    return (
+        f"{often}: chance does not explain it. These {noun_of(figures)} differ from those the "
+        "threshold was made from: calibrate with them too."
+    )
 
 
-def _fate(missed: int, again: int, n: int) -> str:
+def _fate(missed: int, again: int, n: int, noun: str) -> str:
     if missed == 0:
-        return "The one defective part was rejected." if n == 1 else "Every one was rejected."
+        return f"The one defective {noun} was rejected." if n == 1 else "Every one was rejected."
     if again == 0:
         return "It passed as ok." if missed == 1 else "They passed as ok."
     caught = "a second look can still catch it" if again == 1 else "a second look can catch them"
@@ -119,10 +192,10 @@ def _rate_sentence(figures: Mapping[str, Any], metric: str, missed: int) -> str:
     interval = interval_of(figures, metric)
     rate = percent(figures.get(metric))
     if interval is None:
-        return f"That is {rate} of the defective parts."
+        return f"That is {rate} of the defective {noun_of(figures)}."
     if missed == 0 and interval[0] == 0:
-        possible = percent(interval[1])
-        return f"From this many parts, a true miss rate up to {possible} remains possible."
+        possible, many = percent(interval[1]), f"this many {noun_of(figures)}"
+        return f"From {many}, a true miss rate up to {possible} remains possible."
     return f"That is {rate}; 95{NARROW_SPACE}% interval {percent_range(interval)}."
 
 
@@ -131,7 +204,7 @@ def _promise(figures: Mapping[str, Any], n: int) -> str:
     if budget is None:
         return "No false-alarm budget was promised."
     if n == 0:
-        return f"Promised: at most {percent(budget)} of good parts."
+        return f"Promised: at most {percent(budget)} of good {noun_of(figures)}."
     expected = f"{budget * n:.1f}".removesuffix(".0")
     expected = "0.1" if expected == "0" else expected
     about = "fewer than" if budget * n < 0.1 else "about"
@@ -145,16 +218,14 @@ def _against_budget(figures: Mapping[str, Any], rejected: int) -> tuple[str, str
     measured = f"Measured: {percent(rate)}"
     if interval is not None:
         measured += f" (95{NARROW_SPACE}% interval {percent_range(interval)})"
+    told = promise_sentence(figures)
     if rate is None or budget is None:
         return ("wrong" if rejected else "right"), None, f"{measured}."
-    if rate <= budget:
-        return "right", "Within the budget", f"{measured}."
-    if interval is None:
-        return "again", "Above the budget", f"{measured}."
-    if interval[0] <= budget:
-        return "again", "Agrees with the budget", f"{measured}. So small an excess can be chance."
-    advice = "These parts differ from those the threshold was made from: calibrate with them too."
-    return "wrong", "More than promised", f"{measured}, more than chance explains. {advice}"
+    finding = (figures.get("promise") or {}).get("finding")
+    if finding is None:
+        finding = "kept" if rate <= budget else "above"
+    tone, badge = _JUDGED[finding]
+    return tone, badge, f"{measured}. {told or ''}".rstrip()
 
 
 def _marked(again: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class RecordingsCheck:
     layout : how the recordings lie.
     n_recordings, n_unreadable : how many there are, and how many cannot be read.
     labels : recordings by label.
-    seconds : of all recordings that state a rate, together.
+    n_samples : of one channel, of all recordings together.
+    seconds : of all recordings that state a rate, together; None where none does.
     rates, channels : recordings by rate in Hz (0: not stated) and by the names of their channels.
     problems : sentences about what should be put right before anything is learned.
     advice : sentences about what is good to know.
@@ -36,7 +38,8 @@ class RecordingsCheck:
     n_recordings: int
     n_unreadable: int
     labels: dict[str, int]
-    seconds: float
+    n_samples: int
+    seconds: float | None
     rates: dict[str, int]
     channels: dict[str, int]
     problems: list[str]
@@ -63,13 +66,15 @@ def check_recordings(
         problems += check_recording(recording, window=window)
     rates = Counter(f"{recording.rate or 0:g}" for _, recording in read)
     channels = Counter(", ".join(recording.channels) for _, recording in read)
+    lengths = [each.seconds for _, each in read if each.seconds is not None]
     problems += [*_unlike(read), *_twice(read)]
     return RecordingsCheck(
         layout=parts.layout,
         n_recordings=len(parts),
         n_unreadable=n_unreadable,
         labels=dict(Counter(part.label for part in parts)),
-        seconds=round(sum(recording.seconds or 0.0 for _, recording in read), 3),
+        n_samples=sum(recording.n_samples for _, recording in read),
+        seconds=round(math.fsum(lengths), 3) if lengths else None,
         rates=dict(rates),
         channels=dict(channels),
         problems=problems,
@@ -107,8 +112,12 @@ def _twice(read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
 
 def _advice(parts: PartSet, read: Sequence[tuple[Part, Recording]]) -> Iterator[str]:
     yield from parts.remarks()
-    if any(recording.rate is None for _, recording in read):
-        yield "Some recordings do not state their rate: give it to fit with --rate HZ."
+    n_without = sum(recording.rate is None for _, recording in read)
+    if n_without:
+        who = "No recording states its rate"
+        if n_without < len(read):
+            who = f"{n_without} of {len(read)} recordings do not state their rate"
+        yield f"{who}: give it to fit with --rate HZ."
     n_good = sum(part.label == GOOD for part in parts)
     if not n_good:
         yield "No recording is labelled good, and detectors learn from good ones."

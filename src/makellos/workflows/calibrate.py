@@ -40,6 +40,7 @@ class CalibrationSummary:
     false_alarms: float
     false_alarms_asked: float
     notes: list[str]
+    counted: str = "parts"
 
 
 def calibrate(
@@ -93,6 +94,7 @@ def calibrate(
         update={"calibration": record, "golden": golden, "signal": signal}
     )
     rewrite_manifest(read, manifest, target)
+    counted = subject_of_model(manifest).counted(manifest)
     return CalibrationSummary(
         model=str(target),
         n_calibration=calibration.scores.size,
@@ -100,7 +102,8 @@ def calibrate(
         threshold=calibration.threshold,
         false_alarms=calibration.false_alarms,
         false_alarms_asked=asked,
-        notes=[*notes, *budget_notes(calibration, subject_of_model(manifest).counted(manifest))],
+        notes=[*notes, *budget_notes(calibration, counted)],
+        counted=counted,
     )
 
 

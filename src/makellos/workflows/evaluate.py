@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part, PartSet
+from makellos.data.parts import GOOD, Part, PartSet
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
@@ -22,7 +22,9 @@ from makellos.evaluation import (
     Evaluation,
     Outcome,
     PixelMetrics,
+    PromiseCheck,
     UnreadablePart,
+    check_promise,
     defective_from_labels,
     locate,
     overall_figures,
@@ -108,11 +110,30 @@ def evaluate_parts(
     report("computing intervals", 0, 1)
     figures = _figures(inspector, tested, pixels, np.random.default_rng(seed))
     figures["notes"] = [*found.remarks(), *_notes(found, inspector), *figures["notes"]]
+    figures["promise"] = _promise(tested, parts, gathered, inspector.calibration.false_alarms)
     result = Evaluation(**figures, recordings=gathered.entries or None)
     report("computing intervals", 1, 1)
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, result, gathered.panels)
     return result, tested
+
+
+def _promise(
+    tested: Sequence[TestedPart], parts: Sequence[Part], gathered: Gathered, budget: float
+) -> PromiseCheck | None:
+    """Compare the good parts or recordings that were rejected with what was promised of them."""
+    good = [
+        each.outcome
+        for each in tested
+        if each.outcome.label == GOOD and each.outcome.score is not None
+    ]
+    if not gathered.entries:
+        rejected = [(each.calibrated_verdict or each.verdict) == "reject" for each in good]
+        return check_promise(rejected, [each.group for each in good], budget)
+    judged = [part for part in parts if part.is_good and part.name in gathered.entries]
+    rejected = [gathered.entries[part.name]["verdict"] == "reject" for part in judged]
+    groups = [part.group or part.name for part in judged]
+    return check_promise(rejected, groups, budget, unit="recordings")
 
 
 def _notes(found: PartSet, inspector: Inspector) -> list[str]:
@@ -187,6 +208,7 @@ def _outcome(part: Part, inspection: Inspection, pixels: PixelMetrics) -> Outcom
         milliseconds=inspection.milliseconds,
         picture_area=math.prod(inspection.size or (0,)),
         probabilities=inspection.probabilities,
+        calibrated_verdict=inspection.calibrated_verdict,
     )
     if inspection.size is None or inspection.anomaly_map is None:
         return outcome

@@ -80,6 +80,7 @@ class InspectSummary:
     )
     notes: dict[str, int] = field(default_factory=dict)
     trend: TrendSummary | None = None
+    noun: str = "part"
 
     def count(self, inspection: Inspection) -> None:
         """Take one part into account."""
@@ -130,7 +131,7 @@ def inspect(
         acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
     )
     _check_outputs(wanted)  # now that all else is right: it makes folders
-    summary = InspectSummary()
+    summary = InspectSummary(noun="recording" if subject.has_windows else "part")
     kept: list[Inspection] = []
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]

@@ -1,0 +1,92 @@
+"""Whether the good parts that were rejected agree with what was promised of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from makellos.errors import InputError
+
+__all__ = ["PromiseCheck", "check_promise"]
+
+LEVEL = 0.05  # below it, chance is no explanation
+
+Finding = Literal["kept", "chance", "broken", "unknown"]
+Unit = Literal["parts", "groups", "recordings"]
+
+
+@dataclass(frozen=True)
+class PromiseCheck:
+    """Hold how the rejected good parts compare with the false-alarm budget.
+
+    `n_units` are what was counted, parts or groups of them or recordings; `n_rejected` of them were
+    rejected, a group by the share of its parts. `p_value` is how likely so many or more are where
+    the promise holds, None for fewer than two units. `finding` is ``kept`` (the share is within the
+    budget), ``chance`` (above it, which chance explains), ``broken`` (which chance does not
+    explain) or ``unknown`` (one unit shows nothing).
+    """
+
+    unit: Unit
+    n_units: int
+    n_rejected: float
+    p_value: float | None
+    finding: Finding
+
+
+def check_promise(
+    rejected: Sequence[bool],
+    groups: Sequence[str | None],
+    budget: float,
+    *,
+    unit: Unit | None = None,
+) -> PromiseCheck | None:
+    """Compare rejected good parts with a budget in (0, 1), by the exact binomial test of groups.
+
+    `groups` names the group of each part, None for a part by itself. Parts of a group are alike, so
+    that a group counts once, by the share of its parts that is rejected; the sum of shares is
+    rounded down, in favour of the promise. `unit` is what a group is called. None without parts;
+    raises `InputError` for lengths that differ.
+
+    >>> check_promise([True] * 4 + [False] * 26, [None] * 30, 0.05).finding
+    'chance'
+    >>> check_promise([True] + [False] * 28, ["a"] * 29, 0.01).finding
+    'unknown'
+    """
+    if len(rejected) != len(groups):
+        raise InputError(
+            f"There are {len(rejected)} verdicts and {len(groups)} groups; expected as many."
+        )
+    members: dict[tuple[str, object], list[bool]] = {}
+    for i, (each, group) in enumerate(zip(rejected, groups, strict=True)):
+        members.setdefault(("part", i) if group is None else ("group", group), []).append(each)
+    if not members:
+        return None
+    n = len(members)
+    total = math.fsum(sum(each) / len(each) for each in members.values())
+    called = unit or ("groups" if n < len(rejected) else "parts")
+    if n == 1:
+        return PromiseCheck(called, n, total, None, "unknown")
+    p_value = _as_many(math.floor(total + 1e-9), n, budget)
+    finding: Finding = "kept" if total <= budget * n * (1 + 1e-9) else "chance"
+    if finding == "chance" and p_value < LEVEL:
+        finding = "broken"
+    return PromiseCheck(called, n, total, p_value, finding)
+
+
+def _as_many(k: int, n: int, share: float) -> float:
+    """Return the probability of k or more of n, each by itself with a probability of `share`."""
+    if k <= 0 or share >= 1:
+        return 1.0
+    if share <= 0:
+        return 0.0
+    logs = (
+        math.lgamma(n + 1)
+        - math.lgamma(i + 1)
+        - math.lgamma(n - i + 1)
+        + i * math.log(share)
+        + (n - i) * math.log1p(-share)
+        for i in range(k, n + 1)
+    )
+    return min(1.0, math.fsum(math.exp(each) for each in logs))
