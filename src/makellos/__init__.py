@@ -1,13 +1,13 @@
 """Find, outline and explain damage on manufactured parts.
 
 >>> import makellos
->>> makellos.parts_needed(0.01)  # good calibration parts that a budget of one percent takes
+>>> makellos.parts_needed(0.01)  # good calibration parts that a budget of 1 % needs
 99
 
-Verbs, as on the command line
+Commands, as on the command line
     fit, inspect, evaluate, compare, calibrate, explain, generate, tune, queue
-For one part after another
-    Inspector, which gives an Inspection; read_picture, read_model
+To inspect one part after another
+    Inspector, which returns an Inspection; read_picture, read_model
 Parts
     find_parts, Part, PartSet, parts_needed
 Drawing

@@ -43,10 +43,10 @@ def parts_needed(false_alarms: float) -> int:
 class Calibration:
     """Turn scores into p-values, thresholds and verdicts under a false-alarm budget.
 
-    `scores` (n,) are those of good parts that the detector did not learn from, and `groups` (n,)
+    `scores` (n,) are those of good parts that the detector has not learned from, and `groups` (n,)
     says which of them belong together (None: none do). `asked` is the budget in (0, 0.5].
-    `tolerance` (unit of the scores) is by how much the same part's score may differ between
-    runtimes: scores closer than this count as equal, so that a verdict does not hang on rounding.
+    `tolerance` (in units of the scores) is how much the same part's score may differ between
+    runtimes: scores closer than this count as equal, so that a verdict does not depend on rounding.
     Raises `InputError` for no scores or scores that are not finite, `ConfigurationError` for a
     budget or a tolerance out of range.
     """

@@ -60,16 +60,16 @@ _SECONDS, _SECONDS_PER_MEGAPIXEL = 5.0, 0.3
 def read_picture(path: Path | str) -> Picture:
     """Decode a PNG, JPEG, BMP, TIFF, WebP, PGM or PPM file.
 
-    Returns an array HxW (gray) or HxWx3 (RGB), uint8 or uint16 as stored. The EXIF orientation
-    is applied, transparency is dropped, palettes are resolved, the first of several frames or
-    pages is taken. TIFFs of 10, 12 or 14 bits come as uint16, shifted up to its full scale, and
-    PGM and PPM in which white is another value are scaled to it.
-    Pixels only: colour profiles and gamma are ignored.
+    Returns an array HxW (grey) or HxWx3 (RGB), uint8 or uint16 as stored. The EXIF orientation is
+    applied, transparency is dropped, palettes are resolved, the first of several frames or pages is
+    taken. TIFFs of 10, 12 or 14 bits come as uint16, shifted up to its full scale, and PGM and PPM
+    in which white is another value are scaled to it. Pixels only: colour profiles and gamma are
+    ignored.
 
-    Raises `InputError` when the file is missing, empty, no picture, damaged, of a variant that is
-    not decoded faithfully, larger than `MAX_PIXELS` by its header or more work than a picture
-    should be (checked before anything is decoded), or not decoded within 5 s and 0.3 s for each
-    million pixels. Threads may call it side by side; decoding releases the GIL.
+    Raises `InputError` if the file is missing, empty, not a picture, damaged, of a variant that
+    cannot be decoded faithfully, larger than `MAX_PIXELS` by its header or more work than a picture
+    should be (checked before anything is decoded), or not decoded within 5 s plus 0.3 s per million
+    pixels. Threads may call it concurrently; decoding releases the GIL.
     """
     return read_framed(Path(path))[0]
 

@@ -53,9 +53,9 @@ def draw_overlay(
     """Draw heat map, outlines, boxes and (with `caption`) verdict and score on a part.
 
     Returns H×W×3 uint8 RGB; a picture smaller than 480 pixels is enlarged by a whole factor, one
-    larger than 4096 is shrunk to that. The heat begins half way from the map's median to
+    larger than 4096 is shrunk to that. The heat begins halfway from the map's median to
     `map_threshold`, where a place is no longer usual, has the same colour at the threshold on every
-    part, and is full as far beyond it.
+    part, and is at its fullest the same distance beyond it.
     """
     side = max(picture.shape[:2])
     factor = min(max(1, -(-_DISPLAY_SIDE // side)), _LARGEST_SIDE / side)
@@ -103,7 +103,7 @@ def _plain(name: str) -> str:
 
 
 def write_picture(path: Path | str, picture: Rgb) -> None:
-    """Write an RGB or gray uint8 picture, in the format that the suffix says."""
+    """Write an RGB or grey uint8 picture, in the format given by the suffix."""
     path = Path(path)
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     try:

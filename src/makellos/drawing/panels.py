@@ -46,8 +46,8 @@ def draw_panel(
 
     Returns H×W×3 uint8 RGB. A picture smaller than 320 pixels is enlarged by a whole factor, pixel
     by pixel; one larger than 512 is shrunk to that. What the detector does not give (nearest good
-    part, difference) is left out. The difference is the anomaly map: its colours reach the
-    brightest at one and a half of `map_threshold`, as in `draw_overlay` where maps begin at 0.
+    part, difference) is left out. The difference is the anomaly map: its colours are brightest at
+    one and a half times `map_threshold`, as in `draw_overlay` if maps begin at 0.
     """
     known = {
         "score": inspection.score,

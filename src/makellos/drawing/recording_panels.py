@@ -72,15 +72,14 @@ def draw_recording(
 ) -> Rgb:
     """Draw what was found on a recording: verdict, spectrograms, scores, envelope spectrum.
 
-    `windows` are those that were inspected, with `view`; `threshold` is that of their scores,
-    `rpm` the speed in turns per minute where it is not that of the view. Up to 3 channels have a
-    spectrogram, that of the fault among them. With `map_threshold`, that of the windows' anomaly
-    maps where they have some, below it is drawn when and at which frequencies they are unusual: the
-    maps themselves, or, where their cells are too coarse for that, how much louder the windows are
-    than good ones. In
-    the envelope spectrum, where there is one, lines of the fault that is named are red, those of
-    others gray. Returns H×1200×3 uint8 RGB. Raises `InputError` for an inspection of no recording
-    or an unreadable one, and for other windows.
+    `windows` are those that were inspected, with `view`; `threshold` is that of their scores, `rpm`
+    the speed if it differs from that of the view. Up to 3 channels have a spectrogram, including
+    that of the fault. With `map_threshold`, that of the windows' anomaly maps if they have any, the
+    panel below it shows when and at which frequencies they are unusual: the maps themselves or, if
+    their cells are too coarse for that, how much louder the windows are than good ones. In the
+    envelope spectrum, if there is one, lines of the named fault are red, those of others grey.
+    Returns H×1200×3 uint8 RGB. Raises `InputError` for an inspection of no recording or an
+    unreadable one, and for other windows.
     """
     view = at_speed(view, rpm)
     layout = lay_out(windows, view, inspection, threshold, map_threshold)

@@ -55,13 +55,13 @@ class Evaluation(dict[str, Any]):
     same names: ``result["image_auroc"]`` is ``result.image_auroc``, and ``json.dumps(result)`` the
     same JSON.
 
-    Metrics are None where no parts or masks define them. The rates are those of the calibrated
-    threshold, and count `reject` alone; `optimistic_accuracy` is what the best threshold on these
-    very parts would reach. `by_defect` has an entry for each kind, `intervals` the 95 % interval of
-    each metric by its name. `promise` says whether the good parts, groups or recordings that were
-    rejected agree with `false_alarms`. `recordings`, by name, is None for pictures. The figures
-    from `classes` to `f1` are those of `ClassFigures`, and None for a detector without classes: the
-    dict has neither then. `unreadable` parts count nowhere else.
+    Metrics are None if there are no parts or masks to define them. The rates are those at the
+    calibrated threshold, and count only `reject`; `optimistic_accuracy` is what the best threshold
+    on these very parts would reach. `by_defect` has an entry for each kind, `intervals` the 95 %
+    interval of each metric by its name. `promise` says whether the good parts, groups or recordings
+    that were rejected agree with `false_alarms`. `recordings`, by name, is None for pictures. The
+    figures from `classes` to `f1` are those of `ClassFigures`, and None for a detector without
+    classes: the dict then lacks them. `unreadable` parts count nowhere else.
     """
 
     detector: str

@@ -45,7 +45,7 @@ class ZoneFinding:
 
 
 class Rule(BaseModel):
-    """Reject for regions of `zone` (None: anywhere) of which one measure passes its limit.
+    """Reject for regions in `zone` (None: anywhere) that exceed the limit of one measure.
 
     `larger_than_mm2` is the area of a region, `longer_than_mm` the longer side of its box,
     `more_than` the number of regions.
@@ -86,10 +86,10 @@ class Rule(BaseModel):
 
 
 class Acceptance(BaseModel):
-    """Say how large a pixel is, and which rules regions are held to.
+    """Say how large a pixel is, and which rules apply to regions.
 
-    With ``replace`` the rules alone decide, with ``tighten`` a part is rejected that calibration or
-    a rule rejects.
+    With ``replace`` the rules alone decide; with ``tighten`` a part is rejected if calibration or a
+    rule rejects it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -24,13 +24,13 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True, eq=False)
 class RecordingFinding:
-    """Hold what was found on a recording beside its verdict.
+    """Hold what was found in a recording, besides its verdict.
 
     `windows` are the inspections of its windows, `starts` their first samples' times in s,
     `share_rejected` the share of them that are rejected. `notes` say what is odd about the
     recording. `faults` is what the envelope spectrum shows, by channel; empty for a recording that
-    is ok, and without a bearing and a speed. `samples` are what was judged, where the inspector was
-    asked to keep it. `rpm` is the speed that it was judged at; None for that of the model.
+    is ok, and without a bearing and a speed. `samples` are what was judged, if the inspector was
+    asked to keep it. `rpm` is the speed at which it was judged; None for that of the model.
     """
 
     windows: tuple[Inspection, ...]
@@ -65,16 +65,16 @@ class Inspection:
     """Hold what was found on one part.
 
     `verdict` is ``ok``, ``look_again``, ``reject`` or ``unreadable`` (then `error` says why and the
-    figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `reconstruction`
-    C×H×W float32 in [0, 1] the nearest good part that a reconstructing detector can make. `size` is
-    the height and width of the picture, `regions` are in its pixels. `probabilities` are those of
-    a classifier's classes by name, good first. A recording's verdict joins those of its windows,
-    which `recording` holds; theirs have no regions, which `window_regions` finds in their maps.
-    `zones` are what each zone says, where the model has such: score and map are then in units of
-    the zones' thresholds. `broken_rules` are those of the model's rules that regions break, and
-    `calibrated_verdict` is the verdict without rules; None where there are none. `picture` is what
-    was judged, decoded, where the inspector was asked to keep it. `notes` say what is odd about
-    it, as those of a `recording` do.
+    figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `reconstruction`,
+    C×H×W float32 in [0, 1], is the nearest good part that a reconstructing detector can produce.
+    `size` is the height and width of the picture, `regions` are in its pixels. `probabilities` are
+    those of a classifier's classes by name, good first. A recording's verdict combines those of its
+    windows, which `recording` holds; these have no regions, but `window_regions` finds them in
+    their maps. `zones` are the results of each zone, if the model has any: score and map are then
+    in units of the zones' thresholds. `broken_rules` are those of the model's rules that regions
+    break, and `calibrated_verdict` is the verdict without rules; None if there are no rules.
+    `picture` is what was judged, decoded, if the inspector was asked to keep it. `notes` say what
+    is odd about it, as those of a `recording` do.
     """
 
     input: str

@@ -51,13 +51,13 @@ class Inspector:
     """Inspect parts with one model, without PyTorch unless the model's manifest names it.
 
     `workers` parts are worked on at once (1: all cores serve one part), or as many tiles of one
-    part where the model tiles pictures. `engine` overrides the model's own runtime and precision.
-    `rpm` is the speed of the shaft in recordings, where it is not that at fit, `acceptance` holds
-    rules in place of the model's own. One inspector may be used from several threads.
+    part if the model tiles pictures. `engine` overrides the model's own runtime and precision.
+    `rpm` is the speed of the shaft in recordings, if it differs from that at fit; `acceptance`
+    holds rules to use instead of the model's. One inspector can be used from several threads.
 
-    A process that was forked opens the model again when it first inspects, with ONNX Runtime:
-    OpenVINO cannot go on there. A pickled inspector opens its model again by path, and refuses
-    another model in its place.
+    A forked process reopens the model with ONNX Runtime when it first inspects, because OpenVINO
+    does not work there. A pickled inspector reopens its model by path, and refuses another model in
+    its place.
 
     Raises `ModelFileError` for a model that cannot be trusted, `MissingRuntimeError` for one whose
     runtime is not installed, `ConfigurationError` for fewer than 1 worker.

@@ -26,9 +26,9 @@ _MOST_PROMISED = 0.5  # of good parts rejected: no budget is larger
 class Coverage:
     """Say how pictures are covered: in tiles of `tile` pixels, which share `tile_overlap`.
 
-    None for `tile`: pictures are seen whole; None for `tile_overlap`: a quarter of a tile. `zones`
-    is a mask picture or JSON of polygons and rules, `rules` JSON of rules alone, `mm_per_pixel` the
-    size of a pixel.
+    None for `tile`: pictures are seen as a whole; None for `tile_overlap`: a quarter of a tile.
+    `zones` is a mask picture or a JSON file of polygons and rules, `rules` a JSON file of rules
+    only, `mm_per_pixel` the size of a pixel.
     """
 
     tile: int | None = None

@@ -28,17 +28,17 @@ _RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "RANK")
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Say where and how to train; what is learned does not depend on it but for rounding.
+    """Say where and how to train; apart from rounding, what is learned does not depend on it.
 
-    `folder` is the run directory (None: nothing is kept of the run). `resume` goes on from the
-    checkpoint in it. `device` is ``auto``, ``cpu``, ``cuda`` (ROCm as well), ``mps`` or ``xpu``;
+    `folder` is the run directory (None: nothing of the run is kept). `resume` continues from the
+    checkpoint in it. `device` is ``auto``, ``cpu``, ``cuda`` (also for ROCm), ``mps`` or ``xpu``;
     `n_devices` of them are used on each of `n_nodes` machines. `precision` is ``f32``, ``bf16``
-    (mixed) or ``auto``. `checkpoint_seconds` lie at least between two checkpoints,
-    and twenty times as long as one takes to write; 0 writes one after every step. `on_epoch` is
-    called after each epoch with its number, from 1, and its losses by name (those of held-out
-    parts begin with ``validation_``); what it raises ends the training.
+    (mixed) or ``auto``. At least `checkpoint_seconds` pass between two checkpoints, and at least
+    twenty times as long as writing one takes; 0 writes one after every step. `on_epoch` is called
+    after each epoch with its number, from 1, and its losses by name (those of held-out parts begin
+    with ``validation_``); what it raises ends the training.
 
-    Raises `ConfigurationError` for a device or precision that there is not, and for counts below 1.
+    Raises `ConfigurationError` for an unknown device or precision, and for counts below 1.
     """
 
     folder: Path | None = None

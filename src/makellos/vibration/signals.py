@@ -35,10 +35,9 @@ Takes = Literal["pictures", "features"]
 class SignalSettings:
     """Say how recordings are cut into windows, and how these are seen.
 
-    `rate` in Hz, where files do not state it. `channel`: names with commas between them; empty:
-    all. `window` and `hop` in samples; a `hop` of 0 is a window, without overlap. `view` is one of
-    `VIEWS`; empty: the one that suits the detector. `bearing` and `rpm` (turns per minute) are
-    what faults are named by.
+    `rate` in Hz, if files do not state it. `channel`: names separated by commas; empty: all.
+    `window` and `hop` in samples; a `hop` of 0 is a window, without overlap. `view` is one of
+    `VIEWS`; empty: the one that suits the detector. `bearing` and `rpm` are needed to name faults.
     """
 
     rate: float | None = None

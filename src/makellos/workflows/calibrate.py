@@ -53,12 +53,13 @@ def calibrate(
 ) -> CalibrationSummary:
     """Give a model another budget, or the scores of new good parts, and write it back.
 
-    `data` holds good parts that the detector did not learn from: a manifest's or folder's split
-    ``val`` where it has one, else its good parts. None keeps the calibration parts. `output`
-    leaves the model as it is and writes another. Raises `InputError` for parts that cannot be read.
+    `data` holds good parts that the detector has not learned from: the split ``val`` of a manifest
+    or folder if it has one, otherwise its good parts. None keeps the calibration parts. With
+    `output`, the model is left as it is and another is written. Raises `InputError` for parts that
+    cannot be read.
 
-    For the very parts that the model was fitted on it keeps the calibration that it has, and says
-    so: scored again they would look better than parts to come.
+    For the very parts that the model was fitted on it keeps its calibration, and says so: scored
+    again they would look better than future parts.
     """
     report = progress or no_progress
     target = Path(output) if output is not None else Path(model)

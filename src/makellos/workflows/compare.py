@@ -48,15 +48,15 @@ def compare(
     """Fit detectors on the same parts of `data`, evaluate each on the same test parts, and compare.
 
     `detectors` are names, ``NAME:PRESET`` or model files, `models` further model files, which are
-    taken as they are; `parameters` maps a detector's name to its parameters. Every fit, evaluation
-    and inspection is a process of its own. What fails costs itself alone, and says why. Differences
-    are taken from `against`, or from the one with the highest image AUROC. With `output` that
-    folder gets ``compare.html``, ``compare.csv``, ``compare.json``, the models and their reports;
-    it is written anew after each one. `tell` gets sentences on the way; `execute` runs a step with
-    its arguments and a log file and returns its exit code.
+    used as they are; `parameters` maps a detector's name to its parameters. Every fit, evaluation
+    and inspection is a process of its own. One that fails stops no other, and is reported with the
+    reason. All others are compared with `against`, or with the one with the highest image AUROC.
+    With `output`, that folder gets ``compare.html``, ``compare.csv``, ``compare.json``, the models
+    and their reports; it is updated after each one. `tell` receives progress messages; `execute`
+    runs a step with its arguments and a log file and returns its exit code.
 
     Raises `ConfigurationError` for names and values that are not accepted, `InputError` for data
-    that cannot be used, `StorageError` where the output cannot be written.
+    that cannot be used, `StorageError` if the output cannot be written.
     """
     asked = Asked(preset=preset, parameters=parameters or {}, false_alarms=false_alarms, seed=seed)
     plan = make_plan(data, list(several(detectors)), list(several(models)), asked, against)

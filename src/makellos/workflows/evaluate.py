@@ -68,11 +68,10 @@ def evaluate(
 ) -> Evaluation:
     """Inspect labelled parts, return the figures, and write the report to the folder `output`.
 
-    `data` is a folder or manifest; its split ``test`` is used, or all parts where there are no
-    splits. The figures are those of ``makellos evaluate --json``, as attributes and as a dict.
-    Raises `InputError` when there is no labelled test part or a mask cannot be used, and as
-    `Inspector` does. A part that cannot be read is named under ``unreadable`` and counts nowhere
-    else.
+    `data` is a folder or manifest; its split ``test`` is used, or all parts if there are no splits.
+    The figures are those of ``makellos evaluate --json``, as attributes and as a dict. Raises
+    `InputError` if there is no labelled test part or a mask cannot be used, and the errors of
+    `Inspector`. A part that cannot be read is named under ``unreadable`` and counts nowhere else.
     """
     return evaluate_parts(model, data, output=output, seed=seed, progress=progress)[0]
 

@@ -124,14 +124,14 @@ def explain(
 ) -> ExplainSummary:
     """Draw where a classifier looked: part, heat map and overlay side by side, one file per part.
 
-    `inputs` are pictures, folders and manifests, or one; of labelled ones the test parts are taken.
-    `method` is ``gradcam``, ``gradcam++``, ``layercam`` or ``eigencam``, `class_name` the class
-    explained (without it defective, or the likeliest defect), `layer` a module of the network
-    (without it the last feature map). Where parts have masks, those of `data` or else of `inputs`,
-    the summary says how far the maps can be trusted; `seed` draws where the deletion test blurs.
-    A part that cannot be read costs itself only. Raises `ConfigurationError` for models that are
-    no classifiers and for unknown names, `InputError` when there is nothing to explain,
-    `MissingRuntimeError` without torch, `StorageError` when nothing can be written.
+    `inputs` are pictures, folders and manifests, or one of them; of labelled sets the test parts
+    are used. `method` is ``gradcam``, ``gradcam++``, ``layercam`` or ``eigencam``, `class_name` the
+    class explained (without it defective, or the likeliest defect), `layer` a module of the network
+    (without it the last feature map). If parts have masks (those of `data`, or else of `inputs`),
+    the summary says how far the maps can be trusted; `seed` sets where the deletion test blurs. A
+    part that cannot be read affects no other. Raises `ConfigurationError` for models that are not
+    classifiers and for unknown names, `InputError` if there is nothing to explain,
+    `MissingRuntimeError` without torch, `StorageError` if nothing can be written.
     """
     report = progress or no_progress
     check_seed(seed)

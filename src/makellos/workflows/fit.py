@@ -80,15 +80,16 @@ def fit(
     """Learn from the good parts of `data` and write a calibrated model file.
 
     `data` is a folder or CSV manifest, `false_alarms` the share of good parts that may be rejected
-    by mistake. Raises `InputError` for data that cannot be used (unless `skip_unreadable`, files
-    that cannot be decoded among it), `ConfigurationError` for names and values that are not
-    accepted, `StorageError` when the model cannot be written. An existing one is replaced at once.
+    by mistake. Raises `InputError` for data that cannot be used (including files that cannot be
+    decoded, unless `skip_unreadable`), `ConfigurationError` for names and values that are not
+    accepted, `StorageError` if the model cannot be written. An existing model is replaced in one
+    step.
 
     `training` says where and how a detector that `trains` does so. Its run directory is
-    ``MODEL.run`` unless `training` names another; with `training.resume` a run that was broken off
-    there goes on. `signal` says how recordings are seen, where `data` holds such, and `coverage`
-    in which tiles and zones pictures are, and by which rules they are accepted. The detector
-    ``auto`` tries some for `time_budget` minutes (10 unless given) and fits the best.
+    ``MODEL.run`` unless `training` names another; with `training.resume` an interrupted run there
+    is continued. `signal` says how recordings are seen, if `data` holds any, and `coverage` says
+    which tiles and zones pictures have, and by which rules they are accepted. The detector ``auto``
+    tries several for `time_budget` minutes (10 by default) and fits the best.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)

@@ -36,14 +36,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class GenerateSummary:
-    """Hold what was made, and how it compares with real parts.
+    """Hold what was generated, and how it compares with real parts.
 
-    `diversity` is the mean standard deviation of a pixel over the made pictures divided by that
-    over the real ones: 1 is as diverse, 0 the same picture always. `nearest_distance` is the root
-    mean square difference of a made picture, in [0, 1], to the nearest real one, on average, and
-    `real_nearest_distance` that of a real one to the nearest other: copies of real parts are far
-    below it. `dimensions` are those of a traversal, the one that changes the picture most first.
-    What cannot be said is None.
+    `diversity` is the mean standard deviation of a pixel over the generated pictures divided by
+    that over the real ones: 1 is equally diverse, 0 always the same picture. `nearest_distance` is
+    the average root mean square difference, in [0, 1], from a generated picture to the nearest real
+    one, and `real_nearest_distance` that from a real one to the nearest other: copies of real parts
+    are far below it. `dimensions` are those of a traversal, the one that changes the picture most
+    first. What cannot be determined is None.
     """
 
     output: str
@@ -68,11 +68,12 @@ def generate(
 ) -> GenerateSummary:
     """Draw pictures that a model makes beside real parts, or with `traverse` along its latents.
 
-    `output` is a .png, .jpg or .webp file; one that this made before is replaced. `n` is how many
-    pictures are made (64), or how many latent dimensions are shown (10): those that change a made
-    part most between -3 and 3. Raises `ConfigurationError` for a model that makes no pictures, for
-    an `n` outside 1 to 1024 and for other suffixes, `ModelFileError` for a model that cannot be
-    trusted, `StorageError` when the picture cannot be written or would replace another file.
+    `output` is a .png, .jpg or .webp file; one that this function wrote before is replaced. `n` is
+    how many pictures are generated (64), or how many latent dimensions are shown (10): those that
+    change a generated part most between -3 and 3. Raises `ConfigurationError` for a model that
+    cannot generate pictures, for an `n` outside 1 to 1024 and for other suffixes, `ModelFileError`
+    for a model that cannot be trusted, `StorageError` if the picture cannot be written or would
+    replace another file.
     """
     target, report = Path(output), progress or no_progress
     count = (N_DIMENSIONS if traverse else N_PICTURES) if n is None else n

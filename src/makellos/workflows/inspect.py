@@ -44,11 +44,11 @@ _WINDOWS_BEGINS = ",".join(WINDOW).encode()
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Say where rows and overlays go; None for what is not wanted. ``-`` is standard output.
+    """Say where rows and overlays go; None for those not wanted. ``-`` is standard output.
 
-    `windows` gets a row for each window of a recording, as CSV; `trend` a page of how the health
-    of a machine went over its recordings. An overlay is a panel beside the
-    nearest good part where the detector makes one.
+    `windows` gets a row for each window of a recording, as CSV; `trend` a page that shows how the
+    health of a machine developed over its recordings. An overlay is a panel with the nearest good
+    part if the detector reconstructs one.
     """
 
     csv: Path | None = None
@@ -61,7 +61,7 @@ class Outputs:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOverrides:
-    """Name a file of rules in place of the model's own, and another size of a pixel in mm."""
+    """Name a file of rules to use instead of the model's, and another size of a pixel in mm."""
 
     rules: Path | None = None
     mm_per_pixel: float | None = None
@@ -103,14 +103,14 @@ def inspect(
 ) -> InspectSummary:
     """Inspect files and folders, or one, with a model; every file gets a row, whatever happens.
 
-    Rows are written as they come, so an interrupted run keeps those it had. `rpm` is the speed of
-    the shaft in recordings, where it is not that at fit, `held_to` other rules than the model's.
-    Films, and cameras such as ``camera:0``, give a row for each frame, or those that `frames` says,
-    which may make a part of each page of a TIFF, too.
-    `on_row` is called with each inspection, its number and the number of all, where it is known.
-    Raises `InputError` when there is nothing to inspect, `ModelFileError` for a model that cannot
-    be trusted, `ConfigurationError` for rules that do not fit the model, `StorageError` when
-    nothing can be written or a file of another kind would be replaced.
+    Rows are written as they come, so an interrupted run keeps those it has. `rpm` is the speed of
+    the shaft in recordings, if it differs from that at fit; `held_to` are rules to use instead of
+    the model's. Videos, and cameras such as ``camera:0``, give a row for each frame, or for those
+    that `frames` selects, which can also make a part of each page of a TIFF. `on_row` is called
+    with each inspection, its number and the total, if known. Raises `InputError` if there is
+    nothing to inspect, `ModelFileError` for a model that cannot be trusted, `ConfigurationError`
+    for rules that do not fit the model, `StorageError` if nothing can be written or a file of
+    another kind would be replaced.
     """
     wanted, held, taken = outputs or Outputs(), held_to or RuleOverrides(), frames or Frames()
     opened = read_model(Path(model))

@@ -39,16 +39,16 @@ def queue(
     execute: Execute | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> QueueResults:
-    """Carry out the runs of a YAML file one after another, and return what became of them.
+    """Run the fits listed in a YAML file one after another, and return what became of them.
 
-    The file is checked whole before the first run; with `keep_going` runs with mistakes of their
-    own are recorded as failed and the others start. What an earlier start finished is left as it
-    is, what failed is tried again, a training that was broken off goes on. ``results.json`` and
-    ``queue.html`` in the output folder are written after every run. `tell` gets sentences on the
-    way; `execute` runs ``makellos`` with arguments and a log file and returns its exit code.
+    The whole file is checked before the first run; with `keep_going`, runs whose entries have
+    mistakes are recorded as failed and the others start. What an earlier start finished is left as
+    it is, what failed is tried again, and an interrupted training is continued. ``results.json``
+    and ``queue.html`` in the output folder are written after every run. `tell` receives progress
+    messages; `execute` runs ``makellos`` with arguments and a log file and returns its exit code.
 
-    Raises `ConfigurationError` that names every mistake of the file, `InputError` where it cannot
-    be read, `StorageError` where results cannot be written or another queue is at work there.
+    Raises `ConfigurationError` that names every mistake of the file, `InputError` if it cannot be
+    read, `StorageError` if results cannot be written or another queue is running there.
     """
     said, now = tell or (lambda _: None), clock or (lambda: datetime.now(UTC))
     plan = read_plan(file, keep_going=keep_going)

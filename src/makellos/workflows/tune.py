@@ -63,13 +63,13 @@ _TIE = 1e-10  # smaller than any difference that says something
 
 @dataclass(frozen=True)
 class TuneSummary:
-    """Hold what a search found, and what it took.
+    """Hold what a search found, and what it cost.
 
     `best_value` is the lowest of the complete trials, `default_value` that of the first one, which
-    has the defaults (None where it failed); `value` says what they are. `best_parameters` are the
-    searched ones, `best` is the file that `fit --config` takes. `epochs_used` of `resource` were
-    taken, where the same trials unpruned would have taken `epochs_unpruned`; `seconds` are those of
-    all trials, also of an earlier start. `n_killed` were broken off by kills and run again.
+    uses the defaults (None if it failed); `value` says what they are. `best_parameters` are the
+    searched ones, `best` is the file for `fit --config`. The trials took `epochs_used` of
+    `resource`; without pruning they would have taken `epochs_unpruned`. `seconds` are those of all
+    trials, including earlier starts. `n_killed` were interrupted by kills and run again.
     """
 
     folder: str
@@ -113,14 +113,14 @@ def tune(
 ) -> TuneSummary:
     """Search a detector's parameters, and write the best ones and a page about the search.
 
-    `search` maps parameters to LOW..HIGH, LOW..HIGH:log or A,B,C beside the ranges that the
-    detector declares; `parameters` keep their value. The first trial has the defaults. No trial
-    begins after `timeout_minutes`. `folder` receives ``study.db`` (or `storage` is the address of a
-    database), ``best.json`` and ``tuning.html``; a search that is there goes on.
+    `search` maps parameters to LOW..HIGH, LOW..HIGH:log or A,B,C, in addition to the ranges that
+    the detector declares; `parameters` keep their value. The first trial uses the defaults. No
+    trial starts after `timeout_minutes`. `folder` receives ``study.db`` (or `storage` is the
+    address of a database), ``best.json`` and ``tuning.html``; a search already there is continued.
 
-    Raises `ConfigurationError` for names and values that are not accepted and where the folder
-    holds another search, `InputError` for data that cannot be used, `StorageError` where nothing
-    can be written, `TrainingError` where every trial failed.
+    Raises `ConfigurationError` for names and values that are not accepted and if the folder holds
+    another search, `InputError` for data that cannot be used, `StorageError` if nothing can be
+    written, `TrainingError` if every trial failed.
     """
     _check_numbers(n_trials, timeout_minutes, seed)
     Training(device=device)
