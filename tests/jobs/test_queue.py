@@ -249,6 +249,23 @@ def test_what_this_install_cannot_fit_is_a_mistake(
     assert "makellos[train]" in told
 
 
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("detector", ["patchcore", "padim", "discriminative", "classifier"])
+def test_networks_that_cannot_be_had_are_mistakes(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, detector: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    run = f"runs:\n  - data: parts\n    detector: {detector}\n    set:\n      "
+    for setting, reason in (
+        ("backbone: vgg61", "There is no backbone 'vgg61'. Did you mean 'vgg"),
+        ("backbone: mobilenetv3_small_050", "HF_HUB_OFFLINE is set"),
+        ("backbone: resnet10t_unpublished", "There is no backbone"),
+        ("weights: gone.safetensors", "gone.safetensors do not exist"),
+    ):
+        (told,) = mistakes(write(run + setting))
+        assert reason in told
+
+
 def test_text_that_is_not_utf_8_is_named_with_its_line(place: Path) -> None:
     (place / "runs.yaml").write_bytes("runs:\n  - data: größe".encode("latin-1"))
     assert "not UTF-8" in mistakes(place / "runs.yaml")[0]

@@ -69,6 +69,20 @@ class Detector(ABC):
         """Return what fitting it takes beyond the base install, as packages are imported."""
         return ("torch", "lightning_fabric") if self.trains else ()
 
+    def require(self) -> None:
+        """Raise where what fitting takes is not here; no part is looked at.
+
+        Raises `MissingRuntimeError` without its packages, and for weights of a backbone that cannot
+        be had, `ConfigurationError` for a backbone that nobody knows, `InputError` for a file of
+        weights that is not there.
+        """
+        require_packages(*self.packages())
+        given = self.get_parameters()
+        if "backbone" in given:
+            from makellos.detectors.patches.backbones import require_backbone
+
+            require_backbone(str(given["backbone"]), str(given.get("weights", "")))
+
     def fit(
         self,
         parts: Sequence[Part],

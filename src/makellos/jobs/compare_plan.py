@@ -11,7 +11,6 @@ from makellos.calibration import parts_needed
 from makellos.data.parts import PartSet
 from makellos.data.splits import check_seed
 from makellos.detectors import make_detector
-from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.subjects import find_parts
 
@@ -106,7 +105,7 @@ def _entry(name: str, asked: Asked) -> Entry:
     chosen = own if colon else asked.preset
     parameters = {**asked.parameters.get(detector, {}), **asked.parameters.get(name, {})}
     made = make_detector(detector, preset=chosen, parameters=parameters, seed=asked.seed)
-    require_packages(*made.packages())
+    made.require()
     return Entry(
         name=name,
         folder=name.replace(":", "-"),

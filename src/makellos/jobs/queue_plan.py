@@ -18,7 +18,6 @@ from makellos.data.parts import PartSet
 from makellos.data.pictures import full_scale
 from makellos.data.splits import check_seed
 from makellos.detectors import detector_class, make_detector
-from makellos.detectors.loading import require_packages
 from makellos.detectors.parameters import read_parameters
 from makellos.errors import ConfigurationError, InputError, MakellosError
 from makellos.jobs.queue_file import Entry, Mistake, mistakes_text, read_queue_file
@@ -211,7 +210,7 @@ def _check_detector(
         return None, trains
     made = make_detector(name, preset=preset, parameters=given, seed=seed)
     with _noting(entry.mistakes, entry.line_of("detector")):
-        require_packages(*made.packages())
+        made.require()
     return dict(made.get_parameters()), trains
 
 

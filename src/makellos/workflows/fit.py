@@ -16,7 +16,6 @@ from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
 from makellos.detectors import Detector, make_detector
-from makellos.detectors.loading import require_packages
 from makellos.errors import ConfigurationError
 from makellos.inspection.manifest import Manifest
 from makellos.models import check_target
@@ -149,7 +148,7 @@ def _named(
     if check_auto(detector, preset, asked.minutes, asked.training, signal):
         return None
     made = make_detector(detector, preset=preset, parameters=asked.parameters, seed=asked.seed)
-    require_packages(*made.packages())
+    made.require()
     _check_device(made, asked.training)
     return made
 

@@ -29,6 +29,7 @@ from makellos.detectors.patches.backbones import (
     export_backbone,
     load_backbone,
     read_weights,
+    require_backbone,
 )
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
 from makellos.inspection.engines import EngineChoice, available_engines, open_engine
@@ -94,6 +95,16 @@ def test_unknown_backbone_gets_a_suggestion() -> None:
         match=r"no backbone 'wide_resnet50'\. Did you mean 'wide_resnet50_2'\? Exp",
     ):
         backbone_card("wide_resnet50")
+
+
+def test_network_without_published_weights_is_told_before_a_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda _: None)
+    with pytest.raises(MissingRuntimeError, match="none are published for it"):
+        require_backbone("resnet18d")
+    require_backbone("efficientnet_lite0")
+    require_backbone("resnet18d", "none")
 
 
 def test_backbone_like_no_other_gets_the_ways_to_one() -> None:

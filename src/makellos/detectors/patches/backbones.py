@@ -32,6 +32,7 @@ __all__ = [
     "export_backbone",
     "from_hub",
     "load_backbone",
+    "require_backbone",
 ]
 
 _HUB_SECONDS = 5.0  # to wait for an answer of the hub
@@ -131,6 +132,23 @@ def backbone_packages(name: str, weights: str = "") -> tuple[str, ...]:
     return () if card is not None and card.packaged and not weights else ("torch", "timm")
 
 
+def require_backbone(name: str, weights: str = "") -> None:
+    """Raise where a backbone is not known, or its weights cannot be had; nothing is loaded.
+
+    Raises as `backbone_card` does, `InputError` for a file that does not exist, and
+    `MissingRuntimeError` where the hub has no weights or does not answer.
+    """
+    card = backbone_card(name)
+    if weights:
+        if weights != "none" and not Path(weights).is_file():
+            raise _no_file(Path(weights))
+    elif not card.packaged and (
+        card.package is None or importlib.util.find_spec(card.package) is None
+    ):
+        require_packages("torch", "timm")
+        check_hub(card)
+
+
 def export_backbone(
     name: str,
     *,
@@ -223,7 +241,7 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise InputError(f"The weights {path} do not exist. Give a .safetensors or .pth file.")
+        raise _no_file(path)
     try:
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
@@ -240,6 +258,10 @@ def read_weights(path: Path) -> Mapping[str, Any]:
     if not isinstance(state, dict) or not all(torch.is_tensor(value) for value in state.values()):
         raise InputError(f"The weights {path} are not a state dict (name to tensor).")
     return state
+
+
+def _no_file(path: Path) -> InputError:
+    return InputError(f"The weights {path} do not exist. Give a .safetensors or .pth file.")
 
 
 def _packaged_file(package: str) -> Path:
@@ -264,7 +286,9 @@ def check_hub(card: BackboneCard) -> None:
     import timm
 
     config = timm.get_pretrained_cfg(card.network)
-    if config is None or not config.hf_hub_id or _in_cache(config.hf_hub_id):
+    if config is None or not (config.hf_hub_id or config.url or config.file):
+        raise no_weights(card, "none are published for it")
+    if not config.hf_hub_id or _in_cache(config.hf_hub_id):
         return
     address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
