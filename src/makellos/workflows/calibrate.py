@@ -53,13 +53,10 @@ def calibrate(
 ) -> CalibrationSummary:
     """Give a model another budget, or the scores of new good parts, and write it back.
 
-    `data` holds good parts that the detector has not learned from: the split ``val`` of a manifest
-    or folder if it has one, otherwise its good parts. None keeps the calibration parts. With
-    `output`, the model is left as it is and another is written. Raises `InputError` for parts that
-    cannot be read.
-
-    For the very parts that the model was fitted on it keeps its calibration, and says so: scored
-    again they would look better than future parts.
+    `data` holds good parts that the detector has not learned from: split ``val``, if there is one,
+    or all its good parts. None keeps the calibration parts, as do the very parts that the model was
+    fitted on: scored again they would look better than future ones. With `output`, another model is
+    written. Raises `InputError` for parts that cannot be read.
     """
     report = progress or no_progress
     target = Path(output) if output is not None else Path(model)
