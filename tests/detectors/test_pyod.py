@@ -37,8 +37,7 @@ from makellos.inspection.external_runtime import (
     external_engines,
     open_external_engine,
 )
-from makellos.inspection.inspector import TORCH_PREFIX
-from makellos.inspection.model_file import WEIGHTS
+from makellos.inspection.model_file import TORCH_PREFIX, WEIGHTS
 from makellos.models import encode_pictures, pack_members
 from makellos.models.partition import Partition
 from makellos.models.release import release

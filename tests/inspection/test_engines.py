@@ -167,7 +167,7 @@ def test_a_misspelt_engine_gets_a_suggestion() -> None:
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_there_is_no_engine_without_workers(workers: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"{workers} workers"):
+    with pytest.raises(ConfigurationError, match=f"workers is {workers}"):
         open_engine(cell_graph(), ENGINES[0], shape=SHAPE, workers=workers)
 
 

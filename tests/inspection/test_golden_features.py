@@ -13,11 +13,19 @@ from makellos.errors import ModelFileError
 from makellos.inspection import read_model
 from makellos.models import encode_pictures
 
+NAMED = {"golden": [{"file": "golden/02.npy", "score": 0.0, "verdict": "ok"}]}
+
+
+def with_features(path: Path, raw: bytes) -> Path:
+    """Write a model whose one golden part has these features."""
+    kept = {name: each for name, each in small_members().items() if "golden" not in name}
+    return forge(path, {**kept, "golden/02.npy": raw}, NAMED)
+
 
 def test_golden_features_come_back_as_they_were(tmp_path: Path) -> None:
     row = np.linspace(-3, 3, 7, dtype=np.float32)
-    members = {**small_members(), **encode_pictures({"golden/02.npy": row})}
-    found = read_model(forge(tmp_path / "a.makellos", members)).golden_picture("golden/02.npy")
+    (raw,) = encode_pictures({"golden/02.npy": row}).values()
+    found = read_model(with_features(tmp_path / "a.makellos", raw)).golden_picture("golden/02.npy")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, row)
 
@@ -44,7 +52,6 @@ def _saved(values: object, *, allow_pickle: bool = False) -> bytes:
     ids=["pickle", "2-d", "float64", "none", "cut", "sum", "giant", "empty", "text"],
 )
 def test_golden_features_are_numbers_and_nothing_else(tmp_path: Path, raw: bytes) -> None:
-    members = {**small_members(), "golden/02.npy": raw}
-    model = read_model(forge(tmp_path / "a.makellos", members))
+    model = read_model(with_features(tmp_path / "a.makellos", raw))
     with pytest.raises(ModelFileError, match=r"golden/02\.npy holds no features"):
         model.golden_picture("golden/02.npy")

@@ -210,9 +210,7 @@ def info(model: Model, json: Json = None) -> None:
     from makellos.inspection.model_file import read_model
 
     read = read_model(model)
-    with read.unpacked():
-        for golden in read.manifest.golden:
-            read.golden_picture(golden.file)  # by now every hash is checked
+    read.check()
     answer(
         table(["", ""], info_rows(read)).lstrip("\n"), json, read.manifest.model_dump(mode="json")
     )

@@ -205,18 +205,22 @@ def _load_search(
 ) -> LatentSearch:
     import torch
 
-    from makellos.detectors.networks.arrays import load_arrays
+    from makellos.detectors.networks.arrays import load_arrays, misfits
     from makellos.detectors.networks.latent_search import LatentSearch, SearchSettings
 
     channels, height, width = shape
-    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and replaced
-        generator, discriminator = detector._networks((channels, height, width))
-    for prefix, network in ((_GENERATOR, generator), (_DISCRIMINATOR, discriminator)):
-        if load_arrays(network, weights, prefix):
-            raise ConfigurationError(
-                f"anogan: the weights of the {prefix[:-1]} do not fit pictures of {shape} with "
-                f"base_width {detector.base_width}. Fit the model again."
-            )
+    # Networks without memory first: what the weights do not fit must not take any.
+    for device in ("meta", "cpu"):
+        with torch.random.fork_rng(devices=[]), torch.device(device):  # weights are replaced
+            generator, discriminator = detector._networks((channels, height, width))
+        for prefix, network in ((_GENERATOR, generator), (_DISCRIMINATOR, discriminator)):
+            if misfits(network, weights, prefix):
+                raise ConfigurationError(
+                    f"anogan: the weights of the {prefix[:-1]} do not fit pictures of {shape} with "
+                    f"base_width {detector.base_width}. Fit the model again."
+                )
+    load_arrays(generator, weights, _GENERATOR)
+    load_arrays(discriminator, weights, _DISCRIMINATOR)
     settings = SearchSettings(
         feature_weight=detector.feature_weight,
         n_steps=detector.n_steps,

@@ -99,7 +99,7 @@ class Pyod(Detector):
         without torch.
         """
         detector, weights = cls(**scoring.parameters), scoring.weights
-        _check_shapes(weights, shape)
+        _check_shapes(weights, shape, detector.max_parts)
         engine = _PyodEngine(detector, weights, choice)
         rows, known = _witnesses(weights["rows"]), weights["scores"]
         found = engine.run(rows)["score"]
@@ -272,18 +272,20 @@ def _witnesses(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ascontiguousarray(rows[:: max(1, -(-len(rows) // _N_WITNESSES))])
 
 
-def _check_shapes(weights: Weights, shape: tuple[int, ...]) -> None:
+def _check_shapes(weights: Weights, shape: tuple[int, ...], max_parts: int) -> None:
     given = {name: weights[name].shape for name in sorted(weights)}
     rows = given.get("rows", ())
     scores = given.get("scores", ())
     fits = (
         len(rows) == 2
+        and rows[0] <= max_parts
         and (rows[1],) == shape == given.get("mean") == given.get("deviation")
         and scores == (len(_witnesses(weights["rows"])),)
     )
     if not fits:
         raise ConfigurationError(
-            f"pyod: the weights {given} do not fit {shape} features. Fit the model again."
+            f"pyod: the weights {given} do not fit {shape} features of at most {max_parts} parts. "
+            "Fit the model again."
         )
 
 

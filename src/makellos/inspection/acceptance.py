@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.calibration import Calibration, Verdict, ZonedCalibration
+from makellos.data.limits import Count, Name
 from makellos.errors import ConfigurationError, suggest
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.zones import IGNORED, ZonedMap, Zones
 
-__all__ = ["Acceptance", "Rule", "ZoneFinding", "find_zone_regions", "find_zones"]
+__all__ = ["MOST_RULES", "Acceptance", "Rule", "ZoneFinding", "find_zone_regions", "find_zones"]
 
+MOST_RULES = 1000
 _MEASURES = ("larger_than_mm2", "longer_than_mm", "more_than")
 
 
@@ -53,10 +55,10 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    zone: str | None = None
+    zone: Name | None = None
     larger_than_mm2: float | None = Field(default=None, ge=0)
     longer_than_mm: float | None = Field(default=None, ge=0)
-    more_than: int | None = Field(default=None, ge=0)
+    more_than: Count | None = None
 
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
@@ -96,7 +98,7 @@ class Acceptance(BaseModel):
 
     mm_per_pixel: float | None = Field(default=None, gt=0)
     combine: Literal["replace", "tighten"] = "replace"
-    rules: list[Rule] = []
+    rules: list[Rule] = Field(default=[], max_length=MOST_RULES, fail_fast=True)
 
     @property
     def how(self) -> str:

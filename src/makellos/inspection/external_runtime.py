@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.errors import ConfigurationError, MissingRuntimeError, suggest
+from makellos.errors import (
+    ConfigurationError,
+    MakellosError,
+    MissingRuntimeError,
+    ModelFileError,
+    suggest,
+)
 from makellos.inspection.engines import Engine, EngineChoice
 
-__all__ = ["ExternalScoring", "external_engines", "open_external_engine", "require_runtime"]
+__all__ = [
+    "ExternalScoring",
+    "check_parameters",
+    "external_engines",
+    "open_external_engine",
+    "require_runtime",
+]
 
 _EXTRAS = {"torch": "train", "pyod": "signals"}
 
@@ -59,7 +72,8 @@ def open_external_engine(
     """Return what scores parts of C, H, W, or of F features, by a detector's own means.
 
     Raises `MissingRuntimeError` without its runtime, `ConfigurationError` for an engine that this
-    machine does not have and a detector that is not installed.
+    machine does not have and a detector that is not installed, `ModelFileError` for parameters and
+    weights that are not the detector's.
     """
     known = external_engines(scoring.detector)
     if choice not in known:
@@ -69,4 +83,32 @@ def open_external_engine(
         )
     from makellos.detectors import detector_class
 
-    return detector_class(scoring.detector).open_engine(scoring, shape, choice)
+    try:
+        check_parameters(scoring.detector, scoring.parameters)
+        return detector_class(scoring.detector).open_engine(scoring, shape, choice)
+    except (ModelFileError, MissingRuntimeError):
+        raise
+    except Exception as error:
+        # What NumPy, torch and PyOD raise of weights that are not theirs has no common base.
+        reason = str(error) if isinstance(error, MakellosError) else f"{error!r:.200}"
+        raise ModelFileError(
+            f"The model's parameters and weights are none of {scoring.detector}: {reason} Fit the "
+            "model again."
+        ) from error
+
+
+def check_parameters(detector: str, parameters: Mapping[str, Any]) -> None:
+    """Raise `ModelFileError` for parameters that a detector does not take.
+
+    Those of a detector that is not installed are left alone.
+    """
+    from makellos.detectors import detector_class
+
+    with suppress(ConfigurationError):
+        known = detector_class(detector).parameters
+        for name, value in parameters.items():
+            if name not in known or not known[name].accepts(value):
+                raise ModelFileError(
+                    f"The model says {name} {value!r:.80} of {detector}, which is not accepted. "
+                    "Fit it again."
+                )

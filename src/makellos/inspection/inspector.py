@@ -13,8 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetensors.numpy import load_file
-
 from makellos.calibration import Calibration
 from makellos.data.given import GivenPicture, part_of, several
 from makellos.data.parts import Part
@@ -26,13 +24,12 @@ from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.findings import UNREADABLE, Inspection, unreadable
 from makellos.inspection.judge import Judge
 from makellos.inspection.manifest import Manifest
-from makellos.inspection.model_file import GRAPH, WEIGHTS, ModelFile, read_model
+from makellos.inspection.model_file import GRAPH, TORCH_PREFIX, ModelFile, read_model
 from makellos.inspection.pictures import PictureLane
 from makellos.inspection.recipe import Recipe
 from makellos.inspection.recordings import RecordingLane
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
-from makellos.vibration.good_spectra import GOOD_SPECTRA, unpack_spectra
 from makellos.vibration.signals import at_speed
 
 if TYPE_CHECKING:
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["UNREADABLE", "Inspection", "Inspector", "Scored", "Scorer"]
 
 _WINDOWS_TOGETHER = 16
-TORCH_PREFIX = "torch/"  # of the weights in a model file that torch scores with
 
 
 class Inspector:
@@ -107,8 +103,7 @@ class Inspector:
         if self._asked[-1] is not None:
             raise ConfigurationError("Rules about regions apply to pictures only; leave them out.")
         at_speed(record.view, self.rpm)  # refuses what the rate cannot follow
-        stored = self.model.read(GOOD_SPECTRA) if GOOD_SPECTRA in self.manifest.members else None
-        spectra = {} if stored is None else unpack_spectra(stored)
+        spectra = self.model.good_spectra()
         return RecordingLane(scorer, self._judge, record, self.rpm, spectra)
 
     @property
@@ -220,12 +215,7 @@ class Inspector:
         detector = self.manifest.detector
         if detector.runtime == "graph":
             return folder / GRAPH
-        stored = load_file(folder / WEIGHTS) if (folder / WEIGHTS).exists() else {}
-        weights = {
-            name.removeprefix(TORCH_PREFIX): values
-            for name, values in stored.items()
-            if name.startswith(TORCH_PREFIX)
-        }
+        weights = self.model.arrays(folder, TORCH_PREFIX)
         return ExternalScoring(detector.name, detector.parameters, weights)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.calibration import Calibration, Verdict, ZonedCalibration, calibrate_zones
+from makellos.data.limits import Count, Name, Names, Numbers, Text, Values, Whole
 from makellos.data.pictures import MAX_PIXELS
 from makellos.data.shapes import Shape, Shapes
 from makellos.inspection.acceptance import Acceptance
@@ -14,13 +15,16 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.tiling import Tiling
-from makellos.inspection.zones import ZonesRecord
+from makellos.inspection.zones import MOST_ZONES, ZonesRecord
 from makellos.vibration.signal_record import SignalRecord
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
 FORMAT_VERSION = 1
 Side = Annotated[int, Field(ge=1, le=MAX_PIXELS)]
+_STORED = 100  # pictures, whose names have two digits
+_SOME = 10_000
+_Figures = Annotated[dict[Name, float], Field(max_length=_STORED)]
 
 
 class _Record(BaseModel):
@@ -30,16 +34,16 @@ class _Record(BaseModel):
 class DetectorRecord(_Record):
     """Name the detector and the parameters it was fitted with."""
 
-    name: str
-    parameters: dict[str, Any]
+    name: Name
+    parameters: Values
     runtime: Literal["graph", "torch", "pyod"] = "graph"
 
 
 class EngineRecord(_Record):
     """Name the engine whose scores the calibration holds."""
 
-    runtime: str
-    precision: str
+    runtime: Name
+    precision: Name
 
     def choice(self) -> EngineChoice:
         """Return the record as an engine's name."""
@@ -50,8 +54,8 @@ class ZoneScoresRecord(_Record):
     """Hold the scores and map maxima of good calibration parts in one zone, and its budget."""
 
     share: float = Field(gt=0, le=1)
-    scores: list[float] = Field(min_length=1)
-    map_maxima: list[float] = Field(min_length=1)
+    scores: Numbers = Field(min_length=1)
+    map_maxima: Numbers = Field(min_length=1)
 
 
 class CalibrationRecord(_Record):
@@ -61,12 +65,12 @@ class CalibrationRecord(_Record):
     follow from them, and `tolerance` is in these units.
     """
 
-    scores: list[float] = Field(min_length=1)
-    map_maxima: list[float] | None = None
-    groups: list[str] | None = None
+    scores: Numbers = Field(min_length=1)
+    map_maxima: Numbers | None = None
+    groups: Names | None = None
     asked: float = Field(gt=0, le=0.5)
     tolerance: float = Field(default=0.0, ge=0)
-    zones: list[ZoneScoresRecord] = []
+    zones: list[ZoneScoresRecord] = Field(default=[], max_length=MOST_ZONES, fail_fast=True)
     method: Literal["held out", "cross-fitted", "split val", "new good parts"]
 
     @model_validator(mode="after")
@@ -114,22 +118,22 @@ class TrialRecord(_Record):
     damage; None and empty where it was not judged, for a `reason`.
     """
 
-    detector: str
-    parameters: dict[str, Any] = {}
+    detector: Name
+    parameters: Values = {}
     result: Literal["chosen", "judged", "dropped", "failed", "left out"]
-    reason: str = ""
-    n_learned: int = 0
+    reason: Text = ""
+    n_learned: Count = 0
     auroc: float | None = None
-    by_kind: dict[str, float] = {}
+    by_kind: dict[Name, float] = Field(default={}, max_length=_SOME)
     seconds: float = 0.0
 
 
 class AutoRecord(_Record):
     """Say what `auto` tried, how it judged and why it chose, the best trial first."""
 
-    judged: str
-    reason: str
-    trials: list[TrialRecord]
+    judged: Text
+    reason: Text
+    trials: list[TrialRecord] = Field(max_length=_SOME, fail_fast=True)
     time_budget: float
     seconds: float
 
@@ -183,18 +187,18 @@ class TrainingRecord(_Record):
     files that the data set aside for calibration.
     """
 
-    data: str
-    layout: str
-    n_good: int
-    n_defective: int = 0
-    n_learned: int
-    fingerprint: str
+    data: Name
+    layout: Name
+    n_good: Count
+    n_defective: Count = 0
+    n_learned: Count
+    fingerprint: Name
     contents: str = Field(default="", pattern="^([0-9a-f]{12})*$")
     set_aside: str = Field(default="", pattern="^([0-9a-f]{12})*$")
-    skipped: list[str] = []
-    seed: int
+    skipped: Names = []
+    seed: Whole
     fit_seconds: float
-    notes: list[str] = []
+    notes: list[Text] = Field(default=[], max_length=_SOME, fail_fast=True)
     auto: AutoRecord | None = None
     pictures: PicturesRecord | None = None
 
@@ -205,17 +209,17 @@ class GoldenRecord(_Record):
     `zone_scores` are the detector's own in each zone; None in one that the part does not show.
     """
 
-    file: str
+    file: Name
     score: float
     verdict: Verdict
-    zone_scores: list[float | None] = []
+    zone_scores: list[float | None] = Field(default=[], max_length=MOST_ZONES, fail_fast=True)
 
 
 class MemberRecord(_Record):
     """Hold the SHA-256 and the size in bytes of one member of the model file."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
+    size: Count
 
 
 class Manifest(_Record):
@@ -228,23 +232,23 @@ class Manifest(_Record):
 
     format: Literal["makellos"] = "makellos"
     format_version: Literal[1] = 1
-    created: str
+    created: Name
     detector: DetectorRecord
     preprocessing: Preprocessing | Vectors
     aggregation: Aggregation
     engine: EngineRecord
     calibration: CalibrationRecord
     training: TrainingRecord
-    golden: list[GoldenRecord]
-    examples: list[str] = []
-    classes: list[str] = []
+    golden: list[GoldenRecord] = Field(max_length=_STORED, fail_fast=True)
+    examples: list[Name] = Field(default=[], max_length=_STORED, fail_fast=True)
+    classes: list[Name] = Field(default=[], max_length=_SOME, fail_fast=True)
     signal: SignalRecord | None = None
     tiling: Tiling | None = None
     zones: ZonesRecord | None = None
     acceptance: Acceptance | None = None
-    parity: dict[str, dict[str, float]] = {}
-    versions: dict[str, str]
-    members: dict[str, MemberRecord]
+    parity: dict[Name, _Figures] = Field(default={}, max_length=_STORED)
+    versions: dict[Name, Name] = Field(max_length=_SOME)
+    members: dict[Name, MemberRecord] = Field(max_length=_SOME)
 
     def covered(self) -> list[tuple[str, str]]:
         """Return what of a picture is looked at and how, as pairs of name and words."""

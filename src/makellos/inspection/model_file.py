@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import struct
 import zipfile
@@ -12,27 +11,47 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
+from safetensors import safe_open
 
+from makellos.data.files import check_file, parse_json
 from makellos.data.pictures import Picture, decode_picture
 from makellos.errors import InputError, ModelFileError, StorageError
+from makellos.inspection.external_runtime import check_parameters
+from makellos.inspection.graph_check import WEIGHTS, check_graph
 from makellos.inspection.manifest import FORMAT_VERSION, Manifest
 from makellos.inspection.zones import ZONES, Zones, decode_zones
 from makellos.storage import scratch_folder
+from makellos.vibration.envelopes import BandSpectra
+from makellos.vibration.good_spectra import GOOD_SPECTRA, unpack_spectra
 
-__all__ = ["GENERATOR", "GRAPH", "MANIFEST", "WEIGHTS", "ModelFile", "read_model"]
+__all__ = [
+    "GENERATOR",
+    "GRAPH",
+    "MANIFEST",
+    "TORCH_PREFIX",
+    "WEIGHTS",
+    "ModelFile",
+    "read_model",
+]
 
-MANIFEST, GRAPH, WEIGHTS = "manifest.json", "graph.onnx", "weights.safetensors"
-GENERATOR = "generator.onnx"
+MANIFEST, GRAPH, GENERATOR = "manifest.json", "graph.onnx", "generator.onnx"
+TORCH_PREFIX = "torch/"  # of the weights that another runtime than that of graphs scores with
 _KNOWN = re.compile(
     r"manifest\.json|zones\.png|(graph|generator)\.onnx|(weights|good_spectra)\.safetensors|"
     r"(golden|examples)/[0-9]{2}\.png|"
     r"golden/[0-9]{2}\.npy"
 )
-_MAX_BYTES = {MANIFEST: 64 << 20, GRAPH: 256 << 20, GENERATOR: 256 << 20, WEIGHTS: 8 << 30}
+# A parsed manifest takes 25 times its bytes at worst, a parsed graph a hundred times.
+_MAX_BYTES = {MANIFEST: 32 << 20, GRAPH: 8 << 20, GENERATOR: 8 << 20, WEIGHTS: 8 << 30}
 _MAX_GOLDEN = 64 << 20
+_MAX_HEADER = 8 << 20
+_OPTIONAL = {GRAPH, GENERATOR, WEIGHTS, GOOD_SPECTRA}
+_SHOWN = 20
 _ENCRYPTED = 0x1
 _CHUNK = 1 << 20
 # What the zip reader raises for files that are damaged, or made to break readers.
@@ -71,6 +90,51 @@ class ModelFile:
                 ) from error
             yield folder
 
+    def check(self) -> None:
+        """Read all that the model holds; raises `ModelFileError` for what is not as it should be.
+
+        Hashes of every member, pictures, zones, weights and graphs are checked, and nothing is run.
+        """
+        manifest = self.manifest
+        if manifest.detector.runtime != "graph":
+            check_parameters(manifest.detector.name, manifest.detector.parameters)
+        self.zones()
+        self.good_spectra()
+        for file in [*(part.file for part in manifest.golden), *manifest.examples]:
+            self.golden_picture(file)
+        with self.unpacked() as folder:
+            self.arrays(folder)
+            for name, shape in ((GRAPH, manifest.preprocessing.shape), (GENERATOR, None)):
+                if name in manifest.members:
+                    check_graph(folder / name, shape)
+
+    def arrays(self, folder: Path, prefix: str = "") -> dict[str, NDArray[np.float32]]:
+        """Return the weights whose names begin with `prefix`, without it, from what is unpacked.
+
+        Raises `ModelFileError` for a member that holds none.
+        """
+        if WEIGHTS not in self.manifest.members:
+            return {}
+        try:
+            found = _arrays(folder / WEIGHTS, prefix)
+        except Exception as error:
+            # safetensors has an error of its own, without a base class of ours.
+            raise ModelFileError(
+                f"{self.path}: {WEIGHTS} cannot be read ({error}). Copy it again, or fit again."
+            ) from error
+        odd = [name for name, values in found.items() if prefix and values.dtype != np.float32]
+        if odd:
+            raise ModelFileError(
+                f"{self.path}: the weights {odd[0][:80]!r} are of {found[odd[0]].dtype}, not "
+                "float32. Fit again."
+            )
+        return found
+
+    def good_spectra(self) -> dict[str, BandSpectra]:
+        """Return the spectra of the good state by channel; none in a model of pictures."""
+        stored = GOOD_SPECTRA in self.manifest.members
+        return unpack_spectra(self.read(GOOD_SPECTRA)) if stored else {}
+
     def read(self, member: str) -> bytes:
         """Return one member, hash-checked.
 
@@ -105,12 +169,10 @@ def read_model(path: Path | str) -> ModelFile:
     is missing, no model, damaged, written by a newer makellos, or holds anything unexpected.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise ModelFileError(f"{path} {what}. Give a model file that 'makellos fit' wrote.")
+    size = check_file(path, ModelFileError, "Give a model file that 'makellos fit' wrote.")
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_members(archive, path)
+            _check_members(archive, path, size)
             manifest = _manifest(archive.read(MANIFEST), path)
             names = archive.namelist()
     except PermissionError as error:
@@ -124,7 +186,7 @@ def read_model(path: Path | str) -> ModelFile:
     return ModelFile(path, manifest)
 
 
-def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
+def _check_members(archive: zipfile.ZipFile, path: Path, size: int) -> None:
     names = archive.namelist()
     if len(set(names)) != len(names):
         raise ModelFileError(f"{path} holds a member twice. Do not use it; fit again.")
@@ -139,6 +201,8 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
                 f"{path}: {member.filename[:80]!r} claims {member.file_size:,} bytes, more than "
                 "any model has. Do not use it; fit again."
             )
+    if sum(member.file_size for member in archive.infolist()) > size:
+        raise ModelFileError(f"{path} claims more bytes than it has. Copy it again, or fit again.")
     if MANIFEST not in names:
         raise ModelFileError(f"{path} is a zip without {MANIFEST}, so no model. Fit again.")
 
@@ -153,19 +217,20 @@ def _check_names(names: Sequence[str], manifest: Manifest, path: Path) -> None:
             raise ModelFileError(
                 f"{path} holds {name[:80]!r}, which no model has. Do not use it; fit again."
             )
-    needed = {MANIFEST, *manifest.members, *manifest.examples}
+    needed = {MANIFEST, *manifest.examples}
     needed |= {part.file for part in manifest.golden} | ({ZONES} if manifest.zones else set())
     if manifest.detector.runtime == "graph":
         needed |= {GRAPH, WEIGHTS}
     listed = {MANIFEST, *manifest.members}
-    odd = ", ".join(sorted((set(names) ^ listed) | (needed - listed)))
+    unused = listed - needed - _OPTIONAL
+    odd = ", ".join(sorted((set(names) ^ listed) | (needed - listed) | unused)[:_SHOWN])
     if odd:
         raise ModelFileError(f"{path}: members and manifest disagree about {odd}. Fit again.")
 
 
 def _manifest(raw: bytes, path: Path) -> Manifest:
     try:
-        data = json.loads(raw)
+        data = parse_json(raw)
         version = data.get("format_version") if isinstance(data, dict) else None
     except ValueError as error:
         raise ModelFileError(f"{path}: {MANIFEST} is damaged ({error}). Fit again.") from error
@@ -206,6 +271,15 @@ def _checked_chunks(model: ModelFile, member: str) -> Iterator[bytes]:
             f"{model.path}: {member} does not have the SHA-256 of the manifest. The file is "
             "damaged or was changed; copy it again or fit again."
         )
+
+
+def _arrays(weights: Path, prefix: str) -> dict[str, NDArray[Any]]:
+    with weights.open("rb") as stream:
+        if int.from_bytes(stream.read(8), "little") > _MAX_HEADER:
+            raise ValueError("its header is too large")
+    with safe_open(weights, "numpy") as stored:
+        names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118
+        return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
 
 
 def _features(raw: bytes, name: str) -> Picture:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.data.pictures import Picture, full_scale
 from makellos.errors import InputError
@@ -15,6 +15,7 @@ from makellos.errors import InputError
 __all__ = ["LARGEST_SIDE", "Preprocessing", "Vectors"]
 
 LARGEST_SIDE = 16384  # of what a network takes
+LARGEST_AREA = 8192 * 8192
 
 
 class Preprocessing(BaseModel):
@@ -30,6 +31,12 @@ class Preprocessing(BaseModel):
     width: int = Field(ge=16, le=LARGEST_SIDE)
     channels: Literal[1, 3] = 3
     white_level: int | None = Field(default=None, ge=1, le=65535)
+
+    @model_validator(mode="after")
+    def _area_is_limited(self) -> Self:
+        if self.height * self.width > LARGEST_AREA:
+            raise ValueError(f"{self.height} x {self.width} pixels are more than a network takes")
+        return self
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -12,17 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
+from makellos.data.limits import Name
 from makellos.data.pictures import PICTURE_SUFFIXES, read_marks
 from makellos.errors import ConfigurationError, InputError
-from makellos.inspection.acceptance import Acceptance, Rule
-from makellos.inspection.zones import IGNORED, MOST_ZONES, ZoneRecord, Zones, ZonesRecord
+from makellos.inspection.acceptance import MOST_RULES, Acceptance, Rule
+from makellos.inspection.zones import (
+    IGNORED,
+    LARGEST_RASTER,
+    MOST_ZONES,
+    ZoneRecord,
+    Zones,
+    ZonesRecord,
+)
 
 __all__ = ["Drawn", "read_acceptance", "read_zones"]
 
 ELSEWHERE = "elsewhere"
 _RELATIVE_SIDE = 2048  # of the raster of relative coordinates
-_LARGEST_SIDE = 4096  # of any raster: cells of maps are larger than its pixels
 _SHIFT = 4  # binary digits of a pixel that polygons are drawn with
+_MOST_LISTED = 1000  # zones, ignored ones among them
 _HAIR = 1 / 8  # of a pixel
 
 
@@ -30,8 +38,10 @@ class _Zone(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str = Field(default="", max_length=80)
-    polygon: list[tuple[float, float]] | None = Field(default=None, min_length=3)
-    mask: str | None = Field(default=None, min_length=1)
+    polygon: list[tuple[float, float]] | None = Field(
+        default=None, min_length=3, max_length=100_000, fail_fast=True
+    )
+    mask: Name | None = Field(default=None, min_length=1)
     ignore: bool = False
     false_alarms: float | None = Field(default=None, gt=0, le=0.5)
 
@@ -40,11 +50,11 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     size: tuple[PositiveInt, PositiveInt] | None = None
-    zones: list[_Zone] = []
+    zones: list[_Zone] = Field(default=[], max_length=_MOST_LISTED, fail_fast=True)
     elsewhere: Literal["ignore", "inspect"] | None = None
     mm_per_pixel: float | None = Field(default=None, gt=0)
     combine: Literal["replace", "tighten"] = "replace"
-    rules: list[Rule] = []
+    rules: list[Rule] = Field(default=[], max_length=MOST_RULES, fail_fast=True)
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,7 @@ class _Drawing:
     def raster(self, zones: list[_Zone], names: list[str], *, elsewhere: bool) -> NDArray[np.uint8]:
         """Return the number of each place's zone; the first of several has it, ignored before."""
         width, height = self.size or (_RELATIVE_SIDE, _RELATIVE_SIDE)
-        shrink = min(1.0, _LARGEST_SIDE / max(width, height))
+        shrink = min(1.0, LARGEST_RASTER / max(width, height))
         shape = (max(1, round(height * shrink)), max(1, round(width * shrink)))
         raster = np.full(shape, len(names) if elsewhere else IGNORED, np.uint8)
         drawn_first = [zone for zone in zones[::-1] if not zone.ignore]

@@ -6,6 +6,7 @@ every detector with maps. A cell that an ignored place touches decides nothing.
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +15,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from makellos.data.limits import Name
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 
 __all__ = [
     "IGNORED",
+    "LARGEST_RASTER",
     "MOST_ZONES",
     "ZONES",
     "ZoneRecord",
@@ -34,6 +37,7 @@ __all__ = [
 ZONES = "zones.png"  # the member of a model file that holds the zones' numbers
 IGNORED = 0
 MOST_ZONES = 254  # the number of each is a byte
+LARGEST_RASTER = 4096  # side: cells of maps are larger than a raster's pixels
 
 Labels = NDArray[np.uint8]
 
@@ -43,7 +47,7 @@ class ZoneRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(min_length=1)
+    name: Name = Field(min_length=1)
     share: float = Field(gt=0, le=1)
 
 
@@ -55,8 +59,8 @@ class ZonesRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    zones: list[ZoneRecord] = Field(min_length=1, max_length=MOST_ZONES)
-    size: tuple[int, int] | None = None
+    zones: list[ZoneRecord] = Field(min_length=1, max_length=MOST_ZONES, fail_fast=True)
+    size: tuple[PositiveInt, PositiveInt] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -163,7 +167,9 @@ def encode_zones(raster: Labels) -> bytes:
 
 def decode_zones(raw: bytes, record: ZonesRecord) -> Zones:
     """Return the zones of a model file; raises `ModelFileError` for a raster that is none."""
-    raster = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
+    raster = None
+    if _is_raster(raw):
+        raster = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_UNCHANGED)
     if raster is None or raster.ndim != 2 or raster.dtype != np.uint8:
         raise ModelFileError(f"{ZONES} of the model holds no zones. Copy it again, or fit again.")
     if int(raster.max()) > len(record.zones):
@@ -172,6 +178,15 @@ def decode_zones(raw: bytes, record: ZonesRecord) -> Zones:
             "again, or fit again."
         )
     return Zones(record, raster)
+
+
+def _is_raster(raw: bytes) -> bool:
+    """Tell whether PNG's header says gray of 8 bits and sides within the limit."""
+    begin, rest = raw[:16], raw[16:26]
+    if not begin.startswith(b"\x89PNG\r\n\x1a\n") or not begin.endswith(b"IHDR") or len(rest) < 10:
+        return False
+    width, height, depth, colour = struct.unpack(">IIBB", rest)
+    return max(width, height) <= LARGEST_RASTER and (depth, colour) == (8, 0)
 
 
 def _on_cells(raster: Labels, height: int, width: int) -> Labels:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from makellos.data.pictures import Picture
 from makellos.detectors import detectors_giving
 from makellos.detectors.loading import require_packages
 from makellos.detectors.patches.backbones import backbone_card
 from makellos.errors import ConfigurationError, InputError, ModelFileError, suggest
-from makellos.inspection.inspector import TORCH_PREFIX
-from makellos.inspection.model_file import WEIGHTS, ModelFile
+from makellos.inspection.external_runtime import check_parameters
+from makellos.inspection.model_file import TORCH_PREFIX, ModelFile
 
 if TYPE_CHECKING:
     from makellos.detectors.networks.classifier import ClassifierNetwork
@@ -126,13 +125,9 @@ def _network(model: ModelFile) -> tuple[ClassifierNetwork, float]:
     from makellos.detectors.networks.classifier_weights import rebuild
 
     with model.unpacked() as folder:
-        stored = load_file(folder / WEIGHTS)
-    arrays = {
-        name.removeprefix(TORCH_PREFIX): values
-        for name, values in stored.items()
-        if name.startswith(TORCH_PREFIX)
-    }
+        arrays = model.arrays(folder, TORCH_PREFIX)
     parameters = model.manifest.detector.parameters
+    check_parameters(model.manifest.detector.name, parameters)
     card = backbone_card(str(parameters.get("backbone", "")))
     return rebuild(
         card.network,

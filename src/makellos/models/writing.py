@@ -19,9 +19,15 @@ from numpy.typing import NDArray
 from makellos.data.pictures import Picture
 from makellos.detectors import Graph
 from makellos.errors import ConfigurationError, StorageError
-from makellos.inspection.inspector import TORCH_PREFIX
 from makellos.inspection.manifest import Manifest, MemberRecord
-from makellos.inspection.model_file import GENERATOR, GRAPH, MANIFEST, WEIGHTS, ModelFile
+from makellos.inspection.model_file import (
+    GENERATOR,
+    GRAPH,
+    MANIFEST,
+    TORCH_PREFIX,
+    WEIGHTS,
+    ModelFile,
+)
 from makellos.inspection.zones import ZONES, Zones, encode_zones
 from makellos.storage import claim_file, replacing, storage_errors
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from makellos.data.limits import Counts
 from makellos.errors import InputError
 from makellos.vibration.bearing_faults import FaultFinding, name_fault
 from makellos.vibration.bearings import parse_bearing
@@ -31,7 +32,7 @@ class SignalRecord(BaseModel):
 
     view: SignalView
     calibrated_on: Literal["recordings", "blocks"]
-    recordings: tuple[int, ...] = ()  # number of the recording of each calibration score
+    recordings: Counts = ()  # number of the recording of each calibration score
 
     @property
     def numbers(self) -> tuple[int, ...] | None:

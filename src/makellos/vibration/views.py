@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from makellos.data.limits import Name
 from makellos.errors import ConfigurationError, InputError, NotFittedError
 from makellos.vibration.bearings import parse_bearing
 from makellos.vibration.features import (
@@ -39,6 +40,8 @@ Signals = NDArray[np.floating[Any]]
 Axis = NDArray[np.float64]
 
 _WHITE = 65535
+_MOST_CHANNELS, _LONGEST_WINDOW = 1024, 1 << 24
+_MOST_LEVELS = _MOST_CHANNELS * 1024
 _LOUDEST = 1e12  # of a sample; squares of spectra are still float32
 _AT_ONCE = 1 << 21  # bytes that are worked on at once: what a processor keeps at hand
 _FRAMES_PER_WINDOW = 8
@@ -73,15 +76,15 @@ class SignalView(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rate: float = Field(gt=0)
-    channels: tuple[str, ...] = Field(min_length=1)
-    window: int = Field(default=2048, ge=MIN_WINDOW)
-    hop: int = Field(default=2048, ge=1)
+    channels: tuple[Name, ...] = Field(min_length=1, max_length=_MOST_CHANNELS, fail_fast=True)
+    window: int = Field(default=2048, ge=MIN_WINDOW, le=_LONGEST_WINDOW)
+    hop: int = Field(default=2048, ge=1, le=_LONGEST_WINDOW)
     view: ViewName = "stft"
     height: int = Field(default=64, ge=16, le=1024)
     width: int = Field(default=64, ge=16, le=1024)
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    bearing: str = ""
+    low: tuple[float, ...] = Field(default=(), max_length=_MOST_LEVELS, fail_fast=True)
+    high: tuple[float, ...] = Field(default=(), max_length=_MOST_LEVELS, fail_fast=True)
+    bearing: Name = ""
     shaft_hz: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-__all__ = ["arrays_of", "load_arrays"]
+__all__ = ["arrays_of", "load_arrays", "misfits"]
 
 
 def arrays_of(network: nn.Module, prefix: str = "") -> dict[str, NDArray[np.float32]]:
@@ -29,15 +29,33 @@ def load_arrays(
     Returns the names of arrays that are missing, too many or of another shape, in which case the
     network stays as it is.
     """
-    given = {
-        name.removeprefix(prefix): torch.from_numpy(np.array(values))
+    wrong = misfits(network, arrays, prefix)
+    if not wrong:
+        given = _given(arrays, prefix)
+        network.load_state_dict(
+            {name: torch.from_numpy(np.array(values)) for name, values in given.items()},
+            strict=False,
+        )
+        network.eval()
+    return wrong
+
+
+def misfits(
+    network: nn.Module, arrays: Mapping[str, NDArray[np.float32]], prefix: str = ""
+) -> set[str]:
+    """Return the names of arrays that a network lacks, has not, or has of another shape."""
+    given = {name: values.shape for name, values in _given(arrays, prefix).items()}
+    own = network.state_dict().items()
+    shapes = {name: tuple(each.shape) for name, each in own if each.is_floating_point()}
+    wrong = shapes.keys() ^ given.keys()
+    return wrong | {name for name in shapes.keys() & given.keys() if shapes[name] != given[name]}
+
+
+def _given(
+    arrays: Mapping[str, NDArray[np.float32]], prefix: str
+) -> dict[str, NDArray[np.float32]]:
+    return {
+        name.removeprefix(prefix): values
         for name, values in arrays.items()
         if name.startswith(prefix)
     }
-    shapes = {k: v.shape for k, v in network.state_dict().items() if v.is_floating_point()}
-    wrong = shapes.keys() ^ given.keys()
-    wrong |= {k for k in shapes.keys() & given.keys() if shapes[k] != given[k].shape}
-    if not wrong:
-        network.load_state_dict(given, strict=False)
-        network.eval()
-    return wrong
