@@ -24,7 +24,7 @@ CHECK_PYTHON = $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2
 	exit 2; }
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-all check fuzz test-base bench docs lock clean
+.PHONY: help install demo test test-all check fuzz faults test-base bench docs lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -40,6 +40,9 @@ test: $(TEST_READY) ## run the tests that need no PyTorch, in .venv-test without
 
 test-all: $(READY) ## run every test; ARGS="-k name" picks some
 	$(BIN)/python $(PYTEST) $(ARGS)
+
+faults: $(READY) ## end every long verb at ten moments each, by several signals; fifteen minutes
+	MAKELLOS_FAULTS=1 $(BIN)/python $(PYTEST) tests/faults $(ARGS)
 
 check: $(READY) ## run ruff, mypy and every test
 	$(BIN)/ruff check .

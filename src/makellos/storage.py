@@ -16,8 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -29,6 +31,7 @@ from makellos.errors import StorageError, legible
 __all__ = [
     "cell",
     "claim_file",
+    "claim_folder",
     "growing",
     "locked",
     "put_in_place",
@@ -81,8 +84,17 @@ def claim_file(path: Path, is_ours: Callable[[Path], bool], foreign: str) -> Non
             path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_device(path):
             _sweep(path.parent)
-            with _partial(path) as stream:
-                Path(stream.name).unlink()
+            with _draft(path):
+                pass
+
+
+def claim_folder(path: Path) -> None:
+    """Raise `StorageError` before long work where no file can be written to a folder; make it."""
+    with storage_errors(f"Nothing can be written to {path}", "Choose another folder."):
+        path.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        with _draft(path / "a"):
+            pass
 
 
 @contextmanager
@@ -99,13 +111,9 @@ def replacing(path: Path, advice: str = ROOM, *, suffix: str = "") -> Iterator[B
                 yield stream
             return
         _sweep_once(path.parent)
-        with _partial(path, suffix) as stream:
-            try:
-                yield stream
-                _put(stream, path)
-            except BaseException:
-                _remove(stream)
-                raise
+        with _draft(path, suffix) as draft:
+            yield draft.stream
+            draft.put(path)
 
 
 def write_bytes(path: Path, data: bytes, advice: str = ROOM) -> None:
@@ -150,41 +158,48 @@ def growing(path: Path, advice: str = ROOM) -> Iterator[Callable[[str], None]]:
     way to the disk when the function returns; code points that UTF-8 cannot hold are written as
     escapes. A device or a pipe is written as it is. Raises `StorageError`.
     """
-    is_device, written = _is_device(path), 0
-    with storage_errors(_unwritten(path), advice):
-        if is_device:
-            stream = cast(BinaryIO, path.open("wb", buffering=0))
-        else:
-            _sweep(path.parent)
-            stream = _partial(path, buffering=0)
-
-    def write(text: str) -> None:
-        nonlocal written
+    with ExitStack() as stack:
         with storage_errors(_unwritten(path), advice):
+            draft = None
+            if _is_device(path):
+                stream = stack.enter_context(path.open("wb", buffering=0))
+            else:
+                _sweep(path.parent)
+                draft = stack.enter_context(_draft(path, buffering=0))
+                stream = cast(FileIO, draft.stream)
+        rows = _Rows(stream, _unwritten(path), advice)
+        try:
+            yield rows.write
+        finally:
+            if draft is not None and rows.written:
+                told = f"What was written is in {stream.name}."
+                with storage_errors(f"{path} cannot be replaced", told):
+                    draft.keep = True
+                    _surely(partial(draft.put, path), partial(draft.put, path, again=True))
+
+
+@dataclass
+class _Rows:
+    """Add texts to a file, each as a whole or not at all."""
+
+    stream: FileIO
+    said: str
+    advice: str
+    written: int = 0
+
+    def write(self, text: str) -> None:
+        with storage_errors(self.said, self.advice):
             data = memoryview(text.encode("utf-8", errors="backslashreplace"))
+            size = len(data)
             try:
                 while data:
-                    data = data[stream.write(data) :]
+                    data = data[self.stream.write(data) :]
             except BaseException:
-                with suppress(OSError):  # so that no half row stays; a device cannot be cut
-                    stream.truncate(written)
-                    stream.seek(written)
+                with suppress(OSError):  # a device cannot be cut
+                    self.stream.truncate(self.written)
+                    self.stream.seek(self.written)
                 raise
-            written = stream.tell() if stream.seekable() else 0
-
-    with stream:
-        try:
-            yield write
-        finally:
-            if not is_device:
-                place = Path(stream.name)
-                with storage_errors(
-                    f"{path} cannot be replaced", f"What was written is in {place}."
-                ):
-                    if written:
-                        _put(stream, path)
-                    else:
-                        _remove(stream)
+            self.written += size
 
 
 def put_in_place(partial: Path, path: Path) -> None:
@@ -201,12 +216,24 @@ def scratch_folder() -> Iterator[Path]:
     Those that killed processes left are removed. Raises `OSError` where there is no room.
     """
     _sweep_scratch(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True) as name:
-        folder = Path(name, "files")
-        with Path(name, _MARK).open("xb") as mark:
+    place = Path(tempfile.gettempdir(), _SCRATCH + secrets.token_hex(8))
+    try:
+        place.mkdir(mode=0o700)
+        with (place / _MARK).open("xb") as mark:
             _hold(mark)
-            folder.mkdir()
-            yield folder
+            (place / "files").mkdir()
+            yield place / "files"
+    finally:
+        _surely(lambda: shutil.rmtree(place, ignore_errors=True))
+
+
+def _surely(act: Callable[[], None], again: Callable[[], None] | None = None) -> None:
+    """Do something to its end: anew, where an interrupt came meanwhile."""
+    try:
+        act()
+    except KeyboardInterrupt:
+        (again or act)()
+        raise
 
 
 def _rename(partial: Path, path: Path) -> None:
@@ -257,30 +284,44 @@ def _is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def _partial(path: Path, suffix: str = "", *, buffering: int = -1) -> BinaryIO:
-    """Make a file beside `path` that is new and held until it is closed."""
-    while True:
-        name = f".{path.name[:_SHOWN]}.{secrets.token_hex(6)}.partial{suffix}"
-        stream = path.with_name(name).open("xb", buffering=buffering)
-        if _hold(stream) and Path(stream.name).exists():
-            return stream
-        stream.close()  # another process took it for one that was left
+@dataclass
+class _Draft:
+    """A partial file, which is removed at the end unless it took its place or is to be kept."""
+
+    stream: BinaryIO
+    keep: bool = False
+
+    def put(self, path: Path, *, again: bool = False) -> None:
+        """Let it take the place of `path`, once it is on the disk."""
+        if again and not Path(self.stream.name).exists():
+            return  # the interrupt came when it was there already
+        if not self.stream.closed:
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+        if sys.platform == "win32":
+            self.stream.close()  # no open file can be renamed there; elsewhere it is held till then
+        _rename(Path(self.stream.name), path)
 
 
-def _put(stream: BinaryIO, path: Path) -> None:
-    """Let a partial file take the place of `path`, once it is on the disk."""
-    stream.flush()
-    os.fsync(stream.fileno())
-    if sys.platform == "win32":
-        stream.close()  # an open file cannot be renamed there; elsewhere it is held until it is
-    _rename(Path(stream.name), path)
+@contextmanager
+def _draft(path: Path, suffix: str = "", *, buffering: int = -1) -> Iterator[_Draft]:
+    """Give a file beside `path` that is new and held."""
+    draft = None
+    while draft is None:
+        place = path.with_name(f".{path.name[:_SHOWN]}.{secrets.token_hex(6)}.partial{suffix}")
+        try:
+            with place.open("xb", buffering=buffering) as stream:
+                if _hold(stream) and place.exists():  # else it was taken for one that was left
+                    draft = _Draft(stream)
+                    yield draft
+        finally:
+            if draft is None or not draft.keep:
+                _surely(partial(_unlink, place))
 
 
-def _remove(stream: BinaryIO) -> None:
+def _unlink(path: Path) -> None:
     with suppress(OSError):
-        stream.close()
-    with suppress(OSError):
-        Path(stream.name).unlink()
+        path.unlink()
 
 
 def _hold(stream: BinaryIO) -> bool:

@@ -39,7 +39,7 @@ from makellos.reports.gallery import GalleryItem
 from makellos.reports.pages import write_page
 from makellos.reports.provenance import provenance
 from makellos.reports.thumbnails import Thumbnails, draw_thumbnails
-from makellos.storage import write_text
+from makellos.storage import claim_folder, write_text
 from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
 
 __all__ = ["TestedPart", "evaluate", "evaluate_parts"]
@@ -95,6 +95,8 @@ def evaluate_parts(
             "test/<defect>, or give rows of a manifest the split 'test'."
         )
     inspector = open_inspector(model, found, len(parts))
+    if output is not None:
+        claim_folder(Path(output))
     pixels = PixelMetrics(threshold=inspector.map_threshold)
     gathered = Gathered(draws=output is not None)
     tested = [

@@ -34,6 +34,7 @@ from makellos.inspection.findings import UNREADABLE, Inspection
 from makellos.inspection.model_file import read_model
 from makellos.inspection.regions import resize_map
 from makellos.models.explainer import Explained, Explainer
+from makellos.storage import claim_folder
 from makellos.subjects import find_parts
 from makellos.workflows.inspect import list_inputs
 
@@ -139,6 +140,8 @@ def explain(
     explainer = Explainer(read, method, class_name, layer)
     items = _list([Path(item) for item in several(inputs)], None if data is None else Path(data))
     summary = ExplainSummary(str(model), method, explainer.layer, str(output))
+    if any(item.place is not None for item in items):
+        claim_folder(Path(output))
     measure = _Measure(explainer, np.random.default_rng(seed))
     for done, item in enumerate(items, start=1):
         found = _find(explainer, item.path)

@@ -25,7 +25,7 @@ from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
-from makellos.storage import cell, claim_file, growing, replacing, write_out
+from makellos.storage import cell, claim_file, claim_folder, growing, replacing, write_out
 from makellos.subjects import WINDOW, Subject, subject_of_model
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
@@ -286,7 +286,8 @@ def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
 def _check_outputs(outputs: Outputs) -> None:
     """Raise when an output cannot be used or is a file of another kind."""
     rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)
-    twice = [path for path, n in Counter(path for path in rows if path).items() if n > 1]
+    places = Counter(Path.cwd() / path for path in rows if path)
+    twice = [path for path in rows if path and places[Path.cwd() / path] > 1]
     if twice:
         name = "standard output (-)" if str(twice[0]) == "-" else str(twice[0])
         raise ConfigurationError(
@@ -300,6 +301,8 @@ def _check_outputs(outputs: Outputs) -> None:
     for path, begin in zip(rows, begins, strict=True):
         if path is not None and str(path) != "-":
             _check_target(path, begin)
+    if outputs.overlays is not None:
+        claim_folder(outputs.overlays)
 
 
 def _check_target(path: Path, begin: bytes) -> None:
