@@ -306,8 +306,8 @@ def test_parts_of_the_same_name_get_overlays_of_their_own(
         "2/b/X.png.overlay.png",
         "a/x.png.overlay.png",
         "b/x.png.overlay.png",
-        "y.jpg.overlay.png",
-        "y.png.overlay.png",
+        "d/y.png.overlay.png",
+        "in/y.jpg.overlay.png",
     ]
     rows = (tmp_path / "out" / "inspections.jsonl").read_text().splitlines()
     assert [json.loads(row)["input"] for row in rows] == [

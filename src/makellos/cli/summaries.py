@@ -131,6 +131,10 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
     text = f"{summary.n_parts} {noun}: {counts}."
     if summary.trend is not None:
         text += f"\n{summary.trend.headline}."
+    if summary.masks_left_out:
+        text += (
+            f"\nNote: {summary.masks_left_out} pictures were left out; they are masks of others."
+        )
     noted = sorted(summary.notes.items(), key=lambda item: -item[1])
     for note, n in noted[:_MAX_NOTES]:
         text += f"\nNote ({n} part{'' if n == 1 else 's'}): {note}"

@@ -14,6 +14,7 @@ from typing import NoReturn
 from makellos.data.manifests import COLUMNS, MANIFEST, read_manifest
 from makellos.data.masks import Masks, find_masks
 from makellos.data.names import SPLITS, folded, generic_class
+from makellos.data.own_outputs import is_own_output
 from makellos.data.parts import GOOD, PICTURES, FileKind, Part, PartSet
 from makellos.errors import InputError
 
@@ -79,7 +80,8 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
 def walk_parts(folder: Path, kind: FileKind = PICTURES) -> list[Path]:
     """List the files of a kind below `folder`, in the same order on every system.
 
-    Hidden files and the thumbnail folders of file servers are left out. Links to folders are
+    Hidden files, the thumbnail folders of file servers, and what makellos itself drew or wrote are
+    left out. Links to folders are
     followed, each once, and none to a folder that it lies in. Raises `InputError` where a folder
     cannot be listed.
     """
@@ -91,9 +93,8 @@ def walk_parts(folder: Path, kind: FileKind = PICTURES) -> list[Path]:
         top, above = waiting.pop(0)
         for here, folders, files in os.walk(top, onerror=partial(_refuse, folder)):
             folders[:] = filter(_is_listed, folders)
-            found += (
-                path for name in files if _is_listed(name) and kind.has(path := Path(here, name))
-            )
+            paths = (Path(here, name) for name in files if _is_listed(name))
+            found += (path for path in paths if kind.has(path) and not is_own_output(path))
             real = Path(os.path.realpath(here))
             for name in folders.copy():
                 link, target = real / name, Path(os.path.realpath(Path(here, name)))

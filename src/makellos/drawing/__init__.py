@@ -7,6 +7,7 @@ from makellos.drawing.grids import draw_traversal as draw_traversal
 from makellos.drawing.heat_maps import draw_explanation as draw_explanation
 from makellos.drawing.overlays import draw_overlay as draw_overlay
 from makellos.drawing.overlays import picture_place as picture_place
+from makellos.drawing.overlays import write_drawing as write_drawing
 from makellos.drawing.overlays import write_picture as write_picture
 from makellos.drawing.panels import DAMAGE as DAMAGE
 from makellos.drawing.panels import NEAREST as NEAREST

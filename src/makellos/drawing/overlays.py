@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.own_outputs import marked
 from makellos.data.pictures import Picture, full_scale
 from makellos.drawing.lettering import SOFT, WHITE, Color, Rgb
 from makellos.errors import StorageError
@@ -24,6 +25,7 @@ __all__ = [
     "heat_colors",
     "lay_heat",
     "picture_place",
+    "write_drawing",
     "write_picture",
 ]
 
@@ -102,9 +104,17 @@ def _plain(name: str) -> str:
     return f"{start}~{blake2b(os.fsencode(name), digest_size=4).hexdigest()}"
 
 
+def write_drawing(path: Path, picture: Rgb) -> None:
+    """Write what was drawn as `write_picture` does, marked so that it is not inspected itself."""
+    _write(path, marked(_encoded(path, picture)))
+
+
 def write_picture(path: Path | str, picture: Rgb) -> None:
     """Write an RGB or grey uint8 picture, in the format given by the suffix."""
-    path = Path(path)
+    _write(Path(path), _encoded(Path(path), picture))
+
+
+def _encoded(path: Path, picture: Rgb) -> bytes:
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     try:
         done, encoded = cv2.imencode(path.suffix, pixels)
@@ -112,9 +122,14 @@ def write_picture(path: Path | str, picture: Rgb) -> None:
         done = False
     if not done:
         raise StorageError(f"{path} could not be encoded. Use .png, .jpg or .webp.")
+    raw: bytes = encoded.tobytes()
+    return raw
+
+
+def _write(path: Path, encoded: bytes) -> None:
     with storage_errors(f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, encoded.tobytes())
+    write_bytes(path, encoded)
 
 
 def as_rgb(picture: Picture, white_level: int | None) -> Rgb:

@@ -16,7 +16,7 @@ from makellos.data.parts import Part
 from makellos.data.pictures import read_mask, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
-from makellos.drawing import draw_explanation, picture_place, write_picture
+from makellos.drawing import draw_explanation, picture_place, write_drawing
 from makellos.errors import InputError, MakellosError
 from makellos.evaluation.localisation import (
     MARGIN,
@@ -36,7 +36,7 @@ from makellos.inspection.regions import resize_map
 from makellos.models.explainer import Explained, Explainer
 from makellos.storage import claim_folder
 from makellos.subjects import find_parts
-from makellos.workflows.inspect import list_inputs
+from makellos.workflows.inputs import list_inputs
 
 __all__ = ["ExplainSummary", "Explanation", "Trust", "explain"]
 
@@ -246,7 +246,7 @@ def _draw(explainer: Explainer, item: _Item, found: Explained, target: Path) -> 
         title=explainer.method + (f" of {explained}" if explained else ""),
         white_level=explainer.preprocessing.white_level,
     )
-    write_picture(target, panel)
+    write_drawing(target, panel)
     return Explanation(
         input=str(item.path),
         verdict=found.verdict,
@@ -266,12 +266,12 @@ def _list(inputs: Sequence[Path], data: Path | None) -> list[_Item]:
     for item in inputs:
         parts = _labelled(item)
         if parts is None:
-            wanted |= {path for path, _ in list_inputs([item])}
+            wanted |= {path for path, _ in list_inputs([item]).files}
         else:
             wanted |= {part.path for part in parts}
             labelled += parts
         files += [part.path for part in parts] if parts and item.is_file() else [item]
-    listed = [(path, place) for path, place in list_inputs(files) if path in wanted]
+    listed = [(path, place) for path, place in list_inputs(files).files if path in wanted]
     if not listed:
         raise InputError(
             f"There are no test parts in {', '.join(map(str, inputs))}. Put them into test/good "

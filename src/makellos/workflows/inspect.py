@@ -15,18 +15,18 @@ from typing import Any
 
 from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
-from makellos.data.layouts import walk_parts
-from makellos.data.names import folded
+from makellos.data.own_outputs import PARQUET_MARK
 from makellos.data.pages import pages_of
-from makellos.data.parts import PICTURES, FileKind, Part
-from makellos.drawing import picture_place, write_picture
-from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
+from makellos.data.parts import PICTURES, Part
+from makellos.drawing import picture_place, write_drawing
+from makellos.errors import ConfigurationError, MissingRuntimeError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
 from makellos.storage import cell, claim_file, claim_folder, growing, replacing, write_out
 from makellos.subjects import WINDOW, Subject, subject_of_model
+from makellos.workflows.inputs import list_inputs
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
@@ -71,7 +71,8 @@ class RuleOverrides:
 class InspectSummary:
     """Hold the counts of an inspection run, and the trend of recordings where it was asked for.
 
-    `notes` are what is odd about pictures, each with how many have it.
+    `notes` are what is odd about pictures, each with how many have it. `masks_left_out` lay among
+    the files of a folder.
     """
 
     n_parts: int = 0
@@ -81,6 +82,7 @@ class InspectSummary:
     notes: dict[str, int] = field(default_factory=dict)
     trend: TrendSummary | None = None
     noun: str = "part"
+    masks_left_out: int = 0
 
     def count(self, inspection: Inspection) -> None:
         """Take one part into account."""
@@ -120,7 +122,7 @@ def inspect(
             f"--windows and --trend are for models of recordings; {model} is of "
             f"{subject.kind.name}."
         )
-    listed = list_inputs([Path(item) for item in several(inputs)], with_films(subject.kind))
+    listed, masks = list_inputs([Path(item) for item in several(inputs)], with_films(subject.kind))
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
     n_parts = None if films or taken.pages else len(listed)
     inspector = Inspector(
@@ -131,7 +133,8 @@ def inspect(
         acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
     )
     _check_outputs(wanted)  # now that all else is right: it makes folders
-    summary = InspectSummary(noun="recording" if subject.has_windows else "part")
+    noun = "recording" if subject.has_windows else "part"
+    summary = InspectSummary(noun=noun, masks_left_out=len(masks))
     kept: list[Inspection] = []
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
@@ -205,7 +208,7 @@ def _overlays(folder: Path, inspector: Inspector, subject: Subject) -> Iterator[
     def put(inspection: Inspection, relative: Path) -> None:
         if inspection.error is None:
             target = picture_place(folder, relative, ".overlay.png")
-            write_picture(target, subject.draw(inspector, inspection))
+            write_drawing(target, subject.draw(inspector, inspection))
 
     yield put
 
@@ -239,48 +242,6 @@ def _without_windows(inspection: Inspection) -> Inspection:
     if found is None:
         return inspection
     return replace(inspection, recording=replace(found, windows=(), starts=()))
-
-
-def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> list[tuple[Path, Path]]:
-    """Return every file to inspect with the relative path that its overlay gets.
-
-    Folders are walked for files of a kind; a file is taken whatever its name. The relative
-    path is the one below the folder; where two files would share it, the folder's name stands
-    before it.
-    Raises `InputError` when nothing is left.
-    """
-    listed: list[tuple[Path, Path, str]] = []
-    for item in inputs:
-        if item.is_dir():
-            name = item.resolve().name
-            listed += [(path, path.relative_to(item), name) for path in walk_parts(item, kind)]
-        else:
-            listed.append((item, Path(item.name), item.parent.resolve().name))
-    if not listed:
-        names = ", ".join(str(item) for item in inputs) or "nothing"
-        raise InputError(
-            f"There is no {kind.noun} in {names}. Give {kind.noun} files, or folders "
-            "that hold some."
-        )
-    return _apart(listed)
-
-
-def _apart(listed: Sequence[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
-    # For file systems that take a.png and A.png for one file.
-    claims = Counter(
-        folded(relative.as_posix()) for _, relative in {(path, rel) for path, rel, _ in listed}
-    )
-    owner: dict[str, Path] = {}
-    found = []
-    for path, relative, folder in listed:
-        shared = claims[folded(relative.as_posix())] > 1
-        wanted = place = Path(folder) / relative if shared else relative
-        number = 1
-        while owner.setdefault(folded(place.as_posix()), path) != path:
-            number += 1
-            place = Path(str(number)) / wanted
-        found.append((path, place))
-    return found
 
 
 def _check_outputs(outputs: Outputs) -> None:
@@ -376,6 +337,7 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
     finally:
         if rows:
             table = pyarrow.Table.from_pylist([_told(_flat(row)) for row in rows])
+            table = table.replace_schema_metadata({PARQUET_MARK: b"1"})
             with replacing(path) as stream:
                 parquet.write_table(table, stream)
 
