@@ -154,7 +154,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 def test_what_is_no_model(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "a.makellos"
     path.write_bytes(raw)
-    refuse(path, "no model")
+    refuse(path, "not a model")
 
 
 def test_another_zip_is_no_model(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_odd_names_are_refused(tmp_path: Path, name: str) -> None:
         name = "golden/\u0660\u0661.png"
     before = sorted(tmp_path.rglob("*"))
     path = forge(tmp_path / "a.makellos", {**small_members(), name: b"x"})
-    message = refuse(path, "which no model has")
+    message = refuse(path, "which no model contains")
     assert "Do not use it" in message
     path.unlink()
     assert sorted(tmp_path.rglob("*")) == before

@@ -93,7 +93,7 @@ def test_a_budget_that_was_promised_needs_no_note(report):
         (0, None, "Within the budget", "Measured: 0 %."),
         (1, None, "Agrees with the budget", "33.8 % of such tests reject as many: it can be"),
         (10, None, "More than promised", "chance does not explain it"),
-        (1, "one lot", "Cannot be judged", "cannot be judged from one group"),
+        (1, "one lot", "Cannot be judged", "cannot be judged from a single group"),
     ],
 )
 def test_the_rejections_are_judged_against_the_budget(

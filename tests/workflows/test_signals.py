@@ -579,7 +579,7 @@ def test_one_good_recording_does_not_judge_the_promise(
     assert (found.promise.finding, found.promise.unit) == ("unknown", "recordings")
     assert found["promise"]["n_units"] == 1
     told = cli("evaluate", model, tmp_path)
-    assert "cannot be judged from one recording, which says nothing of others" in told.out
+    assert "cannot be judged from a single recording, which says nothing about others" in told.out
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "Cannot be judged" in page and "More than promised" not in page
 

@@ -139,7 +139,7 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
     for note, n in noted[:_MAX_NOTES]:
         text += f"\nNote ({n} part{'' if n == 1 else 's'}): {note}"
     if len(noted) > _MAX_NOTES:
-        text += f"\nThe rows have {len(noted) - _MAX_NOTES} other notes."
+        text += f"\nThe rows have {len(noted) - _MAX_NOTES} more notes."
     return f"{text}\nWritten: {', '.join(written)}" if written else text
 
 
@@ -179,7 +179,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
             "ece": "Calibration error of the probabilities (ECE)",
         }
     if recordings:
-        names["image_auroc"] = "AUROC of windows: a defective one scores above a good one"
+        names["image_auroc"] = "AUROC of windows: how often a defective one scores above a good one"
     rows = [
         [text, figure_text(figures[key]), _interval(figures["intervals"].get(key))]
         for key, text in names.items()

@@ -84,9 +84,9 @@ class ModelFile:
                             target.writelines(_checked_chunks(self, member))
             except OSError as error:
                 raise StorageError(
-                    f"{self.path} cannot be unpacked into the folder for temporary files: "
-                    f"{error.strerror}. Make room there, or name another folder in the variable "
-                    "TMPDIR (Windows: TEMP)."
+                    f"{self.path} cannot be unpacked into the temporary folder: "
+                    f"{error.strerror}. Make room there, or set TMPDIR (Windows: TEMP) to another "
+                    "folder."
                 ) from error
             yield folder
 
@@ -176,10 +176,10 @@ def read_model(path: Path | str) -> ModelFile:
             manifest = _manifest(archive.read(MANIFEST), path)
             names = archive.namelist()
     except PermissionError as error:
-        raise ModelFileError(f"{path} may not be read. Ask for the right to read it.") from error
+        raise ModelFileError(f"{path} cannot be read. Check its permissions.") from error
     except _BROKEN as error:
         raise ModelFileError(
-            f"{path} is no model file, or a damaged one ({_reason(error)}). Copy it again, or fit "
+            f"{path} is not a model file, or is damaged ({_reason(error)}). Copy it again, or fit "
             "again."
         ) from error
     _check_names(names, manifest, path)
@@ -193,8 +193,8 @@ def _check_members(archive: zipfile.ZipFile, path: Path, size: int) -> None:
     for member in archive.infolist():
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
             raise ModelFileError(
-                f"{path}: {member.filename[:80]!r} is compressed or encrypted, as in no model. "
-                "Copy it again without packing it anew, or fit again."
+                f"{path}: {member.filename[:80]!r} is compressed or encrypted, which no model is. "
+                "Copy it again without repacking it, or fit again."
             )
         if member.file_size > _MAX_BYTES.get(member.filename, _MAX_GOLDEN):
             raise ModelFileError(
@@ -204,7 +204,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path, size: int) -> None:
     if sum(member.file_size for member in archive.infolist()) > size:
         raise ModelFileError(f"{path} claims more bytes than it has. Copy it again, or fit again.")
     if MANIFEST not in names:
-        raise ModelFileError(f"{path} is a zip without {MANIFEST}, so no model. Fit again.")
+        raise ModelFileError(f"{path} is a zip without {MANIFEST}, so not a model. Fit again.")
 
 
 def _check_names(names: Sequence[str], manifest: Manifest, path: Path) -> None:
@@ -215,7 +215,7 @@ def _check_names(names: Sequence[str], manifest: Manifest, path: Path) -> None:
     for name in names:
         if not _KNOWN.fullmatch(name):
             raise ModelFileError(
-                f"{path} holds {name[:80]!r}, which no model has. Do not use it; fit again."
+                f"{path} holds {name[:80]!r}, which no model contains. Do not use it; fit again."
             )
     needed = {MANIFEST, *manifest.examples}
     needed |= {part.file for part in manifest.golden} | ({ZONES} if manifest.zones else set())
@@ -245,7 +245,7 @@ def _manifest(raw: bytes, path: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(piece) for piece in first["loc"])
         raise ModelFileError(
-            f"{path}: {MANIFEST} is not valid at {where or 'its top'}: {first['msg']}. Fit again."
+            f"{path}: {MANIFEST} is not valid at {where or 'the top'}: {first['msg']}. Fit again."
         ) from error
 
 
@@ -269,7 +269,7 @@ def _checked_chunks(model: ModelFile, member: str) -> Iterator[bytes]:
     if size != record.size or digest.hexdigest() != record.sha256:
         raise ModelFileError(
             f"{model.path}: {member} does not have the SHA-256 of the manifest. The file is "
-            "damaged or was changed; copy it again or fit again."
+            "damaged or was altered; copy it again, or fit again."
         )
 
 

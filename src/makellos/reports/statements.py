@@ -163,17 +163,17 @@ def promise_sentence(figures: Mapping[str, Any]) -> str | None:
     if finding == "unknown":
         one = str(found.get("unit", "parts")).removesuffix("s")
         return (
-            f"Whether that keeps the promise cannot be judged from one {one}, which says nothing "
-            "of others: test more."
+            f"Whether that keeps the promise cannot be judged from a single {one}, which says "
+            "nothing about others: test more."
         )
     if finding not in ("chance", "broken"):
         return None
-    often = f"With the promise kept, {percent(p_value)} of such tests reject as many"
+    often = f"If the promise holds, {percent(p_value)} of such tests reject as many"
     if finding == "chance":
-        return f"{often}: it can be chance."
+        return f"{often}: it may be chance."
     return (
-        f"{often}: chance does not explain it. These {noun_of(figures)} differ from those the "
-        "threshold was made from: calibrate with them too."
+        f"{often}: chance does not explain it. These {noun_of(figures)} differ from those that "
+        "set the threshold: calibrate with them too."
     )
 
 
