@@ -161,7 +161,7 @@ def test_another_zip_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "a.makellos"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("photo.jpg", b"...")
-    refuse(path, r"without manifest\.json, so no model")
+    refuse(path, r"without manifest\.json, so not a model")
 
 
 # Damage
