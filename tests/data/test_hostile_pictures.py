@@ -64,6 +64,10 @@ HOSTILE = {
     "JPEG with segments": (JPEG[:2] + b"\xff\xe1\0\2" * MANY + JPEG[2:], "segments or more"),
     "JPEG with comments": (JPEG[:SCAN] + b"\xff\xfe\0\2" * MANY + JPEG[SCAN:], "segments or more"),
     "JPEG with tables": (JPEG[:-2] + b"\xff\xdb\0\2" * MANY + JPEG[-2:], "segments or more"),
+    "JPEG that is too short for its size": (
+        JPEG[: JPEG.index(b"\xff\xc0") + 5] + b"\x20\0\x20\0" + JPEG[JPEG.index(b"\xff\xc0") + 9 :],
+        "file ends before the picture does",
+    ),
     "JPEG in a JPEG": (JPEG[:2] + b"\xff\xd8" * MANY + JPEG[2:], "is damaged"),
     "PNG of empty pixels": (with_chunks(b"IDAT", b"", MANY), "parts or more"),
     "PNG of texts": (with_chunks(b"tEXt", b"", MANY), "parts or more"),
