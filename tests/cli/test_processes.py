@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import makellos
+from makellos.cli import main
 
 MAIN = (sys.executable, "-m", "makellos")
 not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT")
@@ -70,6 +71,24 @@ def test_interrupted_fit_leaves_nothing(screws: Path, tmp_path: Path, number: in
     assert process.returncode in (130, -signal.SIGINT)
     assert re.fullmatch(INTERRUPTED, err)
     assert list(tmp_path.iterdir()) == []
+
+
+@not_on_windows
+@endings
+@pytest.mark.usefixtures("hears_interrupts")
+def test_an_interrupt_that_became_another_error_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def run(_: list[str]) -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as interrupt:
+            raise ImportError("initialization failed") from interrupt
+        return 0
+
+    monkeypatch.setattr("makellos.cli.app.run", run)
+    assert main(["devices"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
 @not_on_windows

@@ -31,22 +31,23 @@ def _run(given: list[str]) -> int:
     from makellos.jobs.processes import INTERRUPTED, ending_as_interrupted
 
     try:
-        with ending_as_interrupted():
+        with ending_as_interrupted() as asked_to_end:
             from makellos.cli.app import run
 
             return run(given)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted.\n")
-        return INTERRUPTED
     except BrokenPipeError:
         return 0  # the reader of a pipe (head, say) has left; nothing is wrong
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         from makellos.errors import HelperProcessError, MakellosError, legible
 
         if isinstance(error, MakellosError):
             if not isinstance(error, HelperProcessError):  # the first process has told
                 sys.stderr.write(f"Error: {error}\n")
             return error.exit_code
+        # A library may have made another error of it.
+        if asked_to_end() or isinstance(error, KeyboardInterrupt):
+            sys.stderr.write("\nInterrupted.\n")
+            return INTERRUPTED
         if os.environ.get("MAKELLOS_DEBUG"):
             raise
         sys.stderr.write(

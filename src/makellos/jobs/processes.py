@@ -19,7 +19,7 @@ Execute = Callable[[Sequence[str], Path], int]
 
 _LOOK_SECONDS = 0.2
 _PATIENCE = 40.0  # seconds to end after a request to
-_ENDING = ("SIGTERM", "SIGHUP")
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 INTERRUPTED = 130  # exit code of what was told to end
 _LONGEST = 4000  # characters of a reason
 _TOLD = ("Error: ", "Unexpected error: ")
@@ -83,22 +83,26 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def ending_as_interrupted() -> Iterator[None]:
-    """Take a request to end, or a terminal that closes, for Ctrl-C.
+def ending_as_interrupted() -> Iterator[Callable[[], bool]]:
+    """Take a request to end, or a terminal that closes, for Ctrl-C; give what tells of either.
 
-    What was ignored when the process began, as by nohup or in the background, stays ignored.
+    A library may make another error of the interrupt. What was ignored when the process began, as
+    by nohup or in the background, stays ignored.
     """
 
+    asked = threading.Event()
+
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        asked.set()
         raise KeyboardInterrupt
 
     changed: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name)):
-            if signal.getsignal(number) is signal.SIG_DFL:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 changed[number] = signal.signal(number, interrupt)
     try:
-        yield
+        yield asked.is_set
     finally:
         for number, handler in changed.items():
             signal.signal(number, handler)
