@@ -391,7 +391,7 @@ def test_what_cannot_be_learned_on_a_base_install_is_said_before_parts_are_looke
         [*command, *options], capture_output=True, text=True, check=False, encoding="utf-8"
     )
     assert done.returncode == 2
-    assert f"pip install 'makellos[{extra}]'" in " ".join(done.stderr.split())
+    assert f"pip install '.[{extra}]' in the clone of makellos" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

@@ -21,6 +21,7 @@ from packaging.version import Version
 from makellos.sets.synthetic_screws import write_screws
 
 PROJECT = Path(__file__).parents[1]
+BEGINNINGS = [PROJECT / "README.md", PROJECT / "docs" / "README.md"]
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 TRAINING = {"comparing", "labelled", "queue", "training", "tuning"}  # they fit with PyTorch
 PINS = sorted((PROJECT / "requirements").glob("*.txt"))
@@ -28,10 +29,12 @@ CLI = (sys.executable, "-c", "import sys; from makellos.cli import main; sys.exi
 
 # Examples in documents
 #
-# All examples of a document run in order in one folder that holds `screws/` (a small synthetic set)
-# and `screws.makellos` (a model fitted on it). A block is exempt after `<!-- not run: REASON -->`;
-# after `<!-- exit code: N -->` its last command must end with N. Blocks that hold no example are
-# marked as text, json and so on: a block without a language is refused, it might hide one.
+# All examples of a document run in order. Those of the README and of the list of documents begin in
+# a fresh clone, and have to make the demo, to activate its environment and to go to its folder; the
+# other documents begin there: in a folder that holds `screws/` (a small synthetic set) and
+# `screws.makellos` (a model fitted on it), with the environment activated. A block is exempt after
+# `<!-- not run: REASON -->`; after `<!-- exit code: N -->` its last command must end with N. Blocks
+# that hold no example are marked as text, json and so on: a block without a language is refused, it might hide one.
 
 PYTHON = {"python", "py"}
 SHELL = {"console", "sh", "bash", "shell"}
@@ -76,24 +79,59 @@ def blocks(markdown: str) -> Iterator[Block]:
         comment = ""
 
 
-def run_examples(markdown: str, folder: Path, cli: Sequence[str] = CLI) -> int:
-    """Run the examples of `markdown` in `folder`, all in order; return how many were run."""
-    n_run = 0
+@dataclass
+class Shell:
+    """What a shell keeps from command to command: where it is, and whether it knows makellos.
+
+    In a fresh clone `demo` is what `make demo` makes there.
+    """
+
+    folder: Path
+    cli: Sequence[str] = CLI
+    active: bool = True
+    demo: Path | None = None
+
+    def takes(self, words: list[str]) -> bool:
+        """Carry out what is no makellos command, and tell whether it could be."""
+        if words == ["make", "demo"] and self.demo is not None:
+            shutil.copytree(self.demo, self.folder / "demo")
+            (self.folder / ".venv-base" / "bin").mkdir(parents=True)
+            (self.folder / ".venv-base" / "bin" / "activate").touch()
+        elif words[0] == "." and len(words) == 2:
+            assert (self.folder / words[1]).is_file(), f"{words[1]} does not exist"
+            self.active = True
+        elif words[0] == "cd" and len(words) == 2:
+            self.folder /= words[1]
+            assert self.folder.is_dir(), f"{words[1]} is no folder"
+        else:
+            return False
+        return True
+
+
+def run_examples(
+    markdown: str, folder: Path, cli: Sequence[str] = CLI, demo: Path | None = None
+) -> int:
+    """Run the examples of `markdown` in `folder`, all in order; return how many were run.
+
+    With a `demo` it is a fresh clone, in which `make demo` makes it.
+    """
+    n_run, shell = 0, Shell(folder, cli, active=demo is None, demo=demo)
     for block in blocks(markdown):
         if block.not_run is not None or block.language in DATA:
             continue
         if block.language in PYTHON:
             steps = [[sys.executable, "-c", block.text]]
         elif block.language in SHELL:
-            steps = [[*cli, *words] for words in commands(block, folder)]
+            steps = [[*cli, *words] for words in commands(block, shell)]
         else:
             raise AssertionError(
                 f"line {block.line}: a block marked {block.language!r}. It must be marked as one "
                 f"of {', '.join(sorted(PYTHON | SHELL | DATA))}."
             )
+        assert shell.active or not steps, f"line {block.line}: no environment was activated"
         for index, step in enumerate(steps, start=1):
             wanted = block.exit_code if index == len(steps) else 0
-            check_step(step, wanted, folder, block.line)
+            check_step(step, wanted, shell.folder, block.line)
         n_run += len(steps)
     return n_run
 
@@ -115,8 +153,8 @@ def check_step(step: list[str], exit_code: int, folder: Path, line: int) -> None
     )
 
 
-def commands(block: Block, folder: Path) -> Iterator[list[str]]:
-    """Yield the arguments of each makellos command; refuse what else a shell could do.
+def commands(block: Block, shell: Shell) -> Iterator[list[str]]:
+    """Yield the arguments of each makellos command; refuse what the shell does not take.
 
     In `console` blocks commands follow a `$`, other lines are what they print.
     """
@@ -128,9 +166,11 @@ def commands(block: Block, folder: Path) -> Iterator[list[str]]:
         if not words:
             continue
         refused = [word for word in words if re.fullmatch(r"[|&;<>()]+", word)]
-        assert words[0] == "makellos", not_makellos(block, line)
         assert not refused, not_makellos(block, line)
-        yield [name for word in words[1:] for name in expand(word, folder)]
+        if shell.takes(words):
+            continue
+        assert words[0] == "makellos", not_makellos(block, line)
+        yield [name for word in words[1:] for name in expand(word, shell.folder)]
 
 
 def split(line: str) -> list[str]:
@@ -173,11 +213,39 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_examples_run(document: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    folder = tmp_path / "folder"
+    folder, demo = tmp_path / "demo", None
     if any(block.language in PYTHON | SHELL and not block.not_run for block in blocks(text)):
-        shutil.copytree(request.getfixturevalue("workshop"), folder)
-    n_run = run_examples(text, folder)
-    assert n_run or document.name != "README.md", "the README shows nothing that is tried here"
+        demo = request.getfixturevalue("workshop")
+    if document in BEGINNINGS:
+        (tmp_path / "clone").mkdir()
+        n_run = run_examples(text, tmp_path / "clone", demo=demo)
+    else:
+        if demo is not None:
+            shutil.copytree(demo, folder)
+        n_run = run_examples(text, folder)
+    assert n_run or document != BEGINNINGS[0], "the README shows nothing that is tried here"
+
+
+@pytest.mark.parametrize(
+    "document", sorted({*DOCUMENTS} - {*BEGINNINGS}), ids=lambda path: path.name
+)
+def test_documents_with_commands_say_where_they_are_typed(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    typed = [
+        line
+        for block in blocks(text)
+        if block.language in PYTHON | SHELL
+        for line in block.text.splitlines()
+        if re.match(r"(\$ )?makellos |import makellos", line)
+    ]
+    assert not typed or "](README.md#before-you-type)" in text.split("\n## ", maxsplit=1)[0]
+
+
+def test_every_document_is_in_the_list() -> None:
+    listed = BEGINNINGS[1].read_text(encoding="utf-8")
+    for document in {*DOCUMENTS} - {*BEGINNINGS}:
+        assert f"]({document.name})" in listed
+    assert "](docs/README.md)" in BEGINNINGS[0].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -256,6 +324,27 @@ def test_examples_run_in_order(tmp_path: Path) -> None:
         ["inspect", "fine"],
         ["inspect", "bad"],
     ]
+
+
+def test_fresh_clone_needs_all_that_is_typed(tmp_path: Path) -> None:
+    demo = tmp_path / "made"
+    (demo / "screws").mkdir(parents=True)
+    steps = ["make demo", ". .venv-base/bin/activate", "cd demo", "makellos info screws*"]
+    for left_out, message in (
+        (None, ""),
+        (0, "does not exist"),
+        (1, "no environment was activated"),
+        (2, "names no file"),
+    ):
+        clone = tmp_path / f"clone without {left_out}"
+        clone.mkdir()
+        typed = "\n".join(step for i, step in enumerate(steps) if i != left_out)
+        if left_out is None:
+            assert run_examples(f"```sh\n{typed}\n```", clone, ECHO, demo=demo) == 1
+            assert (clone / "demo" / "said").read_text() == '["info", "screws"]\n'
+        else:
+            with pytest.raises(AssertionError, match=message):
+                run_examples(f"```sh\n{typed}\n```", clone, ECHO, demo=demo)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ __all__ = [
     "NotFittedError",
     "StorageError",
     "TrainingError",
+    "adding",
     "legible",
     "suggest",
 ]
@@ -95,6 +96,15 @@ class HelperProcessError(MakellosError):
     def __init__(self, message: str, *, exit_code: int = 0) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def adding(extras: str) -> str:
+    """Return the command that adds extras, such as ``train``; no index has makellos yet.
+
+    >>> adding("train")
+    "pip install '.[train]' in the clone of makellos"
+    """
+    return f"pip install '.[{extras}]' in the clone of makellos"
 
 
 def suggest(name: str, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:

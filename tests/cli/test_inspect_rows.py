@@ -157,7 +157,7 @@ def test_parquet_without_pyarrow_says_what_to_install(
     before = rows.read_bytes()
     told = cli("inspect", toy_model, toy_parts / "test", "--csv", rows, "--parquet", tmp_path / "p")
     assert told.code == 2
-    assert "pip install 'makellos[parquet]'" in told.err
+    assert "pip install '.[parquet]'" in told.err
     assert rows.read_bytes() == before  # a run that wrote no row takes none away
 
 

@@ -33,8 +33,8 @@ def test_detectors_are_those_of_the_registry(cli: Cli) -> None:
     extras = {name: each["extra"] for name, each in found.items()}
     assert {name for name, extra in extras.items() if extra is None} == {"patchcore", "padim"}
     assert (extras["pyod"], extras["vae"]) == ("signals", "train")
-    assert "pip install 'makellos[train]'" in told.err
-    assert "To fit it: pip install 'makellos[signals]'" in cli("detectors", "pyod").out
+    assert "pip install '.[train]'" in told.err
+    assert "To fit it: pip install '.[signals]'" in cli("detectors", "pyod").out
 
 
 @pytest.mark.parametrize("name", sorted(detectors()))

@@ -246,7 +246,7 @@ def test_what_this_install_cannot_fit_is_a_mistake(
     monkeypatch.setattr(VAE, "packages", lambda _: ("no_such_package",))
     (told,) = mistakes(write("runs:\n  - data: parts\n  - data: good\n    detector: vae"))
     assert told.startswith("line 4: This needs no_such_package, ")
-    assert "makellos[train]" in told
+    assert "'.[train]' in the clone" in told
 
 
 @pytest.mark.needs_torch

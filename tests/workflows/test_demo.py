@@ -40,6 +40,7 @@ def test_demo_does_the_main_job(tmp_path: Path) -> None:
     text = demo_text(result)
     assert str(folder / "report.html") in text
     assert "Image AUROC" in text
+    assert text.splitlines()[-2] == "  makellos fit FOLDER -o parts.makellos --false-alarms 0.05"
 
 
 @pytest.mark.usefixtures("small")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from makellos.cli.console import Json, answer, table
+from makellos.errors import adding
 
 if TYPE_CHECKING:
     from makellos.detectors import Detector
@@ -33,7 +34,7 @@ def detectors(
         rows = [[key, cls.summary, extras[key]] for key, cls in chosen.items()]
         lines = [
             table(["detector", "what it is", "extra"], rows),
-            "\nAn extra is needed to fit; add it with, for example, pip install 'makellos[train]'.",
+            f"\nAn extra is needed to fit; add it with, for example, {adding('train')}.",
             "'makellos fit --detector auto' tries several and keeps the best.",
             "To see a detector's parameters: makellos detectors NAME",
         ]
@@ -57,7 +58,7 @@ def detectors(
 def _parameter_lines(cls: type[Detector], extra: str) -> list[str]:
     lines = [f"{cls.name}: {cls.summary}\n"]
     if extra:
-        lines.append(f"To fit it: pip install 'makellos[{extra}]'\n")
+        lines.append(f"To fit it: {adding(extra)}\n")
     rows = [[key, repr(p.default), p.accepted, p.meaning] for key, p in cls.parameters.items()]
     lines.append(table(["parameter", "default", "accepted", "meaning"], rows))
     for preset, values in cls.presets.items():
@@ -85,7 +86,7 @@ def devices(json: Json = None) -> None:
     rows = [
         ["processor", f"{found['processor']}, {found['cores']} cores"],
         ["engines for inspecting", ", ".join(engines) + " (the first is used)"],
-        ["devices for training", ", ".join(training) or "none: pip install 'makellos[train]'"],
+        ["devices for training", ", ".join(training) or f"none: {adding('train')}"],
     ]
     answer(table(["what", "found"], rows), json, found)
 

@@ -257,7 +257,10 @@ def _rejected(figures: Mapping[str, Any], *, promised: bool = True) -> str:
 
 
 def demo_text(result: DemoResult) -> str:
-    """Say what the demo did and where its report is."""
+    """Say what the demo did, where its report is, and what to type next."""
+    what, model = "pictures of good parts", "parts.makellos"
+    if "recordings" in result.figures:
+        what, model = "good recordings", "machine.makellos"
     return "\n".join(
         [
             "Recorded bearings, learned the good ones, inspected the rest:"
@@ -271,6 +274,10 @@ def demo_text(result: DemoResult) -> str:
             f"Rows:     {result.folder / 'inspections.csv'}",
             f"Overlays: {result.folder / 'overlays'}",
             f"Report:   {result.report}",
+            "",
+            f"Next, with a folder of {what} of your own:",
+            f"  makellos fit FOLDER -o {model} --false-alarms 0.05",
+            f"  makellos inspect {model} NEW_FOLDER -o result --overlays",
         ]
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import Picture, read_mask
 from makellos.data.progress import Progress
-from makellos.errors import MissingRuntimeError
+from makellos.errors import MissingRuntimeError, adding
 from makellos.inspection.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def missing_packages(names: Sequence[str]) -> str:
     missing = [name for name in dict.fromkeys(names) if importlib.util.find_spec(name) is None]
     if not missing:
         return ""
-    return f"{', '.join(missing)}: pip install 'makellos[{extras_with(missing)}]'"
+    return f"{', '.join(missing)}: {adding(extras_with(missing))}"
 
 
 def extras_with(names: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from makellos.errors import (
     MakellosError,
     MissingRuntimeError,
     ModelFileError,
+    adding,
     suggest,
 )
 from makellos.inspection.engines import Engine, EngineChoice
@@ -48,7 +49,7 @@ def require_runtime(detector: str, package: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise MissingRuntimeError(
             f"A model of the detector {detector} needs {package} to inspect, and that is not "
-            f"installed. Install it: pip install 'makellos[{_EXTRAS[package]}]'. Models of other "
+            f"installed. Install it: {adding(_EXTRAS[package])}. Models of other "
             "detectors work without it."
         )
 

@@ -237,7 +237,7 @@ def _manifest(raw: bytes, path: Path) -> Manifest:
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has format {version}; this makellos reads up to {FORMAT_VERSION}. "
-            "Update makellos: pip install -U makellos."
+            "Update makellos: git pull in its clone, and install it again."
         )
     try:
         return Manifest.model_validate(data)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.errors import InputError, MissingRuntimeError
+from makellos.errors import InputError, MissingRuntimeError, adding
 
 __all__ = [
     "MAX_BYTES",
@@ -221,6 +221,6 @@ def package(name: str, what: str) -> ModuleType:
         top = name.partition(".")[0]
         raise MissingRuntimeError(
             f"{what} are read with {top}, which is not installed. Install it: "
-            "pip install 'makellos[signals]'. CSV, .mat of version 5, .npz, .npy and .wav need "
+            f"{adding('signals')}. CSV, .mat of version 5, .npz, .npy and .wav need "
             "nothing more."
         ) from None

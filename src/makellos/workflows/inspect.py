@@ -19,7 +19,7 @@ from makellos.data.own_outputs import PARQUET_MARK
 from makellos.data.pages import pages_of
 from makellos.data.parts import PICTURES, Part
 from makellos.drawing import picture_place, write_drawing
-from makellos.errors import ConfigurationError, MissingRuntimeError
+from makellos.errors import ConfigurationError, MissingRuntimeError, adding
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
@@ -329,7 +329,7 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
         from pyarrow import parquet
     except ImportError:
         raise MissingRuntimeError(
-            "Parquet needs pyarrow: pip install 'makellos[parquet]'. CSV and JSON lines do not."
+            f"Parquet needs pyarrow: {adding('parquet')}. CSV and JSON lines do not."
         ) from None
     rows: list[dict[str, Any]] = []
     try:
