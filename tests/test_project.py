@@ -29,12 +29,13 @@ CLI = (sys.executable, "-c", "import sys; from makellos.cli import main; sys.exi
 
 # Examples in documents
 #
-# All examples of a document run in order. Those of the README and of the list of documents begin in
-# a fresh clone, and have to make the demo, to activate its environment and to go to its folder; the
-# other documents begin there: in a folder that holds `screws/` (a small synthetic set) and
-# `screws.makellos` (a model fitted on it), with the environment activated. A block is exempt after
-# `<!-- not run: REASON -->`; after `<!-- exit code: N -->` its last command must end with N. Blocks
-# that hold no example are marked as text, json and so on: a block without a language is refused, it might hide one.
+# All examples of a document run in order. Those of the README and of the list of documents begin
+# in a fresh clone, and have to make the demo, to activate its environment and to go to its
+# folder; the other documents begin there: in a folder that holds `screws/` (a small synthetic
+# set) and `screws.makellos` (a model fitted on it), with the environment activated. A block is
+# exempt after `<!-- not run: REASON -->`; after `<!-- exit code: N -->` its last command must end
+# with N. Blocks that hold no example are marked as text, json and so on: a block without a
+# language is refused, it might hide one.
 
 PYTHON = {"python", "py"}
 SHELL = {"console", "sh", "bash", "shell"}
