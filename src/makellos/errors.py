@@ -7,6 +7,7 @@ Every message says what was wrong, what was received, what is accepted and what 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _LONGEST = 4000  # letters of a message
+_LONGEST_WORD = 600  # of one without a blank, so that a name leaves room for what is said of it
 # What moves the cursor, colours or turns text, or cannot be seen: C0 and C1, marks of direction.
 _HIDDEN = [*range(0x20), *range(0x7F, 0xA0), 0x61C, *range(0x200B, 0x2010), *range(0x2028, 0x202F)]
 _HIDDEN += [*range(0x2066, 0x206A), 0xFEFF]
@@ -46,15 +48,21 @@ def legible(text: str, *, lines: bool = False) -> str:
 class MakellosError(Exception):
     """Be the root of every error that makellos raises on purpose.
 
-    A message has no control characters, whatever names are in it, and at most 4,000 letters.
+    A message has no control characters, whatever names are in it, and at most 4,000 letters; of
+    words without a blank the middle is left out where they have more than 600.
     """
 
     exit_code = 2
 
     def __init__(self, message: str = "") -> None:
-        text = legible(message, lines=True)
+        text = re.sub(r"\S+", _shortened, legible(message, lines=True))
         rest = len(text) - _LONGEST
         super().__init__(f"{text[:_LONGEST]}… ({rest:,} more characters)" if rest > 0 else text)
+
+
+def _shortened(word: re.Match[str]) -> str:
+    text = word[0]
+    return text if len(text) <= _LONGEST_WORD else f"{text[:400]}…{text[-100:]}"
 
 
 class InputError(MakellosError):

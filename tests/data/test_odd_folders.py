@@ -89,9 +89,11 @@ def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
     assert "'group'" in note
 
 
-@pytest.mark.parametrize("good", ["normal", "ok", "OK", "pass", "Normal", "anomaly-free", "i.O."])
 @pytest.mark.parametrize(
-    "bad", ["abnormal", "anomaly", "ng", "NG", "bad", "nok", "defect", "Not OK"]
+    "good", ["normal", "ok", "OK", "pass", "Normal", "anomaly-free", "i.O.", "gut"]
+)
+@pytest.mark.parametrize(
+    "bad", ["abnormal", "anomaly", "ng", "NG", "bad", "nok", "defect", "Not OK", "KO", "Ausschuss"]
 )
 def test_words_of_other_toolkits(good: str, bad: str, tmp_path: Path) -> None:
     photo(tmp_path / good / "0.png", tmp_path / bad / "1.png")
@@ -185,6 +187,59 @@ def test_photographs_in_a_folder_named_mask_are_parts_and_it_is_said(tmp_path: P
         "The pictures in mask do not look like masks, so they were read as parts. If they are "
         "masks, name the folder ground_truth.",
     )
+
+
+@pytest.mark.parametrize("folder", ["mask_dir", "GT masks", "Mask-images", "Maske", "Ground Truth"])
+def test_folders_of_masks_by_one_of_their_words(folder: str, tmp_path: Path) -> None:
+    photo(tmp_path / "good/0.png", tmp_path / "cut/1.png")
+    mask(tmp_path / folder / "cut/1.png")
+    assert masks(find_parts(tmp_path)) == {"cut/1.png": f"{folder}/cut/1.png"}
+
+
+def test_masks_of_any_ending_beside_their_pictures(tmp_path: Path) -> None:
+    photo(*(tmp_path / name for name in ("good/0.png", "good/0_left.png", "cut/1.png")))
+    mask(tmp_path / "cut/1_m.png")
+    found = find_parts(tmp_path)
+    assert masks(found) == {"cut/1.png": "cut/1_m.png"}
+    assert set(labels(found)) == {"good/0.png", "good/0_left.png", "cut/1.png"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "marks"),
+    [
+        ("Data/Images", "Data/Masks"),
+        ("Images", "Masks"),
+        ("screw/test", "screw/ground_truth"),
+        ("test/images", "ground_truth"),
+    ],
+)
+def test_folders_around_those_of_the_classes(parts: str, marks: str, tmp_path: Path) -> None:
+    photo(tmp_path / parts / "Normal/0.png", tmp_path / parts / "Anomaly/1.png")
+    mask(tmp_path / marks / "Anomaly/1.png")
+    found = find_parts(tmp_path)
+    assert labels(found) == {f"{parts}/Normal/0.png": "good", f"{parts}/Anomaly/1.png": "Anomaly"}
+    assert masks(found) == {f"{parts}/Anomaly/1.png": f"{marks}/Anomaly/1.png"}
+    top = parts.removesuffix("/test")
+    said = f"Parts were read from the folder {top}." in found.notes
+    assert said == (not parts.startswith("test"))
+
+
+def test_folders_of_good_parts_by_day_stay_flat(tmp_path: Path) -> None:
+    photo(tmp_path / "2024/01/0.png", tmp_path / "2024/02/1.png")
+    found = find_parts(tmp_path)
+    assert (found.layout, set(labels(found).values())) == ("flat folder", {"good"})
+
+
+def test_damage_deep_inside_a_flat_folder_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "loose.png", tmp_path / "line/ok/0.png", tmp_path / "line/NOK/1.png")
+    with pytest.raises(InputError, match=r"1\.png lies in a folder NOK, but .* as good\. Give"):
+        find_parts(tmp_path)
+
+
+def test_a_name_that_begins_as_good_is_named(tmp_path: Path) -> None:
+    photo(tmp_path / "good/0.png", tmp_path / "ok_front/1.png", tmp_path / "okra/2.png")
+    notes = find_parts(tmp_path).notes
+    assert notes == ("Read as kinds of damage: ok_front. Good parts need the label good.",)
 
 
 def test_masks_of_no_picture_are_left_out_and_named(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_manifest_names_every_mistake_with_its_line(tmp_path: Path) -> None:
         r"line 6: no label \(good, defective, or the name of a defect\)",
         r"line 7: no path",
         r"line 8: mask gone\.png does not exist",
-        r"line 10: x+\.png does not exist .*",
+        r"line 10: x+…x+\.png does not exist .*",
     )
     for line in expected:
         assert sum(re.fullmatch(line, found) is not None for found in lines) == 1, line

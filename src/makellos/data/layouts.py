@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from makellos.data.manifests import COLUMNS, MANIFEST, read_manifest
 from makellos.data.masks import Masks, find_masks
-from makellos.data.names import SPLITS, folded, generic_class
+from makellos.data.names import SPLITS, begins_good, folded, generic_class
 from makellos.data.own_outputs import is_own_output
 from makellos.data.parts import GOOD, PICTURES, FileKind, Part, PartSet
 from makellos.errors import InputError
@@ -133,34 +133,37 @@ def _named(found: PartSet) -> PartSet:
         f"Read as {of}: {', '.join(w for w, m in meant if m == of)}."
         for of in dict.fromkeys(of for _, of in meant)
     ]
+    unsure = [word for word in words if begins_good(word)]
+    if unsure:
+        notes.append(
+            f"Read as kinds of damage: {', '.join(unsure)}. Good parts need the label good."
+        )
     return replace(found, parts=tuple(parts), notes=(*found.notes, *notes))
 
 
 def _folder(root: Path, kind: FileKind) -> PartSet:
-    entries = sorted(entry for entry in root.iterdir() if _is_listed(entry.name))
-    folders = {entry.name: entry.name.casefold() for entry in entries if entry.is_dir()}
     files = walk_parts(root, kind)
     masks = find_masks(root, files) if kind == PICTURES else Masks()
-    inside: defaultdict[str, list[Path]] = defaultdict(list)
-    for path in files:
-        if path not in masks.files:
-            below = path.relative_to(root).parts
-            inside[below[0] if len(below) > 1 else ""].append(path)
+    pictures = [path for path in files if path not in masks.files]
+    top = _top(root, pictures)
+    inside = _by_folder(top, pictures)
     loose = inside.pop("", [])
-    splits = {name: SPLITS[folded] for name, folded in folders.items() if folded in SPLITS}
+    folders = _folders(top)
+    splits = {name: SPLITS[name.casefold()] for name in folders if name.casefold() in SPLITS}
     named = any(generic_class(name) for name in folders)
     if {"train", "test"} & set(splits.values()):
         layout = "MVTec AD"
-        parts = list(_mvtec(root, splits, inside))
+        parts = list(_mvtec(root, top, splits, inside))
     elif named or (len(inside) > 1 and not loose):
         layout = "class folders"
-        parts = [_labelled(path, root, root) for paths in inside.values() for path in paths]
+        parts = [_labelled(path, top, root) for paths in inside.values() for path in paths]
     else:
         layout = "flat folder"
         flat = [*loose, *(path for paths in inside.values() for path in paths)]
+        _refuse_damage(root, flat)
         parts = [_labelled(path, path.parent, root) for path in flat]
     parts.sort(key=lambda part: part.name)
-    parts = _with_masks(parts, masks)
+    parts = _with_masks(parts, masks, top.relative_to(root))
     used = {path for part in parts for path in (part.path, part.mask)}
     return _named(
         PartSet(
@@ -168,27 +171,73 @@ def _folder(root: Path, kind: FileKind) -> PartSet:
             layout=layout,
             parts=tuple(parts),
             kind=kind,
-            notes=(*masks.notes, *_split_notes(splits)),
+            notes=(*masks.notes, *_notes(root, top, splits)),
             left_out=tuple(path.relative_to(root).as_posix() for path in files if path not in used),
         )
     )
 
 
-def _split_notes(splits: dict[str, str]) -> Iterator[str]:
+def _folders(folder: Path) -> list[str]:
+    entries = sorted(entry for entry in folder.iterdir() if _is_listed(entry.name))
+    return [entry.name for entry in entries if entry.is_dir()]
+
+
+def _by_folder(top: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return files by the first folder below `top` that they lie in; "" for none."""
+    inside: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        below = path.relative_to(top).parts
+        inside[below[0] if len(below) > 1 else ""].append(path)
+    return inside
+
+
+def _top(root: Path, files: Sequence[Path]) -> Path:
+    """Return the folder whose folders are splits or classes: `root`, or one that holds all files.
+
+    Other toolkits put ``images`` or the name of the product around them.
+    """
+    top = root
+    while not any(generic_class(name) or name.casefold() in SPLITS for name in _folders(top)):
+        inside = [*_by_folder(top, files)]
+        if len(inside) != 1 or not inside[0]:
+            return root
+        top /= inside[0]
+    return top
+
+
+def _refuse_damage(root: Path, flat: Sequence[Path]) -> None:
+    """Raise `InputError` where a flat folder of good parts has damage deep inside."""
+    for path in flat:
+        for name in path.relative_to(root).parts[:-1]:
+            if generic_class(name) == "defective":
+                raise InputError(
+                    f"{path} lies in a folder {name}, but {root} itself has neither folders such "
+                    "as good and defective nor train and test, so that all in it would count as "
+                    "good. Give the folder that holds these folders, or a manifest."
+                )
+
+
+def _notes(root: Path, top: Path, splits: dict[str, str]) -> Iterator[str]:
+    if top != root:
+        yield f"Parts were read from the folder {top.relative_to(root).as_posix()}."
     for name, split in splits.items():
         if name.casefold() != split:
             yield f"The folder {name} is read as split {split}."
 
 
-def _mvtec(root: Path, splits: dict[str, str], inside: dict[str, list[Path]]) -> Iterator[Part]:
+def _mvtec(
+    root: Path, top: Path, splits: dict[str, str], inside: dict[str, list[Path]]
+) -> Iterator[Part]:
     for name, split in splits.items():
-        for path in inside.get(name, []):
-            if split == "test" and path.parent == root / name:
+        paths = inside.get(name, [])
+        folder = _top(top / name, paths)
+        for path in paths:
+            if split == "test" and path.parent == top / name:
                 raise InputError(
                     f"{path} has no label, because it is in {name} itself. Move it to "
                     f"{name}/good, or to a folder in {name} named after its defect."
                 )
-            yield replace(_labelled(path, root / name, root), split=split)
+            yield replace(_labelled(path, folder, root), split=split)
 
 
 def _labelled(path: Path, folder: Path, root: Path) -> Part:
@@ -198,7 +247,7 @@ def _labelled(path: Path, folder: Path, root: Path) -> Part:
     return Part(source=path, name=path.relative_to(root).as_posix(), label=label)
 
 
-def _with_masks(parts: Sequence[Part], masks: Masks) -> list[Part]:
+def _with_masks(parts: Sequence[Part], masks: Masks, top: Path) -> list[Part]:
     """Give each part the mask beside it, or one that has its name and no part has better."""
     by_name: defaultdict[tuple[str, ...], list[Part]] = defaultdict(list)
     for part in parts if masks.apart else []:
@@ -206,7 +255,10 @@ def _with_masks(parts: Sequence[Part], masks: Masks) -> list[Part]:
         for depth in range(len(names)):
             by_name[names[depth:]].append(part)
     of = {str(picture): mask for picture, mask in masks.of.items()}
-    for names, mask in masks.apart.items():
+    above = tuple(map(folded, top.parts))
+    for whole, mask in masks.apart.items():
+        depth = next((i for i, name in enumerate(above) if name != whole[i]), len(above))
+        names = whole[depth:]
         found = [part for part in by_name.get(names, []) if str(part.path) not in of]
         # Damage is what is marked, and where two splits have a picture of a name, the tested one.
         found.sort(key=_rank)

@@ -13,14 +13,15 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from makellos.data.names import folded
+from makellos.data.names import folded, with_underscores
 from makellos.data.pictures import LOSSY_SUFFIXES, read_picture
 from makellos.errors import InputError
 
 __all__ = ["Masks", "find_masks"]
 
-_ALWAYS = frozenset({"ground_truth", "groundtruth", "ground-truth"})
-_USUALLY = frozenset({"mask", "masks", "gt", "gts"})
+_ALWAYS = frozenset({"ground_truth", "groundtruth"})
+# Also as one word of several: Mask_images, GT masks.
+_USUALLY = frozenset({"mask", "masks", "gt", "gts", "maske", "masken"})
 # Names that a kind of damage may have as well: a label that sits askew.
 _AT_TIMES = frozenset(
     {"label", "labels", "annotation", "annotations", "segmentation", "segmentations", "seg"}
@@ -30,6 +31,7 @@ _LONGER = re.compile(
     r"|(?P<first>masks?|gt)[_\-. ](?P<rest>.+)$",
     re.IGNORECASE,
 )
+_ENDING = re.compile(r"(?P<stem>.+)[_\-. ](?P<ending>[^\W\d_]+)$")
 _LOOKED_AT = 3  # of a folder
 _MAX_VALUES = 8  # of a mask that tells kinds of damage apart; any photograph has more
 _NEAR = 24  # to black or white, after lossy compression
@@ -56,8 +58,8 @@ def find_masks(root: Path, files: Sequence[Path]) -> Masks:
 
     All in a folder ``ground_truth`` are. Those in ``mask``, ``gt`` and the like are where they do
     not look like photographs, those in ``label`` and the like where they look like masks. Beside
-    a picture, one of its name and ``_mask`` or the like is its mask; and so is a PNG, BMP or TIFF
-    that looks like one, of the name of a JPEG.
+    a picture, one of its name and ``_mask`` or the like is its mask; and so are, where they look
+    like masks, those of its name and another ending, and PNG, BMP or TIFF of the name of a JPEG.
     """
     found = Masks()
     folders: defaultdict[PurePath, list[Path]] = defaultdict(list)
@@ -81,19 +83,20 @@ def find_masks(root: Path, files: Sequence[Path]) -> Masks:
 def _mask_folder(below: PurePath) -> PurePath | None:
     """Return the first folder of a path that is named as one of masks."""
     for depth, name in enumerate(below.parts[:-1], start=1):
-        if name.casefold() in _ALWAYS | _USUALLY | _AT_TIMES:
+        joined = with_underscores(name)
+        if joined in _ALWAYS | _AT_TIMES or not _USUALLY.isdisjoint(joined.split("_")):
             return PurePath(*below.parts[:depth])
     return None
 
 
 def _holds_masks(folder: PurePath, inside: Sequence[Path], notes: list[str]) -> bool:
-    name = folder.name.casefold()
+    name = with_underscores(folder.name)
     if name in _ALWAYS:
         return True
     looks = _look_at_some(inside)
     if (all(looks) and None not in looks) if name in _AT_TIMES else False not in looks:
         return True
-    if name in _USUALLY:
+    if name not in _AT_TIMES:
         notes.append(
             f"The pictures in {folder.as_posix()} do not look like masks, so they were read as "
             "parts. If they are masks, name the folder ground_truth."
@@ -142,7 +145,7 @@ def _beside(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     by_stem: defaultdict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in files:
         by_stem[path.parent, folded(path.stem)].append(path)
-    unsure: defaultdict[Path, list[tuple[Path, Path]]] = defaultdict(list)
+    unsure: defaultdict[tuple[Path, str], list[tuple[Path, Path]]] = defaultdict(list)
     for path in files:
         named = _LONGER.match(path.stem)
         if named is not None:
@@ -150,10 +153,14 @@ def _beside(files: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
             kind = (named["kind"] or named["first"]).casefold()
             if len(pictures) == 1 and (kind not in _AT_TIMES or _looks_like_mask(path)):
                 yield pictures[0], path
+        elif (ending := _ENDING.match(path.stem)) is not None:
+            pictures = by_stem.get((path.parent, folded(ending["stem"])), [])
+            if len(pictures) == 1:
+                unsure[path.parent, ending["ending"]].append((pictures[0], path))
     for (folder, _), alike in by_stem.items():
         exact = [path for path in alike if path.suffix.lower() not in LOSSY_SUFFIXES]
         if len(alike) == 2 and len(exact) == 1:
-            unsure[folder].append((next(path for path in alike if path not in exact), exact[0]))
+            unsure[folder, ""].append((next(path for path in alike if path not in exact), exact[0]))
     for pairs in unsure.values():
         photos, masks = (_look_at_some(each) for each in zip(*pairs, strict=True))
         if all(masks) and None not in masks and not any(photos):

@@ -9,7 +9,15 @@ from difflib import SequenceMatcher
 from itertools import chain
 from typing import Literal
 
-__all__ = ["SPLITS", "folded", "generic_class", "meant", "spellings"]
+__all__ = [
+    "SPLITS",
+    "begins_good",
+    "folded",
+    "generic_class",
+    "meant",
+    "spellings",
+    "with_underscores",
+]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -19,12 +27,15 @@ def _words(text: str) -> frozenset[str]:
 # As `generic_class` folds them. The German i.O. and n.i.O. stand on many a line.
 _GOOD = _words(
     "good ok okay normal normals pass passed non_defective nondefective no_defect no_defects "
-    "defect_free anomaly_free io i.o. i.o"
+    "defect_free anomaly_free io i.o. i.o gut gutteil gutteile bon bonne conforme bueno buena "
+    "buono 良品 合格 合格品"
 )
 # Damage of no certain kind; every other name is that of a kind of damage.
 _DEFECTIVE = _words(
     "defective defect defects bad nok ng anomaly anomalies anomalous abnormal faulty fail failed "
-    "not_ok notok not_good no_good reject rejected nio n.i.o. n.i.o"
+    "not_ok notok not_good no_good reject rejected nio n.i.o. n.i.o ko schlecht schlechtteil "
+    "schlechtteile ausschuss fehlerhaft defekt mauvais mauvaise non_conforme malo mala difettoso "
+    "不良 不良品 不合格 不合格品"
 )
 SPLITS = {
     "train": "train",
@@ -68,10 +79,25 @@ def generic_class(name: str) -> Literal["good", "defective"] | None:
     >>> generic_class("OK"), generic_class("Not OK"), generic_class("scratch")
     ('good', 'defective', None)
     """
-    folded = re.sub(r"[\s_-]+", "_", name.strip().casefold())
-    if folded in _GOOD:
+    joined = with_underscores(name)
+    if joined in _GOOD:
         return "good"
-    return "defective" if folded in _DEFECTIVE else None
+    return "defective" if joined in _DEFECTIVE else None
+
+
+def begins_good(name: str) -> bool:
+    """Tell whether a name says good and more, so that it may or may not mean a kind of damage.
+
+    >>> begins_good("ok_front"), begins_good("ok"), begins_good("okra")
+    (True, False, False)
+    """
+    first, _, rest = with_underscores(name).partition("_")
+    return bool(rest) and first in _GOOD and generic_class(name) is None
+
+
+def with_underscores(name: str) -> str:
+    """Return a name in lower case, with underscores for its spaces and hyphens."""
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
 def meant(name: str, columns: Sequence[str]) -> str | None:
