@@ -91,7 +91,7 @@ def test_a_budget_that_was_promised_needs_no_note(report):
     ("rejected", "group", "badge", "said"),
     [
         (0, None, "Within the budget", "Measured: 0 %."),
-        (1, None, "Agrees with the budget", "33.8 % of such tests reject as many: it can be"),
+        (1, None, "Agrees with the budget", "33.8 % of such tests reject as many"),
         (10, None, "More than promised", "chance does not explain it"),
         (1, "one lot", "Cannot be judged", "cannot be judged from a single group"),
     ],
@@ -301,6 +301,13 @@ def test_a_card_shows_part_nearest_good_part_and_damage(report, item, picture):
     assert page.count('class="pictures three"') == 1
     assert "nearest good part</small>" in page
     assert Page(page).open == []
+
+
+def test_a_card_may_have_a_map_alone(report, item, picture):
+    items = (item(picture=b""), item(picture=b"", overlay=b"", input="nothing.png"))
+    page = render_evaluation(report(items=items))
+    assert [image["src"] for image in Page(page).all("img")] == [data_uri(picture(".jpg"))]
+    assert page.count('<span class="no-picture">') == 2
 
 
 def test_cards_without_reconstruction_show_two_pictures_as_ever(report):

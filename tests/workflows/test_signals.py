@@ -22,7 +22,7 @@ from makellos.subjects.vibration import VibrationSubject
 from makellos.vibration.bearings import find_bearing
 from makellos.vibration.signals import SignalSettings
 from makellos.vibration.windows import Piece, parse_piece
-from makellos.workflows.evaluate import evaluate
+from makellos.workflows.evaluate import evaluate, evaluate_parts
 from makellos.workflows.fit import fit
 
 RATE, RPM = 12000.0, 1797.0
@@ -597,3 +597,14 @@ def test_a_check_says_that_a_rate_is_not_stated(tmp_path: Path, cli: Callable[..
     told = cli("data", "check", tmp_path)
     assert "16,000 samples, 0.5 s where a rate is stated" in told.out
     assert "Rates: not stated by 2, 12000 Hz." in told.out or "12000 Hz, not stated" in told.out
+
+
+def test_a_window_has_one_thumbnail(bearings: Path, tmp_path: Path) -> None:
+    for name in ("good", "inner"):
+        source = np.load(bearings / "test" / name / "0.npz")
+        save(tmp_path / "set" / "test" / name / "0.npz", source["DE"][:8000])
+    target = tmp_path / "m.makellos"
+    fit(bearings, target, false_alarms=0.05, signal=SETTINGS)
+    _, tested = evaluate_parts(target, tmp_path / "set", output=tmp_path / "report")
+    assert len(tested) == 14
+    assert all(each.item.overlay and not each.item.picture for each in tested)

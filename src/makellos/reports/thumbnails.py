@@ -26,22 +26,28 @@ class Thumbnails(NamedTuple):
 
 
 def draw_thumbnails(
-    picture: Picture, inspection: Inspection, *, map_threshold: float, white_level: int | None
+    picture: Picture,
+    inspection: Inspection,
+    *,
+    map_threshold: float,
+    white_level: int | None,
+    plain: bool = True,
 ) -> Thumbnails:
-    """Return small pictures of a part and of what was found on it."""
+    """Return small pictures of a part, where `plain` ones are wanted, and of what was found."""
     if inspection.reconstruction is not None:
         tiles = draw_tiles(
             picture, inspection, map_threshold=map_threshold, white_level=white_level
         )
         return Thumbnails(*(_encode(tiles[label]) for label in (PART, DAMAGE, NEAREST)))
-    plain = Inspection(inspection.input, inspection.verdict)
-    drawn = (
-        draw_overlay(
-            picture, shown, map_threshold=map_threshold, caption=False, white_level=white_level
+    drawn = [
+        _encode(
+            draw_overlay(
+                picture, shown, map_threshold=map_threshold, caption=False, white_level=white_level
+            )
         )
-        for shown in (plain, inspection)
-    )
-    return Thumbnails(*map(_encode, drawn))
+        for shown in (*([Inspection(inspection.input, inspection.verdict)] * plain), inspection)
+    ]
+    return Thumbnails(picture=drawn[0] if plain else b"", overlay=drawn[-1])
 
 
 def _encode(image: NDArray[np.uint8]) -> bytes:

@@ -184,6 +184,7 @@ def _test(
             inspection,
             map_threshold=inspector.map_threshold,
             white_level=inspector.manifest.preprocessing.white_level,
+            plain=inspector.manifest.signal is None,  # of a window what is marked says it all
         )
     item = GalleryItem(
         input=part.name,
