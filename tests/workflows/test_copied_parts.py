@@ -6,15 +6,21 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import pytest
 
 from makellos import calibrate, evaluate, fit
+from makellos.data.parts import Part
 from makellos.data.pictures import read_picture
 from makellos.errors import InputError
+from makellos.models.coverage import Frame
+from makellos.models.partition import Partition
+from makellos.models.release import Release
+from makellos.models.released_model import ReleasedModel
+from makellos.reports.provenance import learned_from
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +155,18 @@ def test_calibrate_leaves_out_the_parts_that_were_learned(
     summary = calibrate(toy_model, tmp_path / "parts", output=tmp_path / "m.makellos")
     assert summary.n_calibration == 10
     assert "3 of 13 parts were left out: the model was fitted on them." in summary.notes
+
+
+def test_defective_parts_that_validate_are_not_counted_as_learned(
+    toy: ModuleType, toy_parts: Path
+) -> None:
+    good = [Part(source=path, name=path.name) for path in (toy_parts / "train/good").iterdir()]
+    spotted = [
+        Part(source=path, name=f"s/{path.name}", label="spotted", split="val" if i < 3 else "train")
+        for i, path in enumerate(sorted((toy_parts / "test/spotted").iterdir()))
+    ]
+    partition = Partition([*good[:20], *spotted], good[20:], "held out", used=[*good, *spotted])
+    made = ReleasedModel(toy.ToyDetector(), Frame(0.1), partition, released=cast(Release, None))
+    record = made.training("parts", "class folders", 0, None)
+    assert (record.n_learned, record.n_defective, record.n_good) == (27, 7, 30)
+    assert learned_from(record.n_learned, record.n_defective) == "20 good and 7 defective parts"

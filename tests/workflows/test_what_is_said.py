@@ -43,3 +43,27 @@ def test_fit_evaluate_and_calibrate_say_how_a_set_was_read(
             assert all(expected in lines for expected in EXPECTED), told.out
     told = cli("data", "check", odd)
     assert "Advice: Read as good: normal." in told.out
+
+
+@pytest.mark.parametrize("angles", [True, False])
+def test_fit_says_before_the_work_that_a_detector_needs_one_pose(
+    angles: bool,
+    toy: ModuleType,
+    toy_parts: Path,
+    screws: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy.install(patch), "needs_one_pose", True)
+        told = cli("fit", screws if angles else toy_parts, "-o", tmp_path / "m.makellos")
+    assert told.code == 0
+    hint = "Note: These parts lie at any angle, and toy compares places"
+    assert [hint in stream for stream in (told.err, told.out)] == [angles] * 2
+
+
+def test_detectors_that_compare_places_say_so() -> None:
+    from makellos.detectors.registry import detectors
+
+    needy = {name for name, found in detectors().items() if found.needs_one_pose}
+    assert needy == {"anogan", "autoencoder", "fanogan", "padim", "vae"}

@@ -204,6 +204,7 @@ def fit(
             coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel),
             time_budget=time_budget,
             progress=progress,
+            on_note=lambda note: say(f"Note: {note}", quietly=True),
         )
     answer(fit_text(summary), json, asdict(summary))
 

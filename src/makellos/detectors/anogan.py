@@ -51,6 +51,7 @@ class AnoGAN(Detector):
     """
 
     summary = "a GAN of good parts, searched for the nearest one; slow, the classic"
+    needs_one_pose = True
     trains = True
     gives = ("generator",)
     runtime = "torch"

@@ -45,6 +45,7 @@ class Autoencoder(Detector):
     """
 
     summary = "a network that reconstructs good parts; for parts that always lie the same way"
+    needs_one_pose = True
     trains = True
 
     image_size: int = shared.side_from(16, 1024, otherwise="256")

@@ -45,6 +45,8 @@ class Detector(ABC):
     trains: ClassVar[bool] = False
     # Trains so little per fold that good parts calibrate cross-fitted, as without training.
     cross_fits: ClassVar[bool] = False
+    # Compares places, so that parts that do not lie in one pose all look odd to it.
+    needs_one_pose: ClassVar[bool] = False
     # Folds of a cross-fit that calibrates. The more, the less the graphs differ from the final one,
     # and the less damage a threshold misses that is made for them; each costs time.
     n_folds: ClassVar[int] = 5

@@ -48,6 +48,7 @@ class FAnoGAN(Detector):
     """
 
     summary = "a GAN of good parts and an encoder; fast to inspect, generates pictures"
+    needs_one_pose = True
     trains = True
     gives = ("generator",)
 

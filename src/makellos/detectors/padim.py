@@ -57,6 +57,7 @@ class PaDiM(Detector):
     """
 
     summary = "a Gaussian at every position; for parts that always lie the same way"
+    needs_one_pose = True
 
     backbone: str = shared.BACKBONE
     weights: str = shared.WEIGHTS

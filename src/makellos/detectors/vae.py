@@ -57,6 +57,7 @@ class VAE(Detector):
     """
 
     summary = "a variational autoencoder; likelihood of parts, and new pictures of them"
+    needs_one_pose = True
     trains = True
     gives = ("generator",)
 

@@ -47,12 +47,14 @@ class ReleasedModel:
         """Return the record of a fit on the folder `data`; its time is still to be told."""
         used = self.partition.used
         aside = [part for part in used if part.is_good and part.split == "val"]
+        # Defective parts of split val only say when training is to stop.
+        learned = [p for p in self.partition.learn if p.is_good or p.split != "val"]
         return TrainingRecord(
             data=plain(data),
             layout=layout,
             n_good=sum(part.is_good for part in used),
-            n_defective=sum(not part.is_good for part in used),
-            n_learned=len(self.partition.learn),
+            n_defective=sum(not part.is_good for part in learned),
+            n_learned=len(learned),
             fingerprint=fingerprint(used),
             contents=contents([part for part in used if part not in aside]),
             set_aside=contents(aside),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
 from makellos.detectors import Detector, make_detector
+from makellos.detectors.patches.rotations import lie_at_any_angle
 from makellos.errors import ConfigurationError
 from makellos.inspection.manifest import Manifest
 from makellos.models import check_target
 from makellos.models.coverage import Coverage, Frame, frame_of
 from makellos.models.learning import lesson_of
-from makellos.models.partition import PartitionRequest
+from makellos.models.partition import Partition, PartitionRequest
 from makellos.models.provenance import budget_notes
 from makellos.models.release import release
 from makellos.models.released_model import ReleasedModel
@@ -75,6 +76,7 @@ def fit(
     coverage: Coverage | None = None,
     time_budget: float | None = None,
     progress: Progress | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
 
@@ -88,7 +90,8 @@ def fit(
     ``MODEL.run`` unless `training` names another; with `training.resume` an interrupted run there
     is continued. `signal` says how recordings are seen, if `data` holds any, and `coverage` says
     which tiles and zones pictures have, and by which rules they are accepted. The detector ``auto``
-    tries several for `time_budget` minutes (10 by default) and fits the best.
+    tries several for `time_budget` minutes (10 by default) and fits the best. `on_note` is
+    called with what should be known before the work begins.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
@@ -103,7 +106,7 @@ def fit(
     request = PartitionRequest(
         choice.detector, frame.smallest_budget, seed, skip_unreadable, signal
     )
-    partition = subject.partition(parts, request, report)
+    partition = _hinted(subject.partition(parts, request, report), choice.detector, report, on_note)
     fitted = subject.sized(choice.detector, partition)
     frame.check([part for part in partition.used if part.is_good], partition.calibrate)
     lesson, where = lesson_of(partition, frame, fitted.n_folds, seed), _where(choice, target)
@@ -115,6 +118,27 @@ def fit(
     spent = {"fit_seconds": round(time.perf_counter() - started, 2)}
     manifest = made.write(target, record.model_copy(update=spent), report)
     return _summary(target, manifest, time.perf_counter() - started)
+
+
+def _hinted(
+    partition: Partition,
+    detector: Detector,
+    progress: Progress,
+    on_note: Callable[[str], None] | None,
+) -> Partition:
+    """Return a partition with a hint where parts lie at any angle and the detector needs one."""
+    if not detector.needs_one_pose or partition.signal is not None:
+        return partition
+    if not lie_at_any_angle([part for part in partition.learn if part.is_good], progress):
+        return partition
+    hint = (
+        f"These parts lie at any angle, and {detector.name} compares places: it suits parts that "
+        "always lie the same way, and misses much damage on others. Lay them in a fixture, or "
+        "use patchcore."
+    )
+    if on_note is not None:
+        on_note(hint)
+    return replace(partition, notes=[*partition.notes, hint])
 
 
 def _asked(
