@@ -53,5 +53,5 @@ def _saved(values: object, *, allow_pickle: bool = False) -> bytes:
 )
 def test_golden_features_are_numbers_and_nothing_else(tmp_path: Path, raw: bytes) -> None:
     model = read_model(with_features(tmp_path / "a.makellos", raw))
-    with pytest.raises(ModelFileError, match=r"golden/02\.npy holds no features"):
+    with pytest.raises(ModelFileError, match=r"golden/02\.npy does not hold features"):
         model.golden_picture("golden/02.npy")

@@ -133,7 +133,7 @@ DRIPS = {
 @pytest.mark.parametrize("head", DRIPS.values(), ids=DRIPS)
 def test_a_drip_is_given_up(serve: Callable[[Pieces], str], head: bytes, tmp_path: Path) -> None:
     said = refusal(serve(lambda: itertools.chain([head], slowly(b"1"))), tmp_path)
-    assert any(why in said for why in ("came in", "redirects", "broke off", "not reached")), said
+    assert any(why in said for why in ("arrived in", "redirects", "was lost", "not reached")), said
 
 
 def test_what_a_server_says_is_shown_short_and_without_control_characters(

@@ -71,11 +71,11 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
     except RecursionError:
-        raise ValueError("its brackets are nested too deep") from None
+        raise ValueError("its brackets are nested too deeply") from None
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for i, key in enumerate(keys) if key in keys[:i])
-        raise ValueError(f"{twice[:_SHOWN]!r} stands twice in an object")
+        raise ValueError(f"{twice[:_SHOWN]!r} appears twice in an object")
     return found
 
 

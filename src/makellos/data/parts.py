@@ -304,7 +304,7 @@ class PartSet:
             return
         labels = ", ".join(sorted({part.label for part in self}))
         what = "parts" if self.kind == PICTURES else f"{self.kind.noun}s"
-        beside = f"; beside its folders lie {len(self.left_out)} more" if self.left_out else ""
+        beside = f"; {len(self.left_out)} more outside its folders" if self.left_out else ""
         raise InputError(
             f"{self.root} has no good {what} to learn from ({self.layout}; labels: "
             f"{labels}{beside}). Put them into train/good or good, or label them 'good' with split "

@@ -293,7 +293,7 @@ def _features(raw: bytes, name: str) -> Picture:
                 return np.load(io.BytesIO(raw), allow_pickle=False)  # type: ignore[no-any-return]
     except ValueError:
         pass  # of a header that is none
-    raise InputError(f"{name} holds no features, numbers of 32 bits. Copy the model again.")
+    raise InputError(f"{name} does not hold features (32-bit numbers). Copy the model again.")
 
 
 def _reason(error: Exception) -> str:

@@ -37,7 +37,7 @@ __all__ = [
 
 BEST, PAGE = "best.json", "tuning.html"
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-_GO_ON = "Make room there; the same command goes on."
+_GO_ON = "Make room there, then run the same command to continue."
 _FEWEST = 4  # complete trials, below which importance says nothing
 
 

@@ -357,7 +357,7 @@ def _unportable(name: str) -> str | None:
         return "no name"
     for part in parts:
         if _UNPORTABLE.search(part):
-            return "characters that are no part of a file name on every system"
+            return "characters that are not allowed in file names on every system"
         if _RESERVED.fullmatch(part):
             return "a name that Windows reserves"
     return None

@@ -159,7 +159,7 @@ def _readme(counts: dict[str, int], size: int, seed: int, *, aligned: bool) -> s
         f"{counts['n_per_defect']} of each defect\n"
         f"Size: {size} x {size}\n"
         f"Seed: {seed}\n"
-        f"Pose: {'level, all alike' if aligned else 'any direction'}\n"
+        f"Pose: {'level, all the same' if aligned else 'any direction'}\n"
     )
 
 

@@ -78,7 +78,7 @@ def download(
     part = _Part(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     idle = 0
-    reason: Exception = _InterruptedError("it was never whole")
+    reason: Exception = _InterruptedError("it was never complete")
     for _ in range(MAX_ATTEMPTS):
         before = part.size()
         try:
@@ -163,7 +163,7 @@ def _transfer(file: RemoteFile, part: _Part, progress: Progress) -> None:
     if total is not None and done != total:
         if done > total:
             part.drop()
-        raise _InterruptedError(f"{done} of {total} bytes came")
+        raise _InterruptedError(f"{done} of {total} bytes arrived")
 
 
 def _append(
@@ -189,7 +189,7 @@ def _append(
                 raise _TooLargeError(f"the server sends without end{_at_most(file)}")
             if time.monotonic() - since > SLOW_S:
                 if done - before < LEAST:
-                    raise _TooSlowError(f"only {done - before:,} bytes came in {SLOW_S:.0f} s")
+                    raise _TooSlowError(f"only {done - before:,} bytes arrived in {SLOW_S:.0f} s")
                 since, before = time.monotonic(), done
     return done
 
@@ -217,7 +217,7 @@ def _connection(address: str, headers: Mapping[str, str]) -> Iterator[Response]:
     try:
         response = in_time(partial(_answer, address, headers), CONNECT_S + READ_S)
     except TimeoutError as error:
-        raise _TooSlowError(f"no answer came in {CONNECT_S + READ_S:.0f} s") from error
+        raise _TooSlowError(f"no answer arrived in {CONNECT_S + READ_S:.0f} s") from error
     except (RequestException, ValueError) as error:  # urllib3 lets some odd addresses through
         raise _InterruptedError(f"the server was not reached ({_root(error)})") from error
     try:
@@ -258,9 +258,9 @@ def _blocks(response: Response) -> Iterator[bytes]:
         while block := in_time(read, READ_S + SLOW_S):
             yield block
     except TimeoutError as error:
-        raise _TooSlowError(f"nothing came in {READ_S + SLOW_S:.0f} s") from error
+        raise _TooSlowError(f"nothing arrived in {READ_S + SLOW_S:.0f} s") from error
     except (HTTPError, ConnectionError) as error:
-        raise _InterruptedError(f"the connection broke off ({_root(error)})") from error
+        raise _InterruptedError(f"the connection was lost ({_root(error)})") from error
 
 
 def _root(error: BaseException) -> str:

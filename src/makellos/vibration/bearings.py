@@ -134,7 +134,7 @@ def find_bearing(name: str) -> Bearing:
     close = [bearing.name for bearing in BEARINGS if _designation(bearing)[0] in near]
     raise ConfigurationError(
         f"There is no bearing {name!r} in the table. {suggest(close[0] if close else name, known)} "
-        f"Another one is given by its geometry: {_EXAMPLE!r} (number of balls, diameter of a ball "
+        f"For any other, give its geometry: {_EXAMPLE!r} (number of balls, diameter of a ball "
         "and of the circle of their centres in mm, contact angle in degrees)."
     )
 
