@@ -170,3 +170,16 @@ def test_defective_parts_that_validate_are_not_counted_as_learned(
     record = made.training("parts", "class folders", 0, None)
     assert (record.n_learned, record.n_defective, record.n_good) == (27, 7, 30)
     assert learned_from(record.n_learned, record.n_defective) == "20 good and 7 defective parts"
+
+
+def test_damage_beside_its_mask_is_not_learned_as_good(toy_parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_parts / "train/good", tmp_path / "parts")
+    for path in sorted((toy_parts / "test/spotted").iterdir())[:2]:
+        shutil.copy(path, tmp_path / "parts" / f"s{path.name}")
+        mask = toy_parts / "ground_truth/spotted" / f"{path.stem}_mask.png"
+        shutil.copy(mask, tmp_path / "parts" / f"s{path.stem}_mask.png")
+    with pytest.raises(InputError, match=r"2 parts labelled good .*: s000\.png, s001\.png\. Put"):
+        fit(tmp_path / "parts", tmp_path / "m.makellos")
+    for path in (tmp_path / "parts").glob("*_mask.png"):
+        cv2.imwrite(str(path), np.zeros((64, 96), np.uint8))
+    assert fit(tmp_path / "parts", tmp_path / "m.makellos", false_alarms=0.1).n_groups == 32

@@ -12,17 +12,17 @@ from typing import TypeVar
 
 import numpy as np
 
-from makellos.data._findings import Findings, advice, problems
+from makellos.data._findings import Findings, advice, listed, n_of, problems
 from makellos.data.copies import Sketch, as_groups, copies, sketch
 from makellos.data.labelled import misplaced
 from makellos.data.parts import Part, PartSet, group_names
-from makellos.data.pictures import Picture, decode_framed, read_encoded, read_picture
+from makellos.data.pictures import Picture, decode_framed, read_encoded, read_marks, read_picture
 from makellos.data.progress import Progress, no_progress
 from makellos.data.shapes import Shape, Shapes
 from makellos.data.threads import in_order
 from makellos.errors import InputError
 
-__all__ = ["DataCheck", "check_parts", "check_readable", "readable", "sketched"]
+__all__ = ["DataCheck", "check_parts", "check_readable", "readable", "refuse_marked", "sketched"]
 
 # Decoding releases the GIL; with more threads than this the disk is the limit.
 MAX_THREADS = 8
@@ -102,6 +102,26 @@ def sketched(
             shapes.add(part.name, shape)
     broken = [(part, seen) for part, seen in looked if isinstance(seen, str)]
     return [part for part, *_ in found], [seen for _, seen, _ in found], broken
+
+
+def refuse_marked(parts: Iterable[Part]) -> None:
+    """Raise `InputError` where parts labelled good have masks that mark damage."""
+    marked = [part.name for part in parts if part.is_good and _marks_damage(part)]
+    if marked:
+        raise InputError(
+            f"{n_of(marked, 'part')} labelled good (or without a label), with pixels marked as "
+            f"damage in a mask: {listed(marked)}. Put damaged parts into a folder of their own, or "
+            "remove masks that mark something else."
+        )
+
+
+def _marks_damage(part: Part) -> bool:
+    if part.mask is None:
+        return False
+    try:
+        return bool(read_marks(part.mask).any())
+    except InputError:
+        return False
 
 
 def check_readable(parts: Sequence[Part], progress: Progress) -> None:

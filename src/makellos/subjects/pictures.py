@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.checks import DataCheck, check_parts, sketched
+from makellos.data.checks import DataCheck, check_parts, refuse_marked, sketched
 from makellos.data.copies import grouped, unlearned
 from makellos.data.labelled import check_labelled
 from makellos.data.parts import PICTURES, Part, PartSet
@@ -155,6 +155,7 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
             f"{len(broken)} of {len(learnable) + len(calibration)} files cannot be used:\n  "
             f"{listed}\nFix or remove them, or leave them out with --skip-unreadable."
         )
+    refuse_marked(found)
     known, has_copies, notes = grouped(found, sketches)
     aside = {part.name for part in calibration}
     learned = [part for part in known if part.name not in aside]
