@@ -141,6 +141,18 @@ def test_pictures_unlike_those_learned_are_said(
     assert "may mean nothing" in Inspector(toy_model).inspect(wide).notes[0]
 
 
+def test_tested_pictures_unlike_those_learned_are_said(
+    pages: list[np.ndarray], toy_model: Path, tmp_path: Path, cli: Cli
+) -> None:
+    for name in ("good/a", "good/b", "dent/c"):
+        target = tmp_path / "test" / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        small = cv2.resize(pages[0], (40, 40))
+        cv2.imwrite(str(target), np.roll(small, len(name), axis=0))
+    told = cli("evaluate", toy_model, tmp_path)
+    assert "3 tested parts: The picture is 40 x 40 pixels" in told.out
+
+
 def test_what_is_learned_from_first_pages_is_said(
     pages: list[np.ndarray], tmp_path: Path, cli: Cli, toy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -45,6 +46,7 @@ from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
 __all__ = ["TestedPart", "evaluate", "evaluate_parts"]
 
 REPORT, FIGURES = "report.html", "figures.json"
+_MAX_UNLIKE = 3  # notes on pictures unlike those learned
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ def evaluate_parts(
         claim_folder(Path(output))
     pixels = PixelMetrics(threshold=inspector.map_threshold)
     gathered = Gathered(draws=output is not None)
-    tested = [
-        _test(inspector, part, inspection, pixels)
-        for part, inspection in subject_of(found).tested(inspector, parts, gathered, report)
-    ]
+    tested, odd = [], Counter[str]()
+    for part, inspection in subject_of(found).tested(inspector, parts, gathered, report):
+        tested.append(_test(inspector, part, inspection, pixels))
+        odd.update(inspection.notes)
     if all(test.outcome.score is None for test in tested):
         raise InputError(
             f"None of the {len(parts)} test parts of {data} can be read; the first: "
@@ -110,7 +112,8 @@ def evaluate_parts(
         )
     report("computing intervals", 0, 1)
     figures = _figures(inspector, tested, pixels, np.random.default_rng(seed))
-    figures["notes"] = [*found.remarks(), *_notes(found, inspector), *figures["notes"]]
+    unlike = [f"{n} tested part{'s'[: n > 1]}: {note}" for note, n in odd.most_common(_MAX_UNLIKE)]
+    figures["notes"] = [*found.remarks(), *_notes(found, inspector), *unlike, *figures["notes"]]
     figures["promise"] = _promise(tested, parts, gathered, inspector.calibration.false_alarms)
     result = Evaluation(**figures, recordings=gathered.entries or None)
     report("computing intervals", 1, 1)
