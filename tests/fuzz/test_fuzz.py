@@ -12,7 +12,7 @@ TARGETS = targets()
 
 
 def test_everything_found_has_a_target() -> None:
-    assert {folder.name for folder in FOUND.iterdir() if folder.is_dir()} <= TARGETS.keys()
+    assert {folder.name for folder in FOUND.glob("*/")} <= TARGETS.keys()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -124,5 +124,5 @@ def test_only_the_first_process_goes_on(monkeypatch: pytest.MonkeyPatch, name: s
 
 def test_batches_are_shared_out_evenly() -> None:
     assert [shared_out(n, 2) for n in (2, 3, 16, 17)] == [2, 2, 16, 16]
-    with pytest.raises(ConfigurationError, match="1 pictures cannot be shared by 2 devices"):
+    with pytest.raises(ConfigurationError, match="1 pictures cannot be shared among 2 devices"):
         shared_out(1, 2)
