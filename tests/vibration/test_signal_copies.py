@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from makellos import fit
+from makellos import calibrate, fit
 from makellos.errors import InputError
 from makellos.vibration.signal_copies import signal_copies
 from makellos.vibration.signals import SignalSettings
@@ -48,6 +48,10 @@ def test_fit_counts_copies_once(tmp_path: Path) -> None:
     assert summary.notes[0].startswith(
         "Recordings of the same signal, of which the first alone counts: 0.npz = 6.npz; 1.npz"
     )
+    new = write(tmp_path / "new", [signal(20 + i % 7) * (1 + i // 7) for i in range(14)])
+    anew = calibrate(tmp_path / "m.makellos", new)
+    assert anew.n_groups == 7
+    assert "the first alone counts: 0.npz = 7.npz" in anew.notes[0]
 
 
 @pytest.mark.parametrize("detector", ["pyod", "patchcore"])

@@ -300,4 +300,8 @@ def listed(names: Sequence[str]) -> str:
 
 def listed_sets(sets: Sequence[Sequence[str]]) -> str:
     """Return the first three sets of names that are the same thing."""
-    return listed([" = ".join(names) for names in sets])
+    return listed([" = ".join(names[:_MAX_NAMED]) + _more(names) for names in sets])
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""

@@ -24,6 +24,7 @@ from makellos.models.release import groups_of
 from makellos.subjects.subject import WINDOW, Calibrating, Gathered, Subject
 from makellos.vibration.good_recordings import (
     counts_recordings,
+    distinct,
     divide,
     oddities,
     parts_of,
@@ -167,7 +168,9 @@ class VibrationSubject(Subject):
     def calibrating(
         self, inspector: Inspector, parts: Sequence[Part], progress: Progress
     ) -> Calibrating:
-        record, by_recording = _record(inspector), counts_recordings(parts)
+        record = _record(inspector)
+        parts, notes = distinct(parts, record.view)
+        by_recording = counts_recordings(parts)
         length = record.view.window / record.view.rate
         windows: list[Part] = []
         inspections: list[Inspection] = []
@@ -195,7 +198,8 @@ class VibrationSubject(Subject):
             "recordings": _numbered(counts),
         }
         groups = groups_of(windows, neutral=True)
-        return Calibrating(windows, inspections, groups, record.model_copy(update=counted))
+        signal = record.model_copy(update=counted)
+        return Calibrating(windows, inspections, groups, signal, notes)
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         return self._panel(inspector, inspection)

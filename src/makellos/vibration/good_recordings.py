@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.progress import Progress
@@ -34,6 +35,7 @@ from makellos.vibration.windows import split_in_time
 __all__ = [
     "ReadRecording",
     "counts_recordings",
+    "distinct",
     "divide",
     "oddities",
     "parts_of",
@@ -94,19 +96,37 @@ def without_copies(read: Sequence[ReadRecording]) -> tuple[list[ReadRecording], 
 
     Raises `InputError` where several hold one signal, and it alone.
     """
-    sets = signal_copies([each.windows.signal[0] for each in read])
-    names = [[read[i].part.name for i in alike] for alike in sets]
+    left, notes = _copies([(each.part, each.windows.signal[0]) for each in read])
+    return [each for i, each in enumerate(read) if i not in left], notes
+
+
+def distinct(parts: Sequence[Part], view: SignalView) -> tuple[list[Part], list[str]]:
+    """Return recordings as `without_copies` does; those that cannot be read stay among them."""
+    read: list[tuple[Part, NDArray[np.float32]]] = []
+    for part in parts:
+        with suppress(InputError):
+            recording = read_recording(part.path, rate=view.rate)
+            read.append((part, cut_windows(recording, view, piece_of(part)).signal[0]))
+    left, notes = _copies(read)
+    names = {read[i][0].name for i in left}
+    return [part for part in parts if part.name not in names], notes
+
+
+def _copies(read: Sequence[tuple[Part, NDArray[np.float32]]]) -> tuple[set[int], list[str]]:
+    """Return which recordings are copies of one before, and what to say of it."""
+    sets = signal_copies([signal for _, signal in read])
+    names = [[read[i][0].name for i in alike] for alike in sets]
     if names and len(names[0]) == len(read):
         raise InputError(
-            f"All {len(read)} good recordings hold the same signal, such as {read[0].part.path} "
-            f"and {read[1].part.path}; how good ones differ cannot be learned from it. Keep one "
+            f"All {len(read)} good recordings hold the same signal, such as {read[0][0].path} "
+            f"and {read[1][0].path}; how good ones differ cannot be learned from it. Keep one "
             "of them, or record again."
         )
     left = {i for alike in sets for i in alike[1:]}
-    listed = "; ".join(" = ".join(alike) for alike in names[:_MOST_NAMED])
+    listed = "; ".join(" = ".join(alike[:_MOST_NAMED]) for alike in names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     notes = [f"Recordings of the same signal, of which the first alone counts: {listed}{more}."]
-    return [each for i, each in enumerate(read) if i not in left], notes if names else []
+    return left, notes if names else []
 
 
 def spectra_of_longest(read: Sequence[ReadRecording], view: SignalView) -> dict[str, BandSpectra]:
