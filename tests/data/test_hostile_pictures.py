@@ -195,6 +195,7 @@ def test_a_picture_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPat
     stop = threading.Event()
     monkeypatch.setattr(cv2, "imdecode", lambda *_: stop.wait(20))
     monkeypatch.setattr(pictures, "_SECONDS", 0.1)
+    monkeypatch.setattr(pictures, "_LIGHT_BYTES", 0)
     begun = time.perf_counter()
     with pytest.raises(InputError, match="not decoded within 0 s; 64 x 64 pixels should take"):
         decode_picture(JPEG, "x")
@@ -207,7 +208,7 @@ def test_a_decoder_that_hangs_does_not_keep_the_process_alive(tmp_path: Path) ->
     program = (
         "import sys, time, cv2\n"
         "from makellos.data import pictures\n"
-        "pictures._SECONDS = 0.1\n"
+        "pictures._SECONDS, pictures._LIGHT_BYTES = 0.1, 0\n"
         "cv2.imdecode = lambda *_: time.sleep(300)\n"
         "try:\n"
         "    pictures.read_picture(pictures.Path('x.jpg'))\n"
@@ -223,4 +224,24 @@ def test_decoding_goes_on_where_there_are_no_threads(monkeypatch: pytest.MonkeyP
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(pictures, "_LIGHT_BYTES", 0)
     assert decode_picture(JPEG, "x").shape == (64, 64)
+
+
+def test_the_work_of_light_files_is_bounded_without_a_clock() -> None:
+    # as much as can be packed behind the pixels of a file that is not watched
+    raw = np.random.default_rng(0).integers(0, 256, (600, 701), np.uint8)
+    raw[:, 0] = 0
+    pack = zlib.compressobj()
+    packed = pack.compress(raw.tobytes())
+    while len(packed) < 480_000:
+        packed += pack.compress(bytes(1 << 20))
+    packed += pack.flush()
+    header = struct.pack(">IIBBBBB", 700, 600, 8, 0, 0, 0, 0)
+    content = b"".join(
+        (PNG_SIGNATURE, chunk(b"IHDR", header), chunk(b"IDAT", packed), chunk(b"IEND", b""))
+    )
+    assert len(content) < pictures._LIGHT_BYTES
+    begun = time.perf_counter()
+    assert np.array_equal(decode_picture(content, "x"), raw[:, 1:])
+    assert time.perf_counter() - begun < 5

@@ -55,6 +55,9 @@ _LARGE_FILE = 32 << 20  # bytes
 _BAND = 256  # rows whose colours are put into order at once
 # What a sound picture takes a tenth of, on a slow machine that does much else.
 _SECONDS, _SECONDS_PER_MEGAPIXEL = 5.0, 0.3
+# What cannot take longer than a second or two once its header is checked is not watched: to hand it
+# to a thread takes longer than to decode a small picture.
+_LIGHT_BYTES, _LIGHT_PIXELS = 1 << 19, 1 << 22
 
 
 def read_picture(path: Path | str) -> Picture:
@@ -192,9 +195,12 @@ def _header_of(encoded: bytes, name: str) -> Header:
 
 def _decode_whole(header: Header, name: str, path: Path | None = None) -> Picture:
     """Decode what a header announces; raise `InputError` where that does not succeed."""
-    seconds = _SECONDS + _SECONDS_PER_MEGAPIXEL * header.width * header.height / 1e6
+    pixels = header.width * header.height
+    seconds = _SECONDS + _SECONDS_PER_MEGAPIXEL * pixels / 1e6
     try:
-        picture = in_time(partial(_decode, header, path), seconds)
+        light = 0 < len(header.encoded) <= _LIGHT_BYTES and pixels <= _LIGHT_PIXELS
+        work = partial(_decode, header, path)
+        picture = work() if light else in_time(work, seconds)
     except TimeoutError:
         raise InputError(
             f"{name} was not decoded within {seconds:.0f} s; {header.width:,} x "
