@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import sys
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -336,3 +337,27 @@ def with_a_changed_byte(model: Path, member: str) -> bytes:
 
 def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_picture_that_never_ends_costs_itself_alone(
+    toy_model: Path, bad_files: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from makellos.data import pictures
+
+    decode, ended = cv2.imdecode, threading.Event()
+    slow = (bad_files / "part1.png").read_bytes()
+
+    def hang(raw: Any, flags: int) -> Any:
+        if raw.tobytes() == slow:
+            ended.wait(60)
+        return decode(raw, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", hang)
+    monkeypatch.setattr(pictures, "_LIGHT_BYTES", 0)
+    monkeypatch.setattr(pictures, "_SECONDS", 1.0)
+    told = cli("inspect", toy_model, bad_files, "--jsonl", "-")
+    ended.set()
+    rows = {Path(row["input"]).name: row for row in map(json.loads, told.out.splitlines())}
+    assert told.code == 1
+    assert "was not decoded within 1 s" in rows["part1.png"]["error"]
+    assert {rows[name]["error"] for name in ("part0.png", "part2.png")} == {None}
