@@ -177,7 +177,7 @@ def mistakes(file: Path) -> list[str]:
             5,
             "network is 'x'; expected",
         ),
-        ("runs:\n  - data: parts\n    config: no.json", 3, "no.json cannot be read"),
+        ("runs:\n  - data: parts\n    config: no.json", 3, "no.json does not exist"),
         ("runs:\n  - data: parts\n    config: list.json", 3, "must hold an object"),
         ("runs:\n  - data: parts\n    config: bad.json", 3, "has no parameter 'colour'"),
         ("runs:\n  - data: parts\n    false_alarms: 0.6", 3, "budget is 0.6; expected a share"),
@@ -273,7 +273,7 @@ def test_text_that_is_not_utf_8_is_named_with_its_line(place: Path) -> None:
 
 
 def test_missing_file_and_missing_yaml(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"no\.yaml cannot be read"):
+    with pytest.raises(InputError, match=r"no\.yaml does not exist"):
         read_plan(place / "no.yaml")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingRuntimeError, match="yaml"):

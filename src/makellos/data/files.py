@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 
 from makellos.errors import InputError, MakellosError
 
-__all__ = ["check_file", "parse_json", "read_json", "read_text"]
+__all__ = ["check_file", "is_folder", "parse_json", "read_bytes", "read_json", "read_text"]
 
 MOST_BYTES = 32 << 20  # of a text: parsed, it takes 25 times as much at worst
 _SHOWN = 200
+_LONGEST_KEY = 10_000
 
 
 def check_file(path: Path, error: type[MakellosError], advice: str) -> int:
@@ -41,15 +42,23 @@ def read_text(
     `most` is how many bytes are read at most. What is wrong with the file itself is an `error`;
     one that cannot be read an `InputError`.
     """
-    size = check_file(path, InputError, advice)
-    if size > most:
-        raise error(f"{path} has {size:,} bytes; at most {most:,} are read. {advice}")
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bytes(path, error, advice, most=most).decode("utf-8-sig")
     except UnicodeDecodeError as reason:
         raise error(
             f"{path} is not UTF-8 text (byte {reason.start}). Save it again as UTF-8."
         ) from None
+
+
+def read_bytes(
+    path: Path, error: type[MakellosError], advice: str, *, most: int = MOST_BYTES
+) -> bytes:
+    """Return the bytes of a file; raises as `read_text` does."""
+    size = check_file(path, InputError, advice)
+    if size > most:
+        raise error(f"{path} has {size:,} bytes; at most {most:,} are read. {advice}")
+    try:
+        return path.read_bytes()
     except OSError as reason:
         raise InputError(f"{path} cannot be read: {_said(reason)}. {advice}") from reason
 
@@ -58,7 +67,9 @@ def read_json(path: Path, error: type[MakellosError], advice: str) -> Any:
     """Return what a JSON file holds; raises as `read_text` does, and `error` for another file."""
     text = read_text(path, error, advice)
     try:
-        return parse_json(text)
+        found = parse_json(text)
+        json.dumps(found, ensure_ascii=False).encode()  # "\\ud800" is no character
+        return found  # noqa: TRY300
     except ValueError as reason:
         raise error(f"{path} is not JSON: {reason}. {advice}") from reason
 
@@ -80,11 +91,22 @@ def _no_number(word: str) -> NoReturn:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    longest = max(map(len, found), default=0)
+    if longest > _LONGEST_KEY:
+        raise ValueError(f"it has a name of {longest:,} characters")
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for i, key in enumerate(keys) if key in keys[:i])
         raise ValueError(f"{twice[:_SHOWN]!r} appears twice in an object")
     return found
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder; one that cannot be looked at is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _said(reason: OSError | ValueError) -> str:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from makellos.data.files import read_text
 from makellos.data.names import SPLITS, generic_class, meant, spellings
 from makellos.data.parts import GOOD, FileKind, Part
 from makellos.errors import InputError, suggest
@@ -19,6 +20,7 @@ MANIFEST = "CSV manifest"
 COLUMNS = ("path", "label", "split", "mask", "group")
 _DELIMITERS = ",;\t"
 _MAX_SHOWN = 20
+_MOST_BYTES = 256 << 20
 
 
 def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list[Part], list[str]]:
@@ -56,18 +58,12 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             f"{path} is a file, but not a CSV manifest. Give a folder of pictures, or a .csv with "
             f"the columns {', '.join(COLUMNS)}."
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start}). Save it again as CSV UTF-8."
-        ) from None
+    text = read_text(path, InputError, "Check the path.", most=_MOST_BYTES)
     first, _, rest = text.partition("\n")
     says_delimiter = first.casefold().startswith("sep=")  # Excel's own way to name it
     header = rest.partition("\n")[0] if says_delimiter else first
-    reader = csv.reader(
-        io.StringIO(text), delimiter=_delimiter(header), strict=True, skipinitialspace=True
-    )
+    delimiter = _delimiter(header)
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
@@ -83,9 +79,11 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 def _delimiter(header: str) -> str:
     def columns(delimiter: str) -> tuple[bool, int]:
-        names = [
-            name.strip().casefold() for name in next(csv.reader([header], delimiter=delimiter), [])
-        ]
+        try:
+            cells = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:  # it is told where the rows are read
+            return False, 0
+        names = [name.strip().casefold() for name in cells]
         return "path" in names, len(names)
 
     return max(_DELIMITERS, key=columns)

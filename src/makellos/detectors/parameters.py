@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from makellos.data.files import read_json
 from makellos.errors import ConfigurationError
 
 __all__ = ["Parameter", "Value", "parameter", "read_parameters"]
@@ -162,12 +162,7 @@ def rate(default: float, meaning: str, *, search: tuple[float, float]) -> float:
 
 def read_parameters(path: Path) -> dict[str, Any]:
     """Return the parameters that a JSON file holds; raise `ConfigurationError` for another file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not valid JSON: {error}.") from error
+    found = read_json(path, ConfigurationError, "Give a JSON file of parameters.")
     if not isinstance(found, dict):
         raise ConfigurationError(f'{path} must hold an object such as {{"image_size": 512}}.')
     return found

@@ -243,7 +243,7 @@ def _manifest(raw: bytes, path: Path) -> Manifest:
         return Manifest.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(piece) for piece in first["loc"])
+        where = ".".join(str(piece)[:80] for piece in first["loc"])
         raise ModelFileError(
             f"{path}: {MANIFEST} is not valid at {where or 'the top'}: {first['msg']}. Fit again."
         ) from error

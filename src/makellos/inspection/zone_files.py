@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from makellos.data.limits import Name
+from makellos.data.files import read_json
+from makellos.data.limits import Name, Side
 from makellos.data.pictures import PICTURE_SUFFIXES, read_marks
-from makellos.errors import ConfigurationError, InputError
+from makellos.errors import ConfigurationError
 from makellos.inspection.acceptance import MOST_RULES, Acceptance, Rule
 from makellos.inspection.zones import (
     IGNORED,
@@ -49,7 +49,7 @@ class _Zone(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    size: tuple[PositiveInt, PositiveInt] | None = None
+    size: tuple[Side, Side] | None = None
     zones: list[_Zone] = Field(default=[], max_length=_MOST_LISTED, fail_fast=True)
     elsewhere: Literal["ignore", "inspect"] | None = None
     mm_per_pixel: float | None = Field(default=None, gt=0)
@@ -161,20 +161,17 @@ def _acceptance(file: _File) -> Acceptance | None:
 
 
 def _read(path: Path) -> _File:
+    advice = "Give a JSON file, or for zones a picture; see docs/large-pictures.md."
+    data = read_json(path, ConfigurationError, advice)
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
         return _File.model_validate(data)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(piece) for piece in first["loc"])
+        where = ".".join(str(piece)[:80] for piece in first["loc"])
         raise ConfigurationError(
             f"{path} is not valid at {where or 'the top level'}: {first['msg']}. A zone has a name "
             "and a polygon or a mask, a rule has one limit; see docs/large-pictures.md."
         ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is neither JSON nor a picture: {error}.") from error
 
 
 def _check_names(zones: list[_Zone], path: Path) -> None:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
-from makellos.data.limits import Name
+from makellos.data.limits import Name, Side
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 
@@ -60,7 +60,7 @@ class ZonesRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     zones: list[ZoneRecord] = Field(min_length=1, max_length=MOST_ZONES, fail_fast=True)
-    size: tuple[PositiveInt, PositiveInt] | None = None
+    size: tuple[Side, Side] | None = None
 
     @property
     def names(self) -> list[str]:

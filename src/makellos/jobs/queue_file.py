@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from makellos.data.files import read_bytes
 from makellos.detectors.loading import require_packages
-from makellos.errors import ConfigurationError, InputError, suggest
+from makellos.errors import ConfigurationError, suggest
 
 __all__ = ["Cell", "Entry", "Mistake", "QueueFile", "mistakes_text", "read_queue_file"]
+
+_MOST_BYTES = 128 << 10  # a thousand runs, which take the reader some seconds
+_MOST_SHOWN = 50
 
 
 @dataclass(frozen=True, order=True)
@@ -100,7 +104,10 @@ def mistakes_text(path: Path, mistakes: list[Mistake]) -> str:
     listed = sorted(set(mistakes))
     count = "1 mistake" if len(listed) == 1 else f"{len(listed)} mistakes"
     what = "line" if len({mistake.line for mistake in listed}) == 1 else "lines"
-    lines = "\n".join("  " + str(mistake).replace("\n", "\n    ") for mistake in listed)
+    lines = "\n".join(
+        "  " + str(mistake).replace("\n", "\n    ") for mistake in listed[:_MOST_SHOWN]
+    )
+    lines += f"\n  and {len(listed) - _MOST_SHOWN} more" if len(listed) > _MOST_SHOWN else ""
     return f"{path} has {count}. Correct the {what}:\n{lines}"
 
 
@@ -108,12 +115,8 @@ def _compose(path: Path) -> Any:
     require_packages("yaml")
     import yaml
 
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}. Give the YAML file that lists the runs."
-        ) from error
+    advice = "Give the YAML file that lists the runs."
+    raw = read_bytes(path, ConfigurationError, advice, most=_MOST_BYTES)
     try:
         return yaml.compose(raw.decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
@@ -131,6 +134,8 @@ def _compose(path: Path) -> Any:
             "(spaces only)."
         )
         mistake = Mistake(1 if mark is None else mark.line + 1, text)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        mistake = Mistake(1, f"this is not valid YAML: {str(error)[:200]}. Write it again.")
     except RecursionError:
         mistake = Mistake(1, "the lists are nested too deeply. A queue needs three levels.")
     raise ConfigurationError(mistakes_text(path, [mistake]))

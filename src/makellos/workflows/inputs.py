@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from makellos.data.files import is_folder
 from makellos.data.layouts import walk_parts
 from makellos.data.masks import find_masks
 from makellos.data.names import folded
@@ -33,7 +34,7 @@ def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> Listed:
     listed: list[tuple[Path, Path, Path]] = []
     masks: list[Path] = []
     for item in inputs:
-        if item.is_dir():
+        if is_folder(item):
             files = walk_parts(item, kind)
             found = find_masks(item, files).files if kind.noun == PICTURES.noun else set()
             masks += found
