@@ -408,6 +408,18 @@ def test_names_that_a_manifest_cannot_hold_are_told(folder: Path, name: str | by
     assert not list(folder.glob("*.csv")) + list(folder.glob(".*.csv"))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
+def test_no_path_is_a_formula_of_a_spreadsheet(folder: Path) -> None:
+    dents = folder / "test" / "dent"
+    for name in ("=1+1.png", "-1.png", "@a.png"):
+        (dents / name).touch()
+    split(folder, dents / "parts.csv")
+    lines = (dents / "parts.csv").read_text().splitlines()
+    assert {"./=1+1.png", "./-1.png", "./@a.png"} <= {line.split(",")[0] for line in lines}
+    names = {part.path.name for part in find_parts(dents / "parts.csv").parts}
+    assert {"=1+1.png", "-1.png", "@a.png"} <= names
+
+
 # The verb
 
 

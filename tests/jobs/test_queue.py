@@ -695,3 +695,13 @@ def test_page_of_few_figures(runs: list[ComparedRun]) -> None:
     assert not re.search(r'="-?(?:nan|inf)', page)
     for x in re.findall(r'<circle[^>]* cx="([^"]+)"', page):
         assert 0 <= float(x) <= 1080
+
+
+def test_a_tilde_is_the_home_folder(
+    start: Callable[..., QueueResults], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(place))
+    results = start("output: ~/night\nruns:\n  - data: ~/parts\n")
+    assert [record.state for record in results.runs] == ["done"]
+    assert (place / "night" / "results.json").is_file()

@@ -20,7 +20,7 @@ from makellos.data.layouts import list_parts
 from makellos.data.manifests import COLUMNS
 from makellos.data.parts import GOOD, Part, PartSet, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
-from makellos.storage import claim_file, replacing, storage_errors
+from makellos.storage import cell, claim_file, replacing, storage_errors
 
 __all__ = ["SplitSummary", "aside", "check_seed", "stratified_split", "write_split"]
 
@@ -454,7 +454,8 @@ def _relative(path: Path, root: Path, folders: dict[Path, str]) -> str:
             folders[folder] = Path(os.path.relpath(whole, root)).as_posix()
         except ValueError:
             folders[folder] = whole.as_posix()
-    return (Path(folders[folder]) / path.name).as_posix()
+    found = (Path(folders[folder]) / path.name).as_posix()
+    return found if cell(found) == found else f"./{found}"  # which is no formula
 
 
 def _check_same(partial: Path, path: Path, parts: Sequence[Part]) -> None:

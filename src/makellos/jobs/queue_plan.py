@@ -92,7 +92,7 @@ def read_plan(file: Path | str, *, keep_going: bool = False) -> Plan:
     """
     path = Path(file)
     found = read_queue_file(path)
-    output = path.parent / (found.output.value if found.output else path.stem)
+    output = _place(path.parent, found.output.value if found.output else path.stem)
     line = found.output.line if found.output else 1
     with _noting(found.mistakes, line):
         _check_output(output)
@@ -118,6 +118,11 @@ def _noting(mistakes: list[Mistake], line: int) -> Iterator[None]:
         mistakes.append(Mistake(line, str(error)))
 
 
+def _place(root: Path, written: str) -> Path:
+    """Return a path that a file below `root` names; ``~`` is the home folder."""
+    return root / os.path.expanduser(written)  # noqa: PTH111 -- a Path raises for unknown users
+
+
 def _check_output(output: Path) -> None:
     try:
         found = next(place for place in (output, *output.parents) if place.exists())
@@ -136,10 +141,10 @@ def _check(
 ) -> QueuedRun:
     mistakes, detector = entry.mistakes, str(entry.get("detector", "patchcore"))
     written = str(entry.get("data", ""))
-    parts = _check_data(entry, root / written, data)
+    parts = _check_data(entry, _place(root, written), data)
     parameters, trains = _check_detector(entry, detector, root)
     _check_numbers(entry, detector, trains=trains)
-    name = _check_name(entry, root / written, detector, taken)
+    name = _check_name(entry, _place(root, written), detector, taken)
     job = None
     if not mistakes and parts is not None and parameters is not None:
         job = _job(entry, root, parts, parameters, trains=bool(trains))
@@ -198,7 +203,7 @@ def _check_detector(
     given: dict[str, Any] = {}
     if "config" in entry.cells:
         with _noting(entry.mistakes, entry.line_of("config")):
-            given = read_parameters(root / entry.get("config"))
+            given = read_parameters(_place(root, entry.get("config")))
     lines = dict.fromkeys(given, entry.line_of("config"))
     given |= {key: cell.value for key, cell in entry.settings.items()}
     lines |= {key: cell.line for key, cell in entry.settings.items()}
@@ -285,10 +290,10 @@ def _job(
     # Parts to evaluate on are a split test, or defective ones.
     is_labelled = any(part.split == "test" or not part.is_good for part in parts.test())
     return Job(
-        data=(root / entry.get("data")).resolve(),
+        data=_place(root, entry.get("data")).resolve(),
         preset=entry.get("preset", "balanced"),
         settings={key: cell.value for key, cell in entry.settings.items()},
-        config=None if config is None else (root / config).resolve(),
+        config=None if config is None else _place(root, config).resolve(),
         evaluate=is_labelled if evaluate is None else evaluate,
         trains=trains,
         digest=hashlib.sha256(text.encode()).hexdigest(),

@@ -104,6 +104,8 @@ class Work(ABC, Generic[Run, R]):
         Raises `StepError` where it cannot be started, and with what it said where it failed.
         """
         try:
+            if log.is_symlink():
+                log.unlink()  # a run may have been sent from elsewhere, with a link to elsewhere
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(f"# {stamp(self.now())}\n{head}\n")
             begin = log.stat().st_size
