@@ -58,7 +58,7 @@ def test_fit_says_before_the_work_that_a_detector_needs_one_pose(
         patch.setattr(toy.install(patch), "needs_one_pose", True)
         told = cli("fit", screws if angles else toy_parts, "-o", tmp_path / "m.makellos")
     assert told.code == 0
-    hint = "Note: These parts lie at any angle, and toy compares places"
+    hint = "Note: These parts lie at any angle, but toy compares places"
     assert [hint in stream for stream in (told.err, told.out)] == [angles] * 2
 
 

@@ -211,9 +211,9 @@ def _refuse_damage(root: Path, flat: Sequence[Path]) -> None:
         for name in path.relative_to(root).parts[:-1]:
             if generic_class(name) == "defective":
                 raise InputError(
-                    f"{path} lies in a folder {name}, but {root} itself has neither folders such "
-                    "as good and defective nor train and test, so that all in it would count as "
-                    "good. Give the folder that holds these folders, or a manifest."
+                    f"{path} is in a folder {name}, but {root} itself has neither folders such "
+                    "as good and defective nor train and test, so everything in it would count "
+                    "as good. Give the folder that contains these folders, or a manifest."
                 )
 
 

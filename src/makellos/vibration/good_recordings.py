@@ -119,7 +119,7 @@ def _copies(read: Sequence[tuple[Part, NDArray[np.float32]]]) -> tuple[set[int],
     if names and len(names[0]) == len(read):
         raise InputError(
             f"All {len(read)} good recordings hold the same signal, such as {read[0][0].path} "
-            f"and {read[1][0].path}; how good ones differ cannot be learned from it. Keep one "
+            f"and {read[1][0].path}; it cannot show how good ones differ. Keep one "
             "of them, or record again."
         )
     left = {i for alike in sets for i in alike[1:]}

@@ -132,9 +132,8 @@ def _hinted(
     if not lie_at_any_angle([part for part in partition.learn if part.is_good], progress):
         return partition
     hint = (
-        f"These parts lie at any angle, and {detector.name} compares places: it suits parts that "
-        "always lie the same way, and misses much damage on others. Lay them in a fixture, or "
-        "use patchcore."
+        f"These parts lie at any angle, but {detector.name} compares places: it suits parts that "
+        "always lie the same way, and misses much damage on others. Use a fixture, or patchcore."
     )
     if on_note is not None:
         on_note(hint)
