@@ -67,6 +67,14 @@ def test_sections_begin_with_the_worst(item):
     ]
 
 
+def test_parts_that_are_looked_at_again_are_not_called_missed(item):
+    # The headline's missed parts include those marked look again; each section counts its own.
+    items = [item(input="a", verdict="ok"), item(input="b", verdict="look_again")]
+    passed, *_, again = gallery.sections(items, 2.5)
+    assert (passed.title, passed.total) == ("Passed as ok", 1)
+    assert (again.title, again.total) == ("Look again", 1)
+
+
 def test_the_rest_keeps_the_parts_closest_to_the_threshold_and_says_how_many(item):
     items = [item(input=str(i), label="good", verdict="ok", score=float(i)) for i in range(100)]
     section = gallery.sections(items, 90.0)[-1]

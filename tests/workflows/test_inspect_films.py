@@ -13,6 +13,7 @@ import pytest
 
 import makellos
 from makellos import ConfigurationError, InputError
+from makellos.subjects.vibration import VibrationSubject
 
 
 @pytest.fixture
@@ -105,6 +106,15 @@ def test_frames_cannot_be_none(toy_model: Path, folder: Path, cli: Callable[...,
     assert "every 0. Expected" in told.err
     with pytest.raises(ConfigurationError, match="at least 1"):
         makellos.Frames(most=0)
+
+
+def test_frames_are_for_models_of_pictures(
+    toy_model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr("makellos.workflows.inspect.subject_of_model", lambda _: VibrationSubject())
+    told = cli("inspect", toy_model, folder, "--every", 2)
+    assert told.code == 2
+    assert "--every, --frames and --pages are for models of pictures" in told.err
 
 
 def test_films_are_not_learned_from(folder: Path) -> None:

@@ -117,11 +117,7 @@ def inspect(
     wanted, held, taken = outputs or Outputs(), held_to or RuleOverrides(), frames or Frames()
     opened = read_model(Path(model))
     manifest, subject = opened.manifest, subject_of_model(opened.manifest)
-    if (wanted.windows or wanted.trend) and not subject.has_windows:
-        raise ConfigurationError(
-            f"--windows and --trend are for models of recordings; {model} is of "
-            f"{subject.kind.name}."
-        )
+    _check_asked(wanted, taken, subject, model)
     listed, masks = list_inputs([Path(item) for item in several(inputs)], with_films(subject.kind))
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
     n_parts = None if films or taken.pages else len(listed)
@@ -152,6 +148,17 @@ def inspect(
     if wanted.trend is not None:
         summary.trend = write_trend_of(kept, inspector, wanted.trend)
     return summary
+
+
+def _check_asked(wanted: Outputs, taken: Frames, subject: Subject, model: Path | str) -> None:
+    """Raise `ConfigurationError` for what is asked of models of the other kind of data."""
+    other = None
+    if (wanted.windows or wanted.trend) and not subject.has_windows:
+        other = "--windows and --trend are for models of recordings"
+    if taken != Frames() and subject.kind != PICTURES:
+        other = "--every, --frames and --pages are for models of pictures"
+    if other:
+        raise ConfigurationError(f"{other}; {model} is of {subject.kind.name}.")
 
 
 def _has_frames(path: Path) -> bool:
