@@ -232,7 +232,7 @@ def test_folders_of_good_parts_by_day_stay_flat(tmp_path: Path) -> None:
 
 def test_damage_deep_inside_a_flat_folder_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "loose.png", tmp_path / "line/ok/0.png", tmp_path / "line/NOK/1.png")
-    with pytest.raises(InputError, match=r"1\.png lies in a folder NOK, but .* as good\. Give"):
+    with pytest.raises(InputError, match=r"1\.png is in a folder NOK, but .* as good\. Give"):
         find_parts(tmp_path)
 
 
