@@ -88,6 +88,9 @@ def test_whole_rows_in_quotes_and_numbers_that_are_quoted_now_and_then(tmp_path:
         ("time,acc_x\n[ms],[g]\n", 12e3, ("acc_x",), "g"),
         ("Run 3\n\ntime,acc_x\nms,m/s^2\n", 12e3, ("acc_x",), "m/s^2"),
         ("time,acc_x\nms,\n", 12e3, ("acc_x",), None),
+        ("time,acc_x\nms,bananas\n", 12e3, ("acc_x",), "bananas"),
+        ("ms,acc_x\n", 12e3, ("acc_x",), None),
+        ("ts,acc_x\nms,g\n", 12e3, ("acc_x",), "g"),
         ("time (ms),acc_x\n", 12e3, ("acc_x",), None),
         ("t_ms,acc_x\n", 12e3, ("acc_x",), None),
         ("Time [ms];acc_x [g]\n", 12e3, ("acc_x",), "g"),
@@ -125,6 +128,23 @@ def test_times_since_1970_have_the_unit_of_their_size(
     assert found.gaps == ()
 
 
+@pytest.mark.parametrize("name", ["time [s]", "time_s", "s"])
+def test_a_unit_that_times_since_1970_contradict_is_not_believed(tmp_path: Path, name: str) -> None:
+    times = [f"{1_700_000_000_000 + each * 1e3:.4f}" for each in SECONDS]
+    path = written(tmp_path / "a.csv", f"{name},acc_x\n", times, cells(A))
+    with pytest.raises(InputError, match="12 Hz"):
+        read_recording(path)
+    assert read_recording(path, rate=12).rate == 12
+
+
+def test_a_low_rate_of_times_is_noted(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", "time [s],acc\n", cells(np.arange(N) / 50), cells(A))
+    found = read_recording(path)
+    assert found.rate == 50
+    assert "50 Hz, which is low for vibration" in found.notes[0]
+    assert read_recording(path, usual=50).notes == ()
+
+
 def test_epoch_nanoseconds_of_whole_numbers_keep_every_digit(tmp_path: Path) -> None:
     times = 1_700_000_000_000_000_000 + np.round(SECONDS * 1e9).astype(np.int64)
     np.savez(tmp_path / "a.npz", time=times, acc=A)
@@ -146,6 +166,7 @@ def test_epoch_nanoseconds_of_whole_numbers_keep_every_digit(tmp_path: Path) -> 
         ("something,acc\n", 1e3, "'something' rises"),
         (",acc\n", 1e3, "read as time .it rises evenly., rises"),
         ("time [ns],acc\n", 1, r"1\.2e\+13 Hz"),
+        ("time,acc\n", 1 / 3600, r"4\.3\d*e\+07 Hz"),
     ],
 )
 def test_a_rate_that_cannot_be_is_refused(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from makellos.errors import InputError
+from makellos.vibration.clock import is_time_name
 
 __all__ = [
     "ABSENT",
@@ -248,7 +249,7 @@ def _is_numbered(names: Sequence[str], row: Sequence[str], decimal: str) -> bool
 
 def _names(header: Sequence[str], rows: Rows, n_columns: int) -> list[str]:
     """Return the names above the columns; a line of units below them is joined to them."""
-    units = [""] * n_columns
+    units, below = [""] * n_columns, list[str]()
     for line in reversed(header):
         if '"' in line:
             rows = replace(rows, quoted=True)
@@ -259,8 +260,14 @@ def _names(header: Sequence[str], rows: Rows, n_columns: int) -> list[str]:
         if not any(units) and all(map(_is_unit, filter(None, fields))):
             units = fields
             continue
-        return [_with_unit(name, unit) for name, unit in zip(fields, units, strict=True)]
-    return units
+        if below and is_time_name(fields[0]):  # a time above one of its units
+            units, below = below, []
+        if not any(units) and _is_unit(fields[0]) and not below:
+            below = fields
+            continue
+        names = below or fields
+        return [_with_unit(name, unit) for name, unit in zip(names, units, strict=True)]
+    return below or units
 
 
 def _is_unit(field: str) -> bool:

@@ -13,10 +13,18 @@ from numpy.typing import NDArray
 from makellos.errors import InputError
 from makellos.vibration._columns import Column, Columns
 
-__all__ = ["MOST_HZ", "RATE_TOLERANCE", "check_stated", "rate_and_gaps", "without_time"]
+__all__ = [
+    "MOST_HZ",
+    "RATE_TOLERANCE",
+    "check_stated",
+    "is_time_name",
+    "rate_and_gaps",
+    "without_time",
+]
 
 RATE_TOLERANCE = 0.01  # relative; clocks of one kind of recorder differ by far less
-# What vibration is recorded at; below the second one the unit of times has to be stated.
+# What vibration is recorded at; below the second one, and above a tenth of the
+# last, the unit of times has to be stated.
 LEAST_HZ, USUAL_HZ, MOST_HZ = 1.0, 100.0, 1e8
 
 _NAMES = (  # those that mean a time wherever the column stands, and those that do in the first
@@ -24,7 +32,10 @@ _NAMES = (  # those that mean a time wherever the column stands, and those that 
     r"|x[ _]values?"
 )
 _SHORT_NAMES = r"t|ts|s|sec|seconds?|ms|us|µs|μs|ns|date|datum|uhrzeit"
-_UNIT = r"(?:[ _.-]*[\[(]?(?P<unit>s|sec|seconds?|ms|us|µs|μs|ns)[\])]?)?"
+_UNIT = (
+    r"(?:(?:[ _.-]+[\[(]?|[\[(])(?P<unit>s|sec|seconds?|ms|us|µs|μs|ns|min|minutes?|h|hours?)"
+    r"[\])]?)?"
+)
 _TIME = re.compile(rf"^(?:{_NAMES}){_UNIT}$", re.IGNORECASE)
 _FIRST_TIME = re.compile(rf"^(?:{_NAMES}|{_SHORT_NAMES}){_UNIT}$", re.IGNORECASE)
 _SECONDS = {
@@ -96,9 +107,17 @@ def rate_and_gaps(
     step = _period(values, steps, jumps)
     gaps = tuple((int(i) + 1, float(steps[i]) / step) for i in np.flatnonzero(jumps))
     stated = time.unit or (_FIRST_TIME.match(time.name) or {"unit": None})["unit"]
+    if stated is None and time.name.lower() in _SECONDS:
+        stated = time.name
     if stated is not None and stated.lower() not in _SECONDS:
         return None, gaps
-    since_1970 = _epoch_unit(first) if stated is None else None
+    since_1970 = _epoch_unit(first)
+    if stated is not None and since_1970 is not None:
+        # A unit that is not that of a time since 1970 is no reason to believe a low rate.
+        is_sure = _SECONDS[stated.lower()] == _SECONDS[since_1970]
+        since_1970 = None
+    else:
+        is_sure = bool(stated or since_1970)
     units = [known] if (known := stated or since_1970) else list(_UNITS)
     rates = [_rounded(1 / (step * _SECONDS[unit.lower()])) for unit in units]
     agreeing = [
@@ -111,13 +130,19 @@ def rate_and_gaps(
         return agreeing[0], gaps
     if not (stated or since_1970) and base == 1 and bool((steps[~jumps] == 1).all()):
         return None, gaps  # a count
-    if not (LEAST_HZ if known else USUAL_HZ) <= rates[0] <= MOST_HZ:
+    least, most = (LEAST_HZ, MOST_HZ) if is_sure else (USUAL_HZ, MOST_HZ / 10)
+    if not least <= rates[0] <= most:
         raise InputError(_implausible(path, time.name, step, rates, stated, since_1970))
     return rates[0], gaps
 
 
+def is_time_name(name: str) -> bool:
+    """Tell whether a first column of this name is a time."""
+    return bool(_FIRST_TIME.match(name))
+
+
 def check_stated(rate: float, path: Path) -> str | None:
-    """Return what is odd about a rate that a file states in words, None for nothing.
+    """Return what is odd about a rate that a file states, in words or by times; None for nothing.
 
     Raises `InputError` for one that vibration is not recorded at.
     """
@@ -131,7 +156,7 @@ def check_stated(rate: float, path: Path) -> str | None:
         return None
     return (
         f"{path} states a sampling rate of {rate:.6g} Hz, which is low for vibration. If kHz is "
-        "meant, correct it in the file, or give the right rate (--rate HZ)."
+        "meant, or its times are in ms, correct it in the file, or give the right rate (--rate HZ)."
     )
 
 

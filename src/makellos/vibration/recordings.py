@@ -323,6 +323,9 @@ def _own_rate(
             f"{path} states a sampling rate of {stated:,.6g} Hz, but its times give "
             f"{measured:,.6g} Hz. Correct the one that is wrong."
         )
+    if stated is None and measured is not None and not _alike(measured, given or usual):
+        odd = check_stated(measured, path)
+        notes += () if odd is None else (odd,)
     return measured if stated is None else stated, gaps, notes
 
 
