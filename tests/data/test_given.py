@@ -119,7 +119,7 @@ def test_picture_of_pil_is_turned_as_its_file_is(tmp_path: Path) -> None:
         (np.zeros((8, 8), complex), "complex"),
         (np.full((8, 8), 255.0), "from 255 to 255. Divide"),
         (np.full((8, 8), -0.5), "from -0.5"),
-        (np.full((8, 8), np.nan), "nan"),
+        (np.full((8, 8), np.nan), "NaN"),
         ([[1, 2], [3, 4]], "int64|int32"),
         (None, "object"),
         (b"", "empty"),
@@ -154,3 +154,32 @@ def test_pil_is_not_loaded_for_arrays() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_open_files_are_one_picture_wherever_they_stand(tmp_path: Path) -> None:
+    written = io.BytesIO()
+    Image.fromarray(RGB).save(written, format="png")
+    assert list(several(written)) == [written]
+    np.testing.assert_array_equal(read(written), RGB)
+    np.testing.assert_array_equal(read(written), RGB)
+    path = tmp_path / "part.png"
+    path.write_bytes(written.getvalue())
+    with path.open("rb") as file:
+        assert list(several(file)) == [file]
+        np.testing.assert_array_equal(read(file), RGB)
+    with pytest.raises(InputError, match=r"part cannot be read: read of closed file\. Open"):
+        read(file)
+    with path.open() as text, pytest.raises(InputError, match="open as text"):
+        read(text)
+
+
+@pytest.mark.parametrize("what", [None, {}, (each for each in "ab")])
+def test_what_is_no_picture_is_named(what: Any) -> None:
+    with pytest.raises(InputError, match=f"an object of type {type(what).__name__}\\.$"):
+        read(what)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_floats_that_are_not_finite_are_named(value: float) -> None:
+    with pytest.raises(InputError, match="NaN or infinite"):
+        read(np.where(GRAY > 9, value, 0.5))

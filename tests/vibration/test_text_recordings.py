@@ -380,3 +380,29 @@ def test_labview_segments_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.lvm").write_text(LVM.format(decimal=".", multi="Yes", columns="One") + part * 2)
     with pytest.raises(InputError, match="holds 2 segments"):
         read_recording(tmp_path / "a.lvm")
+
+
+@pytest.mark.parametrize("row", ["-0,1257,0,0640", "1,25,2,0640", "3,0,0640,-0,2000"])
+@pytest.mark.parametrize("header", ["", "x,y\n"])
+def test_decimal_commas_between_commas_are_refused(row: str, header: str, tmp_path: Path) -> None:
+    if row.startswith("3") and header:
+        header = "t," + header
+    path = tmp_path / "two.csv"
+    path.write_text(header + f"{row}\n" * 50, encoding="utf-8")
+    with pytest.raises(InputError, match=r"decimals as well .*Export it with semicolons or tabs"):
+        read_recording(path)
+
+
+@pytest.mark.parametrize("row", ["1,25,2,640", "0,0,0,0", "-1,0,0,10", "0001,5,0001,7"])
+def test_whole_numbers_between_commas_are_columns(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "counts.csv"
+    path.write_text(f"{row}\n" * 50, encoding="utf-8")
+    assert read_recording(path).values.shape == (4, 50)
+
+
+def test_a_universal_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.txt"
+    rows = "  1.00000e+00  2.00000e+00\n" * 50
+    path.write_text(f"    -1\n    58\nmakellos\n{rows}    -1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"universal file \(UFF, dataset 58\), .*Export it as CSV"):
+        read_recording(path)

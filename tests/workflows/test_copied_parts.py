@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from makellos.data.pictures import read_picture
 from makellos.errors import InputError
 from makellos.models.coverage import Frame
 from makellos.models.partition import Partition
+from makellos.models.provenance import known
 from makellos.models.release import Release
 from makellos.models.released_model import ReleasedModel
 from makellos.reports.provenance import learned_from
@@ -183,3 +185,9 @@ def test_damage_beside_its_mask_is_not_learned_as_good(toy_parts: Path, tmp_path
     for path in (tmp_path / "parts").glob("*_mask.png"):
         cv2.imwrite(str(path), np.zeros((64, 96), np.uint8))
     assert fit(tmp_path / "parts", tmp_path / "m.makellos", false_alarms=0.1).n_groups == 32
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_pipe_among_the_parts_is_no_part_of_the_fit(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert known([Part(source=tmp_path / "pipe.png", name="pipe.png")], "0" * 64) == []

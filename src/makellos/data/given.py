@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from makellos.errors import InputError
 __all__ = ["GivenPicture", "part_of", "several"]
 
 _ENCODED = bytes | bytearray | memoryview
+_OPEN = io.RawIOBase | io.BufferedIOBase
+_MAX_BYTES = 1 << 30  # of an open file
 _ACCEPTED = (
     "A picture is H×W, H×W×1, H×W×3 (RGB) or H×W×4 (RGBA) of uint8, uint16 or floats in [0, 1]"
 )
@@ -31,7 +34,7 @@ def several(given: Any) -> Iterable[Any]:
     >>> list(several("folder")), list(several(["a", "b"]))
     (['folder'], ['a', 'b'])
     """
-    one = isinstance(given, str | os.PathLike | Part | _ENCODED) or (
+    one = isinstance(given, str | os.PathLike | Part | _ENCODED | io.IOBase) or (
         isinstance(given, np.ndarray) and given.ndim < 4
     )
     if one or not isinstance(given, Iterable):
@@ -43,8 +46,8 @@ def several(given: Any) -> Iterable[Any]:
 class GivenPicture:
     """Hold a picture as a program has it; what it is is looked at when it is read.
 
-    `value` is an array, the bytes of a picture file or a picture of PIL. `white` is the value of
-    white in 16 bit pictures of fewer bits.
+    `value` is an array, the bytes of a picture file, such a file open for reading bytes or a
+    picture of PIL. `white` is the value of white in 16 bit pictures of fewer bits.
     """
 
     value: Any
@@ -65,15 +68,19 @@ class GivenPicture:
         """
         if isinstance(self.value, _ENCODED):
             return decode_picture(bytes(self.value), self.name)
+        if isinstance(self.value, _OPEN):
+            return decode_picture(_content(self.value, self.name), self.name)
+        if isinstance(self.value, io.IOBase):
+            raise InputError(f"{self.name} is open as text. Open it with mode 'rb'.")
         array = np.asarray(_of_pil(self.value, self.name))
         height, width, *channels = array.shape if array.ndim in (2, 3) else (0, 0, 0)
         if not array.size or channels not in ([], [1], [3], [4]):
             hint = " Its channels come first; transpose it: array.transpose(1, 2, 0)."
             first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
-            raise InputError(
-                f"{_ACCEPTED}; received {array.dtype} of shape {array.shape}."
-                f"{hint if first else ''}"
-            )
+            received = f"{array.dtype} of shape {array.shape}"
+            if array.dtype == object and not array.ndim:
+                received = f"an object of type {type(self.value).__name__}"
+            raise InputError(f"{_ACCEPTED}; received {received}.{hint if first else ''}")
         if height * width > MAX_PIXELS:
             raise InputError(
                 f"{self.name} has {width:,} x {height:,} pixels; expected at most "
@@ -93,8 +100,13 @@ class GivenPicture:
             return array.astype(array.dtype.newbyteorder("="), copy=False)
         if array.dtype.kind != "f":
             raise InputError(f"{_ACCEPTED}; received {array.dtype} of shape {array.shape}.")
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"{_ACCEPTED}; received {array.dtype} with values that are not finite (NaN or "
+                "infinite). Replace them."
+            )
         low, high = float(array.min()), float(array.max())
-        if not (low >= -_SLACK and high <= 1 + _SLACK):  # also where one is no number
+        if not (low >= -_SLACK and high <= 1 + _SLACK):
             raise InputError(
                 f"{_ACCEPTED}; received {array.dtype} from {low:g} to {high:g}. Divide it by the "
                 "value of white, or pass integers."
@@ -119,6 +131,15 @@ def part_of(
         return Part(source=Path(given), name=name or str(given))
     label = name or unnamed
     return Part(source=GivenPicture(given, label, white), name=label)
+
+
+def _content(file: io.RawIOBase | io.BufferedIOBase, name: str) -> bytes:
+    """Return what is in memory as a file, wherever it stands, or what is left in an open file."""
+    try:
+        content = file.getvalue() if isinstance(file, io.BytesIO) else file.read(_MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be read: {error}. Open the file again.") from error
+    return content or b""
 
 
 def _of_pil(value: Any, name: str) -> Any:

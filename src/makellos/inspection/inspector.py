@@ -126,7 +126,8 @@ class Inspector:
         """Inspect one file, or a picture in memory.
 
         In memory it is an array H×W, H×W×1, H×W×3 (RGB) or H×W×4 (RGBA) of uint8, uint16 or floats
-        in [0, 1], the bytes of a picture file, or a picture of PIL. Transparency is dropped: the
+        in [0, 1], the bytes of a picture file, a file open for reading bytes, or a
+        picture of PIL. Transparency is dropped: the
         colours count as they are stored. A model of signals inspects files of recordings.
 
         What cannot be read, and a part that the detector gives no finite score, have the verdict

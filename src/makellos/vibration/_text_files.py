@@ -30,6 +30,7 @@ from makellos.vibration._text_layout import (
 
 __all__ = ["read_text"]
 
+_UNIVERSAL = re.compile(r"(?:[ \t]*\n)* {4}-1[ \t]*\n {1,5}(\d{1,4}b?)\b")
 _BLOCK = 32768  # rows that are parsed at once where a column holds no plain numbers
 
 
@@ -38,6 +39,12 @@ def read_text(path: Path) -> Columns:
     text = _decoded(path)
     if text.startswith("LabVIEW Measurement"):
         text = _plain_lvm(path, text)
+    universal = _UNIVERSAL.match(text)
+    if universal is not None:
+        raise InputError(
+            f"{path} is a universal file (UFF, dataset {universal[1]}), which is not read. Export "
+            "it as CSV, MAT or WAV."
+        )
     layout = find_layout(path, text)
     n_columns, n_rows = len(layout.kinds), text.count("\n", layout.start) + 1
     check_size(path, n_rows * n_columns, n_columns if n_rows > 1 else 1)

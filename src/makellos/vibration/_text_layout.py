@@ -129,6 +129,7 @@ def find_layout(path: Path, text: str) -> Layout:
     last = [rows.fields(line) for line in [line for line in lines if line.strip()][-_LAST:]]
     n_columns = Counter(map(len, last[-20:])).most_common(1)[0][0] if last else 0
     last = [fields for fields in last if len(fields) == n_columns]
+    _refuse_commas(path, last, rows)
     kinds = tuple(_kind(cells, rows) for cells in zip(*last, strict=True))
     first = next((i for i, line in enumerate(lines) if _is_row(rows.fields(line), rows, kinds)), -1)
     if first < 0:
@@ -202,6 +203,23 @@ def _is_one_column(lines: Sequence[str], last: Sequence[str]) -> bool:
     if names:
         return not any("," in name for name in names)
     return any(re.search(r"^-0,|,0\d", line) for line in last)
+
+
+def _refuse_commas(path: Path, last: Sequence[Sequence[str]], rows: Rows) -> None:
+    """Raise `InputError` where commas separate columns and decimals as well.
+
+    A minus before a zero gives it away, and so do every second fields that begin with a zero.
+    """
+    if rows != Rows(",", ".") or not all(re.fullmatch(r"[-+]?\d+", f) for row in last for f in row):
+        return
+    wholes, decimals = ([field for row in last for field in row[i::2]] for i in (0, 1))
+    halves = len(last[0]) % 2 == 0 and not any(re.match(r"[-+]?0\d", field) for field in wholes)
+    if "-0" in (*wholes, *decimals) or (halves and any(re.match(r"0\d", f) for f in decimals)):
+        raise InputError(
+            f"{path}: commas seem to separate the columns and the decimals as well "
+            f"({','.join(last[0])!r}), so the columns cannot be told apart. Export it with "
+            "semicolons or tabs between the columns, or with decimal points."
+        )
 
 
 def _kind(cells: Sequence[str], rows: Rows) -> Kind:
