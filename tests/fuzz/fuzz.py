@@ -103,8 +103,14 @@ def fuzz(name: str, seconds: int) -> int:
         }
 
         def read(data: bytes) -> None:
-            target(data)
-            check_memory()
+            try:
+                target(data)
+                check_memory()
+            except BaseException:
+                (WORK / name / "failed").write_bytes(
+                    data
+                )  # a process may end before libFuzzer does
+                raise
 
         flags = [f"-{key}={value}" for key, value in options.items()]
         atheris.Setup([name, *flags, str(corpus)], read)

@@ -291,8 +291,8 @@ def _features(raw: bytes, name: str) -> Picture:
             rest = len(raw) - stream.tell()
             if dtype == np.dtype("<f4") and len(shape) == 1 and 4 * shape[0] == rest > 0:
                 return np.load(io.BytesIO(raw), allow_pickle=False)  # type: ignore[no-any-return]
-    except ValueError:
-        pass  # of a header that is none
+    except Exception:  # noqa: BLE001, S110
+        pass  # of a header that is none, in whose words NumPy finds mistakes of all kinds
     raise InputError(f"{name} does not hold features (32-bit numbers). Copy the model again.")
 
 
