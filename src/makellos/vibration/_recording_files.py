@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,19 +99,23 @@ def _array(path: Path, stream: IO[bytes], most: int) -> Array | None:
         )
     n, n_axes = math.prod(shape), sum(length != 1 for length in shape)
     if dtype.kind == "U" and n == 1 and dtype.itemsize <= 4 * _MOST_LETTERS:
-        return np.frombuffer(_bytes(stream, dtype.itemsize), dtype).reshape(())
+        return _numbers(stream, 1, dtype).reshape(())
     if dtype.kind not in NUMBERS or n_axes > 2 or min(shape, default=1) < 1:
         return None
     check_size(path, MAX_SAMPLES - most + n)
-    values = np.frombuffer(_bytes(stream, n * dtype.itemsize), dtype)
-    return values.reshape(shape, order="F" if is_fortran else "C")
+    return _numbers(stream, n, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
-def _bytes(stream: IO[bytes], size: int) -> bytes:
-    content = stream.read(size)
-    if len(content) < size:
-        raise ValueError(f"an array should have {size:,} bytes, {len(content):,} are there")
-    return content
+def _numbers(stream: IO[bytes], n: int, dtype: np.dtype[Any]) -> Array:
+    values = np.empty(n, dtype)
+    target, done = values.view(np.uint8).data, 0
+    while done < len(target):  # piece by piece, so that no second copy lies beside it
+        piece = stream.read(min(1 << 20, len(target) - done))
+        if not piece:
+            raise ValueError(f"an array should have {len(target):,} bytes, {done:,} are there")
+        target[done : done + len(piece)] = piece
+        done += len(piece)
+    return values
 
 
 def read_mat(path: Path) -> Columns:
