@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from makellos import find_parts
 from makellos.data.layouts import walk_parts
+from makellos.data.own_outputs import is_own_output
 from makellos.data.parts import PartSet
 from makellos.errors import InputError
 
@@ -284,3 +286,10 @@ def test_pictures_beside_an_empty_folder(folder: str, tmp_path: Path) -> None:
     place = "train/good" if "train" in folder else "good"
     with pytest.raises(InputError, match=rf"are 0\.png, 1\.png\. Move .* into {place}"):
         find_parts(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert not is_own_output(tmp_path / "pipe.png")
+    assert [path.name for path in walk_parts(tmp_path)] == ["pipe.png"]

@@ -32,6 +32,8 @@ def marked(encoded: bytes) -> bytes:
 def is_own_output(path: Path) -> bool:
     """Tell whether a file is a drawing or a table of an earlier run, whatever it is called."""
     try:
+        if not path.is_file():  # a pipe or a device may have no end
+            return False
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
             if head.startswith(b"PAR1"):
