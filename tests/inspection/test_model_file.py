@@ -391,7 +391,7 @@ def test_a_newer_format_asks_for_an_update_whatever_else_it_brings(tmp_path: Pat
     members = {**small_members(), "adapter.bin": b"new"}
     path = forge(tmp_path / "a.makellos", members, {"format_version": 7, "adapters": ["new"]})
     message = refuse(path, "has format 7; this makellos reads up to 1")
-    assert "pip install -U makellos" in message
+    assert "Update makellos: git pull" in message
 
 
 @pytest.mark.parametrize(
