@@ -94,3 +94,13 @@ def test_all_overlays_of_a_run_follow_one_rule(tmp_path: Path) -> None:
     assert places(a, tmp_path / "x" / "a") == ["a/0.png", "a/1.png", "2/a/0.png"]
     assert places(a, a / "0.png") == ["0.png", "1.png", "0.png"]  # one file, one place
     assert places(tmp_path / "x", b) == ["a/0.png", "0.png", "2.png", "sub/5.png"]
+
+
+def test_two_spellings_of_one_output_are_one(
+    cli: Callable[..., Any], toy_model: Path, toy_parts: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "below" / ".." / "rows.csv"
+    told = cli("inspect", toy_model, toy_parts, "--csv", tmp_path / "rows.csv", "--jsonl", other)
+    assert told.code == 2
+    assert "Two kinds of rows cannot go to" in told.err
+    assert not (tmp_path / "rows.csv").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -254,8 +255,8 @@ def _without_windows(inspection: Inspection) -> Inspection:
 def _check_outputs(outputs: Outputs) -> None:
     """Raise when an output cannot be used or is a file of another kind."""
     rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)
-    places = Counter(Path.cwd() / path for path in rows if path)
-    twice = [path for path in rows if path and places[Path.cwd() / path] > 1]
+    places = Counter(os.path.realpath(path) for path in rows if path)
+    twice = [path for path in rows if path and places[os.path.realpath(path)] > 1]
     if twice:
         name = "standard output (-)" if str(twice[0]) == "-" else str(twice[0])
         raise ConfigurationError(
