@@ -37,7 +37,7 @@ def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list
         for line, cells in rows
         if _fits(cells, len(columns), line, problems)
     ]
-    kind = _kind(path, [row["path"] for row, _ in given], kinds)
+    kind = _kind(path, [row.get("path", "") for row, _ in given], kinds)
     parts = [_row(row, line, path.parent, kind, problems) for row, line in given]
     problems += _repeated(parts, [line for _, line in given], kind) if not problems else []
     if problems:
