@@ -350,10 +350,10 @@ def test_manifest_in_another_encoding(encoding: str, tmp_path: Path) -> None:
 def test_manifest_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = manifest(make(tmp_path, "a.png"), "path\na.png\n")
 
-    def refuse(path: Path, **_: object) -> str:
+    def refuse(path: object, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=r"parts\.csv cannot be read: Permission denied"):
         find_parts(path)
 

@@ -522,7 +522,7 @@ def test_a_model_of_another_runtime_says_what_to_add(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     detector = {"name": "anogan", "parameters": {}, "runtime": "torch"}
     path = write_small_model(tmp_path / "a.makellos", detector=detector)
-    with pytest.raises(MissingRuntimeError, match=r"makellos\[train\]"):
+    with pytest.raises(MissingRuntimeError, match=r"\.\[train\]"):
         Inspector(path)
 
 

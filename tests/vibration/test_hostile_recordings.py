@@ -46,7 +46,7 @@ def test_samples_in_another_file_are_refused(tmp_path: Path, h5py: Any) -> None:
     other.write_bytes(b"not a recording, but another file\n" * 40)
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file.create_dataset("x", (N,), "u1", external=[(str(other), 0, N)])
-    refused(tmp_path / "a.mat", r"is in another file \('.*other\.txt'\), which is not opened")
+    refused(tmp_path / "a.mat", r"is in another file \('.*other.*'\), which is not opened")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -69,7 +69,7 @@ def test_virtual_data_sets_are_refused(tmp_path: Path, h5py: Any) -> None:
     layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (N,))
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file.create_virtual_dataset("x", layout)
-    refused(tmp_path / "a.mat", r"a virtual data set is in another file \('.*other\.h5'")
+    refused(tmp_path / "a.mat", r"a virtual data set is in another file \('.*other")
 
 
 def test_links_to_another_file_are_refused_and_within_one_passed_over(

@@ -82,7 +82,7 @@ def test_options_reach_the_detector(screws: Path, tmp_path: Path, cli: Callable[
         (["--seed", "-1"], "whole number, at least 0"),
         (["--false-alarms", "2"], "above 0 and up to 0.5"),
         (["--white-level", "0"], "1 to 65535"),
-        (["--config", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--config", "nowhere.json"], "nowhere.json does not exist"),
     ],
 )
 def test_wrong_options_say_what_is_accepted(
@@ -96,7 +96,7 @@ def test_wrong_options_say_what_is_accepted(
 
 @pytest.mark.parametrize(
     ("content", "advice"),
-    [("{", "is not valid JSON"), ("[1]", "must hold an object"), ('{"x": 1}', "no parameter 'x'")],
+    [("{", "is not JSON"), ("[1]", "must hold an object"), ('{"x": 1}', "no parameter 'x'")],
 )
 def test_wrong_configuration_files_say_what_is_accepted(
     screws: Path, tmp_path: Path, cli: Callable[..., Any], content: str, advice: str

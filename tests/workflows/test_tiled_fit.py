@@ -157,7 +157,7 @@ def test_coverage_is_checked_before_auto_tries(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("makellos.workflows.fit.choose", pytest.fail)
-    with pytest.raises(MakellosError, match=r"Use 96|none.json cannot be read"):
+    with pytest.raises(MakellosError, match=r"Use 96|none.json does not exist"):
         fit(good, tmp_path / "m.makellos", detector="auto", coverage=Coverage(**options))
 
 

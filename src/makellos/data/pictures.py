@@ -7,6 +7,7 @@ and they are verified.
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from dataclasses import replace
@@ -296,5 +297,31 @@ class _Quiet:
             if not self._n_inside:
                 self._set(self._level)
 
+    def forked(self) -> None:
+        """Take in that this process was forked off: threads inside are not in it."""
+        self._lock = threading.Lock()
+        self._n_inside = 0
 
-quiet = _Quiet()
+
+class _Threads:
+    """Let OpenCV end its threads before a fork: a forked process has none and would wait for them.
+
+    It stays with one; the parent has as many as before.
+    """
+
+    def __init__(self) -> None:
+        self._n_threads = cv2.getNumThreads()
+
+    def stop(self) -> None:
+        self._n_threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+
+    def resume(self) -> None:
+        cv2.setNumThreads(self._n_threads)
+
+
+quiet, _threads = _Quiet(), _Threads()
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(
+        before=_threads.stop, after_in_parent=_threads.resume, after_in_child=quiet.forked
+    )

@@ -255,6 +255,15 @@ class _Opened(NamedTuple):
 _opening = threading.Lock()
 
 
+def _forked() -> None:
+    global _opening  # noqa: PLW0603  (another thread may have held it)
+    _opening = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_forked)
+
+
 def _fingerprint(model: ModelFile) -> str:
     """Return what tells a model from others: its manifest has the hash of all that is in it."""
     return hashlib.sha256(model.manifest.model_dump_json().encode()).hexdigest()

@@ -123,7 +123,7 @@ def test_without_the_training_extra_its_install_is_named(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == missing else found(name)
     )
-    with pytest.raises(MissingRuntimeError, match=rf"needs {missing}, .*'makellos\[train\]'"):
+    with pytest.raises(MissingRuntimeError, match=rf"needs {missing}, .*'\.\[train\]'"):
         export_backbone("resnet18", height=64, width=64)
 
 

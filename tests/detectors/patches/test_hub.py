@@ -143,11 +143,11 @@ def test_what_the_client_raises_names_the_three_ways(
         export_backbone("resnet18", height=64, width=64)
 
 
-def test_networks_that_are_not_on_the_hub_need_none() -> None:
-    """Nothing is published for it, which timm says itself."""
+def test_networks_without_published_weights_are_refused_at_once() -> None:
     name = "mobilenetv3_large_075"
     assert not timm.is_model_pretrained(name)
-    check_hub(backbone_card(name))
+    with pytest.raises(MissingRuntimeError, match="none are published for it"):
+        check_hub(backbone_card(name))
     with pytest.raises(MissingRuntimeError, match="could not be downloaded from the hub"):
         export_backbone(name, height=64, width=64)
 
