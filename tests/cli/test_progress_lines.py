@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import queue
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +50,20 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
         return err.splitlines()
 
     return new
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> queue.SimpleQueue[str]:
+    """Return what is written to standard error, by any thread; `capsys` loses some of that."""
+    found: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    class Heard(io.StringIO):
+        def write(self, text: str) -> int:
+            found.put(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Heard())
+    return found
 
 
 def test_short_work_says_nothing(lines: Lines, clock: Clock, told: Callable[[], Any]) -> None:
@@ -118,18 +133,16 @@ def test_figures_and_totals_that_nobody_knows(
     ]
 
 
-def test_a_thread_reminds(monkeypatch: pytest.MonkeyPatch, told: Callable[[], Any]) -> None:
+def test_a_thread_reminds(monkeypatch: pytest.MonkeyPatch, heard: queue.SimpleQueue[str]) -> None:
     monkeypatch.setattr(console, "_PATIENCE", 0.01)
-    clock, said = Clock(), []
+    clock = Clock()
     shown = Lines(clock)
     clock.now = 40.0
-    while not (said := told()):
-        pass
+    assert heard.get(timeout=60) == "still: at work (0:00:40)\n"
     shown.close()
     clock.now = 80.0
-    assert said == ["still: at work (0:00:40)"]
     assert not shown._thread.is_alive()
-    assert told() == []
+    assert heard.empty()
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("closed file")])
@@ -157,21 +170,23 @@ def test_other_processes_of_a_training_say_nothing(
 
 @pytest.mark.parametrize("quietly", [False, True])
 def test_told_steps_are_reminded_of(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quietly: bool
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    heard: queue.SimpleQueue[str],
+    quietly: bool,
 ) -> None:
     monkeypatch.setattr(console, "_PATIENCE", 0.01)
-    clock, err = Clock(), ""
+    step, clock = "  No checkpoint.\n  The fit starts over.\n", Clock()
     with telling(quietly=quietly, clock=clock) as tell:
         clock.now = 20.0
-        tell("  No checkpoint.\n  The fit starts over.")
+        tell(step.rstrip())
         clock.now = 49.0
-        told = capsys.readouterr()
-        assert (told.err if quietly else told.out) == "  No checkpoint.\n  The fit starts over.\n"
-        assert (told.out if quietly else told.err) == ""
+        assert (heard.get(timeout=60) if quietly else capsys.readouterr().out) == step
+        assert heard.empty()
         clock.now = 50.0
-        while not err:
-            out, err = capsys.readouterr()
-    assert (out, err) == ("", "still: The fit starts over. (0:00:50)\n")
+        assert heard.get(timeout=60) == "still: The fit starts over. (0:00:50)\n"
+    assert heard.empty()
+    assert capsys.readouterr().out == ""
 
 
 def test_lines_stay_out_of_json(
