@@ -121,8 +121,9 @@ def test_what_sees_most_is_chosen_and_fitted(
     assert (best.result, best.parameters, set(best.by_kind)) == ("chosen", {}, set(KINDS))
     reasons = {t.detector: t.reason for t in manifest.training.auto.trials if t.reason}
     assert reasons == {"breaking": "ValueError: the axis is bent"}
-    order = [t.auroc for t in manifest.training.auto.trials if t.auroc is not None]
-    assert order == sorted(order, reverse=True)
+    assert set(best.missed_by_kind) == set(KINDS)
+    order = [t.misses for t in manifest.training.auto.trials if t.misses is not None]
+    assert order == sorted(order)
     assert len(order) == 3  # the third candidate of the first is its default again
 
 
@@ -188,6 +189,9 @@ def test_labelled_defects_count_and_those_to_test_do_not(toy: ModuleType, tmp_pa
         planted = float(np.mean([trial.by_kind[kind] for kind in KINDS]))
         expected = planted + 30 / (30 + 10) * (trial.by_kind[LABELLED] - planted)
         assert trial.auroc == pytest.approx(expected, abs=1e-4)
+        planted = float(np.mean([trial.missed_by_kind[kind] for kind in KINDS]))
+        expected = planted + 30 / (30 + 10) * (trial.missed_by_kind[LABELLED] - planted)
+        assert trial.misses == pytest.approx(expected, abs=1e-4)
     rows = ["path,label,split", *(f"ok/{i:03d}.png,good,train" for i in range(50))]
     rows += [f"defective/{i:03d}.png,spot,test" for i in range(30)]
     (data / "parts.csv").write_text("\n".join(rows), encoding="utf-8")
@@ -420,7 +424,8 @@ def test_what_was_tried_is_told(toy_parts: Path, tmp_path: Path, cli: Callable[.
     arguments = ["--detector", "auto", "--false-alarms", "0.1", "--time-budget", "5"]
     shown = cli("fit", toy_parts, "-o", model, *arguments, "--json", told)
     assert shown.code == 0
-    assert "Chosen: patchcore ranks damaged parts above good ones best" in shown.out
+    assert "Chosen: patchcore misses the fewest damaged parts: " in shown.out
+    assert " missed " in shown.out
     assert "failed: ValueError: the axis is bent" in shown.out
     found = json.loads(told.read_text(encoding="utf-8"))["auto"]
     assert found["time_budget"] == 5
@@ -467,7 +472,7 @@ def test_a_lead_that_chance_explains_is_no_lead() -> None:
     damaged = {kind: good.repeat(2) * 0 + rng.normal(1, 1, 80) for kind in ("a", "b")}
     first = judged(good, {kind: list(found) for kind, found in damaged.items()})
     assert first.drawn.shape == (200,)
-    assert first.drawn.mean() == pytest.approx(first.auroc, abs=0.02)
+    assert first.drawn.mean() == pytest.approx(first.misses, abs=0.05)
     alike = judged(good + rng.normal(0, 0.1, 40), {k: list(v + 0.02) for k, v in damaged.items()})
     better = judged(good, {kind: list(found + 1.5) for kind, found in damaged.items()})
     assert better.surely_beats(first)
@@ -476,24 +481,51 @@ def test_a_lead_that_chance_explains_is_no_lead() -> None:
     assert not first.surely_beats(first)
 
 
+def test_misses_are_the_mean_over_the_highest_tenth_of_good_parts() -> None:
+    rng = np.random.default_rng(2)
+    good, spot = rng.normal(0, 1, 60), rng.normal(1.5, 1, 90)
+    found = judged(good, {"spot": list(spot)})
+    highest = sorted(good)[-6:]
+    assert found.misses == pytest.approx(np.mean([spot <= each for each in highest]), abs=1e-4)
+    few = judged(good[:12], {"spot": list(spot)})  # four of twelve, for a tenth is one
+    highest = sorted(good[:12])[-4:]
+    assert few.misses == pytest.approx(np.mean([spot <= each for each in highest]), abs=1e-4)
+
+
+def test_fewer_misses_count_before_a_better_ranking() -> None:
+    good = [*np.linspace(0, 1, 39), 9.0]
+    ranks_well = judged(good, {"spot": [2.0] * 40})
+    misses_few = judged(good, {"spot": [10.0] * 30 + [-1.0] * 10})
+    assert ranks_well.auroc > 0.97 > 0.75 == misses_few.auroc
+    assert ranks_well.misses == misses_few.misses == 0.25
+    assert ranks_well.place < misses_few.place  # a tie: the ranking decides
+    worse = judged([*good[:-2], 9.0, 9.0], {"spot": [2.0] * 40})
+    assert worse.auroc > misses_few.auroc
+    assert misses_few.place < worse.place
+
+
 def test_figures_of_drawn_parts_count_labels_as_the_figure_does() -> None:
     good = [0.0, 0.1, 0.2, 0.3]
     found = judged(good, {"a": [1.0] * 4, LABELLED: [-1.0] * 10})
-    assert found.auroc == pytest.approx(0.5)  # half way from 1 to 0
+    assert found.auroc == found.misses == pytest.approx(0.5)  # half way from all to nothing
     np.testing.assert_allclose(found.drawn, 0.5)
 
 
 def test_default_stays_unless_it_is_surely_beaten() -> None:
-    low, high = np.full(200, 0.6), np.full(200, 0.7)
-    default = SimpleNamespace(is_default=True, judgement=Judgement(0.6, {}, low))
-    other = SimpleNamespace(is_default=False, judgement=Judgement(0.7, {}, high))
-    lucky = SimpleNamespace(is_default=False, judgement=Judgement(0.7, {}, high - 0.11))
+
+    def missing(misses: float, drawn: Any, n_labelled: int = 0) -> Judgement:
+        return Judgement(misses, 0.9, {}, {}, drawn, n_labelled)
+
+    high, low = np.full(200, 0.4), np.full(200, 0.3)
+    default = SimpleNamespace(is_default=True, judgement=missing(0.4, high))
+    other = SimpleNamespace(is_default=False, judgement=missing(0.3, low))
+    lucky = SimpleNamespace(is_default=False, judgement=missing(0.3, low + 0.11))
     lucky.judgement.drawn[:10] = 0.5
     assert auto._best([other, default]) is other
     assert auto._best([lucky, default]) is default
     assert auto._best([default, other]) is default
     assert auto._best([other]) is other
-    close = SimpleNamespace(is_default=False, judgement=Judgement(0.69, {}, high))
-    assert auto._best([close, default]) is default  # less than a quarter of the errors is gone
-    close.judgement = Judgement(0.69, {}, high, n_labelled=10)
+    close = SimpleNamespace(is_default=False, judgement=missing(0.31, low))
+    assert auto._best([close, default]) is default  # less than a quarter of the misses is gone
+    close.judgement = missing(0.31, low, n_labelled=10)
     assert auto._best([close, default]) is close  # an eighth will do

@@ -55,13 +55,14 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
         if trial["result"] == "left out":
             untried.setdefault(trial["reason"], []).append(name)
             continue
+        misses = "-" if trial["misses"] is None else f"{trial['misses']:.1%}"
         auroc, took = figure_text(trial["auroc"]), f"{trial['seconds']:.0f} s"
         result = trial["result"] + (f": {trial['reason']}" if trial["reason"] else "")
-        rows.append([name, auroc, str(trial["n_learned"]), took, result])
+        rows.append([name, misses, auroc, str(trial["n_learned"]), took, result])
     return [
         f"Tried for {found['seconds']:.0f} s, judged by {found['judged']}:",
         "",
-        table(["detector", "AUROC", "learned", "took", "result"], rows),
+        table(["detector", "missed", "AUROC", "learned", "took", "result"], rows),
         "",
         *(f"Not tried ({reason}): {', '.join(names)}" for reason, names in untried.items()),
         f"Chosen: {found['reason']}",

@@ -108,6 +108,10 @@ def tune_text(summary: TuneSummary, data: Path) -> str:
     """Say what was found, what it took and what to do with it."""
     default = summary.default_value
     against = "" if default is None else f", {default:.4g} with the defaults"
+    if summary.best_auroc is not None:
+        against += f" (AUROC {summary.best_auroc:.3f}"
+        before = summary.default_auroc
+        against += ")" if before is None else f", {before:.3f} with the defaults)"
     saved = 1 - summary.epochs_used / summary.epochs_unpruned if summary.epochs_unpruned else 0.0
     killed = f", {summary.n_killed} interrupted and run again" if summary.n_killed else ""
     rows = [

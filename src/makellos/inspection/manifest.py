@@ -114,8 +114,9 @@ class CalibrationRecord(_Record):
 class TrialRecord(_Record):
     """Say how `auto` judged a detector with `parameters` beside its defaults.
 
-    `auroc` says how well damaged parts rank above good ones, `by_kind` the same of each kind of
-    damage; None and empty where it was not judged, for a `reason`.
+    `misses` is the share of damaged parts that it missed, `auroc` says how well they rank above
+    good ones, `missed_by_kind` and `by_kind` the same of each kind of damage; None and empty where
+    it was not judged, for a `reason`, and misses where a model is older.
     """
 
     detector: Name
@@ -123,8 +124,10 @@ class TrialRecord(_Record):
     result: Literal["chosen", "judged", "dropped", "failed", "left out"]
     reason: Text = ""
     n_learned: Count = 0
+    misses: float | None = None
     auroc: float | None = None
     by_kind: dict[Name, float] = Field(default={}, max_length=_SOME)
+    missed_by_kind: dict[Name, float] = Field(default={}, max_length=_SOME)
     seconds: float = 0.0
 
 

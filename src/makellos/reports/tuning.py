@@ -17,7 +17,7 @@ class TuningTrial:
     """Hold one trial: its place from 0, its state `complete`, `pruned` or `failed`, what it had.
 
     `value` is None unless it is complete; `steps` are (resource, value) on the way; `used` is what
-    it took, `reason` why it failed.
+    it took, `reason` why it failed, `auroc` that of the last step where the value is misses.
     """
 
     slot: int
@@ -28,6 +28,7 @@ class TuningTrial:
     used: float
     seconds: float
     reason: str | None = None
+    auroc: float | None = None
 
     @property
     def last(self) -> float | None:
@@ -77,6 +78,7 @@ def render_tuning(report: TuningReport) -> str:
         "tuning.html.j2",
         report=report,
         best=best,
+        first=first,
         default=default,
         gain=_gain(best.value, default),
         saved=1 - report.used / report.unpruned if report.unpruned else 0.0,
@@ -86,6 +88,7 @@ def render_tuning(report: TuningReport) -> str:
         courses=_courses(report),
         importance=sorted(report.importance.items(), key=lambda item: -item[1]),
         keys=list(report.space),
+        by_misses=any(trial.auroc is not None for trial in report.trials),
         changed={k for k, v in best.parameters.items() if v != report.defaults.get(k)},
     )
 

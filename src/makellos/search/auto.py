@@ -108,7 +108,7 @@ def check_auto(
 
 
 def choose(parts: PartSet, asked: AutoSettings, progress: Progress | None = None) -> Choice:
-    """Return the detector that ranks damaged parts above good ones best, and what was tried.
+    """Return the detector that misses the fewest damaged parts, and what was tried.
 
     Damage is planted in held-out good parts; labelled defective parts, but those of split test,
     count as well. Candidates are what the registered detectors declare. All are judged on a quarter
@@ -162,7 +162,7 @@ class _Search:
             judged = [c for c in going if c.stage == number]
             n_on = max(_AT_LEAST, math.ceil(_GOES_ON * len(judged)))
             # A tie goes to what stands first: the cheaper one.
-            best = sorted(judged, key=lambda c: -c.auroc)[:n_on]
+            best = sorted(judged, key=lambda c: c.place)[:n_on]
             # All others are compared with the default, so its time may not run out.
             default = [c for c in judged if c.is_default]
             going = [*default, *(c for c in best if not c.is_default)]
@@ -218,7 +218,7 @@ def _choice(
     candidates: Sequence[Candidate], left_out: Sequence[TrialRecord], search: _Search
 ) -> Choice:
     last = max(candidate.stage for candidate in candidates)
-    ranked = sorted(candidates, key=lambda c: (-c.stage, -c.auroc))
+    ranked = sorted(candidates, key=lambda c: (-c.stage, c.place))
     best = _unjudged(candidates) if not last else _best([c for c in ranked if c.stage == last])
     trials = [candidate.record(best, last) for candidate in ranked]
     record = AutoRecord(
@@ -265,12 +265,21 @@ def _unjudged(candidates: Sequence[Candidate]) -> Candidate:
 def _why(best: Candidate, others: Sequence[Candidate], last: int) -> str:
     if not last:
         return f"{best.name}, unjudged: there was no time to judge any candidate."
-    text = f"{best.name} ranks damaged parts above good ones best: AUROC {best.auroc:.3f}"
     if not others:
+        text = f"{best.name} misses {_told(best)} of damaged parts"
         return f"{text}. No other was judged on as many parts."
-    if others[0].auroc > best.auroc:
+    first = others[0]
+    if first.place < best.place:
         return (
-            f"{best.name}, the default, has an AUROC of {best.auroc:.3f}; the leader, "
-            f"{others[0].name}, has {others[0].auroc:.3f}, too small a lead to call it better."
+            f"{best.name}, the default, misses {_told(best)} of damaged parts; the leader, "
+            f"{first.name}, misses {_told(first)}, too small a lead to call it better."
         )
-    return f"{text}, ahead of {others[0].name} with {others[0].auroc:.3f}."
+    return (
+        f"{best.name} misses the fewest damaged parts: {_told(best)}; {first.name} misses "
+        f"{_told(first)}."
+    )
+
+
+def _told(candidate: Candidate) -> str:
+    judged = candidate.judgement
+    return "" if judged is None else f"{judged.misses:.1%} (AUROC {judged.auroc:.3f})"

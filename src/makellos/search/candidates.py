@@ -43,8 +43,9 @@ class Candidate:
         return self.detector.name == DEFAULT and not self.shown
 
     @property
-    def auroc(self) -> float:
-        return -math.inf if self.judgement is None else self.judgement.auroc
+    def place(self) -> tuple[float, float]:
+        """Return what candidates are sorted by, the best first."""
+        return (math.inf, math.inf) if self.judgement is None else self.judgement.place
 
     @property
     def reason_for_labels(self) -> str:
@@ -78,8 +79,10 @@ class Candidate:
             result="chosen" if self is chosen else result,
             reason=self.reason,
             n_learned=self.n_learned,
+            misses=None if judged is None else judged.misses,
             auroc=None if judged is None else judged.auroc,
             by_kind={} if judged is None else dict(judged.by_kind),
+            missed_by_kind={} if judged is None else dict(judged.missed_by_kind),
             seconds=round(self.seconds, 2),
         )
 

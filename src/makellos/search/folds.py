@@ -23,7 +23,8 @@ __all__ = ["ASIDE", "Bench", "Fold", "lay_out", "learns_labels"]
 ASIDE = 0.2  # share of the groups that is held out where the data name no parts for it
 _FEW = 40  # good parts, below which each is held out in turn
 _N_FOLDS = 3
-_MOST_GOOD = 40  # held-out good parts that are judged by
+_MOST_GOOD = 100  # held-out good parts that are judged by
+_MOST_PLANTED = 40  # of them, in which damage is planted
 _PER_KIND, _MOST_EACH = 24, 8  # damaged pictures of a kind at least; in one part at most
 _MOST_PIXELS = 1e9  # of planted pictures together, for each is planted when it is read
 _MOST_DEFECTIVE = 100
@@ -97,8 +98,15 @@ def lay_out(parts: PartSet, seed: int, *, shares_labels: bool = False) -> Bench:
     judging = [_shuffled(apart, seed, 10)[:n_most] for _, apart in divided]
     n_good = sum(map(len, judging))
     n_each = max(1, min(math.ceil(_PER_KIND / n_good), _MOST_EACH))
+    n_in = math.ceil(_MOST_PLANTED / len(divided))
     folds = [
-        Fold(_shuffled(learn, seed, 11), labelled, good, _planted(good, n_each, seed), judges)
+        Fold(
+            _shuffled(learn, seed, 11),
+            labelled,
+            good,
+            _planted(good[:n_in], n_each, seed),
+            judges,
+        )
         for (learn, _), good, (labelled, judges) in zip(divided, judging, defective, strict=True)
     ]
     n_planted = sum(len(fold.planted) for fold in folds)

@@ -22,49 +22,64 @@ from makellos.models import score_parts
 from makellos.search.folds import Fold
 from makellos.training import Training
 
+Floats = NDArray[np.float64]
+
 __all__ = ["FIGURE", "LABELLED", "Judgement", "judge"]
 
 LABELLED = "labelled defects"
 # So many labelled defects count as much as all that is planted.
 _WORTH = 10
 _N_DRAWS, _CHANCE = 200, 0.025
-_WORTHWHILE = 0.25  # of the errors of another, that must go where no labelled part judges
-# What `Judgement.auroc` is, in words: searches by different figures are not mixed.
+_WORTHWHILE = 0.25  # of the misses of another, that must go where no labelled part judges
+# Of the held-out good parts, the highest scores of these set the thresholds. A single threshold at
+# a budget of one in a hundred would hang on one good part, or on none.
+_TAIL, _FEWEST = 0.1, 4
+# What `Judgement.misses` is, in words: searches by different figures are not mixed.
 FIGURE = (
-    f"mean AUROC of {len(KINDS)} kinds of planted damage, n / (n + {_WORTH}) of the way to that of "
-    "n labelled defects"
+    f"mean misses of {len(KINDS)} kinds of planted damage at the thresholds of the highest "
+    f"{_TAIL:.0%} of good parts, {_FEWEST} at least; n / (n + {_WORTH}) of the way to those of n "
+    "labelled defects"
 )
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Hold how well damaged parts rank above good ones, and the AUROC of each kind of damage.
+    """Hold the share of damaged parts that is missed, and how well they rank above good ones.
 
-    `auroc` is the mean over the kinds that are planted. With n labelled defects it moves by
-    n / (n + 10) of the way to theirs. `drawn` (200,) holds the same figure for parts drawn with
-    replacement, the same parts for every detector that is judged on the same folds.
+    `misses` is the mean over thresholds at the scores of the highest tenth of the good parts (four
+    at least), and over the kinds that are planted. With n labelled defects it moves by n / (n + 10)
+    of the way to theirs. `auroc`, which decides between equal misses, is the same mean of AUROC.
+    `by_kind` holds the AUROC of each kind, `missed_by_kind` its misses. `drawn` (200,) holds
+    `misses` for parts drawn with replacement, the same parts for every detector that is judged on
+    the same folds.
     """
 
+    misses: float
     auroc: float
     by_kind: Mapping[str, float]
+    missed_by_kind: Mapping[str, float] = field(default_factory=dict)
     drawn: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
     n_labelled: int = 0
 
+    @property
+    def place(self) -> tuple[float, float]:
+        """Return what judgements are sorted by, the best first."""
+        return self.misses, -self.auroc
+
     def clearly_beats(self, other: Judgement) -> bool:
-        """Tell whether this one surely has fewer errors, 1 - AUROC, and a quarter fewer at least.
+        """Tell whether this one surely misses fewer, and a quarter fewer at least.
 
         A quarter of what is planted; with n labelled defects 10 / (n + 10) of that, for planted
         damage ranks detectors that lie close together otherwise than real damage does.
         """
         needed = _WORTHWHILE * _WORTH / (_WORTH + self.n_labelled)
-        fewer = 1 - self.auroc <= (1 - needed) * (1 - other.auroc)
-        return fewer and self.surely_beats(other)
+        return self.misses <= (1 - needed) * other.misses and self.surely_beats(other)
 
     def surely_beats(self, other: Judgement) -> bool:
         """Tell whether chance in the parts alone would hardly put this one first (2.5 %)."""
         if self.drawn.size != other.drawn.size or not self.drawn.size:
-            return self.auroc > other.auroc
-        return float(np.quantile(self.drawn - other.drawn, _CHANCE)) > 0
+            return self.place < other.place
+        return float(np.quantile(other.drawn - self.drawn, _CHANCE)) > 0
 
 
 def judge(
@@ -112,9 +127,17 @@ def _judgement(
             raise InputError("The scores are not finite; the detector cannot be judged.")
         by_kind[kind] = round(found, 4)
     n_labelled = len(damaged.get(LABELLED, ()))
-    value = float(_figure(by_kind, n_labelled))
-    drawn = _drawn(good, damaged, owners, n_labelled)
-    return Judgement(round(value, 4), by_kind, drawn, n_labelled)
+    once = {kind: np.ones((1, len(scores))) for kind, scores in damaged.items()}
+    missed = _missed(good, damaged, np.ones((1, len(good))), once)
+    drawn = _missed(good, damaged, *_drawn(len(good), damaged, owners))
+    return Judgement(
+        round(float(_figure(missed, n_labelled)[0]), 4),
+        round(float(_figure(by_kind, n_labelled)), 4),
+        by_kind,
+        {kind: round(float(share[0]), 4) for kind, share in missed.items()},
+        np.asarray(_figure(drawn, n_labelled), np.float64),
+        n_labelled,
+    )
 
 
 def _figure(by_kind: Mapping[str, Any], n_labelled: int) -> Any:
@@ -126,27 +149,40 @@ def _figure(by_kind: Mapping[str, Any], n_labelled: int) -> Any:
     return value
 
 
-def _drawn(
+def _missed(
     good: Sequence[float],
     damaged: Mapping[str, Sequence[float]],
-    owners: Mapping[str, Sequence[int]],
-    n_labelled: int,
-) -> NDArray[np.float64]:
-    """Return the figure for resampled parts; a good part brings its planted pictures along."""
-    rng = np.random.default_rng(0)
-    n = len(good)
-    weights = rng.multinomial(n, np.full(n, 1 / n), _N_DRAWS).astype(np.float64)
+    weights: Floats,
+    of_kinds: Mapping[str, Floats],
+) -> dict[str, Floats]:
+    """Return the misses (b,) of each kind, for weights (b, n) of good parts and of damaged ones."""
+    order = np.argsort(good)[::-1]
+    thresholds, weights = np.array(good)[order], weights[:, order]
+    total = weights.sum(1, keepdims=True)
+    within = np.clip(
+        max(_TAIL, _FEWEST / len(good)) * total - (weights.cumsum(1) - weights), 0, weights
+    )
     found = {}
     for kind, scores in damaged.items():
-        here = np.array(scores)[:, np.newaxis]
-        above = (here > good) + 0.5 * (here == good)
+        missed = np.array(scores)[:, np.newaxis] <= thresholds
+        each = np.einsum("bi,ij,bj->b", of_kinds[kind], missed, within, optimize=True)
+        n = of_kinds[kind].sum(1) * within.sum(1)
+        # Of a kind planted in few parts none may be drawn.
+        found[kind] = np.where(n > 0, each / np.maximum(n, 1e-9), 0.5)
+    return found
+
+
+def _drawn(
+    n: int, damaged: Mapping[str, Sequence[float]], owners: Mapping[str, Sequence[int]]
+) -> tuple[Floats, dict[str, Floats]]:
+    """Return weights of resampled parts; a good part brings its planted pictures along."""
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(n, np.full(n, 1 / n), _N_DRAWS).astype(np.float64)
+    of_kinds = {}
+    for kind, scores in damaged.items():
         if kind == LABELLED:
             even = np.full(len(scores), 1 / len(scores))
-            of_kind = rng.multinomial(len(scores), even, _N_DRAWS).astype(np.float64)
+            of_kinds[kind] = rng.multinomial(len(scores), even, _N_DRAWS).astype(np.float64)
         else:
-            of_kind = weights[:, list(owners[kind])]
-        total = of_kind.sum(1) * weights.sum(1)
-        ranked = np.einsum("bi,ij,bj->b", of_kind, above, weights, optimize=True)
-        # Of a kind planted in few parts none may be drawn.
-        found[kind] = np.where(total > 0, ranked / np.maximum(total, 1), 0.5)
-    return np.asarray(_figure(found, n_labelled), np.float64)
+            of_kinds[kind] = weights[:, list(owners[kind])]
+    return weights, of_kinds

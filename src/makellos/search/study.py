@@ -47,6 +47,7 @@ REDUCTION = 3  # of three trials on a rung, one is promoted
 N_RANDOM = 8  # trials that are drawn at random before the sampler follows the good ones
 # User attributes of a trial.
 SLOT, REASON, PARAMETERS, COST = "slot", "reason", "parameters", "cost"
+FIGURES = "figures"
 _IDENTITY = "identity"
 _NO_ADDRESS = {"ArgumentError", "NoSuchModuleError", "ValueError"}
 

@@ -39,6 +39,7 @@ _SHORTEST = 27  # of the epochs, one in so many is the first rung
 _LATEST = 3
 _STEPS = (1, 3, 9)  # ninths of what is learned from, or of the epochs
 _FEWEST = 4  # parts to learn from on a rung
+_RANKED = 0.001  # weight of 1 - AUROC beside the misses
 
 # Told the rung, the value there, and whether it is the last; raises `Enough` to end the trial.
 Report = Callable[[int, float, bool], None]
@@ -98,13 +99,18 @@ class Meter:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Hold what one trial is run with; `report` may raise `Enough` on the way."""
+    """Hold what one trial is run with; `report` may raise `Enough` on the way.
+
+    `figures` takes what is known of the trial beside its value: the `misses` and the `auroc` of its
+    last stage, where it is judged by them.
+    """
 
     parameters: Mapping[str, Any]
     bracket: int
     meter: Meter
     report: Report
     progress: Progress
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 class Trials(ABC):
@@ -249,13 +255,15 @@ class _Counter:
 
 
 class DetectionTrials(Trials):
-    """Fit at one, three and nine ninths; the value is 1 - AUROC, as `planted_trials` judge.
+    """Fit at one, three and nine ninths; the value is the misses that `planted_trials` judge.
 
-    Detectors that train have their epochs cut, the others their parts.
+    A thousandth of 1 - AUROC is added, so that between equal misses, which are frequent where all
+    is found or nothing, the better ranking decides. Detectors that train have their epochs cut, the
+    others their parts.
     """
 
-    value = "1 - AUROC"
-    identity = MappingProxyType({"objective": f"1 - {FIGURE}"})
+    value = "misses"
+    identity = MappingProxyType({"objective": f"{FIGURE}; {_RANKED} of 1 - AUROC"})
     rung_names = MappingProxyType({1: "1/9", 3: "1/3", 9: "all"})
 
     def __init__(self, wanted: Wanted, parts: PartSet, progress: Progress) -> None:
@@ -283,11 +291,11 @@ class DetectionTrials(Trials):
         values: dict[int, float] = {}
         if not self._phases(parameters):
             # How many epochs are automatic shows a whole fit; the rungs are fitted after it.
-            values[_STEPS[-1]] = self._fit(parameters, _STEPS[-1], meter, trial.progress)
+            values[_STEPS[-1]] = self._fit(parameters, _STEPS[-1], trial)
             meter.allowed = self._whole(parameters)
         for step in rungs:
             if step not in values:
-                values[step] = self._fit(parameters, step, meter, trial.progress)
+                values[step] = self._fit(parameters, step, trial)
             trial.report(step, values[step], step == _STEPS[-1])
         return values[_STEPS[-1]]
 
@@ -320,9 +328,8 @@ class DetectionTrials(Trials):
     def _batches(self, size: int) -> int:
         return max(1, len(self.folds[0].learn) // size)
 
-    def _fit(
-        self, parameters: Mapping[str, Any], step: int, meter: Meter, progress: Progress
-    ) -> float:
+    def _fit(self, parameters: Mapping[str, Any], step: int, trial: Attempt) -> float:
+        meter = trial.meter
         whole = step == _STEPS[-1]
         chosen, folds = dict(parameters), self.folds
         counter, before = _Counter(meter), meter.used
@@ -334,14 +341,15 @@ class DetectionTrials(Trials):
             meter.used += _n_learned(folds) / _n_learned(self.folds)
         detector = self.wanted.make(chosen)
         where = Training(device=self.wanted.device, on_epoch=counter if self.trains else None)
-        judged = judge(detector, folds, where, progress)
+        judged = judge(detector, folds, where, trial.progress)
+        trial.figures.update(misses=judged.misses, auroc=judged.auroc)
         if whole:
             meter.full = meter.used - before
         if self.trains and whole and "phases" not in self.learned:
             size = int(detector.get_parameters().get("batch_size", 1))
             phases = counter.phases[: len(counter.phases) // len(folds)]  # those of the first
             self.learned = {"phases": phases, "batch_size": size}
-        return round(1 - judged.auroc, 4)
+        return round(judged.misses + _RANKED * (1 - judged.auroc), 6)
 
 
 def _n_learned(folds: Sequence[Fold]) -> int:

@@ -15,7 +15,7 @@ from makellos.data.progress import Progress
 from makellos.reports.pages import write_page
 from makellos.reports.tuning import TuningReport, TuningTrial, render_tuning
 from makellos.search.search_space import described
-from makellos.search.study import COST, PARAMETERS, REASON, SLOT, is_killed
+from makellos.search.study import COST, FIGURES, PARAMETERS, REASON, SLOT, is_killed
 from makellos.search.trials import Trials, Wanted
 from makellos.storage import write_text
 
@@ -27,6 +27,7 @@ __all__ = [
     "BEST",
     "PAGE",
     "Search",
+    "auroc_of",
     "best_of",
     "cost",
     "cost_of",
@@ -105,6 +106,12 @@ def cost_of(trial: FrozenTrial, key: str) -> float:
     return float(trial.user_attrs.get(COST, {}).get(key, 0.0))
 
 
+def auroc_of(trial: FrozenTrial) -> float | None:
+    """Return the AUROC of a trial's last stage; None where it is judged by its loss."""
+    found = trial.user_attrs.get(FIGURES, {}).get("auroc")
+    return None if found is None else float(found)
+
+
 def importance(study: Study, finished: Sequence[FrozenTrial]) -> dict[str, float]:
     """Return the share of each parameter in what became better; empty where that is not known."""
     import optuna
@@ -156,6 +163,7 @@ def _shown(trial: FrozenTrial) -> TuningTrial:
         used=cost_of(trial, "used"),
         seconds=cost_of(trial, "seconds"),
         reason=held.get(REASON),
+        auroc=auroc_of(trial),
     )
 
 

@@ -25,6 +25,7 @@ from makellos.models.provenance import fingerprint
 from makellos.search.search_space import described, search_space
 from makellos.search.study import (
     COST,
+    FIGURES,
     LOCK,
     PARAMETERS,
     REASON,
@@ -42,6 +43,7 @@ from makellos.search.tune_results import (
     BEST,
     PAGE,
     Search,
+    auroc_of,
     best_of,
     cost,
     cost_of,
@@ -66,7 +68,8 @@ class TuneSummary:
     """Hold what a search found, and what it cost.
 
     `best_value` is the lowest of the complete trials, `default_value` that of the first one, which
-    uses the defaults (None if it failed); `value` says what they are. `best_parameters` are the
+    uses the defaults (None if it failed); `value` says what they are. `best_auroc` and
+    `default_auroc` stand beside them where the value is misses. `best_parameters` are the
     searched ones, `best` is the file for `fit --config`. The trials took `epochs_used` of
     `resource`; without pruning they would have taken `epochs_unpruned`. `seconds` are those of all
     trials, including earlier starts. `n_killed` were interrupted by kills and run again.
@@ -85,6 +88,8 @@ class TuneSummary:
     judged: str
     best_value: float
     default_value: float | None
+    best_auroc: float | None
+    default_auroc: float | None
     best_parameters: dict[str, Any]
     resource: str
     epochs_used: float
@@ -224,7 +229,7 @@ def _run_trial(search: Search, slot: int) -> None:
 
     study, trials = search.study, search.trials
     trial = ask(study, search.wanted.space, search.defaults, seed=search.wanted.seed, slot=slot)
-    meter, began = Meter(), search.clock()
+    meter, figures, began = Meter(), dict[str, float](), search.clock()
 
     def report(step: int, value: float, is_last: bool) -> None:
         trial.report(value, step)
@@ -240,7 +245,7 @@ def _run_trial(search: Search, slot: int) -> None:
     try:
         bracket = bracket_of(slot, bracket_count(*trials.brackets))
         parameters = trial.user_attrs[PARAMETERS]
-        value = trials.run(Attempt(parameters, bracket, meter, report, progress))
+        value = trials.run(Attempt(parameters, bracket, meter, report, progress, figures))
     except Enough:
         state = TrialState.PRUNED
     except MakellosError as error:
@@ -250,6 +255,7 @@ def _run_trial(search: Search, slot: int) -> None:
         state = TrialState.FAIL
     seconds = round(search.clock() - began, 3)
     trial.set_user_attr(COST, {**asdict(meter), "seconds": seconds})
+    trial.set_user_attr(FIGURES, figures)
     if trials.learned != study.user_attrs.get(_LEARNED, {}):
         study.set_user_attr(_LEARNED, trials.learned)
     if slot == 0:
@@ -288,6 +294,8 @@ def _summary(search: Search, finished: Sequence[FrozenTrial]) -> TuneSummary:
         judged=search.trials.judged,
         best_value=best.value,
         default_value=finished[0].value if states[0] == "COMPLETE" else None,
+        best_auroc=auroc_of(best),
+        default_auroc=auroc_of(finished[0]) if states[0] == "COMPLETE" else None,
         best_parameters=dict(best.user_attrs[PARAMETERS]),
         resource=search.trials.resource,
         epochs_used=round(used, 3),
