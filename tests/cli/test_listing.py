@@ -106,12 +106,26 @@ def test_synth_renders_a_set_that_has_no_fault(cli: Cli, tmp_path: Path) -> None
     assert "is not empty" in told.err
 
 
+def test_synth_renders_boards(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "boards"
+    counts = ["--n-train", 3, "--n-test-good", 1, "--n-per-defect", 1]
+    told = cli("data", "synth", "-o", folder, "--kind", "boards", *counts, "--size", 192)
+    assert told.code == 0
+    assert f"Next: makellos fit {folder} -o boards.makellos" in told.out
+    found = json.loads(cli("data", "check", folder, "--json", "-").out)
+    assert found["problems"] == []
+    assert (found["n_good"], found["n_test_good"]) == (3, 1)
+
+
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
         (["--size", "3"], "64 to 2048"),
         (["--n-train", "-1"], "0 or a positive integer"),
         (["--seed", "-1"], "0 or a positive integer"),
+        (["--kind", "board"], "Did you mean 'boards'?"),
+        (["--kind", "boards", "--size", "64"], "192 to 2048"),
+        (["--kind", "boards", "--aligned"], "--aligned is for screws"),
     ],
 )
 def test_synth_refuses_what_cannot_be_rendered(

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from makellos.cli.console import Json, answer, bars, say, table
+from makellos.errors import ConfigurationError, suggest
 
 if TYPE_CHECKING:
     from makellos.data.splits import SplitSummary
+
+_KINDS = ("screws", "boards")
 
 app = typer.Typer(
     help="Render, download, check and split sets of parts.",
@@ -20,19 +23,23 @@ app = typer.Typer(
 )
 
 
-@app.command("synth", short_help="Render screws, good and damaged, with masks.")
+@app.command("synth", short_help="Render screws or circuit boards, with masks.")
 def synth(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to create.")
     ],
-    n_train: Annotated[int, typer.Option(metavar="N", help="Good screws for training.")] = 120,
-    n_test_good: Annotated[int, typer.Option(metavar="N", help="Good screws for testing.")] = 20,
+    kind: Annotated[str, typer.Option(metavar="screws|boards", help="What to render.")] = "screws",
+    n_train: Annotated[int, typer.Option(metavar="N", help="Good parts for training.")] = 120,
+    n_test_good: Annotated[int, typer.Option(metavar="N", help="Good parts for testing.")] = 20,
     n_per_defect: Annotated[
-        int, typer.Option(metavar="N", help="Screws with each kind of damage.")
+        int, typer.Option(metavar="N", help="Parts with each kind of damage.")
     ] = 8,
     size: Annotated[
-        int, typer.Option(metavar="N", help="Width and height of the pictures in pixels.")
-    ] = 320,
+        int | None,
+        typer.Option(
+            metavar="N", help="Width and height of the pictures in pixels; screws 320, boards 512."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     aligned: Annotated[
         bool, typer.Option("--aligned", help="All screws lie the same way, as in a fixture.")
@@ -42,29 +49,54 @@ def synth(
         typer.Option("--signals", help="Bearing vibration instead; only --seed applies."),
     ] = False,
 ) -> None:
-    """Render pictures of screws, good and damaged, with masks, in the MVTec AD layout.
+    """Render pictures of parts, good and damaged, with masks, in the MVTec AD layout.
 
-    With --signals, record synthetic vibration of good and damaged bearings instead.
+    Screws lie in any direction. Circuit boards (--kind boards) have one layout
+    and lie nearly alike; their damage is opens, shorts, mouse bites, spurs and
+    missing pads. With --signals, record synthetic vibration of good and damaged bearings instead.
 
     Example: makellos data synth -o screws
     """
-    from makellos.sets.synthetic_screws import write_screws
-
     if signals:
         _synth_bearings(output, seed)
         return
+    _check_kind(kind, aligned=aligned)
     with bars() as progress:
-        write_screws(
-            output,
-            n_train=n_train,
-            n_test_good=n_test_good,
-            n_per_defect=n_per_defect,
-            size=size,
-            seed=seed,
-            aligned=aligned,
-            progress=progress,
+        if kind == "boards":
+            from makellos.sets.synthetic_boards import write_boards
+
+            write_boards(
+                output,
+                n_train=n_train,
+                n_test_good=n_test_good,
+                n_per_defect=n_per_defect,
+                size=size or 512,
+                seed=seed,
+                progress=progress,
+            )
+        else:
+            from makellos.sets.synthetic_screws import write_screws
+
+            write_screws(
+                output,
+                n_train=n_train,
+                n_test_good=n_test_good,
+                n_per_defect=n_per_defect,
+                size=size or 320,
+                seed=seed,
+                aligned=aligned,
+                progress=progress,
+            )
+    say(f"Rendered {kind} in {output}. Next: makellos fit {output} -o {kind}.makellos")
+
+
+def _check_kind(kind: str, *, aligned: bool) -> None:
+    if kind not in _KINDS:
+        raise ConfigurationError(f"There are no {kind!r} to render. {suggest(kind, _KINDS)}")
+    if aligned and kind != "screws":
+        raise ConfigurationError(
+            f"--aligned is for screws; {kind} always lie nearly alike. Leave it out."
         )
-    say(f"Rendered screws in {output}. Next: makellos fit {output} -o screws.makellos")
 
 
 def _synth_bearings(output: Path, seed: int) -> None:

@@ -6,10 +6,8 @@ ray traced as a solid; damage changes the solid, so that light, edges and shadow
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,21 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.progress import Progress, no_progress
-from makellos.data.threads import in_order
 from makellos.errors import InputError, suggest
 from makellos.sets.synthetic_camera import Layers, develop, observe
 from makellos.sets.synthetic_defects import DEFECTS, draw_damage
 from makellos.sets.synthetic_geometry import Floats, Screw, draw_screw
+from makellos.sets.synthetic_sets import SetPlan, check_rendering, write_set
 from makellos.sets.synthetic_shading import Scene, draw_scene
-from makellos.storage import storage_errors
 
 __all__ = ["DEFECTS", "RenderedScrew", "render_screw", "write_screws"]
 
-_SIZES = (64, 2048)
 _VISIBLE = 5.0  # gray levels that a person tells from the same place without damage
 _SMALLEST = 0.0004  # share of the picture: smaller damage is drawn again
 _ATTEMPTS = 12
-_MAX_THREADS = 8  # each takes some 100 MB for pictures of 512 pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +50,7 @@ def render_screw(
     is gone or bent, in the soft shadow beside it. Raises `InputError` for a size outside 64 to
     2048, a negative seed or an unknown defect.
     """
-    _check(seed, size)
+    check_rendering(size, seed=seed)
     if defect is not None and defect not in DEFECTS:
         raise InputError(f"There is no defect {defect!r}. {suggest(defect, DEFECTS)}")
     screw = draw_screw(np.random.default_rng([seed, 1]))
@@ -89,78 +84,10 @@ def write_screws(
     `InputError` for a folder that is not empty, a size outside 64 to 2048, a negative seed or
     count, and `StorageError` where the files cannot be written.
     """
-    _check(seed, size)
-    counts = {"n_train": n_train, "n_test_good": n_test_good, "n_per_defect": n_per_defect}
-    for name, count in counts.items():
-        if count < 0:
-            raise InputError(f"{name} is {count}. It must be 0 or a positive integer.")
-    folder = Path(folder)
-    _check_empty(folder)
-    jobs = list(_jobs(n_train, n_test_good, n_per_defect))
-
-    def render(index: int) -> None:
-        place, name, defect = jobs[index]
-        picture_seed = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0]
-        screw = render_screw(seed=int(picture_seed), size=size, defect=defect, aligned=aligned)
-        _write_png(folder / place / f"{name}.png", screw.picture)
-        if defect is not None:
-            mask = screw.mask.astype(np.uint8) * np.uint8(255)
-            _write_png(folder / "ground_truth" / defect / f"{name}_mask.png", mask)
-
-    advice = "Check that the disk has room and the folder may be written, or choose another one."
-    with storage_errors(f"The screws could not be written to {folder}", advice):
-        # Array arithmetic releases the GIL; processes would need a main guard in the caller.
-        threads = min(_MAX_THREADS, os.cpu_count() or 1)
-        with closing(in_order(render, range(len(jobs)), threads=threads)) as rendered:
-            for done, _ in enumerate(rendered, start=1):
-                progress("rendering screws", done, len(jobs))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "README.txt").write_text(
-            _readme(counts, size, seed, aligned=aligned), encoding="utf-8"
-        )
-
-
-def _jobs(
-    n_train: int, n_test_good: int, n_per_defect: int
-) -> Iterator[tuple[str, str, str | None]]:
-    for index in range(n_train):
-        yield "train/good", f"{index:03d}", None
-    for index in range(n_test_good):
-        yield "test/good", f"{index:03d}", None
-    for defect in DEFECTS:
-        for index in range(n_per_defect):
-            yield f"test/{defect}", f"{index:03d}", defect
-
-
-def _check_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists():
-        kind = "is not empty" if folder.is_dir() else "is a file"
-        raise InputError(
-            f"{folder} {kind}. Screws are written into a new or empty folder: "
-            "choose another one with -o, or remove it first."
-        )
-
-
-def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-
-
-def _readme(counts: dict[str, int], size: int, seed: int, *, aligned: bool) -> str:
-    return (
-        "Synthetic screws, rendered by makellos. No photograph is among them, and results on them\n"
-        "say nothing about real parts.\n\n"
-        "Layout (as in MVTec AD): train/good, test/good, test/<defect>, and for each defective\n"
-        "picture its mask in ground_truth/<defect> (255 where the damage shows).\n\n"
-        f"Defects: {', '.join(DEFECTS)}\n"
-        f"Pictures: {counts['n_train']} good to train, {counts['n_test_good']} good to test, "
-        f"{counts['n_per_defect']} of each defect\n"
-        f"Size: {size} x {size}\n"
-        f"Seed: {seed}\n"
-        f"Pose: {'level, all the same' if aligned else 'any direction'}\n"
-    )
+    pose = "level, all the same" if aligned else "any direction"
+    plan = SetPlan("screws", DEFECTS, n_train, n_test_good, n_per_defect, size, seed, pose)
+    render = partial(render_screw, size=size, aligned=aligned)
+    write_set(Path(folder), plan, lambda seed, defect: render(seed=seed, defect=defect), progress)
 
 
 def _damage(
@@ -182,15 +109,6 @@ def _damage(
         if best[1].sum() >= max(4, _SMALLEST * size * size):
             break
     return best
-
-
-def _check(seed: int, size: int) -> None:
-    if seed < 0:
-        raise InputError(f"The seed is {seed}. It must be 0 or a positive integer.")
-    if not _SIZES[0] <= size <= _SIZES[1]:
-        raise InputError(
-            f"The size is {size} pixels. Sizes from {_SIZES[0]} to {_SIZES[1]} can be rendered."
-        )
 
 
 def _changed(good: Floats, gray: Floats, screw: Floats) -> NDArray[np.bool_]:
