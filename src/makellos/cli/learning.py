@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -123,6 +123,16 @@ SkipUnreadable = Annotated[
 ]
 
 
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|PATTERN",
+        help="What belongs together (a lot, a tile): a column of the manifest, or a pattern of "
+        "file names that marks it, such as 'lot{}_*.png'.",
+    ),
+]
+
+
 def demo(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to create.")
@@ -177,6 +187,7 @@ def fit(
     zones: ZonesFile = None,
     rules: Rules = None,
     mm_per_pixel: MmPerPixel = None,
+    groups: Groups = None,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.
@@ -184,17 +195,15 @@ def fit(
     Example: makellos fit screws -o screws.makellos --false-alarms 0.01
     """
     from makellos.cli.summaries import fit_text
-    from makellos.detectors.parameters import read_parameters
     from makellos.workflows.fit import fit as run
 
-    given = {} if config is None else read_parameters(config)
     with bars() as progress, _resumable(output):
         summary = run(
             data,
             output,
             detector=detector,
             preset=preset,
-            parameters=given | parse_settings(settings or []),
+            parameters=_parameters(config, settings),
             false_alarms=false_alarms,
             seed=seed,
             skip_unreadable=skip_unreadable,
@@ -202,6 +211,7 @@ def fit(
             training=_training(resume, device, devices, nodes, precision),
             signal=_signal(rate, channel, window, hop, view, bearing, rpm),
             coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel),
+            groups=groups,
             time_budget=time_budget,
             progress=progress,
             on_note=lambda note: say(f"Note: {note}", quietly=True),
@@ -240,6 +250,13 @@ def calibrate(
     with bars() as progress:
         summary = run(model, data, false_alarms=false_alarms, output=output, progress=progress)
     answer(calibration_text(summary), json, asdict(summary))
+
+
+def _parameters(config: Path | None, settings: list[str] | None) -> dict[str, Any]:
+    from makellos.detectors.parameters import read_parameters
+
+    given = {} if config is None else read_parameters(config)
+    return given | parse_settings(settings or [])
 
 
 def _training(resume: bool, device: str, devices: int, nodes: int, precision: str) -> Training:

@@ -27,7 +27,9 @@ _FOREIGN = frozenset(
 _SHOWN = 3
 
 
-def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
+def list_parts(
+    data: Path, kinds: Sequence[FileKind] = (PICTURES,), group_column: str | None = None
+) -> PartSet:
     """List the parts of a folder or a CSV manifest, without opening a file of them but masks.
 
     A folder is looked through for files of the first of `kinds`, without any for those of the next.
@@ -39,14 +41,14 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
 
     A manifest has commas, semicolons or tabs between its columns; paths in it are absolute or
     relative to it. Without a column ``label`` all its parts are good. Its rows may have the columns
-    `details` of their kind.
+    `details` of their kind. `group_column` is read in place of ``group``; folders have none.
 
     Raises `InputError` when `data` does not exist, cannot be read or holds no file of `kinds`, when
     one in ``test`` has no label, and with all the mistakes of a manifest.
     """
     try:
         if data.is_file():
-            kind, listed, notes = read_manifest(data, kinds)
+            kind, listed, notes = read_manifest(data, kinds, group_column)
             return _named(
                 PartSet(
                     root=data.parent,
@@ -60,6 +62,11 @@ def list_parts(data: Path, kinds: Sequence[FileKind] = (PICTURES,)) -> PartSet:
             raise InputError(
                 f"{data} does not exist. Give a folder of pictures, or a CSV manifest with the "
                 f"columns {', '.join(COLUMNS)}."
+            )
+        if group_column is not None:
+            raise InputError(
+                f"--groups names a column {group_column!r}, but {data} is a folder. Mark the part "
+                "of the file name that is the group with {}, such as 'lot{}_*.png'."
             )
         for kind in kinds:
             found = _folder(data, kind)

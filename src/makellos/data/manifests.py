@@ -23,13 +23,18 @@ _MAX_SHOWN = 20
 _MOST_BYTES = 256 << 20
 
 
-def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list[Part], list[str]]:
+def read_manifest(
+    path: Path, kinds: Sequence[FileKind], group_column: str | None = None
+) -> tuple[FileKind, list[Part], list[str]]:
     """Return what the files of a manifest are, its parts in their order, and notes on columns.
 
-    Raises `InputError` with all the mistakes of the manifest, and for a column that is named like
-    one that is read, or holds what such a one holds, where that one is missing.
+    `group_column` is read in place of the column ``group``. Raises `InputError` with all the
+    mistakes of the manifest, and for a column that is named like one that is read, or holds what
+    such a one holds, where that one is missing.
     """
     columns, rows = _table(path)
+    if group_column is not None:
+        columns = _with_groups(path, columns, group_column)
     _refuse_near_misses(path, columns, rows)
     problems: list[str] = []
     given = [
@@ -49,6 +54,22 @@ def read_manifest(path: Path, kinds: Sequence[FileKind]) -> tuple[FileKind, list
     if not parts:
         raise InputError(f"{path} lists no parts. Add a row per picture below the header.")
     return kind, parts, list(_notes(columns, rows, kind))
+
+
+def _with_groups(path: Path, columns: list[str], name: str) -> list[str]:
+    """Return the names of the columns, with the one that names groups called so."""
+    chosen = name.strip().casefold()
+    if columns.count(chosen) != 1 or chosen in COLUMNS[:-1]:
+        known = [column for column in columns if column and column not in COLUMNS[:-1]]
+        what = "more than one column" if columns.count(chosen) > 1 else "no column"
+        if chosen in COLUMNS[:-1]:
+            what = "no column of groups"
+        raise InputError(
+            f"{path} has {what} {name!r}, which --groups names. {suggest(name, known)} A pattern "
+            "of file names marks the group with {}, such as 'lot{}_*.png'."
+        )
+    others = ["(another group)" if column == "group" else column for column in columns]
+    return ["group" if was == chosen else now for was, now in zip(columns, others, strict=True)]
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

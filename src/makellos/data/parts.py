@@ -242,7 +242,8 @@ class PartSet:
     """Hold the parts of a folder in the order of their names, or of a manifest in its order.
 
     `kind` says what their files are, `notes` how words of others were read, and `left_out` are the
-    names of files of the kind that are neither part nor mask.
+    names of files of the kind that are neither part nor mask. `grouping` says what named the groups
+    of parts, empty where nothing did.
     """
 
     root: Path
@@ -251,6 +252,7 @@ class PartSet:
     kind: FileKind = PICTURES
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    grouping: str = ""
 
     def __len__(self) -> int:
         return len(self.parts)

@@ -187,7 +187,7 @@ class TrainingRecord(_Record):
     """Say what the detector learned from, without holding it.
 
     `contents` are the beginnings of the SHA-256 sums of its files, one text; `set_aside` those of
-    files that the data set aside for calibration.
+    files that the data set aside for calibration. `grouping` says what named the groups of parts.
     """
 
     data: Name
@@ -203,6 +203,7 @@ class TrainingRecord(_Record):
     fit_seconds: float
     notes: list[Text] = Field(default=[], max_length=_SOME, fail_fast=True)
     auto: AutoRecord | None = None
+    grouping: Text = ""
     pictures: PicturesRecord | None = None
 
 

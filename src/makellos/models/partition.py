@@ -42,7 +42,7 @@ class Partition:
     `used` are the files they come from, `skipped` the names of those that cannot be used. `signal`
     says how recordings are seen, and `members` are what a model keeps of them, by name. Groups are
     kept by number where `numbers_groups`, for each window has a name that says nothing. `shapes`
-    say what the pictures are like.
+    say what the pictures are like, `grouping` what named the groups of parts.
     """
 
     learn: list[Part]
@@ -55,6 +55,7 @@ class Partition:
     members: Mapping[str, bytes] = field(default_factory=dict)
     numbers_groups: bool = False
     shapes: Shapes | None = None
+    grouping: str = ""
 
 
 def split_parts(

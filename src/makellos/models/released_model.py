@@ -67,6 +67,7 @@ class ReleasedModel:
                 *getattr(self.detector, "notes_", []),
             ],
             auto=auto,
+            grouping=plain(self.partition.grouping),
             pictures=None
             if self.partition.shapes is None
             else PicturesRecord.of(self.partition.shapes),

@@ -47,7 +47,9 @@ def calibrated_on(manifest: Manifest, n_groups: int) -> str:
         unit = {"recordings": "good recordings", "blocks": "blocks of windows of good recordings"}[
             manifest.signal.calibrated_on
         ]
-    return f"{n_groups} {unit}, {manifest.calibration.method}"
+    grouping = manifest.training.grouping
+    by = f" by {grouping}" if grouping and manifest.calibration.groups is not None else ""
+    return f"{n_groups} {unit}{by}, {manifest.calibration.method}"
 
 
 def learned_from(n_learned: int, n_defective: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from makellos.data.groups import by_pattern, check_groups, column_of, is_pattern
 from makellos.data.layouts import list_parts
 from makellos.data.parts import PartSet
 from makellos.errors import InputError
@@ -28,17 +30,28 @@ _PICTURES, _VIBRATION = PictureSubject(), VibrationSubject()
 _SUBJECTS: tuple[Subject, ...] = (_PICTURES, _VIBRATION)
 
 
-def find_parts(data: Path | str) -> PartSet:
+def find_parts(data: Path | str, groups: str | None = None) -> PartSet:
     """List the parts of a folder or a CSV manifest: pictures or, where there are none, recordings.
 
     Folders are read in the MVTec AD layout, as one folder per class, or as a flat folder of good
     parts; no file of a part is opened. Rows of a manifest have ``path``, and may have ``label``,
     ``split``, ``mask`` and ``group``; those of recordings also ``start`` and ``end`` of the piece
     that counts (seconds, or per cent as in ``50%``), ``speed`` in turns per minute, ``machine``,
-    ``sensor`` and ``load``. Raises `InputError` when `data` does not exist, cannot be read or holds
-    no parts, when a picture in ``test`` has no label, and with all the mistakes of a manifest.
+    ``sensor`` and ``load``. `groups` names what parts belong together by: a column of the manifest
+    in place of ``group``, or a pattern of file names that marks the group with ``{}``.
+
+    Raises `InputError` when `data` does not exist, cannot be read or holds no parts, when a picture
+    in ``test`` has no label or a good part none of the groups named, and with all the mistakes of a
+    manifest; `ConfigurationError` for a pattern that marks no group.
     """
-    return list_parts(Path(data), [subject.kind for subject in _SUBJECTS])
+    column = column_of(groups)
+    found = list_parts(Path(data), [subject.kind for subject in _SUBJECTS], column)
+    if column is not None:
+        return check_groups(found, f"the column {column!r}")
+    if groups is not None and is_pattern(groups):
+        return by_pattern(found, groups)
+    has_groups = any(part.group for part in found)
+    return replace(found, grouping="the column 'group'") if has_groups else found
 
 
 def subject_of(parts: PartSet) -> Subject:

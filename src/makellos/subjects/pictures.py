@@ -74,6 +74,7 @@ class PictureSubject(Subject):
             skipped=found.skipped,
             numbers_groups=found.has_copies,
             shapes=found.shapes,
+            grouping=parts.grouping,
             notes=[
                 *parts.remarks(),
                 *([framed_text(found.shapes.framed)] if found.shapes.framed else []),

@@ -113,6 +113,7 @@ class VibrationSubject(Subject):
             ),
             members={GOOD_SPECTRA: pack_spectra(spectra)} if spectra else {},
             numbers_groups=True,
+            grouping=parts.grouping,
         )
 
     def sized(self, detector: Detector, partition: Partition) -> Detector:

@@ -74,6 +74,7 @@ def fit(
     training: Training | None = None,
     signal: SignalSettings | None = None,
     coverage: Coverage | None = None,
+    groups: str | None = None,
     time_budget: float | None = None,
     progress: Progress | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -89,7 +90,8 @@ def fit(
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` an interrupted run there
     is continued. `signal` says how recordings are seen, if `data` holds any, and `coverage` says
-    which tiles and zones pictures have, and by which rules they are accepted. The detector ``auto``
+    which tiles and zones pictures have, and by which rules they are accepted. `groups` names what
+    parts belong together by, as in `find_parts`. The detector ``auto``
     tries several for `time_budget` minutes (10 by default) and fits the best. `on_note` is
     called with what should be known before the work begins.
     """
@@ -98,7 +100,7 @@ def fit(
     named = _named(detector, preset, asked, signal)
     parts_needed(false_alarms)
     check_target(target)
-    parts = find_parts(data)
+    parts = find_parts(data, groups)
     subject, covers = subject_of(parts), coverage or Coverage()
     subject.check_options(parts, signal, covers, white_level)
     frame = frame_of(covers, false_alarms, white_level)
