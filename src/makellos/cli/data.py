@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,43 +62,27 @@ def synth(
     if signals:
         _synth_bearings(output, seed)
         return
-    _check_kind(kind, aligned=aligned)
+    counts = {"n_train": n_train, "n_test_good": n_test_good, "n_per_defect": n_per_defect}
     with bars() as progress:
-        if kind == "boards":
-            from makellos.sets.synthetic_boards import write_boards
-
-            write_boards(
-                output,
-                n_train=n_train,
-                n_test_good=n_test_good,
-                n_per_defect=n_per_defect,
-                size=size or 512,
-                seed=seed,
-                progress=progress,
-            )
-        else:
-            from makellos.sets.synthetic_screws import write_screws
-
-            write_screws(
-                output,
-                n_train=n_train,
-                n_test_good=n_test_good,
-                n_per_defect=n_per_defect,
-                size=size or 320,
-                seed=seed,
-                aligned=aligned,
-                progress=progress,
-            )
+        _writer(kind, size, aligned=aligned)(output, **counts, seed=seed, progress=progress)
     say(f"Rendered {kind} in {output}. Next: makellos fit {output} -o {kind}.makellos")
 
 
-def _check_kind(kind: str, *, aligned: bool) -> None:
+def _writer(kind: str, size: int | None, *, aligned: bool) -> Callable[..., None]:
+    """Return what writes a set of a kind; raises `ConfigurationError` for what does not fit."""
     if kind not in _KINDS:
         raise ConfigurationError(f"There are no {kind!r} to render. {suggest(kind, _KINDS)}")
-    if aligned and kind != "screws":
+    if kind == "screws":
+        from makellos.sets.synthetic_screws import write_screws
+
+        return partial(write_screws, size=320 if size is None else size, aligned=aligned)
+    if aligned:
         raise ConfigurationError(
             f"--aligned is for screws; {kind} always lie nearly alike. Leave it out."
         )
+    from makellos.sets.synthetic_boards import write_boards
+
+    return partial(write_boards, size=512 if size is None else size)
 
 
 def _synth_bearings(output: Path, seed: int) -> None:
