@@ -189,6 +189,7 @@ class Steps:
             "n_good": 8,
             "n_defective": 8,
             "image_auroc": float(roc_auc_score(bad, scores)),
+            "miss_rate": float(np.mean(np.array(scores)[bad] <= 1)),
             "intervals": {},
             "false_alarms": 0.1,
             "notes": [],
@@ -243,7 +244,11 @@ def test_best_is_what_others_are_held_against_group_by_group(
     assert padim.miss_rate["interval"] == (0.0, 1.0)
     assert any("few groups (4 with damage, 4 without)" in note for note in results.notes)
     assert "misses 4 that patchcore finds" in padim.sentence
-    assert said[-1] == "[3/3] pyod: done in 0 s, image AUROC 0.531"
+    text = (tmp_path / "compare.csv").read_text(encoding="utf-8")
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert [rows[name]["miss_rate"] for name in steps.scores] == ["0.5", "0.0", "0.5"]
+    assert [rows["padim"][f"miss_difference{end}"] for end in ("", "_low")] == ["0.5", "0.0"]
+    assert said[-1] == "[3/3] pyod: done in 0 s, missed 50.0%, image AUROC 0.531"
     page = (tmp_path / "compare.html").read_text(encoding="utf-8")
     assert "8 defective parts are rejected by some detectors and not by others" in page
     assert page.count('alt="What') == 3 * 8

@@ -633,7 +633,12 @@ def test_training_that_was_broken_off_goes_on_in_a_process(place: Path) -> None:
 
 def compared(name: str, auroc: float | None = None, **changes: Any) -> ComparedRun:
     spread = None if auroc is None else [auroc - 0.02, auroc + 0.005]
-    figures = {"image_auroc": auroc, "miss_rate": 0.1, "intervals": {"image_auroc": spread}}
+    figures = {
+        "image_auroc": auroc,
+        "miss_rate": None if auroc is None else 1 - auroc,
+        "false_alarms": 0.01,
+        "intervals": {"image_auroc": spread, "miss_rate": spread and [1 - x for x in spread[::-1]]},
+    }
     options: dict[str, Any] = {
         "data": "screws",
         "detector": "vae",
@@ -672,6 +677,32 @@ def test_page_ranks_and_links_and_asks_for_nothing() -> None:
     assert not re.search(r'(?:src|href)="(?:https?:|//)', page)
     assert "<b>4</b>" in page
     assert "prefers-color-scheme: dark" in page
+
+
+def missing(name: str, missed: float, auroc: float, budget: float = 0.01) -> ComparedRun:
+    span = [missed / 2, min(1.0, 2 * missed)]
+    figures = {"miss_rate": missed, "image_auroc": auroc, "false_alarms": budget}
+    return compared(name, auroc, figures={**figures, "intervals": {"miss_rate": span}})
+
+
+def order_of(page: str) -> list[str]:
+    body = page[page.index('<table class="sortable') :]
+    return re.findall(r"<tr><td><a [^>]*>([^<]+)</a>", body)
+
+
+def test_fewest_missed_comes_first_and_auroc_decides_between_equal_ones() -> None:
+    page = rendered(missing("b", 0.2, 0.99), missing("c", 0.1, 0.8), missing("a", 0.1, 0.9))
+    assert order_of(page) == ["a", "c", "b"]
+    assert '<span class="verb">Fewest missed</span> <b>10\u202f%</b>' in page
+    assert "a misses no fewer than c, and ranks parts better; the intervals do not say" in page
+    assert "The run that misses the fewest comes first" in page
+
+
+def test_runs_that_promise_different_budgets_are_ranked_by_auroc() -> None:
+    page = rendered(missing("a", 0.1, 0.8, budget=0.05), missing("b", 0.2, 0.9))
+    assert order_of(page) == ["b", "a"]
+    assert '<span class="verb">Highest image AUROC</span> <b>0.900</b>' in page
+    assert "Runs that promise different budgets do not compare in what they miss" in page
 
 
 def test_page_compares_only_runs_on_the_same_data() -> None:

@@ -48,12 +48,13 @@ def detector(name: str, auroc: float | None, missed: float | None, **more: Any) 
 
 def difference(name: str, value: float, low: float, high: float) -> dict[str, Any]:
     found = {"value": value, "interval": [low, high], "within_chance": low <= 0 <= high}
+    missed = {"value": -value, "interval": [-high, -low], "within_chance": low <= 0 <= high}
     return {
         "name": name,
         "against": "a",
         "n_groups": None,
         "image_auroc": found,
-        "miss_rate": None,
+        "miss_rate": missed,
         "sentence": f"{name} is what it is.",
     }
 
@@ -65,7 +66,7 @@ def report(**changes: Any) -> ComparisonReport:
         "created": "1 January 2030",
         "against": "a",
         "detectors": [
-            detector("b", 0.90, 0.25),
+            detector("b", 0.97, 0.25),
             detector("a", 0.95, 0.10),
             detector("c", 0.70, 0.10),
         ],
@@ -78,26 +79,42 @@ def report(**changes: Any) -> ComparisonReport:
 
 def test_page_says_who_is_ahead_and_by_how_much(text_of: Any) -> None:
     text = text_of(render_comparison(report()))
-    assert "Highest image AUROC 0.950 a" in text
-    assert "Ahead of c by more than chance would explain. Ahead of b by no more than" in text
+    assert "Highest image AUROC 0.970 b" in text
+    assert "a: ahead of c by more than chance would explain. Ahead of b by no more than" in text
     assert "Fewest missed 2 of 20 defective parts, by a and c" in text
     assert "Others: b 5." in text
+    assert "The detector that misses the fewest comes first" in text
+    level = [difference("b", -0.05, -0.11, 0.01), difference("c", 0.0, -0.1, 0.1)]
+    text = text_of(render_comparison(report(differences=level)))
+    assert "Level with c, and of higher image AUROC." in text
     assert "b is what it is." in text
     assert "7 defective parts are rejected by some" in text
     assert "draws the same parts for both" in text
+
+
+def test_detectors_that_promise_different_budgets_are_ranked_by_auroc(text_of: Any) -> None:
+    lenient = detector("a", 0.95, 0.10)
+    lenient.run.figures["false_alarms"] = 0.05  # type: ignore[index]
+    page = render_comparison(report(detectors=[lenient, detector("b", 0.97, 0.25)], against="b"))
+    rows = [row for row in page.split("<tr>") if row.startswith("<td>")]
+    assert "b/report" in rows[0]
+    assert "Misses do not compare here, so image AUROC ranks the detectors" in text_of(page)
 
 
 def test_tables_begin_with_the_best_and_mark_the_best_of_each_column() -> None:
     page = render_comparison(report())
     rows = [row for row in page.split("<tr>") if row.startswith("<td>")][:3]
     assert ["a/report" in row for row in rows] == [True, False, False]
-    assert "<b>0.950</b>" in rows[0] and "<b>10" in rows[0]
-    assert "<b>10" in rows[2]  # of missed as few
+    assert ["c/report" in row for row in rows] == [False, True, False]  # as few, ranked worse
+    assert "<b>10" in rows[0] and "<b>10" in rows[1]
+    assert "<b>0.970</b>" in rows[2] and "<b>10" not in rows[2]
     assert "<b>5" not in page  # false alarms are alike for all
 
 
 def test_differences_are_drawn_around_zero() -> None:
-    page = render_comparison(report())
+    given = report()
+    only = [{**each, "miss_rate": None} for each in given.differences]
+    page = render_comparison(replace(given, differences=only))
     start = page.index('<svg class="chart on-wide"', page.index('id="differences"'))
     drawn = ElementTree.fromstring(page[start : page.index("</svg>", start) + 6])  # noqa: S314
     (zero,) = [float(e.get("x1", "")) for e in drawn.iter("line") if e.get("class") == "zero"]
@@ -138,7 +155,7 @@ def test_any_outcome_can_be_shown(text_of: Any) -> None:
         ),
         ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "0.030 higher than that of a; the"),
         ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "is more than chance would explain"),
-        ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "find and miss the same of 20"),
+        ((0.03, (0.01, 0.05)), (0.0, (-0.1, 0.1)), (0, 0), "finds and misses the same of 20"),
         ((0.0, (-0.1, 0.1)), (-0.2, (-0.3, -0.1)), (4, 0), "image AUROC is the same as that of a"),
         ((0.0, (-0.1, 0.1)), (-0.2, (-0.3, -0.1)), (4, 0), "finds 4 of 20 defective parts that a"),
     ],

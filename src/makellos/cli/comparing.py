@@ -46,7 +46,7 @@ Against = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="The one to compare all others with; by default the best image AUROC.",
+        help="The one to compare all others with; by default the one that misses the fewest.",
     ),
 ]
 
@@ -128,7 +128,7 @@ def _results_text(results: CompareResults) -> str:
     done = [entry for entry in results.entries if entry.state == "done"]
     lines = []
     if done:
-        heads = ["detector", *(head for head, _ in _FIGURES), "missed", "false alarms"]
+        heads = ["detector", "missed", "false alarms", *(head for head, _ in _FIGURES)]
         lines += [shown_table(heads, [_figures_row(entry) for entry in done]), ""]
         heads = ["detector", "fit s", "fit MB", "ms per part", "inspect MB", "first s", "file MB"]
         lines += [shown_table(heads, [_cost_row(entry) for entry in done])]
@@ -139,15 +139,15 @@ def _results_text(results: CompareResults) -> str:
 
 def _figures_row(entry: Compared) -> list[str]:
     row = [entry.name]
+    for rate, among in (("miss_rate", "n_defective"), ("false_alarm_rate", "n_good")):
+        value, n = entry.figure(rate), entry.figure(among)
+        row.append("-" if value is None else f"{round(value * n)} of {n}")
     for _, key in _FIGURES:
         value, span = entry.figure(key), (entry.figure("intervals") or {}).get(key)
         text = figure_text(value)
         if key == "image_auroc" and value is not None and span:
             text += f" ({span[0]:.3f} to {span[1]:.3f})"
         row.append(text)
-    for rate, among in (("miss_rate", "n_defective"), ("false_alarm_rate", "n_good")):
-        value, n = entry.figure(rate), entry.figure(among)
-        row.append("-" if value is None else f"{round(value * n)} of {n}")
     return row
 
 

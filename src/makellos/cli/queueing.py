@@ -107,7 +107,7 @@ def _planned(step: QueueStep) -> dict[str, Any]:
 
 
 def _results_text(records: list[RunRecord]) -> str:
-    header = ["run", "detector", "state", "AUROC (95 %)", "missed", "false alarms", "accuracy"]
+    header = ["run", "detector", "state", "missed", "AUROC (95 %)", "false alarms", "accuracy"]
     header += ["balanced", "fit s", "ms"]
     rows = [[record.name, record.detector, record.state, *_cells(record)] for record in records]
     return "\n".join([shown_table(header, rows, always=3), *failures_text(records)])
@@ -122,4 +122,4 @@ def _cells(record: RunRecord) -> list[str]:
     names = ("miss_rate", "false_alarm_rate", "accuracy", "balanced_accuracy")
     rates = ["-" if figures.get(name) is None else f"{figures[name]:.1%}" for name in names]
     costs = fitted.get("fit_seconds"), figures.get("inspect_ms_per_part")
-    return [shown, *rates, *(figure_text(cost, 1) for cost in costs)]
+    return [rates[0], shown, *rates[1:], *(figure_text(cost, 1) for cost in costs)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ __all__ = ["CSV", "PAGE", "RESULTS", "write_results"]
 
 PAGE, CSV, RESULTS = "compare.html", "compare.csv", "compare.json"
 _MAX_DISPUTED = 24
+_ENDS = ("", "_low", "_high")  # of a difference: its value and its interval
 
 
 def write_results(results: CompareResults, found: Mapping[str, Rows], folder: Path) -> None:
@@ -39,21 +41,23 @@ def write_results(results: CompareResults, found: Mapping[str, Rows], folder: Pa
 def csv_text(results: CompareResults) -> str:
     """Return one line per detector: figures, intervals, costs, and what failed."""
     figures = [
-        *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "aupro_5", "seg_f1"),
-        *("pixel_f1_max", "miss_rate", "false_alarm_rate", "fit_seconds"),
+        *("miss_rate", "image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro", "aupro_5"),
+        *("seg_f1", "pixel_f1_max", "false_alarm_rate", "false_alarms", "fit_seconds"),
     ]
     differences = {each.name: each for each in results.differences}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     head = ["name", "detector", "preset", "state", *figures, "image_auroc_low", "image_auroc_high"]
     head += ["inspect_ms_per_part", "fit_peak_mb", "inspect_peak_mb", "first_verdict_seconds"]
-    head += ["model_mb", "auroc_difference", "auroc_difference_low", "auroc_difference_high"]
+    head += [
+        "model_mb",
+        *(f"{name}_difference{end}" for name in ("miss", "auroc") for end in _ENDS),
+    ]
     writer.writerow([*head, "reason"])
     for entry in results.entries:
         span = (entry.figure("intervals") or {}).get("image_auroc") or (None, None)
         inspection = entry.inspection or {}
         paired = differences.get(entry.name)
-        change = (paired.image_auroc if paired else None) or {"value": None, "interval": [None] * 2}
         writer.writerow(
             [
                 *map(cell, (entry.name, entry.detector, entry.preset, entry.state)),
@@ -64,12 +68,16 @@ def csv_text(results: CompareResults) -> str:
                 inspection.get("peak_mb"),
                 inspection.get("first_verdict_seconds"),
                 entry.model_mb,
-                change["value"],
-                *change["interval"],
+                *_change(paired.miss_rate if paired else None),
+                *_change(paired.image_auroc if paired else None),
                 cell(entry.reason),
             ]
         )
     return stream.getvalue()
+
+
+def _change(found: Mapping[str, Any] | None) -> Sequence[float | None]:
+    return [None] * len(_ENDS) if found is None else [found["value"], *found["interval"]]
 
 
 def _page(results: CompareResults, found: Mapping[str, Rows]) -> ComparisonReport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field
 from makellos.evaluation import PairedDifferences, Resampling, paired_differences
 from makellos.jobs.records import Record, State
 from makellos.reports.comparison import difference_sentence
+from makellos.reports.ranked import measure_of, place_by
 
 __all__ = [
     "CompareResults",
@@ -108,7 +108,8 @@ def add_differences(
     if not done:
         return
     names = [entry.name for entry in done]
-    best = max(done, key=lambda entry: _or_lowest(entry.figure("image_auroc"))).name
+    measure = measure_of(entry.figures or {} for entry in done)
+    best = min(done, key=lambda entry: place_by(measure, entry.figures or {})).name
     results.against = against if against in names else best
     results.differences = [
         _difference(name, results.against, found, results.seed)
@@ -135,10 +136,6 @@ def _few_groups(rows: Rows) -> list[str]:
         f"{len(damaged) - n_damaged} without): intervals from fewer than {_FEW_GROUPS} groups of "
         "one kind are too narrow. Test parts from more groups."
     ]
-
-
-def _or_lowest(value: float | None) -> float:
-    return -math.inf if value is None else value
 
 
 def _difference(name: str, against: str, found: Mapping[str, Rows], seed: int) -> PairedDifference:
@@ -195,6 +192,6 @@ def _notes(done: Sequence[Compared]) -> list[str]:
         each = ", ".join(f"{entry.name} {entry.figure('false_alarms'):.3g}" for entry in done)
         notes.append(
             f"The false-alarm budgets differ ({each}), so misses and false alarms are not "
-            "comparable. Image AUROC does not depend on the budget."
+            "comparable; image AUROC, which does not depend on the budget, ranks them."
         )
     return notes

@@ -54,8 +54,9 @@ class Record(BaseModel):
         """Return what became of a run that ended, in a few words."""
         if self.state == "failed":
             return f"failed, {self.reason}"
-        found = self.figure("image_auroc")
-        shown = "" if found is None else f", image AUROC {found:.3f}"
+        missed, found = self.figure("miss_rate"), self.figure("image_auroc")
+        shown = "" if missed is None else f", missed {missed:.1%}"
+        shown += "" if found is None else f", image AUROC {found:.3f}"
         return f"done in {self.seconds:.0f} s{shown}"
 
     def on_page(self, settings: str, data: str = "") -> ComparedRun:

@@ -10,7 +10,7 @@ from makellos.drawing.scales import Scale, Tick, round_span
 from makellos.evaluation import Difference, PairedDifferences
 from makellos.reports.formats import MISSING, auroc, duration, finite, percent, whole
 from makellos.reports.pages import render_page
-from makellos.reports.ranked import ComparedRun, number, ranked_charts, spread_text
+from makellos.reports.ranked import MISSES, ComparedRun, Group, number, ranked_charts, spread_text
 from makellos.reports.statements import n_of_rate
 
 __all__ = [
@@ -87,13 +87,12 @@ def render_comparison(report: ComparisonReport) -> str:
     """Return the page with style, script, charts and pictures inside."""
     runs = [each.run for each in report.detectors]
     done = [run for run in runs if run.state == "done"]
-    ticks, (group,) = ranked_charts({report.title: done})
+    (group,) = ranked_charts({report.title: done})
     ranked = [next(each for each in report.detectors if each.run is row.run) for row in group.rows]
     return render_page(
         "comparison.html.j2",
         report=report,
         group=group,
-        ticks=ticks,
         failed=[run for run in runs if run.state == "failed"],
         waiting=sum(run.state == "waiting" for run in runs),
         least_missed=_least_missed(ranked),
@@ -101,7 +100,8 @@ def render_comparison(report: ComparisonReport) -> str:
         figures=_table(_FIGURES, ranked),
         cost=_table(_COST, ranked),
         forest=_forest(report.differences),
-        lead=_lead(report, group.best),
+        highest=_highest(ranked),
+        lead=_lead(report, group),
         verdict_class=_VERDICTS,
     )
 
@@ -110,10 +110,8 @@ def difference_sentence(
     name: str, against: str, paired: PairedDifferences, n_defective: int
 ) -> str:
     """Say in words how one differs from another, and whether chance explains it."""
-    said = [_auroc_sentence(against, paired.image_auroc)]
-    if paired.miss_rate is not None:
-        said.append(_miss_sentence(against, paired, paired.miss_rate, n_defective))
-    told = " ".join(filter(None, said))
+    said = [] if paired.miss_rate is None else [_miss_sentence(against, paired, n_defective)]
+    told = " ".join(filter(None, [*said, _auroc_sentence(against, paired.image_auroc)]))
     return f"{name}: {told}" if told else f"{name}: too few kinds of parts to compare."
 
 
@@ -122,20 +120,19 @@ def _auroc_sentence(against: str, found: Difference | None) -> str:
         return ""
     span = f"95\u202f% interval {_signed(found.interval[0])} to {_signed(found.interval[1])}"
     if found.value == 0:
-        return f"image AUROC is the same as that of {against} ({span})."
+        return f"Its image AUROC is the same as that of {against} ({span})."
     way = "higher" if found.value > 0 else "lower"
-    text = f"image AUROC is {abs(found.value):.3f} {way} than that of {against}"
+    text = f"Its image AUROC is {abs(found.value):.3f} {way} than that of {against}"
     return f"{text}; the difference is {_chance(found)} ({span})."
 
 
-def _miss_sentence(
-    against: str, paired: PairedDifferences, found: Difference, n_defective: int
-) -> str:
+def _miss_sentence(against: str, paired: PairedDifferences, n_defective: int) -> str:
     alone, missed = paired.n_found_alone, paired.n_missed_alone
     if not alone and not missed:
-        return f"Both find and miss the same of {n_defective} defective parts."
-    text = f"It finds {alone} of {n_defective} defective parts that {against} misses"
-    return f"{text}, and misses {missed} that {against} finds: {_chance(found)}."
+        return f"finds and misses the same of {n_defective} defective parts as {against}."
+    text = f"finds {alone} of {n_defective} defective parts that {against} misses"
+    text = f"{text}, and misses {missed} that {against} finds"
+    return f"{text}: {_chance(paired.miss_rate)}." if paired.miss_rate else f"{text}."
 
 
 def _chance(found: Difference) -> str:
@@ -190,13 +187,13 @@ def _rate(name: str, key: str, among: str) -> Column:
 
 
 _FIGURES = (
+    _rate("Missed", "miss_rate", "n_defective"),
     _ratio("Image AUROC", "image_auroc"),
     _ratio("Image AP", "image_ap"),
     _ratio("Pixel AUROC", "pixel_auroc"),
     _ratio("AUPRO", "aupro"),
     _ratio("AUPRO 5\u202f%", "aupro_5"),
     _ratio("SegF1", "seg_f1"),
-    _rate("Missed", "miss_rate", "n_defective"),
     _rate("False alarms", "false_alarm_rate", "n_good"),
 )
 _COST = (
@@ -271,26 +268,33 @@ def _tested(ranked: Sequence[ComparedDetector]) -> str:
     return f"{n_good} good and {n_bad} defective test parts"
 
 
-def _lead(report: ComparisonReport, best: ComparedRun | None) -> str:
+def _highest(ranked: Sequence[ComparedDetector]) -> ComparedRun | None:
+    known = [each.run for each in ranked if number(each.run, "image_auroc") is not None]
+    return max(known, key=lambda run: number(run, "image_auroc") or 0.0, default=None)
+
+
+def _lead(report: ComparisonReport, group: Group) -> str:
     """Say whether the best is ahead by more than chance would explain."""
-    if best is None or report.against != best.name:
+    key = group.measure.key
+    if group.best is None or report.against != group.best.name:
         return ""
-    found = [(d["name"], d["image_auroc"]) for d in report.differences if d["image_auroc"]]
-    close = [name for name, each in found if each["within_chance"]]
-    if not found:
-        return ""
-    clear = [name for name, _ in found if name not in close]
+    found = [(d["name"], d[key]) for d in report.differences if d[key]]
+    level = [name for name, each in found if each["value"] == 0]
+    close = [name for name, each in found if each["within_chance"] and name not in level]
+    clear = [name for name, _ in found if name not in (*close, *level)]
     said = [f"Ahead of {_listed(clear)} by more than chance would explain."] if clear else []
     said += [f"Ahead of {_listed(close)} by no more than chance would explain."] if close else []
+    beside = ", and of higher image AUROC" if group.measure is MISSES else ""
+    said += [f"Level with {_listed(level)}{beside}."] if level else []
     return " ".join(said)
 
 
 def _forest(differences: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the chart of differences: an axis and a span per row for AUROC and for misses."""
+    """Return the chart of differences: an axis and a span per row for misses and for AUROC."""
     panels = []
     for key, name, scale, digits in (
-        ("image_auroc", "Image AUROC, difference", 1.0, 3),
         ("miss_rate", "Missed, difference in percentage points", 100.0, 1),
+        ("image_auroc", "Image AUROC, difference", 1.0, 3),
     ):
         known = [each[key] for each in differences if each[key] is not None]
         if not known:

@@ -33,29 +33,29 @@ def render_queue(report: QueueReport) -> str:
     """Return the page with style, script and charts inside."""
     done = [run for run in report.runs if run.state == "done"]
     by_data = {run.data: [each for each in done if each.data == run.data] for run in done}
-    ticks, groups = ranked_charts(by_data)
+    groups = ranked_charts(by_data)
     columns = [(name, read) for name, read in _COLUMNS if any(map(read, report.runs))]
     return render_page(
         "queue.html.j2",
         report=report,
         counts={state: sum(run.state == state for run in report.runs) for state in STATES},
         groups=groups,
-        ticks=ticks,
         several=len({run.data for run in report.runs if run.data}) > 1,
         columns=[name for name, _ in columns],
         table=[
             (
                 run,
-                [
-                    (read(run) or MISSING, spread_text(run) if name == "AUROC" else "")
-                    for name, read in columns
-                ],
+                [(read(run) or MISSING, _below(run, name)) for name, read in columns],
             )
             for run in ranked(report.runs)
         ],
         failed=[run for run in report.runs if run.state == "failed"],
         noted=[(run, run.figures.get("notes") or []) for run in done if run.figures.get("notes")],
     )
+
+
+def _below(run: ComparedRun, name: str) -> str:
+    return {"Missed": spread_text(run, "miss_rate"), "AUROC": spread_text(run)}.get(name, "")
 
 
 def _share(run: ComparedRun, name: str) -> str:
@@ -75,8 +75,8 @@ def _inspect(run: ComparedRun) -> str:
 
 # Name and text of a run's cell.
 _COLUMNS: tuple[tuple[str, Callable[[ComparedRun], str]], ...] = (
-    ("AUROC", lambda run: auroc(run.figures.get("image_auroc"))),
     ("Missed", lambda run: _share(run, "miss_rate")),
+    ("AUROC", lambda run: auroc(run.figures.get("image_auroc"))),
     ("False alarms", lambda run: _share(run, "false_alarm_rate")),
     ("Accuracy", lambda run: _share(run, "accuracy")),
     ("Balanced", lambda run: _share(run, "balanced_accuracy")),

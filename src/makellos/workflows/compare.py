@@ -50,7 +50,8 @@ def compare(
     `detectors` are names, ``NAME:PRESET`` or model files, `models` further model files, which are
     used as they are; `parameters` maps a detector's name to its parameters. Every fit, evaluation
     and inspection is a process of its own. One that fails stops no other, and is reported with the
-    reason. All others are compared with `against`, or with the one with the highest image AUROC.
+    reason. All others are compared with `against`, or with the one that misses the fewest; of equal
+    ones, and of those that promise different budgets, with the one of the highest image AUROC.
     With `output`, that folder gets ``compare.html``, ``compare.csv``, ``compare.json``, the models
     and their reports; it is updated after each one. `tell` receives progress messages; `execute`
     runs a step with its arguments and a log file and returns its exit code.
