@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makellos.calibration import Calibration, parts_needed, realised_rate
-from makellos.calibration.conformal import group_weights
+from makellos.calibration.lots import expected_ranks
 from makellos.errors import ConfigurationError, InputError
 
 # Quarters are exact in binary, and few enough of them that scores are often equal.
@@ -30,16 +30,9 @@ def calibrations(draw: st.DrawFn, values: st.SearchStrategy[float] = quarters) -
     return Calibration(np.array(scores), budget, groups, tolerance)
 
 
-def brute_p_value(
-    scores: Sequence[float], groups: Sequence[int] | None, tolerance: float, score: float
-) -> Fraction:
-    """Return the p-value by its definition: every group weighs 1, its parts share that weight."""
-    names = list(range(len(scores))) if groups is None else list(groups)
-    total = Fraction(1)
-    for name in set(names):
-        members = [one for one, its_name in zip(scores, names, strict=True) if its_name == name]
-        total += Fraction(sum(one + tolerance >= score for one in members), len(members))
-    return total / (len(set(names)) + 1)
+def brute_p_value(scores: Sequence[float], tolerance: float, score: float) -> Fraction:
+    """Return the p-value by its definition, of parts that do not belong together."""
+    return Fraction(1 + sum(one + tolerance >= score for one in scores), len(scores) + 1)
 
 
 def critical_scores(calibration: Calibration) -> list[float]:
@@ -53,13 +46,12 @@ def critical_scores(calibration: Calibration) -> list[float]:
 
 @given(calibrations(), quarters)
 def test_p_value_is_that_of_the_definition(calibration: Calibration, score: float) -> None:
-    groups = calibration.groups
-    expected = brute_p_value(
-        calibration.scores.tolist(),
-        None if groups is None else [int(str(name)) for name in groups],
-        calibration.tolerance,
-        score,
-    )
+    plain = Calibration(calibration.scores, 0.1, None, calibration.tolerance)
+    expected = brute_p_value(plain.scores.tolist(), plain.tolerance, score)
+    assert plain.p_value(score) == pytest.approx(float(expected), abs=1e-12)
+    # Of groups it is that of the scores to expect of a part of each.
+    ranks = expected_ranks(calibration.scores, calibration.groups).tolist()
+    expected = brute_p_value(ranks, calibration.tolerance, score)
     assert calibration.p_value(score) == pytest.approx(float(expected), abs=1e-12)
 
 
@@ -70,7 +62,7 @@ def test_verdict_is_that_of_exact_fractions(data: st.DataObject, n: int) -> None
     k = data.draw(st.integers(1, max(1, (n + 1) // 2)))
     calibration = Calibration(np.array(scores), k / (n + 1))
     for score in critical_scores(calibration):
-        p_value = brute_p_value(scores, None, 0.0, score)
+        p_value = brute_p_value(scores, 0.0, score)
         expected = "reject" if p_value <= Fraction(k, n + 1) else "ok"
         if expected == "ok" and p_value <= Fraction(3 * k, n + 1):
             expected = "look_again"
@@ -263,20 +255,12 @@ def test_another_budget_keeps_scores_groups_and_tolerance() -> None:
     assert other.threshold < plain.threshold
 
 
-# Weights and what is not accepted
+# What is not accepted
 
 
 def test_groups_with_the_same_text_stay_apart() -> None:
     names = [1, "1", "a", "a\0", ("a",)]
-    assert group_weights(names, 5).tolist() == [1.0] * 5
     assert Calibration(np.arange(5.0), 0.1, names).n_groups == 5
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=50))
-def test_weights_add_up_to_the_number_of_groups(groups: list[int]) -> None:
-    weights = group_weights(groups, len(groups))
-    assert weights.sum() == pytest.approx(len(set(groups)))
-    assert Calibration(np.zeros(len(groups)), 0.1, groups).n_groups == len(set(groups))
 
 
 def test_scores_may_be_a_list() -> None:

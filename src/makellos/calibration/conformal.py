@@ -5,14 +5,13 @@ of the good parts still to come, at most the share `false_alarms` is rejected, o
 calibrations, whatever the detector and whatever the distribution of its scores, as long as
 calibration parts and coming parts are exchangeable. Where good parts come in groups (exposures of
 one tile, parts of one lot) the groups are exchangeable and the parts are not: each group then
-weighs as one and its parts share that weight (hierarchical conformal prediction, Lee, Barber and
-Willett 2023, arXiv 2306.06342). The promise holds for a part of a group not seen before.
+counts as one part, drawn from it (see `lots`). The promise holds for a part of a group not seen
+before, on average over groups: of a single group more may be rejected.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,9 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from makellos.calibration.lots import expected_ranks
 from makellos.errors import ConfigurationError, InputError
 
-__all__ = ["Calibration", "Verdict", "group_weights", "parts_needed", "realised_rate"]
+__all__ = ["Calibration", "Verdict", "parts_needed", "ranking", "realised_rate"]
 
 Verdict = Literal["ok", "look_again", "reject"]
 LOOK_AGAIN = 3.0  # parts with a p-value up to this many budgets are looked at again
@@ -118,7 +118,8 @@ class Calibration:
     def p_value(self, score: float) -> float:
         """Return the conformal p-value of a part's score, in [1 / (n + 1), 1].
 
-        It is the share of good groups, the part itself counted, that look at least as anomalous.
+        It is the share of good parts, the part itself counted, that look at least as anomalous; of
+        groups, one part each.
         Raises `InputError` for a score that is no number.
         """
         if math.isnan(score):
@@ -154,29 +155,20 @@ class Calibration:
     def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the ordered scores plus tolerance (n,), and the p-values (n + 1,) between them.
 
-        A part has the p-value of rank i when its score is above i of these limits. Verdicts and
-        thresholds both read this table, so that rounding cannot set them at odds.
+        Of groups they are those to expect of a part of each. A part has the p-value of rank i when
+        its score is above i of these limits. Verdicts and thresholds both read this table, so that
+        rounding cannot set them at odds.
         """
-        order = np.argsort(self.scores, kind="stable")
-        limits = self.scores[order] + self.tolerance
-        weights = group_weights(self.groups, self.scores.size)[order]
-        weight_above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)
-        # Equal scores, also those that only the sum with the tolerance made equal, share a rank.
-        ranks = np.append(np.searchsorted(limits, limits, side="left"), limits.size)
-        p_values = np.minimum(1.0, (1.0 + weight_above[ranks]) / (self.n_groups + 1))
-        return limits, p_values
+        return ranking(expected_ranks(self.scores, self.groups) + self.tolerance)
 
 
-def group_weights(groups: Sequence[Hashable] | None, n_parts: int) -> NDArray[np.float64]:
-    """Return the weight (n,) of each part: 1, shared by the parts of its group.
+def ranking(limits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return `limits` (n,), in ascending order, and the p-values (n + 1,) between them.
 
-    >>> group_weights(["a", "b", "b"], 3).tolist()
-    [1.0, 0.5, 0.5]
+    Equal limits, also those that only a sum with a tolerance made equal, share a rank.
     """
-    if groups is None:
-        return np.ones(n_parts)
-    sizes = Counter(groups)
-    return np.array([1.0 / sizes[group] for group in groups])
+    ranks = np.append(np.searchsorted(limits, limits, side="left"), limits.size)
+    return limits, (1.0 + limits.size - ranks) / (limits.size + 1)
 
 
 def realised_rate(calibration: Calibration, scores: ArrayLike) -> float:

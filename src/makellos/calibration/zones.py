@@ -16,7 +16,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from makellos.calibration.conformal import Calibration, Verdict, parts_needed
+from makellos.calibration.conformal import Calibration, Verdict, parts_needed, ranking
+from makellos.calibration.lots import expected_ranks
 
 __all__ = ["ZonedCalibration", "calibrate_zones"]
 
@@ -76,7 +77,7 @@ class ZonedCalibration(Calibration):
     def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return where any zone's p-value changes (m,), and their sums (m + 1,) between."""
         rankings = [
-            Calibration(zone.scores / scale, zone.asked, zone.groups, self.tolerance)._ranking
+            ranking(expected_ranks(zone.scores, zone.groups) / scale + self.tolerance)
             for zone, scale in zip(self.zones, self.scales, strict=True)
         ]
         limits = np.sort(np.concatenate([limits for limits, _ in rankings]))
