@@ -129,7 +129,7 @@ def patchcore_map(
     `learned` holds the layers of each part, `groups` says which parts belong together, and the
     bank goes without the parts `left_out`.
     """
-    total = 0.0
+    maps = []
     height = query[0].shape[1]
     for layer, asked in enumerate(query):
         parts = [patches(local_mean(part[layer], patch_size)) for part in learned]
@@ -151,8 +151,19 @@ def patchcore_map(
         found = nearest_of_units(points, bank, _units(bank, num_neighbors))
         grid = (found / np.mean(usual)).reshape(asked.shape[1:])
         factor = height // grid.shape[0]
-        total = total + grid.repeat(factor, axis=0).repeat(factor, axis=1)
-    return local_mean(np.asarray(total)[np.newaxis], 3)[0]
+        maps.append(grid.repeat(factor, axis=0).repeat(factor, axis=1))
+    *fine, coarsest = maps
+    total = sum((grid - grid.mean() + 1 for grid in fine), (0.25 if fine else 1) * coarsest)
+    return smoothed(np.asarray(total))
+
+
+def smoothed(grid: Floats) -> Floats:
+    """Return the mean of 3×3 neighbours, outside of which lies the mean, which is kept."""
+    height, width = grid.shape
+    padded = np.pad(grid, 1, constant_values=grid.mean())
+    shifted = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    found = np.mean(shifted, axis=0)
+    return np.asarray(found - found.mean() + grid.mean())
 
 
 def padim_map(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_parts import EXACT, MakeParts, draw, layers_of, map_of
-from known_backbone import Floats, local_mean, patches
+from known_backbone import Floats, local_mean, patches, smoothed
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
@@ -80,7 +80,7 @@ def test_map_is_distances_and_logits_of_good_places_in_deviations(
     graph = detector.graph()
     distances = map_of(detector.neighbours_.graph(), QUERY, engine)
     gain = 0.7 * detector.places_.spread
-    expected = distances + gain * local_mean(logits(places_of(QUERY)).reshape(1, 8, 8), 3)[0]
+    expected = distances + gain * smoothed(logits(places_of(QUERY)).reshape(8, 8))
     np.testing.assert_allclose(map_of(graph, QUERY, engine), expected, **CLOSE)
 
 

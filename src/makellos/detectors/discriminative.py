@@ -227,13 +227,13 @@ class Discriminative(Detector):
         weighted = builder.add("Mul", active, builder.constant(head.out.reshape(1, -1, 1, 1)))
         logits = builder.add("ReduceSum", weighted, builder.shape(1), attributes={"keepdims": 1})
         moved = builder.add("Add", logits, builder.constant(head.out_bias.reshape(1, 1, 1, 1)))
-        smooth = builder.local_mean(moved, 3)
+        smooth = builder.smooth(moved)
         scaled = builder.add(
             "Mul", smooth, builder.constant(np.array(self.weights_.share * self._gain, np.float32))
         )
         distances = builder.add("Reshape", _LAYER, builder.shape(0, 1, height, width))
         total = builder.add("Add", distances, scaled)
-        aggregation = Aggregation(mean_weight=self.weights_.mean)
+        aggregation = Aggregation(mean_weight=self.weights_.of_mean(len(embedder.names)))
         return Graph(builder.finish(total, height, width), neighbours.preprocessing, aggregation)
 
 

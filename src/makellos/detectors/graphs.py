@@ -126,6 +126,21 @@ class GraphBuilder:
         }
         return self.add("AveragePool", x, attributes=attributes)
 
+    def smooth(self, x: str) -> str:
+        """Average over 3×3 neighbours of N×C×h×w, outside of which lies each map's mean.
+
+        The mean of each map stays as it is.
+        """
+        attributes: dict[str, Attribute] = {
+            "kernel_shape": [3, 3],
+            "pads": [1, 1, 1, 1],
+            "strides": [1, 1],
+            "count_include_pad": 1,
+        }
+        mean = self.add("ReduceMean", x, attributes={"axes": [2, 3], "keepdims": 1})
+        pooled = self.add("AveragePool", self.add("Sub", x, mean), attributes=attributes)
+        return self.add("Add", self.around(pooled, 0.0), mean)
+
     def standardise(self, x: str, mean: NDArray[np.float32], scale: NDArray[np.float32]) -> str:
         """Give N×C×h×w the channel-wise (x - mean) / scale as patches N×hw×C."""
         gain, offset = (1.0 / scale), (-mean / scale)
@@ -171,6 +186,12 @@ class GraphBuilder:
         """Give distances N×P×1, divided by `scale`, the shape N×1×height×width."""
         divided = self.add("Mul", distances, self.constant(np.array(1 / scale, np.float32)))
         return self.add("Reshape", divided, self.shape(0, 1, height, width))
+
+    def around(self, x: str, level: float) -> str:
+        """Move each map of N×1×h×w so that its mean is `level`."""
+        mean = self.add("ReduceMean", x, attributes={"axes": [2, 3], "keepdims": 1})
+        moved = self.add("Sub", x, mean)
+        return self.add("Add", moved, self.constant(np.array(level, np.float32)))
 
     def repeat(self, x: str, size: tuple[int, int], factor: int) -> str:
         """Enlarge N×C×h×w by repeating every cell `factor` times in height and width."""

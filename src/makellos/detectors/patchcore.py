@@ -39,9 +39,12 @@ class PatchCore(Detector):
     bank on its own grid instead of one bank of concatenated layers; channels are standardised on
     good patches; the distance to a patch of the bank counts in units of that patch's distance to
     its own neighbours in the bank, in place of the paper's re-weighting of the score; each layer's
-    distances are divided by their mean on good parts (a part's own patches left out) and added;
-    the map is averaged over 3×3 cells; the score is the map's maximum. Few parts that lie at any
-    angle are learned from turned copies as well (Damm et al. 2024, arXiv 2405.14529).
+    distances are divided by their mean on good parts (a part's own patches left out) and added,
+    those of finer layers relative to their mean in the picture, those of the coarsest by a quarter;
+    the map is averaged over 3×3 cells, outside of which lies its mean. The score is the map's
+    maximum plus twice the mean distance of the coarsest layer, whose patches see much of the part.
+    Few parts that lie at any angle are learned from turned copies as well (Damm et al. 2024, arXiv
+    2405.14529).
     """
 
     summary = "nearest good patch in a memory bank; the default"
@@ -89,10 +92,11 @@ class PatchCore(Detector):
     def graph_without(self, left_out: Collection[int], *, fineness: float = 0.0) -> Graph:
         """Return the graph of a cross-fit whose memory bank has no patch of these folds.
 
-        A layer counts 2 to the power `fineness` times as much as the next coarser one.
+        A layer counts 2 to the power `fineness` times as much as it does otherwise, relative to
+        the next coarser one.
         """
         kept = [~np.isin(folds, list(left_out)) for folds in self.bank_folds_]
-        return self._graph_of(kept, Weights(fineness=fineness).of_layers(len(kept)))
+        return self._graph_of(kept, Weights(fineness=fineness))
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         self._learn_folds(parts, np.zeros(len(parts), np.intp), progress)
@@ -196,10 +200,10 @@ class PatchCore(Detector):
     def _build_graph(self) -> Graph:
         return self.graph_without(())
 
-    def _graph_of(
-        self, kept: Sequence[NDArray[np.bool_]], layer_weights: NDArray[np.float32]
-    ) -> Graph:
+    def _graph_of(self, kept: Sequence[NDArray[np.bool_]], weights: Weights) -> Graph:
         embedder = self.embedder_
+        n_layers = len(embedder.names)
+        of_layers = weights.of_layers(n_layers)
         builder = GraphBuilder(embedder.graph)
         _, height, width = embedder.shapes[0]
         total = ""
@@ -208,13 +212,17 @@ class PatchCore(Detector):
             patches = builder.standardise(name, self.means_[layer], self.scales_[layer])
             bank = self.memory_banks_[layer][kept[layer]]
             distances = builder.nearest_distance(patches, bank, self._spacings(bank))
-            scale = self.usual_distances_[layer] / float(layer_weights[layer])
-            coarse = builder.as_map(distances, h, w, scale)
+            coarse = builder.as_map(distances, h, w, self.usual_distances_[layer])
             builder.rename(coarse, distances_of(name))
-            fine = builder.repeat(distances_of(name), (h, w), height // h)
-            total = builder.add("Add", total, fine) if total else fine
-        smooth = builder.local_mean(total, 3)
-        return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
+            relative = distances_of(name)
+            if layer < n_layers - 1:
+                relative = builder.around(relative, 1.0)
+            weighted = builder.add("Mul", relative, builder.constant(of_layers[layer]))
+            repeated = builder.repeat(weighted, (h, w), height // h)
+            total = builder.add("Add", total, repeated) if total else repeated
+        smooth = builder.smooth(total)
+        aggregation = Aggregation(mean_weight=weights.of_mean(n_layers))
+        return Graph(builder.finish(smooth, height, width), embedder.preprocessing, aggregation)
 
 
 def _mean_distance(

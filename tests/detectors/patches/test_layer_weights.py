@@ -25,11 +25,23 @@ def figures_told_by(
     return figures, is_good
 
 
-def test_layers_weigh_by_powers_of_two_and_one_in_the_mean() -> None:
-    assert Weights().of_layers(3).tolist() == [1, 1, 1]
-    assert Weights(fineness=1).of_layers(3).tolist() == pytest.approx([12 / 7, 6 / 7, 3 / 7])
-    assert Weights(fineness=-1).of_layers(3).tolist() == pytest.approx([3 / 7, 6 / 7, 12 / 7])
+def mean_of_nine(grid: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean of 3×3 neighbours, outside of which lies the mean, which is kept."""
+    padded = np.pad(grid.astype(np.float64), 1, constant_values=grid.mean(dtype=np.float64))
+    found = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).mean((2, 3))
+    return np.asarray(found - found.mean() + grid.mean(dtype=np.float64))
+
+
+def test_layers_weigh_by_powers_of_two_and_the_coarsest_by_a_quarter() -> None:
+    assert Weights().of_layers(3).tolist() == [1, 1, 0.25]
+    assert Weights(fineness=1).of_layers(3).tolist() == pytest.approx([12 / 7, 6 / 7, 3 / 28])
+    assert Weights(fineness=-1).of_layers(3).tolist() == pytest.approx([3 / 7, 6 / 7, 3 / 7])
     assert Weights(fineness=3).of_layers(1).tolist() == [1]
+
+
+def test_mean_of_the_coarsest_layer_counts_twice() -> None:
+    assert Weights().of_mean(3) * Weights().of_layers(3)[-1] == 2
+    assert Weights().of_mean(1) == 2
 
 
 def test_figures_are_maximum_and_mean_of_the_smoothed_sum() -> None:
@@ -38,18 +50,27 @@ def test_figures_are_maximum_and_mean_of_the_smoothed_sum() -> None:
     logits = rng.random((4, 5), np.float32)
     figures = summed_up(layers, logits)
     assert figures.shape == (5, 5, 2)
-    total = 4 / 3 * layers[0] + 2 / 3 * layers[1] + 2 * logits  # fineness 1, share 2
-    padded = np.pad(total, 1, constant_values=np.nan)
-    smooth = [[np.nanmean(padded[r : r + 3, c : c + 3]) for c in range(5)] for r in range(4)]
+    fine = layers[0] - layers[0].mean() + 1  # fineness 1, share 2
+    smooth = mean_of_nine(4 / 3 * fine + 1 / 6 * layers[1] + 2 * logits)
     assert figures[1, 4].tolist() == pytest.approx([np.max(smooth), np.mean(smooth)])
+
+
+def test_mean_is_that_of_the_coarsest_layer_whatever_the_others_say() -> None:
+    layers = np.random.default_rng(2).random((3, 6, 6), np.float32)
+    none = np.zeros((6, 6), np.float32)
+    usual = summed_up(layers, none)[0, 0]
+    brighter = layers.copy()
+    brighter[:2] += np.float32(0.7)
+    assert summed_up(brighter, none)[0, 0, 1] == pytest.approx(usual[1])
+    wide = layers.copy()
+    wide[2] += np.float32(0.7)
+    assert summed_up(wide, none)[0, 0, 1] > usual[1] + 0.1
 
 
 def test_score_of_the_figures_is_that_of_the_aggregation() -> None:
     layers = np.random.default_rng(2).random((1, 6, 6), np.float32)
     largest, mean = summed_up(layers, np.zeros((6, 6), np.float32))[0, 0]
-    smooth = np.pad(layers[0], 1, mode="constant", constant_values=np.nan)
-    view = np.lib.stride_tricks.sliding_window_view(smooth, (3, 3))
-    found = Aggregation(mean_weight=2.0)(np.nanmean(view, axis=(2, 3)).astype(np.float32))
+    found = Aggregation(mean_weight=2.0)(mean_of_nine(layers[0]).astype(np.float32))
     assert found == pytest.approx(largest + 2 * mean)
 
 
@@ -65,10 +86,10 @@ def test_layers_that_see_the_damage_count_more(fineness: float) -> None:
 
 
 def test_mean_counts_where_damage_is_wide_and_not_where_it_is_small() -> None:
-    assert weights_told(*figures_told_by(by_mean=True)).mean > 3
+    assert weights_told(*figures_told_by(by_mean=True)).mean > 10
     figures, is_good = figures_told_by()
     figures[..., 1] = np.random.default_rng(3).normal(1, 2, figures.shape[:-1])  # tells nothing
-    assert weights_told(figures, is_good).mean < 0.3
+    assert weights_told(figures, is_good).mean < 1.2
 
 
 def test_unit_of_the_maps_tells_nothing() -> None:
@@ -86,7 +107,7 @@ def test_settings_alike_make_their_mean() -> None:
     figures[...] = figures[:, :1, :1]
     figures[..., 1] = 0
     told = weights_told(figures, is_good)
-    assert told == Weights(fineness=0.0, share=pytest.approx(0.75), mean=pytest.approx(1.5))
+    assert told == Weights(fineness=0.0, share=pytest.approx(0.75), mean=pytest.approx(6))
 
 
 def test_what_is_hardly_better_hardly_counts_more() -> None:
@@ -111,9 +132,9 @@ def test_part_that_no_setting_finds_decides_nothing() -> None:
     assert weights_told(figures, is_good).share == pytest.approx(2, abs=0.1)
 
 
-def test_mean_may_be_left_out() -> None:
+def test_mean_may_stay_as_it_is() -> None:
     told = weights_told(*figures_told_by(by_mean=True), by_mean=False)
-    assert told.mean == 0
+    assert told.mean == pytest.approx(Weights().mean)
     assert weights_told(*figures_told_by(share=2.0), by_mean=False).share > 1.9
 
 

@@ -151,7 +151,7 @@ def load_embedder(
 
 
 def distances_of(name: str) -> str:
-    """Return the name of the tensor N×1×h×w with the distances of a layer, weighted."""
+    """Return the name of the tensor N×1×h×w with the distances of a layer, 1 in the mean."""
     return f"distances_{name}"
 
 
