@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from makellos.calibration.conformal import Calibration, Verdict, parts_needed, realised_rate
 from makellos.calibration.counts import count_p_value
+from makellos.calibration.lots import lots_larger_than, scores_in_lot
 from makellos.calibration.zones import ZonedCalibration, calibrate_zones
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "ZonedCalibration",
     "calibrate_zones",
     "count_p_value",
+    "lots_larger_than",
     "parts_needed",
     "realised_rate",
+    "scores_in_lot",
 ]

@@ -18,6 +18,7 @@ of the guarantee or, at the smallest budget, all power.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -58,8 +59,7 @@ def expected_ranks(
 
 def lots_larger_than(n: int, groups: Sequence[Hashable] | None) -> int:
     """Return how many groups have more than `n` parts."""
-    names = list(groups or ())
-    return sum(names.count(name) > n for name in set(names))
+    return sum(size > n for size in Counter(groups or ()).values())
 
 
 def scores_in_lot(

@@ -223,7 +223,10 @@ def calibrate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")],
     data: Annotated[
         Path | None,
-        typer.Argument(metavar="DATA", help="Good parts that the model has not learned from."),
+        typer.Argument(
+            metavar="DATA",
+            help="Good parts that the model has not learned from: new ones, or the first of a lot.",
+        ),
     ] = None,
     false_alarms: Annotated[
         float | None,
@@ -237,7 +240,9 @@ def calibrate(
     ] = None,
     json: Json = None,
 ) -> None:
-    """Give a model a new false-alarm budget, or new good parts, without refitting.
+    """Give a model a new false-alarm budget, new good parts or the first of a lot, not refitted.
+
+    Of a model that knows lots (groups), some twenty good parts of a new lot give a promise for it.
 
     Example: makellos calibrate screws.makellos --false-alarms 0.05
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from makellos.cli.console import figure_text, table
 from makellos.errors import legible
 from makellos.reports.formats import NARROW_SPACE
-from makellos.reports.provenance import calibrated_on, learned_by, learned_from
+from makellos.reports.provenance import calibrated_on, first_of_lot, learned_by, learned_from
 from makellos.reports.statements import by_recording, noun_of, promise_sentence
 from makellos.vibration.recording_checks import RecordingsCheck
 
@@ -31,14 +31,12 @@ def fit_text(summary: FitSummary) -> str:
     """Say what was learned and what is promised."""
     unit = {"groups": "groups of good parts"}.get(summary.counted, f"good {summary.counted}")
     learned = learned_from(summary.n_learned, summary.n_defective)
-    good = "good parts"
     if summary.counted in ("recordings", "windows"):
-        learned, good = f"{summary.n_learned} windows of good recordings", "good recordings"
+        learned = f"{summary.n_learned} windows of good recordings"
     lines = [
         *(auto_lines(summary.auto) if summary.auto else []),
         f"{summary.detector} learned from {learned} in {summary.fit_seconds:.0f} s.",
-        f"Calibrated on {summary.n_groups} {unit} ({summary.method}): of the {good} to come, "
-        f"at most {summary.false_alarms:.2%} will be rejected.",
+        f"Calibrated on {summary.n_groups} {unit} ({summary.method}): {summary.promise}.",
         *(f"Note: {note}" for note in summary.notes),
     ]
     if summary.skipped:
@@ -72,12 +70,13 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
 
 def calibration_text(summary: CalibrationSummary) -> str:
     """Say what a calibrated model promises."""
-    is_vibration = summary.counted in ("recordings", "windows")
     unit = {"groups": "groups of good parts"}.get(summary.counted, f"good {summary.counted}")
+    counted = f"{summary.n_groups} {unit}"
+    if summary.n_first:
+        counted = first_of_lot(summary.n_first, summary.n_lots)
     lines = [
-        f"Of the good {'recordings' if is_vibration else 'parts'} to come, at most "
-        f"{summary.false_alarms:.2%} will be rejected (threshold {summary.threshold:.4g}, from "
-        f"{summary.n_groups} {unit}).",
+        f"{summary.promise[0].upper()}{summary.promise[1:]} (threshold {summary.threshold:.4g}, "
+        f"from {counted}).",
         *(f"Note: {note}" for note in summary.notes),
     ]
     return "\n".join([*lines, f"Model: {summary.model}"])
@@ -297,11 +296,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["engine", str(manifest.engine.choice())],
         ["learned from", f"{learned_by(manifest)} of {training.data}"],
         ["calibrated on", calibrated_on(manifest, calibration.n_groups)],
-        [
-            "promise",
-            f"at most {calibration.false_alarms:.2%} of good "
-            f"{'parts' if manifest.signal is None else 'recordings'} rejected",
-        ],
+        ["promise", manifest.promise()],
         ["threshold", f"{calibration.threshold:.5g}"],
         ["fitted", f"{manifest.created}, {training.fit_seconds:.0f} s"],
         *(["chosen by auto", line] for line in _auto_facts(training.auto)),

@@ -63,6 +63,10 @@ class CalibrationRecord(_Record):
 
     With `zones` each has its own; those of parts, the highest in units of the zones' thresholds,
     follow from them, and `tolerance` is in these units.
+
+    Of a lot of which `n_first` parts are known, they are those parts and the parts of earlier lots
+    at its level and spread, in ascending order. `earlier` is what the model promised before, of a
+    lot to come, from which the calibration of the next lot follows.
     """
 
     scores: Numbers = Field(min_length=1)
@@ -71,7 +75,12 @@ class CalibrationRecord(_Record):
     asked: float = Field(gt=0, le=0.5)
     tolerance: float = Field(default=0.0, ge=0)
     zones: list[ZoneScoresRecord] = Field(default=[], max_length=MOST_ZONES, fail_fast=True)
-    method: Literal["held out", "cross-fitted", "split val", "new good parts"]
+    method: Literal[
+        "held out", "cross-fitted", "split val", "new good parts", "first parts of a lot"
+    ]
+    lot: Name = ""
+    n_first: Count = 0
+    earlier: CalibrationRecord | None = None
 
     @model_validator(mode="after")
     def _one_entry_per_part(self) -> Self:
@@ -82,7 +91,16 @@ class CalibrationRecord(_Record):
             not len(zone.scores) == len(zone.map_maxima) == len(self.scores) for zone in self.zones
         ):
             raise ValueError(f"a zone does not have the scores of {len(self.scores)} parts")
+        if (self.earlier is None) != (self.n_first == 0):
+            raise ValueError("a lot has no earlier lots, or these no lot")
+        if self.earlier is not None and self.earlier.earlier is not None:
+            raise ValueError("the calibration before that of a lot is one of a lot itself")
         return self
+
+    @property
+    def n_lots(self) -> int:
+        """Return how many earlier lots count for a lot of which the first parts are known."""
+        return (len(self.scores) + 1) // (self.n_first + 1) - 1 if self.n_first else 0
 
     def calibration(self) -> Calibration:
         """Return the calibration of scores."""
@@ -267,6 +285,18 @@ class Manifest(_Record):
             pairs += [("rule", f"reject for {rule}") for rule in rules]
             pairs += [("rules decide", self.acceptance.how)] if rules else []
         return pairs
+
+    def promise(self) -> str:
+        """Say what is promised of which good parts, without a capital letter and a full stop."""
+        calibration = self.calibration.calibration()
+        budget = f"at most {calibration.false_alarms:.2%} will be rejected"
+        if self.signal is not None:
+            return f"of the good recordings to come, {budget}"
+        if self.calibration.n_first:
+            return f"of the good parts of this lot to come, {budget}"
+        if self.calibration.groups is not None:
+            return f"of the good parts of groups to come, on average over groups, {budget}"
+        return f"of the good parts to come, {budget}"
 
     @model_validator(mode="after")
     def _zones_are_calibrated(self) -> Self:

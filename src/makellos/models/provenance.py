@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
-from makellos.calibration import Calibration
+from makellos.calibration import Calibration, lots_larger_than
 from makellos.data.parts import Part
+from makellos.inspection.manifest import CalibrationRecord
 from makellos.models.release import plain
 
 __all__ = ["budget_notes", "contents", "fingerprint", "known", "library_versions"]
 
 _SUM_LENGTH = 12  # hexadecimal digits; two of a million files agree by chance once in 500 sets
+
+_FIRST_OF_LOT = 20
 
 _LIBRARIES = (
     "makellos",
@@ -81,15 +85,37 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def budget_notes(calibration: Calibration, counted: str) -> list[str]:
+def budget_notes(calibration: Calibration, counted: str, record: CalibrationRecord) -> list[str]:
     """Return a sentence when the budget asked for cannot be promised, and what it takes."""
     if calibration.keeps_budget:
         return []
+    if record.n_first:
+        n_needed = math.ceil(1 / (calibration.asked * (record.n_lots + 1)) - 1e-9) - 1
+        return [
+            f"A false-alarm budget of {calibration.asked:g} needs the first {n_needed} good parts "
+            f"of a lot and as many of {record.n_lots} earlier lots; {record.n_first} of it can "
+            f"promise {calibration.false_alarms:.3g}. The model uses "
+            f"{calibration.false_alarms:.3g}. Run 'makellos calibrate' with more good parts of the "
+            "lot."
+        ]
     unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
     return [
         f"A false-alarm budget of {calibration.asked:g} needs {calibration.n_needed} "
         f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
         f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
         f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "
-        "and run 'makellos calibrate', or fit again."
+        "and run 'makellos calibrate', or fit again.",
+        *_lot_hints(calibration, counted),
+    ]
+
+
+def _lot_hints(calibration: Calibration, counted: str) -> list[str]:
+    """Say what the first parts of a lot would buy where groups are large enough for that."""
+    n_lots = lots_larger_than(_FIRST_OF_LOT, calibration.groups) if counted == "groups" else 0
+    if n_lots < 2:
+        return []
+    promised = 1 / ((n_lots + 1) * (_FIRST_OF_LOT + 1))
+    return [
+        f"At the start of a lot, 'makellos calibrate MODEL LOT' with {_FIRST_OF_LOT} good parts of "
+        f"it in the folder LOT can promise {promised:.2g} for that lot."
     ]

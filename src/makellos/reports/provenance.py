@@ -5,7 +5,7 @@ from __future__ import annotations
 from makellos.inspection import Inspector
 from makellos.inspection.manifest import Manifest
 
-__all__ = ["calibrated_on", "learned_by", "learned_from", "provenance"]
+__all__ = ["calibrated_on", "first_of_lot", "learned_by", "learned_from", "provenance"]
 
 
 def provenance(inspector: Inspector) -> dict[str, str]:
@@ -25,6 +25,7 @@ def provenance(inspector: Inspector) -> dict[str, str]:
         **{name: "; ".join(texts) for name, texts in covered.items()},
         "Learned from": f"{learned_by(manifest)} of {training.data}",
         "Calibrated on": calibrated_on(manifest, calibration.n_groups),
+        "Promise": manifest.promise(),
         "Threshold": "conformal, from good parts alone; no defective part was used",
         "Engine": str(inspector.engine),
         "Fitted": manifest.created,
@@ -42,6 +43,10 @@ def learned_by(manifest: Manifest) -> str:
 
 def calibrated_on(manifest: Manifest, n_groups: int) -> str:
     """Say what the calibration of a model counted, how many and how they were set aside."""
+    record = manifest.calibration
+    if record.n_first:
+        name = f" {record.lot!r}" if record.lot else ""
+        return f"{first_of_lot(record.n_first, record.n_lots)}: lot{name}"
     unit = "good parts" if manifest.calibration.groups is None else "groups of good parts"
     if manifest.signal is not None:
         unit = {"recordings": "good recordings", "blocks": "blocks of windows of good recordings"}[
@@ -50,6 +55,11 @@ def calibrated_on(manifest: Manifest, n_groups: int) -> str:
     grouping = manifest.training.grouping
     by = f" by {grouping}" if grouping and manifest.calibration.groups is not None else ""
     return f"{n_groups} {unit}{by}, {manifest.calibration.method}"
+
+
+def first_of_lot(n_first: int, n_lots: int) -> str:
+    """Say of how many parts of a lot, and of how many lots before it, a calibration comes."""
+    return f"the first {n_first} good parts of a lot and what it has in common with {n_lots} others"
 
 
 def learned_from(n_learned: int, n_defective: int) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from makellos.calibration import parts_needed
+from makellos.calibration import lots_larger_than, parts_needed, scores_in_lot
 from makellos.data.parts import Part, PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError
@@ -20,18 +21,25 @@ from makellos.inspection.manifest import (
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zones import Zones
 from makellos.models.provenance import budget_notes, fingerprint, known
+from makellos.models.release import plain
 from makellos.models.writing import check_target, rewrite_manifest
 from makellos.subjects import find_parts, open_inspector, subject_of, subject_of_model
+from makellos.subjects.subject import Calibrating
 from makellos.vibration.signal_record import SignalRecord
 
 __all__ = ["CalibrationSummary", "calibrate"]
 
 _FOLDERS_ABOVE = 2  # train/good below the folder of the fit
+_FEW_OF_LOT = 5  # parts that say little of a lot's level and spread
 
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """Hold what a model promises after calibration."""
+    """Hold what a model promises after calibration, of which parts in `promise`.
+
+    Of a lot `n_first` parts are known and `n_lots` earlier ones count; `n_calibration` are those
+    parts and what earlier lots lend it.
+    """
 
     model: str
     n_calibration: int
@@ -41,6 +49,9 @@ class CalibrationSummary:
     false_alarms_asked: float
     notes: list[str]
     counted: str = "parts"
+    promise: str = ""
+    n_first: int = 0
+    n_lots: int = 0
 
 
 def calibrate(
@@ -55,7 +66,9 @@ def calibrate(
 
     `data` holds good parts that the detector has not learned from: split ``val``, if there is one,
     or all its good parts. None keeps the calibration parts, as do the very parts that the model was
-    fitted on: scored again they would look better than future ones. With `output`, another model is
+    fitted on: scored again they would look better than future ones. Where the model knows lots
+    (groups of good parts), parts of no group, or of one, are the first of a lot: with what all lots
+    have in common they calibrate that lot, until another is given. With `output`, another model is
     written. Raises `InputError` for parts that cannot be read.
     """
     report = progress or no_progress
@@ -76,6 +89,7 @@ def calibrate(
                 f"them ({record.method}) is kept; for a new one, give good parts that it has not "
                 "seen."
             ]
+            record = record.earlier or record
         else:
             new = [part for part in parts if part.name not in seen]
             if seen:
@@ -86,22 +100,29 @@ def calibrate(
             record, signal, more = _measure(Path(model), found, new, record, report)
             notes += more
     record = record.model_copy(update={"asked": asked})
-    calibration = record.calibration()
     golden = [_judged_again(part, record) for part in read.manifest.golden]
     manifest = read.manifest.model_copy(
         update={"calibration": record, "golden": golden, "signal": signal}
     )
     rewrite_manifest(read, manifest, target)
-    counted = subject_of_model(manifest).counted(manifest)
+    return _summary(target, manifest, notes)
+
+
+def _summary(target: Path, manifest: Manifest, notes: list[str]) -> CalibrationSummary:
+    record, counted = manifest.calibration, subject_of_model(manifest).counted(manifest)
+    calibration = record.calibration()
     return CalibrationSummary(
         model=str(target),
         n_calibration=calibration.scores.size,
         n_groups=calibration.n_groups,
         threshold=calibration.threshold,
         false_alarms=calibration.false_alarms,
-        false_alarms_asked=asked,
-        notes=[*notes, *budget_notes(calibration, counted)],
+        false_alarms_asked=calibration.asked,
+        notes=[*notes, *budget_notes(calibration, counted, record)],
         counted=counted,
+        promise=manifest.promise(),
+        n_first=record.n_first,
+        n_lots=record.n_lots,
     )
 
 
@@ -166,9 +187,76 @@ def _measure(
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
             "groups": anew.groups,
             "method": "new good parts",
+            "lot": "",
+            "n_first": 0,
+            "earlier": None,
         }
     )
-    return measured, anew.signal, anew.notes
+    if anew.signal is not None:
+        return measured, anew.signal, anew.notes
+    first, notes = _first_of_lot(anew, record.earlier or record)
+    if not first:
+        return measured, None, anew.notes + notes
+    of_lot = _in_lot(measured, first, record.earlier or record)
+    named = of_lot.model_copy(update={"lot": plain(found.root.resolve().stem)})
+    return named, None, anew.notes + notes
+
+
+def _first_of_lot(anew: Calibrating, before: CalibrationRecord) -> tuple[list[int], list[str]]:
+    """Return which parts are the first of a lot, one of each set of copies, and what to say of it.
+
+    None where the parts are of several groups, or fewer than two earlier lots hold more parts.
+    """
+    if len({part.group for part in anew.parts}) > 1:
+        return [], []
+    copies = anew.groups if anew.parts[0].group is None else None
+    one_of: dict[object, int] = {}
+    for i, name in enumerate(copies or range(len(anew.parts))):
+        one_of.setdefault(name, i)
+    first = list(one_of.values())
+    n, sizes = len(first), sorted(Counter(before.groups or ()).values())
+    if n > 1 and lots_larger_than(n, before.groups) > 1:
+        return first, []
+    if n < _FEW_OF_LOT or len(sizes) < 2 or sizes[-2] <= _FEW_OF_LOT:
+        return [], []
+    return [], [
+        f"These {n} parts calibrate by themselves: no two lots that the model knows hold more. "
+        f"With {sizes[-2] - 1} of them, those lots count as well."
+    ]
+
+
+def _in_lot(
+    measured: CalibrationRecord, first: Sequence[int], before: CalibrationRecord
+) -> CalibrationRecord:
+    """Return the calibration of a lot from its first parts and from what lots have in common."""
+
+    def moved(old: Sequence[float], new: Sequence[float]) -> list[float]:
+        found = scores_in_lot(old, before.groups or [], [new[i] for i in first])
+        return [float(score) for score in found]
+
+    zones = [
+        new.model_copy(
+            update={
+                "scores": moved(old.scores, new.scores),
+                "map_maxima": moved(old.map_maxima, new.map_maxima),
+            }
+        )
+        for old, new in zip(before.zones, measured.zones, strict=True)
+    ]
+    maxima = None
+    if before.map_maxima is not None and measured.map_maxima is not None:
+        maxima = moved(before.map_maxima, measured.map_maxima)
+    return measured.model_copy(
+        update={
+            "zones": zones,
+            "scores": moved(before.scores, measured.scores),
+            "map_maxima": maxima,
+            "groups": None,
+            "method": "first parts of a lot",
+            "n_first": len(first),
+            "earlier": before,
+        }
+    )
 
 
 def _of_zone(inspection: Inspection, number: int) -> tuple[float, float]:

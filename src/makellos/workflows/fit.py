@@ -38,8 +38,9 @@ __all__ = ["FitSummary", "fit"]
 class FitSummary:
     """Hold what a fit did: where the model is, what it learned from and what it promises.
 
-    `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals. `auto`
-    says what was tried where the detector was chosen, else None.
+    `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals, and
+    `promise` says what is promised of which good parts. `auto` says what was tried where the
+    detector was chosen, else None.
     """
 
     model: str
@@ -57,6 +58,7 @@ class FitSummary:
     fit_seconds: float
     notes: list[str]
     counted: str = "parts"
+    promise: str = ""
     auto: dict[str, Any] | None = None
 
 
@@ -214,8 +216,9 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         false_alarms_asked=calibration.asked,
         skipped=manifest.training.skipped,
         fit_seconds=round(seconds, 2),
-        notes=[*manifest.training.notes, *budget_notes(calibration, counted)],
+        notes=[*manifest.training.notes, *budget_notes(calibration, counted, manifest.calibration)],
         counted=counted,
+        promise=manifest.promise(),
         auto=None if auto is None else auto.model_dump(),
     )
 
