@@ -153,7 +153,7 @@ def patchcore_map(
         factor = height // grid.shape[0]
         maps.append(grid.repeat(factor, axis=0).repeat(factor, axis=1))
     *fine, coarsest = maps
-    total = sum((grid - grid.mean() + 1 for grid in fine), (0.25 if fine else 1) * coarsest)
+    total = sum((grid - grid.mean() for grid in fine), (0.25 if fine else 1) * coarsest)
     return smoothed(smoothed(np.asarray(total)))
 
 

@@ -139,7 +139,7 @@ class GraphBuilder:
         }
         mean = self.add("ReduceMean", x, attributes={"axes": [2, 3], "keepdims": 1})
         pooled = self.add("AveragePool", self.add("Sub", x, mean), attributes=attributes)
-        return self.add("Add", self.around(pooled, 0.0), mean)
+        return self.add("Add", self.centred(pooled), mean)
 
     def standardise(self, x: str, mean: NDArray[np.float32], scale: NDArray[np.float32]) -> str:
         """Give N×C×h×w the channel-wise (x - mean) / scale as patches N×hw×C."""
@@ -187,11 +187,10 @@ class GraphBuilder:
         divided = self.add("Mul", distances, self.constant(np.array(1 / scale, np.float32)))
         return self.add("Reshape", divided, self.shape(0, 1, height, width))
 
-    def around(self, x: str, level: float) -> str:
-        """Move each map of N×1×h×w so that its mean is `level`."""
+    def centred(self, x: str) -> str:
+        """Take the mean off each map of N×C×h×w."""
         mean = self.add("ReduceMean", x, attributes={"axes": [2, 3], "keepdims": 1})
-        moved = self.add("Sub", x, mean)
-        return self.add("Add", moved, self.constant(np.array(level, np.float32)))
+        return self.add("Sub", x, mean)
 
     def repeat(self, x: str, size: tuple[int, int], factor: int) -> str:
         """Enlarge N×C×h×w by repeating every cell `factor` times in height and width."""

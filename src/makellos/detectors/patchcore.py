@@ -216,7 +216,7 @@ class PatchCore(Detector):
             builder.rename(coarse, distances_of(name))
             relative = distances_of(name)
             if layer < n_layers - 1:
-                relative = builder.around(relative, 1.0)
+                relative = builder.centred(relative)
             weighted = builder.add("Mul", relative, builder.constant(of_layers[layer]))
             repeated = builder.repeat(weighted, (h, w), height // h)
             total = builder.add("Add", total, repeated) if total else repeated

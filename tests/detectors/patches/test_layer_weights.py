@@ -52,7 +52,7 @@ def test_figures_are_maximum_and_mean_of_the_smoothed_sum() -> None:
     logits = rng.random((4, 5), np.float32)
     figures = summed_up(layers, logits)
     assert figures.shape == (5, 5, 2)
-    fine = layers[0] - layers[0].mean() + 1  # fineness 1, share 2
+    fine = layers[0] - layers[0].mean()  # fineness 1, share 2
     distances = mean_of_nine(mean_of_nine(4 / 3 * fine + 1 / 6 * layers[1]))
     smooth = distances + mean_of_nine(2 * logits)
     assert figures[1, 4].tolist() == pytest.approx([np.max(smooth), np.mean(smooth)])

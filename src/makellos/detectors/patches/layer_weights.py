@@ -65,9 +65,9 @@ def combined(layers: Maps, weights: NDArray[np.float32]) -> Maps:
 
     >>> maps = np.float32([[[0, 0, 0], [0, 9, 0], [0, 0, 0]], np.full((3, 3), 4)])
     >>> [f"{value:.2f}" for value in combined(maps, np.float32([1, 0.25]))[1]]
-    ['2.00', '2.03', '2.00']
+    ['1.00', '1.03', '1.00']
     """
-    relative = layers[:-1] - layers[:-1].mean((1, 2), keepdims=True) + 1
+    relative = layers[:-1] - layers[:-1].mean((1, 2), keepdims=True)
     return _smoothed(_smoothed(np.tensordot(weights, np.concatenate([relative, layers[-1:]]), 1)))
 
 
