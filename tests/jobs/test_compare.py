@@ -24,6 +24,7 @@ import makellos
 from makellos.cli import main
 from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, StorageError
 from makellos.jobs.records import ResultsFolder
+from makellos.reports.formats import MISSING
 from makellos.workflows.compare_steps import PICTURES
 
 
@@ -160,11 +161,14 @@ class Steps:
     """Carry steps out by making up what a process would leave."""
 
     def __init__(self, scores: dict[str, Sequence[float]], fails: str = "") -> None:
-        self.scores, self.fails, self.done = scores, fails, []  # type: ignore[var-annotated]
+        self.scores, self.fails = scores, fails
+        self.done: list[tuple[str, str]] = []
+        self.drawn: list[tuple[int | None, int]] = []
 
     def __call__(self, arguments: Sequence[str], log: Path) -> int:
         task = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
         name = Path(task["model"]).stem
+        self.drawn.append((task["n_good"], task["seed"]))
         self.done.append((task["step"], name))
         if self.fails == f"{task['step']} {name}":
             with log.open("a", encoding="utf-8") as stream:
@@ -174,6 +178,8 @@ class Steps:
         if task["step"] == "fit":
             Path(task["model"]).write_bytes(b"model of " + name.encode())
             result: dict[str, Any] = {"fit_seconds": 2.0, "notes": []}
+        elif task["step"] == "rank":
+            result = {"detector": name, "n_good": 8, "n_defective": 8, "image_auroc": 0.6}
         elif task["step"] == "inspect":
             result = {"first_verdict_seconds": 0.5, "n_inspected": 16}
         else:
@@ -273,6 +279,65 @@ def test_unreadable_parts_of_one_are_left_out_of_its_difference_alone(toy_parts:
     ]
 
 
+class FewSteps(Steps):
+    """Make up figures of fits from few parts: the more, the better, and more to be promised."""
+
+    def evaluated(self, name: str, target: Path) -> dict[str, Any]:
+        n_good, draw = (int(word) for word in re.findall(r"\d+", name))
+        self.scores[name] = GOOD
+        result = super().evaluated(name, target)
+        result["figures"] |= {
+            "image_auroc": 1 - 1 / (n_good + draw),
+            "miss_rate": draw / 4,
+            "false_alarm_rate": 0.125,
+            "false_alarms": 1 / (n_good + 1),
+        }
+        return result
+
+
+def test_fits_from_few_good_parts_are_summed_up_by_number(
+    toy_parts: Path, tmp_path: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = FewSteps({})
+    monkeypatch.setattr("makellos.workflows.compare.ProcessRunner", lambda *_, **__: steps)
+    arguments = ["--detectors", "patchcore", "--n-good", "16,1,4", "--draws", 2, "--seed", 5]
+    told = cli("compare", toy_parts, *arguments, "-o", tmp_path, "--json", "-")
+    assert told.code == 0, told.err
+    found = json.loads(told.out)
+    rows = found["few_good"]
+    assert [(each["n_good"], each["n_draws"]) for each in rows] == [(1, 2), (4, 2), (16, 2)]
+    assert [each["false_alarms"] for each in rows] == [None, 0.2, pytest.approx(1 / 17)]
+    assert rows[0]["miss_rate"] is None and rows[0]["image_auroc"]["mean"] == 0.6
+    assert rows[1]["miss_rate"] == {"mean": 0.375, "lowest": 0.25, "highest": 0.5}
+    assert rows[2]["image_auroc"]["highest"] == pytest.approx(1 - 1 / 18)
+    assert steps.done[:3] == [
+        ("rank", "patchcore-1-good-1"),
+        ("rank", "patchcore-1-good-2"),
+        ("fit", "patchcore-4-good-1"),
+    ]
+    assert ("inspect", "patchcore-4-good-1") not in steps.done
+    assert set(steps.drawn) == {(n, seed) for n in (1, 4, 16) for seed in (5, 6)}
+    assert found["differences"] == [] and found["against"] is None
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    seen = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert "Missed by patchcore 37.5 % with 16 good parts" in seen
+    assert f"1 nothing {MISSING} {MISSING} 0.600 0.600 to 0.600 4 20 % 37.5 % 25 % to 50 %" in seen
+    assert page.count('class="promise"') == 1 and 'id="disputed"' not in page
+    assert "can promise" in told.err
+    assert "37.5 % (25 % to 50 %)" in " ".join(told.err.split())
+
+
+def test_few_good_parts_are_fitted_and_ranked_by_real_processes(toy_parts: Path) -> None:
+    results = makellos.compare(
+        toy_parts, ["padim"], n_good=[2, 4], draws=1, parameters={"padim": {"image_size": 32}}
+    )
+    assert [entry.state for entry in results.entries] == ["done", "done"], results.entries
+    two, four = results.few_good
+    assert (two.false_alarms, four.false_alarms) == (None, pytest.approx(0.2))
+    assert two.image_auroc is not None and 0 <= two.image_auroc.mean <= 1
+    assert results.entries[1].fit is not None and results.entries[1].fit["n_learned"] == 4
+
+
 @pytest.mark.parametrize("step", ["fit", "evaluate", "inspect"])
 def test_whatever_step_fails_is_named(toy_parts: Path, tmp_path: Path, step: str) -> None:
     steps = Steps({"padim": GOOD, "patchcore": WORSE}, fails=f"{step} padim")
@@ -315,6 +380,10 @@ def test_what_is_done_is_written_when_the_next_is_interrupted(
         (["--detectors", "patchcore,nowhere.makellos"], "nowhere.makellos does not exist"),
         (["--detectors", "patchcore,padim", "--false-alarms", "2"], "2"),
         (["--detectors", "patchcore,padim", "--seed", "-1"], "seed is -1"),
+        (["--detectors", "patchcore", "--n-good", "4,many"], "whole numbers with commas"),
+        (["--detectors", "patchcore", "--n-good", "0,4"], "good parts is 0; expected"),
+        (["--detectors", "patchcore", "--n-good", "4,31"], "has 30 good parts to learn from, few"),
+        (["--detectors", "patchcore", "--n-good", "4", "--draws", "0"], "draws is 0; expected 1"),
     ],
 )
 def test_wrong_usage_is_explained_before_anything_is_fitted(

@@ -12,7 +12,7 @@ from makellos.cli.console import Json, answer, failures_text, figure_text, shown
 from makellos.cli.learning import Budget, Data, Preset, Seed
 
 if TYPE_CHECKING:
-    from makellos.jobs.compare_results import Compared, CompareResults
+    from makellos.jobs.compare_results import Compared, CompareResults, FewGood
 
 EXIT_FAILED = 1
 
@@ -51,6 +51,16 @@ Against = Annotated[
 ]
 
 
+NumbersGood = Annotated[
+    str,
+    typer.Option(
+        metavar="N,N,…",
+        help="Fit from so many good parts only, such as 1,2,4,8,16,32, each drawn several times.",
+    ),
+]
+Draws = Annotated[int, typer.Option(metavar="N", help="How often each number is drawn.")]
+
+
 def compare(
     data: Data,
     detectors: Detectors = "",
@@ -61,12 +71,17 @@ def compare(
     false_alarms: Budget = 0.01,
     seed: Seed = 0,
     against: Against = None,
+    n_good: NumbersGood = "",
+    draws: Draws = 3,
     json: Json = None,
 ) -> None:
     """Compare detectors that are fitted and tested on the same parts.
 
     Every fit and every inspection is a process of its own. A detector that fails is named and
     stops no other. Exits with 0 when all were compared, 1 when some failed, 2 for wrong usage.
+
+    With --n-good, each detector is fitted from so many good parts, drawn by chance: what are so
+    many worth, and what can they promise?
 
     Example: makellos compare screws --detectors patchcore,padim -o comparison
     """
@@ -83,6 +98,8 @@ def compare(
             false_alarms=false_alarms,
             seed=seed,
             against=against,
+            n_good=_numbers(n_good),
+            draws=draws,
             output=output,
             tell=tell,
         )
@@ -94,6 +111,18 @@ def compare(
 
 def _names(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the numbers that ``--n-good`` names."""
+    from makellos.errors import ConfigurationError
+
+    try:
+        return [int(word) for word in _names(text)]
+    except ValueError:
+        raise ConfigurationError(
+            f"--n-good takes whole numbers with commas, such as 1,2,4,8; received {text!r}."
+        ) from None
 
 
 def _parameters(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -127,7 +156,9 @@ def _results_text(results: CompareResults) -> str:
     """Return two tables, figures and cost, then what chance explains and what failed."""
     done = [entry for entry in results.entries if entry.state == "done"]
     lines = []
-    if done:
+    if results.few_good:
+        lines += [_few_good_text(results.few_good)]
+    elif done:
         heads = ["detector", "missed", "false alarms", *(head for head, _ in _FIGURES)]
         lines += [shown_table(heads, [_figures_row(entry) for entry in done]), ""]
         heads = ["detector", "fit s", "fit MB", "ms per part", "inspect MB", "first s", "file MB"]
@@ -135,6 +166,20 @@ def _results_text(results: CompareResults) -> str:
     lines += ["", *(each.sentence for each in results.differences)] if results.differences else []
     lines += [f"Note: {note}" for note in results.notes]
     return "\n".join([*lines, *failures_text(results.entries)]).lstrip("\n")
+
+
+def _few_good_text(found: Sequence[FewGood]) -> str:
+    """Return a table of what few good parts are worth: means, and the range over draws."""
+    from makellos.reports.few_good import few_good_row
+
+    heads = ["detector", "good parts", "can promise", "missed", "false alarms", "image AUROC"]
+    rows = [
+        [each.detector, *(f"{text} ({below})" if below else text for text, below in cells)]
+        for each in found
+        for cells in (few_good_row(each.model_dump()),)
+    ]
+    draws = max(each.n_draws for each in found)
+    return f"{shown_table(heads, rows)}\n\nMeans of {draws} draws, the range in brackets."
 
 
 def _figures_row(entry: Compared) -> list[str]:

@@ -47,6 +47,8 @@ class Detector(ABC):
     cross_fits: ClassVar[bool] = False
     # Compares places, so that parts that do not lie in one pose all look odd to it.
     needs_one_pose: ClassVar[bool] = False
+    # Good parts without which nothing can be learned.
+    least_parts: ClassVar[int] = 2
     # Folds of a cross-fit that calibrates. The more, the less the graphs differ from the final one,
     # and the less damage a threshold misses that is made for them; each costs time.
     n_folds: ClassVar[int] = 5
@@ -148,9 +150,11 @@ class Detector(ABC):
                 raise ConfigurationError(
                     f"{self.name}: {name} is {value!r}; expected {declared.accepted}."
                 )
-        if len(parts) < 2:
+        least = self.least_parts
+        if len(parts) < least:
             raise InputError(
-                f"{self.name} needs at least 2 good parts to learn from; received {len(parts)}. "
+                f"{self.name} needs at least {least} good part{'' if least == 1 else 's'} to learn "
+                f"from; received {len(parts)}. "
                 "Add pictures of good parts; 100 and more make small false-alarm budgets possible."
             )
         require_packages(*self.packages())

@@ -78,6 +78,7 @@ class PatchCore(Detector):
         "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
         "accurate": {"max_image_size": 1024, "memory_bank_size": 10_000},
     }
+    least_parts = 1
     candidates = (
         presets["fast"],
         {},
@@ -165,6 +166,8 @@ class PatchCore(Detector):
         n_turns = min(_MOST_ROTATIONS, _ENOUGH_LOOKS // len(parts))
         if n_turns < _LEAST_ROTATIONS:
             return 1
+        if len(parts) == 1:
+            return n_turns  # nothing tells how others will lie
         return n_turns if turning_pays(self.embedder_, parts, n_turns, progress) else 1
 
     def _draw(

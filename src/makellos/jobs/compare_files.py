@@ -87,7 +87,8 @@ def _page(results: CompareResults, found: Mapping[str, Rows]) -> ComparisonRepor
         against=results.against,
         detectors=[_detector(entry) for entry in results.entries],
         differences=[each.model_dump() for each in results.differences],
-        disputed=_disputed(found),
+        disputed=[] if results.few_good else _disputed(found),
+        few_good=[each.model_dump() for each in results.few_good],
         notes=results.notes,
     )
 

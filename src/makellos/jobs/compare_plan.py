@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from makellos.calibration import parts_needed
+from makellos.data.few import check_n_good
 from makellos.data.parts import PartSet
 from makellos.data.splits import check_seed
 from makellos.detectors import make_detector
@@ -17,6 +18,8 @@ from makellos.subjects import find_parts
 __all__ = ["Asked", "Entry", "Plan", "Settings", "make_plan"]
 
 MODEL_SUFFIX = ".makellos"
+_MOST_DRAWS = 100
+_LEAST_CALIBRATED = 3  # good parts, below which a fit promises nothing
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -24,7 +27,8 @@ Settings = Mapping[str, Mapping[str, Any]]
 class Entry:
     """Hold one that is compared: a detector to fit, or the model file in `model`.
 
-    `name` is what tables call it, `folder` the name of its folder in the output.
+    `name` is what tables call it, `folder` the name of its folder in the output. `n_good` good
+    parts are drawn for the fit, for the `draw`-th time from 0; None where all are learned from.
     """
 
     name: str
@@ -33,16 +37,28 @@ class Entry:
     preset: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     model: Path | None = None
+    n_good: int | None = None
+    draw: int = 0
+
+    @property
+    def ranks_only(self) -> bool:
+        """Tell whether it learns from too few parts to be calibrated."""
+        return self.n_good is not None and self.n_good < _LEAST_CALIBRATED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Say how detectors are fitted; `parameters` go by detector or by ``NAME:PRESET``."""
+    """Say how detectors are fitted; `parameters` go by detector or by ``NAME:PRESET``.
+
+    With `n_good` each is fitted from so many good parts, `draws` times for each number.
+    """
 
     preset: str = "balanced"
     parameters: Settings = field(default_factory=dict)
     false_alarms: float = 0.01
     seed: int = 0
+    n_good: tuple[int, ...] = ()
+    draws: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +96,9 @@ def make_plan(
     for name, model in zip(given, is_model, strict=True):
         entry = _model_entry(name) if model else _entry(name, asked)
         entries.append(_with_own_name(entry, entries))
+    parts = find_parts(data)
+    if asked.n_good:
+        entries = _few(entries, asked, parts)
     if len(entries) < 2:
         named = f"only {given[0]!r}" if given else "none"
         raise ConfigurationError(
@@ -89,7 +108,7 @@ def make_plan(
     names = [entry.name for entry in entries]
     if against is not None and against not in names:
         raise ConfigurationError(f"{against!r} is not in the comparison. {suggest(against, names)}")
-    _check_parts(find_parts(data), data, fits=bool(fitted))
+    _check_parts(parts, data, fits=bool(fitted))
     return Plan(data=Path(data), entries=tuple(entries), asked=asked, against=against)
 
 
@@ -113,6 +132,25 @@ def _entry(name: str, asked: Asked) -> Entry:
         preset=chosen,
         parameters=parameters,
     )
+
+
+def _few(entries: Sequence[Entry], asked: Asked, parts: PartSet) -> list[Entry]:
+    """Return an entry for each number of good parts and each draw; model files stay as they are."""
+    if not 1 <= asked.draws <= _MOST_DRAWS:
+        raise ConfigurationError(
+            f"The number of draws is {asked.draws}; expected 1 to {_MOST_DRAWS}."
+        )
+    n_known = sum(part.is_good and part.split != "test" for part in parts)
+    for n_good in asked.n_good:
+        check_n_good(n_good, n_known, parts.root)
+    found = [entry for entry in entries if entry.model is not None]
+    for entry in entries:
+        for n_good in () if entry.model else sorted(set(asked.n_good)):
+            for draw in range(asked.draws):
+                name = f"{entry.name}, {n_good} good, draw {draw + 1}"
+                folder = f"{entry.folder}-{n_good}-good-{draw + 1}"
+                found.append(replace(entry, name=name, folder=folder, n_good=n_good, draw=draw))
+    return found
 
 
 def _with_own_name(entry: Entry, before: Sequence[Entry]) -> Entry:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +20,10 @@ from makellos.reports.ranked import measure_of, place_by
 __all__ = [
     "CompareResults",
     "Compared",
+    "FewGood",
     "PairedDifference",
     "Rows",
+    "Spread",
     "add_differences",
 ]
 
@@ -31,9 +34,12 @@ class Compared(Record):
     """Hold what became of one; `given` says that it came as a model file and was not fitted.
 
     `fit` and `inspection` hold the peak memory of their processes as ``peak_mb``, None where it is
-    unknown.
+    unknown. `n_good` good parts were drawn for the fit, for the `draw`-th time from 0; None where
+    all were learned from.
     """
 
+    n_good: int | None = None
+    draw: int = 0
     preset: str = ""
     parameters: dict[str, Any] = Field(default_factory=dict)
     given: bool = False
@@ -61,8 +67,37 @@ class PairedDifference(BaseModel):
     sentence: str
 
 
+class Spread(BaseModel):
+    """Hold the mean, the lowest and the highest of a figure over draws."""
+
+    mean: float
+    lowest: float
+    highest: float
+
+
+class FewGood(BaseModel):
+    """Hold what a detector is worth that learned from `n_good` good parts, over `n_draws` draws.
+
+    `false_alarms` is the budget that so many can promise, the largest of the draws; None where they
+    are too few to be calibrated, and promise nothing. Figures are None there but AUROC, and where
+    the test parts lack a class.
+    """
+
+    detector: str
+    n_good: int
+    n_draws: int
+    false_alarms: float | None
+    miss_rate: Spread | None
+    false_alarm_rate: Spread | None
+    image_auroc: Spread | None
+
+
 class CompareResults(BaseModel):
-    """Hold what a comparison found; `against` is the one that differences are taken from."""
+    """Hold what a comparison found; `against` is the one that differences are taken from.
+
+    `few_good` says what fits from few good parts are worth, where these were asked for; there are
+    no differences then, since each number of parts promises another budget.
+    """
 
     made_by: Literal["makellos compare"] = "makellos compare"
     format_version: Literal[1] = 1
@@ -74,6 +109,7 @@ class CompareResults(BaseModel):
     entries: list[Compared]
     against: str | None = None
     differences: list[PairedDifference] = []
+    few_good: list[FewGood] = []
     notes: list[str] = []
 
     def count(self, state: State) -> int:
@@ -104,9 +140,10 @@ def add_differences(
 ) -> None:
     """Put paired differences, the one that they are taken from, and notes into the results."""
     done = [entry for entry in results.entries if entry.name in found]
-    results.differences, results.notes = [], _notes(done)
-    if not done:
-        return
+    results.differences, results.notes, results.few_good = [], [], _few_good(done)
+    if not done or results.few_good:
+        return  # of few parts each fit has notes of its own: how many, and what they can promise
+    results.notes = _notes(done)
     names = [entry.name for entry in done]
     measure = measure_of(entry.figures or {} for entry in done)
     best = min(done, key=lambda entry: place_by(measure, entry.figures or {})).name
@@ -118,6 +155,37 @@ def add_differences(
     ]
     if results.differences:
         results.notes += _few_groups(found[results.against])
+
+
+def _few_good(done: Sequence[Compared]) -> list[FewGood]:
+    """Return what draws of each number of good parts have in common."""
+    groups: dict[tuple[str, int], list[Compared]] = {}
+    for entry in done:
+        if entry.n_good is not None:
+            groups.setdefault((entry.name.partition(",")[0], entry.n_good), []).append(entry)
+    return [
+        FewGood(
+            detector=detector,
+            n_good=n_good,
+            n_draws=len(entries),
+            false_alarms=max(budgets) if (budgets := _known(entries, "false_alarms")) else None,
+            miss_rate=_spread(entries, "miss_rate"),
+            false_alarm_rate=_spread(entries, "false_alarm_rate"),
+            image_auroc=_spread(entries, "image_auroc"),
+        )
+        for (detector, n_good), entries in groups.items()
+    ]
+
+
+def _known(entries: Sequence[Compared], key: str) -> list[float]:
+    return [float(value) for entry in entries if (value := entry.figure(key)) is not None]
+
+
+def _spread(entries: Sequence[Compared], key: str) -> Spread | None:
+    values = _known(entries, key)
+    if not values:
+        return None
+    return Spread(mean=round(fmean(values), 4), lowest=min(values), highest=max(values))
 
 
 def _few_groups(rows: Rows) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from makellos.drawing.scales import Scale, Tick, round_span
 from makellos.evaluation import Difference, PairedDifferences
+from makellos.reports.few_good import few_good_curves
 from makellos.reports.formats import MISSING, auroc, duration, finite, percent, whole
 from makellos.reports.pages import render_page
 from makellos.reports.ranked import MISSES, ComparedRun, Group, number, ranked_charts, spread_text
@@ -61,7 +62,7 @@ class Disputed:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Hold all that the page shows; `differences` are entries of `compare --json`."""
+    """Hold all that the page shows; `differences` and `few_good` are those of `compare --json`."""
 
     title: str
     created: str
@@ -70,6 +71,7 @@ class ComparisonReport:
     differences: Sequence[Mapping[str, Any]]
     disputed: Sequence[Disputed]
     notes: Sequence[str]
+    few_good: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def render_comparison(report: ComparisonReport) -> str:
         cost=_table(_COST, ranked),
         forest=_forest(report.differences),
         highest=_highest(ranked),
+        few_good=few_good_curves(report.few_good),
         lead=_lead(report, group),
         verdict_class=_VERDICTS,
     )

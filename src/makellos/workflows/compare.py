@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -40,6 +40,8 @@ def compare(
     false_alarms: float = 0.01,
     seed: int = 0,
     against: str | None = None,
+    n_good: Iterable[int] = (),
+    draws: int = 3,
     output: Path | str | None = None,
     tell: Callable[[str], None] | None = None,
     execute: Execute | None = None,
@@ -52,6 +54,8 @@ def compare(
     and inspection is a process of its own. One that fails stops no other, and is reported with the
     reason. All others are compared with `against`, or with the one that misses the fewest; of equal
     ones, and of those that promise different budgets, with the one of the highest image AUROC.
+    With `n_good`, each detector is fitted from so many good parts instead, drawn `draws` times for
+    each number, and ``few_good`` of the result says what so many are worth and can promise.
     With `output`, that folder gets ``compare.html``, ``compare.csv``, ``compare.json``, the models
     and their reports; it is updated after each one. `tell` receives progress messages; `execute`
     runs a step with its arguments and a log file and returns its exit code.
@@ -60,6 +64,7 @@ def compare(
     that cannot be used, `StorageError` if the output cannot be written.
     """
     asked = Asked(preset=preset, parameters=parameters or {}, false_alarms=false_alarms, seed=seed)
+    asked = replace(asked, n_good=tuple(n_good), draws=draws)
     plan = make_plan(data, list(several(detectors)), list(several(models)), asked, against)
     said, now = tell or (lambda _: None), clock or (lambda: datetime.now(UTC))
     with ExitStack() as stack:
@@ -92,6 +97,8 @@ def _step(entry: Entry) -> CompareStep:
         preset=entry.preset,
         parameters=dict(entry.parameters),
         given=entry.model is not None,
+        n_good=entry.n_good,
+        draw=entry.draw,
     )
     return Step(entry, "fit" if entry.model is None else "evaluate", record)
 
@@ -124,14 +131,22 @@ class _Comparison(Work[Entry, Compared]):
             "preset": entry.preset,
             "parameters": dict(entry.parameters),
             "false_alarms": self.plan.asked.false_alarms,
-            "seed": self.plan.asked.seed,
+            "seed": self.plan.asked.seed + entry.draw,
+            "n_good": entry.n_good,
             "output": os.fspath(folder.resolve()) if kept else None,
         }
+        if entry.ranks_only:
+            ranked = self._process("rank", task, folder, scratch)
+            self.put(i, detector=ranked["detector"], figures=ranked)
+            self.found[entry.name] = Rows([], scratch / PICTURES)
+            return
         if entry.model is None:
             self.put(i, fit=self._process("fit", task, folder, scratch))
             self.say(i, "evaluate")
         evaluated = self._process("evaluate", task, folder, scratch)
-        inspection = self._process("inspect", task, folder, scratch)
+        # What an inspection costs does not hang on the number of good parts.
+        costs = entry.n_good is None
+        inspection = self._process("inspect", task, folder, scratch) if costs else None
         self.put(
             i,
             detector=evaluated["figures"]["detector"],

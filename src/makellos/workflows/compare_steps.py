@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from makellos.data.few import drawn_good
 from makellos.errors import InputError, MakellosError
 from makellos.jobs.processes import INTERRUPTED, ending_as_interrupted
 from makellos.subjects import find_parts
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
 def _fit(task: Mapping[str, Any]) -> dict[str, Any]:
     from makellos.workflows.fit import fit
 
-    names = ("data", "model", "detector", "preset", "parameters", "false_alarms", "seed")
+    names = ("data", "model", "detector", "preset", "parameters", "false_alarms", "seed", "n_good")
     return asdict(fit(**{name: task[name] for name in names}))
 
 
@@ -77,6 +78,30 @@ def _evaluate(task: Mapping[str, Any]) -> dict[str, Any]:
     return {"figures": figures, "parts": rows}
 
 
+def _rank(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Rank the test parts by a detector that learned from too few parts to be calibrated."""
+    from makellos.detectors import make_detector
+    from makellos.evaluation import auroc
+    from makellos.models import score_parts
+
+    names = ("preset", "parameters", "seed")
+    detector = make_detector(task["detector"], **{name: task[name] for name in names})
+    parts = drawn_good(find_parts(task["data"]), task["n_good"], task["seed"])
+    parts.require_pictures("compare --n-good")
+    began, tested = time.perf_counter(), parts.test()
+    detector.fit(parts.good() if detector.learns == "good" else parts.labelled())
+    seconds, recipe = time.perf_counter() - began, detector.graph().recipe()
+    scores = [scored.score for scored in score_parts(recipe, recipe.engines()[0], tested)]
+    defective = np.array([not part.is_good for part in tested])
+    return {
+        "detector": detector.name,
+        "n_good": int((~defective).sum()),
+        "n_defective": int(defective.sum()),
+        "image_auroc": auroc(scores, defective),
+        "fit_seconds": round(seconds, 2),
+    }
+
+
 def _inspect(task: Mapping[str, Any]) -> dict[str, Any]:
     from makellos.inspection import Inspector
     from makellos.inspection.engines import default_workers
@@ -96,6 +121,7 @@ def _inspect(task: Mapping[str, Any]) -> dict[str, Any]:
 _STEPS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "fit": _fit,
     "evaluate": _evaluate,
+    "rank": _rank,
     "inspect": _inspect,
 }
 

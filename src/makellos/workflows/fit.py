@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from makellos.calibration import parts_needed
+from makellos.data.few import drawn_good
 from makellos.data.parts import PartSet
 from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
@@ -77,6 +78,7 @@ def fit(
     signal: SignalSettings | None = None,
     coverage: Coverage | None = None,
     groups: str | None = None,
+    n_good: int | None = None,
     time_budget: float | None = None,
     progress: Progress | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -86,23 +88,22 @@ def fit(
     `data` is a folder or CSV manifest, `false_alarms` the share of good parts that may be rejected
     by mistake. Raises `InputError` for data that cannot be used (including files that cannot be
     decoded, unless `skip_unreadable`), `ConfigurationError` for names and values that are not
-    accepted, `StorageError` if the model cannot be written. An existing model is replaced in one
-    step.
+    accepted, `StorageError` if the model cannot be written. One that exists is replaced at once.
 
     `training` says where and how a detector that `trains` does so. Its run directory is
     ``MODEL.run`` unless `training` names another; with `training.resume` an interrupted run there
-    is continued. `signal` says how recordings are seen, if `data` holds any, and `coverage` says
-    which tiles and zones pictures have, and by which rules they are accepted. `groups` names what
-    parts belong together by, as in `find_parts`. The detector ``auto``
-    tries several for `time_budget` minutes (10 by default) and fits the best. `on_note` is
-    called with what should be known before the work begins.
+    is continued. `signal` says how recordings are seen, `coverage` which tiles and zones pictures
+    have and by which rules they are accepted. `groups` names what parts belong together by, as in
+    `find_parts`; `n_good` parts are drawn by the seed, where given, and no other good ones learned
+    from. ``auto`` tries several detectors for `time_budget` minutes (10 by default) and fits the
+    best. `on_note` is called with what should be known beforehand.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
     named = _named(detector, preset, asked, signal)
     parts_needed(false_alarms)
     check_target(target)
-    parts = find_parts(data, groups)
+    parts = drawn_good(find_parts(data, groups), n_good, seed)
     subject, covers = subject_of(parts), coverage or Coverage()
     subject.check_options(parts, signal, covers, white_level)
     frame = frame_of(covers, false_alarms, white_level)
