@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from makellos.detectors.dinomaly import Dinomaly as Dinomaly
     from makellos.detectors.discriminative import Discriminative as Discriminative
     from makellos.detectors.fanogan import FAnoGAN as FAnoGAN
+    from makellos.detectors.golden import Golden as Golden
     from makellos.detectors.padim import PaDiM as PaDiM
     from makellos.detectors.patchcore import PatchCore as PatchCore
     from makellos.detectors.pyod import Pyod as Pyod
@@ -112,6 +113,7 @@ _NAMES = {
     "detectors.dinomaly": ("Dinomaly",),
     "detectors.discriminative": ("Discriminative",),
     "detectors.fanogan": ("FAnoGAN",),
+    "detectors.golden": ("Golden",),
     "detectors.padim": ("PaDiM",),
     "detectors.patchcore": ("PatchCore",),
     "detectors.pyod": ("Pyod",),

@@ -31,7 +31,11 @@ def test_detectors_are_those_of_the_registry(cli: Cli) -> None:
     assert kinds["discriminative"] == ("good and labelled", False, True)
     assert kinds["classifier"] == ("labels", True, True)
     extras = {name: each["extra"] for name, each in found.items()}
-    assert {name for name, extra in extras.items() if extra is None} == {"patchcore", "padim"}
+    assert {name for name, extra in extras.items() if extra is None} == {
+        "golden",
+        "patchcore",
+        "padim",
+    }
     assert (extras["pyod"], extras["vae"]) == ("signals", "train")
     assert "pip install '.[train]'" in told.err
     assert "To fit it: pip install '.[signals]'" in cli("detectors", "pyod").out

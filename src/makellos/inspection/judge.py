@@ -43,7 +43,7 @@ class Judge:
         outlined: bool = True,
     ) -> Inspection:
         """Return the finding on a part; the regions of its map are left out unless `outlined`."""
-        score, anomaly_map, reconstruction, probabilities, looked = scored
+        score, anomaly_map, reconstruction, probabilities, looked, notes = scored
         if not math.isfinite(score):
             reason = f"{label} has the score {score:g}, which allows no verdict. Look at the part."
             return unreadable(label, started, reason)
@@ -70,4 +70,5 @@ class Judge:
             zones=() if looked is None else find_zones(looked, self.zones, self.calibration),
             calibrated_verdict=calibrated if self.acceptance.rules else None,
             broken_rules=broken,
+            notes=notes,
         )

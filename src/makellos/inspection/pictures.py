@@ -84,7 +84,7 @@ class PictureLane:
     ) -> Inspection:
         """Say what is odd about a picture; `keep` it in the inspection."""
         shape = Shape.of(picture, n_frames)
-        notes = [] if self.learned is None else self.learned.oddities(shape)
+        notes = [*found.notes, *([] if self.learned is None else self.learned.oddities(shape))]
         if n_frames > 1:
             notes.append(_FRAMES.format(n_frames))
         return replace(found, picture=picture if keep else None, notes=tuple(notes))

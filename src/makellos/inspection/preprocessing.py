@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.data.pictures import Picture, full_scale
 from makellos.errors import InputError
+from makellos.inspection.registration import Placed, Registration
 
 __all__ = ["LARGEST_SIDE", "Preprocessing", "Vectors"]
 
@@ -23,6 +24,7 @@ class Preprocessing(BaseModel):
 
     Pictures are stretched to the size, by area averaging along the axes that shrink and bilinearly
     along those that grow. `white_level` is the value of white in 16 bit pictures of fewer bits.
+    With a `registration`, `place` lays them onto its reference before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +33,7 @@ class Preprocessing(BaseModel):
     width: int = Field(ge=16, le=LARGEST_SIDE)
     channels: Literal[1, 3] = 3
     white_level: int | None = Field(default=None, ge=1, le=65535)
+    registration: Registration | None = None
 
     @model_validator(mode="after")
     def _area_is_limited(self) -> Self:
@@ -46,6 +49,10 @@ class Preprocessing(BaseModel):
     def __str__(self) -> str:
         """Return the size in words."""
         return f"{self.height} x {self.width} pixels"
+
+    def place(self, picture: Picture) -> Placed | None:
+        """Return the picture laid onto the reference of the registration; None without one."""
+        return None if self.registration is None else self.registration(picture)
 
     def resize(self, picture: Picture) -> Picture:
         """Return the picture, H×W or H×W×3, at the graph's size, in the depth it came in."""
@@ -98,6 +105,11 @@ class Vectors(BaseModel):
     def __str__(self) -> str:
         """Return the size in words."""
         return f"{self.n_features} features"
+
+    def place(self, features: Picture) -> Placed | None:
+        """Return None: numbers lie nowhere."""
+        del features
+        return None
 
     def resize(self, features: Picture) -> Picture:
         """Return the features (F,) as they are."""

@@ -16,6 +16,7 @@ from makellos.errors import ConfigurationError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine
 from makellos.inspection.preprocessing import Preprocessing, Vectors
+from makellos.inspection.registration import Placed
 from makellos.inspection.tiling import Mosaic, Tiling
 from makellos.inspection.zones import ZonedMap, Zones
 
@@ -29,7 +30,7 @@ class Scored(NamedTuple):
     """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
 
     `probabilities` (K,) are those of the classes. `zones` is what each zone says: score and map are
-    then in units of the zones' thresholds.
+    then in units of the zones' thresholds. `notes` say what was odd about scoring it.
     """
 
     score: float
@@ -37,6 +38,7 @@ class Scored(NamedTuple):
     reconstruction: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float32] | None = None
     zones: ZonedMap | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Scorer:
@@ -72,11 +74,20 @@ class Scorer:
 
         Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
         """
+        placed = [self.preprocessing.place(picture) for picture in pictures]
+        laid = [
+            picture if each is None else each.picture
+            for picture, each in zip(pictures, placed, strict=True)
+        ]
         if self.tiling is not None:
-            found = [self._in_tiles(picture, self.tiling) for picture in pictures]
+            found = [self._in_tiles(picture, self.tiling) for picture in laid]
         else:
-            batch = self._batch(pictures)
+            batch = self._batch(laid)
             found = self._scored(_checked(self.engine.run(batch), batch))
+        found = [
+            scored if each is None else self._laid_back(scored, each)
+            for scored, each in zip(found, placed, strict=True)
+        ]
         zones = self.zones
         return found if zones is None else [self._by_zone(each, zones) for each in found]
 
@@ -134,6 +145,18 @@ class Scorer:
         if scores is not None:
             return float(scores.reshape(-1)[i])
         return self.aggregation(maps[i]) if maps is not None else math.nan
+
+    def _laid_back(self, scored: Scored, placed: Placed) -> Scored:
+        """Return what was found on a part as it lies on its own picture.
+
+        What the picture does not show decides nothing. A score that the graph gave itself stays.
+        """
+        found = scored.anomaly_map
+        if found is None:
+            return scored._replace(notes=placed.notes)
+        back = placed.back(found)
+        score = self.aggregation(back) if scored.score == self.aggregation(found) else scored.score
+        return scored._replace(score=score, anomaly_map=back, notes=placed.notes)
 
     def _by_zone(self, scored: Scored, zones: Zones) -> Scored:
         """Return what zones make of a part: its score and its map are theirs."""

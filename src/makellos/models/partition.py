@@ -84,9 +84,10 @@ def split_parts(
     cross_fits = detector.cross_fits or not detector.trains
     if not cross_fits:
         n_aside = max(1, n_aside, min(len(groups) // 3, parts_needed(false_alarms)))
-    if len(groups) < 2 or n_good < 3 or n_aside < _PLENTY * parts_needed(false_alarms):
-        if len(groups) < 2 or n_good < 3:
-            raise _too_few(n_good, len(groups))
+    too_few = len(groups) < 2 or n_good <= detector.least_parts
+    if too_few or n_aside < _PLENTY * parts_needed(false_alarms):
+        if too_few:
+            raise _too_few(n_good, len(groups), detector.least_parts + 1)
         if cross_fits:
             return Partition(learnable, [p for p in learnable if p.is_good], "cross-fitted")
     if detector.learns == "labels":
@@ -107,11 +108,12 @@ def _split_labelled(learnable: list[Part], n_aside: int, seed: int) -> Partition
     return Partition([*learn, *validate], [part for part in apart if part.is_good], "held out")
 
 
-def _too_few(n_good: int, n_groups: int) -> InputError:
+def _too_few(n_good: int, n_groups: int, least: int) -> InputError:
     count = f"{n_good} good part{'' if n_good == 1 else 's'}"
     if n_groups != n_good:
         count += f" in {n_groups} group{'' if n_groups == 1 else 's'}"
     return InputError(
-        f"There {'is' if n_good == 1 else 'are'} {count}; at least 3 in 2 groups are needed to "
-        "learn and calibrate, and 99 for a false-alarm budget of 0.01. Add pictures of good parts."
+        f"There {'is' if n_good == 1 else 'are'} {count}; at least {least} in 2 groups are needed "
+        "to learn and calibrate, and 99 for a false-alarm budget of 0.01. Add pictures of good "
+        "parts."
     )

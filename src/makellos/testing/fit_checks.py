@@ -80,8 +80,8 @@ def unfitted_graph_is_refused(bench: Workbench) -> None:
 
 
 def too_few_parts_are_refused(bench: Workbench) -> None:
-    """Check that learning from no part or from one is an input error."""
-    for n_parts in (0, 1):
+    """Check that learning from fewer parts than the detector says it needs is an input error."""
+    for n_parts in range(bench.detector.least_parts):
         fitting = _fitting(bench.make(), bench.parts[:n_parts])
         _refusal(f"fit on {n_parts} parts", InputError, fitting)
 
