@@ -257,6 +257,22 @@ def test_rows_come_in_the_order_of_the_parts(
     assert inspector.concurrency == (1 if workers == 1 else workers + 1)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "onnxruntime"}, r"The engine is 'onnxruntime'; expected None, .*EngineChoice"),
+        ({"workers": "2"}, "The number of workers is '2'; expected a whole number, at least 1"),
+        ({"workers": 0}, "The number of workers is 0; expected a whole number"),
+        ({"workers": True}, "The number of workers is True; expected a whole number"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_named(
+    model_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Inspector(model_path, **options)
+
+
 @pytest.mark.parametrize("choice", available_engines(), ids=str)
 def test_scores_do_not_depend_on_the_number_of_workers(
     model_path: Path, choice: EngineChoice, tmp_path: Path

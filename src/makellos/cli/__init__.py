@@ -33,7 +33,9 @@ def _run(given: list[str]) -> int:
     try:
         with ending_as_interrupted() as asked_to_end:
             from makellos.cli.app import run
+            from makellos.cli.arguments import check_named
 
+            check_named(given)
             return run(given)
     except BrokenPipeError:
         return 0  # the reader of a pipe (head, say) has left; nothing is wrong

@@ -6,12 +6,27 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["expanded"]
+__all__ = ["check_named", "expanded"]
 
 # An option with its value attached; shells leave a tilde in there as it is.
 _ATTACHED = re.compile(r"(--[\w-]+=|-[A-Za-z](?=~))(.*)", re.DOTALL)
+
+
+def check_named(arguments: Sequence[str]) -> None:
+    """Raise `ConfigurationError` for an argument without a character, as of an unset variable.
+
+    A path of none would be the current folder. Options may have an empty value.
+    """
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument and not before.startswith("-"):
+            from makellos.errors import ConfigurationError
+
+            where = f"After {before!r} stands" if before else "The first is"
+            raise ConfigurationError(
+                f"{where} an empty argument. Name a file or a folder; the current folder is '.'."
+            )
 
 
 def expanded(arguments: Iterable[str], *, wildcards: bool = sys.platform == "win32") -> list[str]:

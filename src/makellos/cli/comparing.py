@@ -92,7 +92,7 @@ def compare(
         results = run(
             data,
             _names(detectors),
-            models=_names(models),
+            models=[Path(name).expanduser() for name in _names(models)],
             preset=preset,
             parameters=_parameters(settings or []),
             false_alarms=false_alarms,

@@ -327,16 +327,21 @@ def check_text(found: DataCheck | RecordingsCheck) -> str:
         if without:
             fine = "Nothing is wrong, but a rate is needed: give it to fit with --rate HZ."
         lines = [
-            f"{found.n_recordings} recordings, {found.layout}, {length}",
+            f"{_counted(found.n_recordings, 'recording')}, {found.layout}, {length}",
             f"Channels: {'; '.join(found.channels) or '-'}. Rates: {', '.join(rates) or '-'}.",
             "",
             table(["label", "recordings"], rows),
             "",
         ]
     else:
-        lines = [f"{found.n_parts} parts, {found.layout}", "", table(["label", "parts"], rows), ""]
+        count = _counted(found.n_parts, "part")
+        lines = [f"{count}, {found.layout}", "", table(["label", "parts"], rows), ""]
     lines += [f"Wrong: {problem}" for problem in found.problems] or [fine]
     return "\n".join([*lines, *(f"Advice: {advice}" for advice in found.advice)])
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _interval(value: tuple[float, float] | None) -> str:

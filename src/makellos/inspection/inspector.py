@@ -70,6 +70,7 @@ class Inspector:
     ) -> None:
         if rpm is not None and not 0 < rpm < math.inf:
             raise ConfigurationError(f"The speed is {rpm:g} rpm; expected a number above 0.")
+        _check_asked(workers, engine)
         self.rpm = rpm
         self.model = model if isinstance(model, ModelFile) else read_model(Path(model))
         self.manifest: Manifest = self.model.manifest
@@ -267,6 +268,21 @@ if hasattr(os, "register_at_fork"):  # Windows does not fork
 def _fingerprint(model: ModelFile) -> str:
     """Return what tells a model from others: its manifest has the hash of all that is in it."""
     return hashlib.sha256(model.manifest.model_dump_json().encode()).hexdigest()
+
+
+def _check_asked(workers: object, engine: object) -> None:
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise ConfigurationError(
+            f"The number of workers is {workers!r}; expected a whole number, at least 1."
+        )
+    if engine is not None and not isinstance(engine, EngineChoice):
+        known = ", ".join(
+            f"EngineChoice({e.runtime!r}, {e.precision!r})" for e in available_engines()
+        )
+        raise ConfigurationError(
+            f"The engine is {engine!r}; expected None, for the one that the model was released "
+            f"with, or one of {known}, from makellos.inspection.engines."
+        )
 
 
 def _opened_again(

@@ -7,6 +7,7 @@ Pictures keep their bytes; masks become 0 and 255 in one channel.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from makellos.data.progress import Progress
 from makellos.errors import StorageError
 from makellos.sets.archives import read_gzip, safe_path, unpack
 from makellos.sets.public_sets import CIFAR10_CLASSES, Layout
+from makellos.storage import write_bytes
 
 __all__ = ["LAYOUTS", "TILE_SPLIT", "Job", "arrange_public_set"]
 
@@ -333,7 +335,9 @@ def _write_mask(out: Path, kind: str, stem: str, mask: npt.NDArray[np.bool_]) ->
 def _write_png(path: Path, values: Bytes) -> None:
     from PIL import Image
 
-    Image.fromarray(np.ascontiguousarray(values)).save(path)
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(values)).save(stream, "PNG")
+    write_bytes(path, stream.getvalue())
 
 
 def _new(path: Path) -> Path:

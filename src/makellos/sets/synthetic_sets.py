@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from makellos.data.progress import Progress
 from makellos.data.threads import in_order
 from makellos.errors import InputError
-from makellos.storage import storage_errors
+from makellos.storage import storage_errors, write_bytes
 
 __all__ = ["SetPlan", "check_rendering", "write_set"]
 
@@ -136,4 +136,4 @@ def _check_empty(folder: Path, parts: str) -> None:
 def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    write_bytes(path, cv2.imencode(".png", pixels)[1].tobytes())

@@ -20,7 +20,7 @@ from makellos.data.own_outputs import PARQUET_MARK
 from makellos.data.pages import pages_of
 from makellos.data.parts import PICTURES, Part
 from makellos.drawing import picture_place, write_drawing
-from makellos.errors import ConfigurationError, MissingRuntimeError, adding
+from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, adding
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
@@ -119,7 +119,8 @@ def inspect(
     opened = read_model(Path(model))
     manifest, subject = opened.manifest, subject_of_model(opened.manifest)
     _check_asked(wanted, taken, subject, model)
-    listed, masks = list_inputs([Path(item) for item in several(inputs)], with_films(subject.kind))
+    given = [_named(item) for item in several(inputs)]
+    listed, masks = list_inputs(given, with_films(subject.kind))
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
     n_parts = None if films or taken.pages else len(listed)
     inspector = Inspector(
@@ -355,3 +356,9 @@ def _appending(path: Path) -> AbstractContextManager[Callable[[str], None]]:
     if str(path) == "-":
         return nullcontext(write_out)
     return growing(path, "Rows up to here are kept; make room and run again.")
+
+
+def _named(item: Path | str) -> Path:
+    if not str(item):
+        raise InputError("An input is empty. Name a file or a folder; the current folder is '.'.")
+    return Path(item)

@@ -130,7 +130,7 @@ def tune(
     _check_numbers(n_trials, timeout_minutes, seed)
     Training(device=device)
     fixed, target, report = dict(parameters or {}), Path(folder), progress or no_progress
-    base = make_detector(detector, preset=preset, parameters=fixed, seed=seed).get_parameters()
+    base = _fittable(detector, preset, fixed, seed)
     cls = detector_class(detector)
     space = search_space(cls, search or {}, fixed)
     kept = {**cls.presets.get(preset, {}), **{key: base[key] for key in fixed}}
@@ -160,6 +160,15 @@ def tune(
             progress=report,
         )
         return _go(running, timeout_minutes)
+
+
+def _fittable(
+    detector: str, preset: str, parameters: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """Return the parameters of what can be fitted here; raise `MissingRuntimeError` for others."""
+    made = make_detector(detector, preset=preset, parameters=parameters, seed=seed)
+    made.require()
+    return dict(made.get_parameters())
 
 
 def _check_numbers(n_trials: int, timeout_minutes: float | None, seed: int) -> None:
