@@ -115,7 +115,7 @@ def test_synth_renders_boards(cli: Cli, tmp_path: Path) -> None:
     counts = ["--n-train", 3, "--n-test-good", 1, "--n-per-defect", 1]
     told = cli("data", "synth", "-o", folder, "--kind", "boards", *counts, "--size", 192)
     assert told.code == 0
-    assert f"Next: makellos fit {folder} -o boards.makellos" in told.out
+    assert f"Next: makellos fit {folder} -o boards.makellos --detector golden" in told.out
     found = json.loads(cli("data", "check", folder, "--json", "-").out)
     assert found["problems"] == []
     assert (found["n_good"], found["n_test_good"]) == (3, 1)

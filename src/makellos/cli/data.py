@@ -65,7 +65,8 @@ def synth(
     counts = {"n_train": n_train, "n_test_good": n_test_good, "n_per_defect": n_per_defect}
     with bars() as progress:
         _writer(kind, size, aligned=aligned)(output, **counts, seed=seed, progress=progress)
-    say(f"Rendered {kind} in {output}. Next: makellos fit {output} -o {kind}.makellos")
+    chosen = " --detector golden" if kind == "boards" else ""
+    say(f"Rendered {kind} in {output}. Next: makellos fit {output} -o {kind}.makellos{chosen}")
 
 
 def _writer(kind: str, size: int | None, *, aligned: bool) -> Callable[..., None]:
