@@ -126,9 +126,9 @@ SkipUnreadable = Annotated[
 Groups = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN|PATTERN",
-        help="What belongs together (a lot, a tile): a column of the manifest, or a pattern of "
-        "file names that marks it, such as 'lot{}_*.png'.",
+        metavar="auto|COLUMN|PATTERN",
+        help="What belongs together (a lot, a tile): auto finds it; or a column of the manifest, "
+        "or a pattern of file names that marks it, such as 'lot{}_*.png'.",
     ),
 ]
 

@@ -9,7 +9,7 @@ from makellos.cli.console import figure_text, table
 from makellos.errors import legible
 from makellos.reports.formats import NARROW_SPACE
 from makellos.reports.provenance import calibrated_on, first_of_lot, learned_by, learned_from
-from makellos.reports.statements import by_recording, noun_of, promise_sentence
+from makellos.reports.statements import by_recording, noun_of, promise_sentence, range_sentence
 from makellos.vibration.recording_checks import RecordingsCheck
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ def fit_text(summary: FitSummary) -> str:
     learned = learned_from(summary.n_learned, summary.n_defective)
     if summary.counted in ("recordings", "windows"):
         learned = f"{summary.n_learned} windows of good recordings"
+    is_counted = summary.counted in ("parts", "groups")
     lines = [
         *(auto_lines(summary.auto) if summary.auto else []),
         f"{summary.detector} learned from {learned} in {summary.fit_seconds:.0f} s.",
         f"Calibrated on {summary.n_groups} {unit} ({summary.method}): {summary.promise}.",
+        *([range_sentence(summary.n_groups, summary.false_alarms, unit)] if is_counted else []),
         *(f"Note: {note}" for note in summary.notes),
     ]
     if summary.skipped:

@@ -10,6 +10,7 @@ angle keeps it. Measured figures stand in ``docs/benchmarks.md``.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from makellos.data._findings import blank_text, copies_text, listed, n_of
 from makellos.data.parts import Part, group_names
 from makellos.data.pictures import Picture
+from makellos.data.same_parts import Relief, relief
 from makellos.errors import InputError
 
 __all__ = ["Sketch", "as_groups", "copies", "grouped", "is_blank", "sketch", "unlearned"]
@@ -30,6 +32,9 @@ _LEAST = 0.02  # root mean square of the detail of a picture that has some
 _DISTANCE = 0.2  # 1 - correlation of copies, at most
 _APART = 3.0  # times as far lies what is no copy,
 _TIDY = 0.1  # and at least so far: nearer are parts that look alike to the last detail
+_MIDDLE = 512  # pixels of a side, by which sharpness is judged
+_LEVELS = (5, 50, 95)  # per cent
+_THUMBNAIL = (8, 8)
 _EQUAL = 0.002  # distance of pictures that differ by rounding
 _MOST, _SHARE = 4, 6  # copies of one picture, at most so many or a sixth of all
 _NEIGHBOURS = 32
@@ -41,11 +46,14 @@ class Sketch:
     """Hold what tells a picture from others: its pixels' hash, whether all are of one value.
 
     `details` by cells per side are unit vectors, those that the picture is large enough for.
+    `relief` is what pictures of one part share, `looks` are levels, contrast, sharpness and light.
     """
 
     digest: bytes
     is_blank: bool
     details: Mapping[int, NDArray[np.float32]]
+    relief: Relief | None = None
+    looks: tuple[float, ...] = ()
 
 
 def sketch(picture: Picture) -> Sketch:
@@ -54,7 +62,8 @@ def sketch(picture: Picture) -> Sketch:
     digest.update(np.ascontiguousarray(picture).data)
     gray = picture if picture.ndim == 2 else picture.mean(2, dtype=np.float32)
     sizes = (size for size in _SIZES if size <= min(picture.shape[:2]))
-    return Sketch(digest.digest(), is_blank(picture), {size: _detail(gray, size) for size in sizes})
+    details = {size: _detail(gray, size) for size in sizes}
+    return Sketch(digest.digest(), is_blank(picture), details, relief(picture), _looks(gray))
 
 
 def copies(sketches: Sequence[Sketch]) -> list[list[int]]:
@@ -143,6 +152,21 @@ def _require_variety(good: Sequence[Part], sketches: Sequence[Sketch]) -> None:
             f"All {len(good)} good parts are the same picture, such as {good[0].path} and "
             f"{good[1].path}; it cannot show how good parts differ. Take a picture of each part."
         )
+
+
+def _looks(gray: NDArray[np.generic]) -> tuple[float, ...]:
+    """Return logarithms of dark, middle and bright values, contrast and sharpness, and a thumbnail.
+
+    Sharpness is that of the middle alone, at full size. The thumbnail is relative to the mean.
+    """
+    top, left = (max(0, (side - _MIDDLE) // 2) for side in gray.shape[:2])
+    middle = gray[top : top + _MIDDLE, left : left + _MIDDLE].astype(np.float32)
+    contrast = float(middle.std()) + 0.1
+    fine = float(np.abs(cv2.Laplacian(middle, cv2.CV_32F)).mean()) + 0.1
+    levels = np.log(np.percentile(gray[::4, ::4].astype(np.float32), _LEVELS) + 1)
+    thumbnail = cv2.resize(gray.astype(np.float32), _THUMBNAIL, interpolation=cv2.INTER_AREA)
+    relative = thumbnail.ravel() / (float(thumbnail.mean()) + 1)
+    return (*levels, math.log(contrast), math.log(fine / contrast), *relative)
 
 
 def _detail(gray: NDArray[np.generic], size: int) -> NDArray[np.float32]:

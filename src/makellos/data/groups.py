@@ -11,8 +11,9 @@ from makellos.data._findings import listed, n_of
 from makellos.data.parts import Part, PartSet
 from makellos.errors import ConfigurationError, InputError
 
-__all__ = ["by_pattern", "check_groups", "column_of", "is_pattern"]
+__all__ = ["AUTO", "by_pattern", "check_groups", "column_of", "is_pattern"]
 
+AUTO = "auto"
 _MARK = "{}"
 _EXAMPLE = "such as 'lot{}_*.png', where {} is the group and * anything"
 
@@ -28,7 +29,7 @@ def column_of(groups: str | None) -> str | None:
     >>> column_of("lot"), column_of("lot{}_*.png")
     ('lot', None)
     """
-    return None if groups is None or is_pattern(groups) else groups
+    return None if groups in (None, AUTO) or is_pattern(groups or "") else groups
 
 
 def by_pattern(found: PartSet, pattern: str) -> PartSet:
@@ -42,7 +43,7 @@ def by_pattern(found: PartSet, pattern: str) -> PartSet:
         raise ConfigurationError(
             f"--groups is {pattern!r}, which marks {_marks(pattern)}. Mark the one part of the "
             f"file name that names the group with {{}}, {_EXAMPLE}; or give a column of the "
-            "manifest."
+            "manifest, or auto."
         )
     regex, depth = _regex(pattern), pattern.count("/") + 1
     parts = []

@@ -66,7 +66,7 @@ def list_parts(
         if group_column is not None:
             raise InputError(
                 f"--groups names a column {group_column!r}, but {data} is a folder. Mark the part "
-                "of the file name that is the group with {}, such as 'lot{}_*.png'."
+                "of the file name that is the group with {}, such as 'lot{}_*.png', or give auto."
             )
         for kind in kinds:
             found = _folder(data, kind)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from makellos.errors import InputError
 
-__all__ = ["PromiseCheck", "check_promise"]
+__all__ = ["PromiseCheck", "check_promise", "realised_range", "share_of_plants"]
 
 LEVEL = 0.05  # below it, chance is no explanation
 
@@ -73,6 +73,41 @@ def check_promise(
     if finding == "chance" and p_value < LEVEL:
         finding = "broken"
     return PromiseCheck(called, n, total, p_value, finding)
+
+
+def realised_range(n_units: int, budget: float, level: float = 0.95) -> tuple[float, float]:
+    """Return between which shares the good parts lie that are rejected, with probability `level`.
+
+    `n_units` good parts (or groups) set the threshold for a `budget` in (0, 1). Another `n_units`
+    would set another: the share rejected, in [0, 1], has the distribution Beta(k, n + 1 - k), where
+    the k-th highest score is the threshold. Its mean is within the budget; one plant has one draw.
+
+    >>> [round(share, 4) for share in realised_range(99, 0.01)]
+    [0.0003, 0.0366]
+    """
+    k = max(1, math.floor(budget * (n_units + 1) + 1e-9))
+    tail = (1 - level) / 2
+    return _quantile(n_units, k, tail), _quantile(n_units, k, 1 - tail)
+
+
+def share_of_plants(n_units: int, budget: float, rate: float) -> float:
+    """Return in which share of plants at most a `rate` of good parts is rejected.
+
+    Arguments are those of `realised_range`.
+    """
+    return _as_many(max(1, math.floor(budget * (n_units + 1) + 1e-9)), n_units, rate)
+
+
+def _quantile(n: int, k: int, below: float) -> float:
+    """Return the share that Beta(k, n + 1 - k) stays under with a probability, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if _as_many(k, n, middle) < below:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _as_many(k: int, n: int, share: float) -> float:

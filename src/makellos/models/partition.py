@@ -26,13 +26,17 @@ _PLENTY = 5  # times the parts that the budget needs at least
 
 @dataclass(frozen=True)
 class PartitionRequest:
-    """Hold what decides which parts are learned from; `signal` is for recordings."""
+    """Hold what decides which parts are learned from; `signal` is for recordings.
+
+    With `finds_groups` good pictures are grouped by what is found of their structure.
+    """
 
     detector: Detector
     false_alarms: float
     seed: int
     skip_unreadable: bool = False
     signal: SignalSettings | None = None
+    finds_groups: bool = False
 
 
 @dataclass(frozen=True)

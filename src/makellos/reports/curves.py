@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from makellos.drawing.scales import Scale
+from makellos.evaluation.promise import realised_range, share_of_plants
 from makellos.reports.formats import finite
 from makellos.reports.frames import ACROSS, UP, Frame, path_through, quarters, share_frame
 
-__all__ = ["Curve", "curve"]
+__all__ = ["Curve", "curve", "promise_curve"]
 
+_N_RATES = 120
 Point = tuple[float, float]
 _X, _Y = Scale((0.0, 1.0), ACROSS), Scale((0.0, 1.0), UP)
 
@@ -59,6 +61,28 @@ def curve(
         reference=path_through([(_X.at(share), _Y.at(reference[share])) for share in (0, 1)]),
         point=spot,
         point_anchor="end" if spot is not None and spot[0] > sum(ACROSS) / 2 else "start",
+    )
+
+
+def promise_curve(n_units: int, budget: float) -> Curve:
+    """Return the share of plants in which at most so many good parts are rejected, by that rate.
+
+    `n_units` good parts or groups set the threshold; the dashed line is the budget.
+    """
+    most = max(2 * budget, realised_range(n_units, budget, 0.998)[1])
+    across = Scale((0.0, 100 * most), ACROSS)
+    rates = [most * i / _N_RATES for i in range(_N_RATES + 1)]
+    placed = [
+        (across.at(100 * rate), _Y.at(share_of_plants(n_units, budget, rate))) for rate in rates
+    ]
+    line, bottom = path_through(placed), UP[0]
+    return Curve(
+        frame=share_frame(across.ticks(4)),
+        line=line,
+        area=f"{line}L{placed[-1][0]:.1f} {bottom:.1f}L{placed[0][0]:.1f} {bottom:.1f}Z",
+        reference=path_through([(across.at(100 * budget), _Y.at(share)) for share in (0, 1)]),
+        point=None,
+        point_anchor="start",
     )
 
 

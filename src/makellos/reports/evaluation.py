@@ -9,7 +9,7 @@ from typing import Any
 from makellos.reports import gallery, statements, tables
 from makellos.reports.charts import Histogram, ScoredPart, score_histogram
 from makellos.reports.classes import class_section
-from makellos.reports.curves import Curve, curve
+from makellos.reports.curves import Curve, curve, promise_curve
 from makellos.reports.formats import finite, whole
 from makellos.reports.gallery import GalleryItem
 from makellos.reports.metrics import metrics
@@ -30,7 +30,8 @@ class EvaluationReport:
     None. With `confusion_matrix` and the other figures of `ClassFigures` there is a section of the
     classes. `roc` is (false positive rates, true positive rates), `precision_recall` is (recalls,
     precisions). Unreadable parts stand in `items` and are left out of `figures`.
-    `panels` are names of recordings and their encoded pictures.
+    `panels` are names of recordings and their encoded pictures. `promised` are how many good parts
+    or groups set the threshold, for which budget, and what they are called.
     """
 
     title: str
@@ -43,6 +44,7 @@ class EvaluationReport:
     provenance: Mapping[str, str]
     notes: Sequence[str]
     panels: Sequence[tuple[str, bytes]] = ()
+    promised: tuple[int, float, str] | None = None
 
 
 def render_evaluation(report: EvaluationReport) -> str:
@@ -79,6 +81,10 @@ def render_evaluation(report: EvaluationReport) -> str:
         recordings=tables.recordings(figures),
         panels=report.panels,
         facts=tables.facts(figures),
+        promise=None if report.promised is None else promise_curve(*report.promised[:2]),
+        promise_range=None
+        if report.promised is None
+        else statements.range_sentence(*report.promised),
     )
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from makellos.inspection import Inspector
 from makellos.inspection.manifest import Manifest
 
-__all__ = ["calibrated_on", "first_of_lot", "learned_by", "learned_from", "provenance"]
+__all__ = [
+    "calibrated_on",
+    "first_of_lot",
+    "learned_by",
+    "learned_from",
+    "promised",
+    "provenance",
+]
 
 
 def provenance(inspector: Inspector) -> dict[str, str]:
@@ -31,6 +38,20 @@ def provenance(inspector: Inspector) -> dict[str, str]:
         "Fitted": manifest.created,
         "Version": f"makellos {manifest.versions.get('makellos', 'unknown')}",
     }
+
+
+def promised(inspector: Inspector) -> tuple[int, float, str] | None:
+    """Return how many good parts or groups set the threshold, for which budget, and their name.
+
+    None where recordings are judged, whose windows are counted, and where a lot is calibrated by
+    its first good parts.
+    """
+    manifest = inspector.manifest
+    if manifest.signal is not None or manifest.calibration.n_first:
+        return None
+    calibration = inspector.calibration
+    unit = "good parts" if calibration.groups is None else "groups of good parts"
+    return calibration.n_groups, calibration.false_alarms, unit
 
 
 def learned_by(manifest: Manifest) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from makellos.evaluation.promise import realised_range
 from makellos.reports.formats import (
     MISSING,
     NARROW_SPACE,
@@ -26,9 +28,11 @@ __all__ = [
     "n_of_rate",
     "noun_of",
     "promise_sentence",
+    "range_sentence",
 ]
 
 
+_BUDGETS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # that people ask for
 _JUDGED = {  # tone and badge by what was found about the promise
     "kept": ("right", "Within the budget"),
     "chance": ("again", "Agrees with the budget"),
@@ -175,6 +179,27 @@ def promise_sentence(figures: Mapping[str, Any]) -> str | None:
         f"{often}: chance does not explain it. These {noun_of(figures)} differ from those that "
         "set the threshold: calibrate with them too."
     )
+
+
+def range_sentence(n_units: int, budget: float, unit: str) -> str:
+    """Say between which rates a promise is realised, and what more good parts or groups buy.
+
+    `unit` is what is counted, such as ``good parts``.
+    """
+    low, high = realised_range(n_units, budget)
+    told = (
+        f"With {count(n_units)} {unit}: between {percent(low)} and {percent(high)} rejected in 95 "
+        "of 100 plants"
+    )
+    smallest = next((each for each in _BUDGETS if each < budget * (1 - 1e-9)), None)
+    if smallest is None:
+        return f"{told}."
+    needed = math.ceil((1 - 1e-9) / smallest) - 1
+    if needed <= n_units:
+        needed, smallest = 4 * n_units, budget
+        _, near = realised_range(needed, budget)
+        return f"{told}; {count(needed)} narrow that to at most {percent(near)}."
+    return f"{told}; {count(needed)} can promise {percent(smallest)}."
 
 
 def _fate(missed: int, again: int, n: int, noun: str) -> str:

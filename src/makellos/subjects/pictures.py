@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.checks import DataCheck, check_parts, refuse_marked, sketched
-from makellos.data.copies import grouped, unlearned
+from makellos.data.copies import Sketch, grouped, unlearned
 from makellos.data.labelled import check_labelled
 from makellos.data.parts import PICTURES, Part, PartSet
 from makellos.data.progress import Progress, no_progress
@@ -23,6 +24,7 @@ from makellos.inspection.manifest import Manifest
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest, split_parts
 from makellos.models.release import groups_of
+from makellos.models.structure import Structure, find_structure, structure_text
 from makellos.subjects.subject import Calibrating, Gathered, Subject
 from makellos.vibration.signals import SignalSettings
 
@@ -72,9 +74,9 @@ class PictureSubject(Subject):
             split.method,
             used=[*found.learnable, *found.calibration],
             skipped=found.skipped,
-            numbers_groups=found.has_copies,
+            numbers_groups=found.numbers_groups,
             shapes=found.shapes,
-            grouping=parts.grouping,
+            grouping=found.grouping,
             notes=[
                 *parts.remarks(),
                 *([framed_text(found.shapes.framed)] if found.shapes.framed else []),
@@ -125,16 +127,17 @@ class PictureSubject(Subject):
 class _Usable(NamedTuple):
     """Hold parts to learn from, parts that calibrate, and the names of those left out.
 
-    Copies are of one group; `notes` say which, and `has_copies` whether there are some. `shapes`
-    say what the pictures of both are like.
+    Copies are of one group; `notes` say which. `numbers_groups` where names of groups say nothing,
+    `grouping` says what made them, `shapes` say what the pictures of both are like.
     """
 
     learnable: list[Part]
     calibration: list[Part]
     skipped: list[str]
     notes: list[str]
-    has_copies: bool
+    numbers_groups: bool
     shapes: Shapes
+    grouping: str
 
 
 def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _Usable:
@@ -158,12 +161,43 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
         )
     refuse_marked(found)
     known, has_copies, notes = grouped(found, sketches)
+    known, structure = _structured(parts, known, sketches, request, progress)
     aside = {part.name for part in calibration}
     learned = [part for part in known if part.name not in aside]
     calibrating = [part for part in known if part.name in aside]
     calibrating, more = unlearned(calibrating, learned, has_copies)
     skipped = [part.name for part, _ in broken]
-    return _Usable(learned, calibrating, skipped, [*notes, *more], has_copies, shapes)
+    notes = [*notes, *more, *([structure_text(structure)] if structure.speaks else [])]
+    finds = request.finds_groups and bool(structure.by)
+    by = structure.by if finds else parts.grouping
+    return _Usable(learned, calibrating, skipped, notes, has_copies or finds, shapes, by)
+
+
+def _structured(
+    parts: PartSet,
+    known: list[Part],
+    sketches: Sequence[Sketch],
+    request: PartitionRequest,
+    progress: Progress,
+) -> tuple[list[Part], Structure]:
+    """Return parts by the groups that are found where the user asks for it, and what was found."""
+    good = [i for i, part in enumerate(known) if part.is_good]
+    if parts.grouping and not request.finds_groups:
+        return known, Structure.none(len(good))
+    found = find_structure(
+        [known[i] for i in good],
+        [sketches[i] for i in good],
+        request.false_alarms,
+        seed=request.seed,
+        progress=progress,
+        regroups=request.finds_groups,
+    )
+    if request.finds_groups:
+        groups = dict(zip(good, found.groups, strict=True))
+        known = [
+            replace(part, group=groups[i]) if i in groups else part for i, part in enumerate(known)
+        ]
+    return known, found
 
 
 def _label_notes(parts: PartSet, split: Partition, *, few: bool) -> list[str]:

@@ -79,6 +79,11 @@ class VibrationSubject(Subject):
         """
         detector = request.detector
         _check(parts, detector)
+        if request.finds_groups:
+            raise ConfigurationError(
+                f"{parts.root} holds recordings; --groups auto looks at pictures. Name what "
+                "belongs together by a column of the manifest or a pattern of file names."
+            )
         good = [*parts.good(), *parts.calibration()]
         settings = request.signal or SignalSettings()
         view, read, skipped = read_all(good, settings, detector.takes, progress)

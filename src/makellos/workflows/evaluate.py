@@ -38,7 +38,7 @@ from makellos.models.provenance import fingerprint, known
 from makellos.reports.evaluation import EvaluationReport, render_evaluation
 from makellos.reports.gallery import GalleryItem
 from makellos.reports.pages import write_page
-from makellos.reports.provenance import provenance
+from makellos.reports.provenance import promised, provenance
 from makellos.reports.thumbnails import Thumbnails, draw_thumbnails
 from makellos.storage import claim_folder, write_text
 from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
@@ -294,6 +294,7 @@ def _write_report(
         provenance=provenance(inspector),
         notes=result.notes,
         panels=panels,
+        promised=promised(inspector),
     )
     write_page(folder / REPORT, render_evaluation(report))
     write_text(folder / FIGURES, json.dumps(result, indent=1, allow_nan=False) + "\n")

@@ -12,6 +12,7 @@ import numpy as np
 
 from makellos.calibration import parts_needed
 from makellos.data.few import drawn_good
+from makellos.data.groups import AUTO
 from makellos.data.parts import PartSet
 from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
@@ -94,9 +95,9 @@ def fit(
     ``MODEL.run`` unless `training` names another; with `training.resume` an interrupted run there
     is continued. `signal` says how recordings are seen, `coverage` which tiles and zones pictures
     have and by which rules they are accepted. `groups` names what parts belong together by, as in
-    `find_parts`; `n_good` parts are drawn by the seed, where given, and no other good ones learned
-    from. ``auto`` tries several detectors for `time_budget` minutes (10 by default) and fits the
-    best. `on_note` is called with what should be known beforehand.
+    `find_parts`, or is ``auto``; `n_good` parts are drawn by the seed, where given, and no other
+    good ones learned from. The detector ``auto`` tries several for `time_budget` minutes (10 by
+    default) and fits the best. `on_note` is called with what should be known beforehand.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
@@ -109,7 +110,7 @@ def fit(
     frame = frame_of(covers, false_alarms, white_level)
     choice = _chosen(named, parts, asked, frame, report)
     request = PartitionRequest(
-        choice.detector, frame.smallest_budget, seed, skip_unreadable, signal
+        choice.detector, frame.smallest_budget, seed, skip_unreadable, signal, groups == AUTO
     )
     partition = _hinted(subject.partition(parts, request, report), choice.detector, report, on_note)
     fitted = subject.sized(choice.detector, partition)
