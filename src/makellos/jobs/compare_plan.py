@@ -11,7 +11,7 @@ from makellos.calibration import parts_needed
 from makellos.data.few import check_n_good
 from makellos.data.parts import PartSet
 from makellos.data.splits import check_seed
-from makellos.detectors import make_detector
+from makellos.detectors import detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.subjects import find_parts
 
@@ -19,7 +19,6 @@ __all__ = ["Asked", "Entry", "Plan", "Settings", "make_plan"]
 
 MODEL_SUFFIX = ".makellos"
 _MOST_DRAWS = 100
-_LEAST_CALIBRATED = 3  # good parts, below which a fit promises nothing
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -43,7 +42,9 @@ class Entry:
     @property
     def ranks_only(self) -> bool:
         """Tell whether it learns from too few parts to be calibrated."""
-        return self.n_good is not None and self.n_good < _LEAST_CALIBRATED
+        if self.n_good is None:
+            return False
+        return self.n_good <= detector_class(self.detector).least_parts
 
 
 @dataclass(frozen=True, kw_only=True)
