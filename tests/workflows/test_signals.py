@@ -567,7 +567,7 @@ def test_recordings_are_called_so(bearings: Path, model: Path, cli: Callable[...
     assert "2 recordings: " in told.everything
     told = cli("info", model)
     assert "windows of good recordings" in told.out
-    assert "of good recordings rejected" in told.out
+    assert "of the good recordings to come, at most " in told.out
 
 
 def test_one_good_recording_does_not_judge_the_promise(
