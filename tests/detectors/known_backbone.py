@@ -97,11 +97,15 @@ def nearest(points: Floats, bank: Floats) -> Floats:
     return np.array(rows)
 
 
-def spacings(bank: Floats, num_neighbors: int) -> Floats:
-    """Return the mean distance of each row to its nearest other rows, over the mean of all."""
+def spacings(bank: Floats, num_neighbors: int, cap: float = 0.9) -> Floats:
+    """Return the mean distance of each row to its nearest other rows, over the mean of all.
+
+    Those above the share `cap` count as those at it.
+    """
     rows = [np.sort(np.sqrt(((bank - row) ** 2).sum(1))) for row in bank]
     found = np.array([row[1 : num_neighbors + 1].mean() for row in rows])
-    return np.asarray(np.maximum(found / found.mean(), 0.1))
+    most = np.quantile(found, cap) / found.mean()
+    return np.asarray(np.maximum(np.minimum(found / found.mean(), most), 0.1))
 
 
 def nearest_of_units(points: Floats, bank: Floats, units: Floats) -> Floats:

@@ -38,12 +38,13 @@ class PatchCore(Detector):
     (arXiv 2106.08265). Deviations, each measured in ``docs/benchmarks.md``: every layer has its own
     bank on its own grid instead of one bank of concatenated layers; channels are standardised on
     good patches; the distance to a patch of the bank counts in units of that patch's distance to
-    its own neighbours in the bank, in place of the paper's re-weighting of the score; each layer's
-    distances are divided by their mean on good parts (a part's own patches left out) and added,
-    those of finer layers relative to their mean in the picture, those of the coarsest by a quarter;
-    the map is averaged over 3×3 cells twice, outside of which lies its mean. The score is the map's
-    maximum plus twice the mean distance of the coarsest layer, whose patches see much of the part.
-    Few parts that lie at any angle are learned from turned copies as well (Damm et al. 2024, arXiv
+    its own neighbours in the bank (lonely patches as the others, so that a hidden defect makes less
+    of its own kind good), in place of the paper's re-weighting of the score; each layer's distances
+    are divided by their mean on good parts (a part's own patches left out) and added, those of
+    finer layers relative to their mean in the picture, those of the coarsest by a quarter; the map
+    is averaged over 3×3 cells twice, outside of which lies its mean. The score is the map's maximum
+    plus twice the mean distance of the coarsest layer, whose patches see much of the part. Few
+    parts that lie at any angle are learned from turned copies as well (Damm et al. 2024, arXiv
     2405.14529).
     """
 
@@ -65,6 +66,12 @@ class PatchCore(Detector):
         "Neighbours in the bank whose distance scales that of a patch; 0: no scaling.",
         within=(0, 1000),
         search=(0, 20),
+    )
+    spacing_cap: float = parameter(
+        0.9,
+        "Share of the bank whose spacing counts as it is; lonelier patches, hidden defects among "
+        "them, count as the loneliest of these and reach no further. 1: all as they are.",
+        within=(0.0, 1.0),
     )
     rotations: int = parameter(
         0,
@@ -157,7 +164,7 @@ class PatchCore(Detector):
     def _spacings(self, bank: NDArray[np.float16]) -> NDArray[np.float32] | None:
         if not self.num_neighbors:
             return None
-        return spacings(bank.astype(np.float32), self.num_neighbors)
+        return spacings(bank.astype(np.float32), self.num_neighbors, self.spacing_cap)
 
     def _n_turns(self, parts: Sequence[Part], progress: Progress) -> int:
         """Return at how many even angles each part is learned."""

@@ -146,6 +146,15 @@ def test_spacings_are_those_of_brute_force(num_neighbors: int) -> None:
     np.testing.assert_allclose(found[:40] / found[0], expected / expected[0], rtol=1e-3)
 
 
+def test_lonely_points_count_as_others_do() -> None:
+    points = np.concatenate([cloud(95, 3), cloud(5, 3) * 20 + 50])
+    plain, capped = spacings(points, 3), spacings(points, 3, 0.9)
+    assert plain[95:].min() > 2 * plain[:95].max()
+    assert capped.max() == pytest.approx(np.quantile(plain, 0.9))
+    usual = plain <= np.quantile(plain, 0.9)
+    np.testing.assert_array_equal(capped[usual], plain[usual])
+
+
 def test_points_that_are_all_alike_are_no_measure() -> None:
     points = np.concatenate([np.zeros((50, 3), np.float32), cloud(50, 3) + 9])
     assert spacings(points, 3).min() == pytest.approx(0.1)

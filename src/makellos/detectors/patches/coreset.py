@@ -73,10 +73,13 @@ def coverage(points: NDArray[np.float32], kept: NDArray[np.intp]) -> float:
     return float(np.sqrt(nearest.max()))
 
 
-def spacings(points: NDArray[np.float32], num_neighbors: int) -> NDArray[np.float32]:
+def spacings(
+    points: NDArray[np.float32], num_neighbors: int, cap: float = 1.0
+) -> NDArray[np.float32]:
     """Return the mean distance of each point (n, d) to its nearest others, relative to all, (n,).
 
-    Where there are fewer others than `num_neighbors`, all of them count; a lone point has 1.
+    Where there are fewer others than `num_neighbors`, all of them count; a lone point has 1. Points
+    that lie farther apart than the share `cap` of all count as those at that share.
     """
     k = min(num_neighbors, len(points) - 1)
     if k < 1:
@@ -89,7 +92,10 @@ def spacings(points: NDArray[np.float32], num_neighbors: int) -> NDArray[np.floa
         distances[np.arange(len(rows)), rows] = np.inf
         found[rows] = np.sqrt(np.partition(distances, k - 1, axis=1)[:, :k]).mean(1)
     mean = float(found.mean())
-    return np.maximum(found / mean, _LEAST_SPACING) if mean > 0 else np.ones_like(found)
+    if mean <= 0:
+        return np.ones_like(found)
+    most = np.quantile(found, cap) / mean
+    return np.clip(found / mean, _LEAST_SPACING, max(float(most), _LEAST_SPACING))
 
 
 def _pick(
