@@ -32,6 +32,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     "data get": ({0}, ["list"]),
     "detectors": ({0}, []),
     "devices": ({0}, []),
+    "audit": ({0}, ["parts", "-o", "audit", "--false-alarms", "0.3"]),
     "fit": ({0}, ["parts", "-o", "m.makellos", *SMALL]),
     "calibrate": ({0}, ["m.makellos", "--false-alarms", "0.5", "-o", "n.makellos"]),
     "info": ({0}, ["m.makellos"]),
@@ -55,7 +56,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
 GIVEN = {"runs.yaml", "generative.makellos", "classifier.makellos"}
 MADE = {
     *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
-    *("comparison", "grid.png", "runs", "search", "looked"),
+    *("comparison", "grid.png", "runs", "search", "looked", "audit"),
 }
 
 

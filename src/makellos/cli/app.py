@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from makellos.cli import (
+    auditing,
     comparing,
     data,
     explaining,
@@ -56,6 +57,7 @@ def _main(
 app.add_typer(data.app, name="data")
 _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("demo", learning.demo, "Try the whole workflow on rendered screws."),
+    ("audit", auditing.audit, "Rank what may be wrong among the good parts."),
     ("fit", learning.fit, "Learn from good parts and write a calibrated model file."),
     ("inspect", inspecting.inspect, "Give a verdict, a score and outlined damage."),
     ("evaluate", inspecting.evaluate, "Measure a model on labelled parts; HTML report."),

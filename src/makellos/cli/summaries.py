@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from makellos.inspection import Inspection, ModelFile
     from makellos.inspection.findings import RecordingFinding
     from makellos.inspection.manifest import AutoRecord
+    from makellos.workflows.audit import AuditSummary
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
     from makellos.workflows.fit import FitSummary
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from makellos.workflows.inspect import InspectSummary, Outputs
 
 _MAX_NOTES = 5
+_FEWEST_SHOWN, _MOST_SHOWN = 10, 30  # parts of an audit
+_MOST_SETTERS = 3
 _NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadable": "unreadable"}
 
 
@@ -39,11 +42,25 @@ def fit_text(summary: FitSummary) -> str:
         f"{summary.detector} learned from {learned} in {summary.fit_seconds:.0f} s.",
         f"Calibrated on {summary.n_groups} {unit} ({summary.method}): {summary.promise}.",
         *([range_sentence(summary.n_groups, summary.false_alarms, unit)] if is_counted else []),
+        *_set_by_lines(summary),
         *(f"Note: {note}" for note in summary.notes),
     ]
     if summary.skipped:
         lines.append(f"Left out, unreadable: {', '.join(summary.skipped)}")
     return "\n".join([*lines, f"Model: {summary.model}"])
+
+
+def _set_by_lines(summary: FitSummary) -> list[str]:
+    """Name the parts that set the threshold, and what tells why they are odd."""
+    if not summary.threshold_set_by:
+        return []
+    named = ", ".join(map(legible, summary.threshold_set_by[:_MOST_SETTERS]))
+    n_more = len(summary.threshold_set_by) - _MOST_SETTERS
+    more = f" and {n_more} more" if n_more > 0 else ""
+    return [
+        f"The threshold is set by the oddest good parts: {named}{more}. "
+        f"To see why: makellos audit {legible(summary.data)} -o audit"
+    ]
 
 
 def auto_lines(found: Mapping[str, Any]) -> list[str]:
@@ -68,6 +85,40 @@ def auto_lines(found: Mapping[str, Any]) -> list[str]:
         f"Chosen: {found['reason']}",
         "",
     ]
+
+
+def audit_text(summary: AuditSummary) -> str:
+    """Say which good parts are suspects, and what keeping them costs."""
+    n, damage = summary.n_suspects, summary.n_defective
+    shown = summary.ranking[: max(_FEWEST_SHOWN, min(n, _MOST_SHOWN))]
+    heads = ["suspicion", "threshold without", *(["missed without"] if damage else []), "part"]
+    rows = [
+        [
+            f"{each['suspicion']:.1f}{' *' if each['is_suspect'] else ''}",
+            f"{each['threshold_without']:.4g}",
+            *([str(each["missed_without"])] if damage else []),
+            f"{legible(each['input'])}: {each['reason'] or 'unusual'}",
+        ]
+        for each in shown
+    ]
+    missed = f", {summary.missed} of {damage} labelled defective parts missed" if damage else ""
+    lines = [
+        f"{n} of {summary.n_good} good parts {'is a suspect' if n == 1 else 'are suspects'} (*). "
+        f"Threshold {summary.threshold:.4g} at a budget of {summary.false_alarms:.2%}{missed}.",
+        *(f"Note: {note}" for note in summary.notes),
+        "",
+        table(heads, rows),
+    ]
+    without = next((each for each in summary.leaving_out if each["n"] == n), None)
+    if n and without is not None:
+        less = f", {without['missed']} missed" if damage else ""
+        lines += [
+            "",
+            f"Without the suspects: threshold {without['threshold']:.4g}, budget "
+            f"{without['false_alarms']:.2%}{less}; promised for parts like those kept.",
+        ]
+    places = [place for place in (summary.page, summary.manifest) if place is not None]
+    return "\n".join([*lines, *([f"Written: {', '.join(places)}"] if places else [])])
 
 
 def calibration_text(summary: CalibrationSummary) -> str:

@@ -22,7 +22,15 @@ from makellos.data.shapes import Shape, Shapes
 from makellos.data.threads import in_order
 from makellos.errors import InputError
 
-__all__ = ["DataCheck", "check_parts", "check_readable", "readable", "refuse_marked", "sketched"]
+__all__ = [
+    "DataCheck",
+    "check_parts",
+    "check_readable",
+    "looked_at",
+    "readable",
+    "refuse_marked",
+    "sketched",
+]
 
 # Decoding releases the GIL; with more threads than this the disk is the limit.
 MAX_THREADS = 8
@@ -102,6 +110,27 @@ def sketched(
             shapes.add(part.name, shape)
     broken = [(part, seen) for part, seen in looked if isinstance(seen, str)]
     return [part for part, *_ in found], [seen for _, seen, _ in found], broken
+
+
+def looked_at(
+    parts: Sequence[Part], look: Callable[[Picture], Result], progress: Progress
+) -> tuple[list[Part], list[Sketch], list[Result], list[tuple[Part, str]]]:
+    """Decode all pictures once; return the parts, their sketches, what `look` says, and the others.
+
+    The last are the parts that cannot be decoded, each with the reason.
+    """
+
+    def see(part: Part) -> tuple[Sketch, Result] | str:
+        try:
+            picture = part.read()
+        except InputError as error:
+            return str(error)
+        return sketch(picture), look(picture)
+
+    looked = list(zip(parts, _in_threads(see, parts, progress), strict=True))
+    found = [(part, *seen) for part, seen in looked if not isinstance(seen, str)]
+    broken = [(part, seen) for part, seen in looked if isinstance(seen, str)]
+    return [p for p, *_ in found], [s for _, s, _ in found], [r for *_, r in found], broken
 
 
 def refuse_marked(parts: Iterable[Part]) -> None:

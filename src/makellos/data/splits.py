@@ -22,7 +22,15 @@ from makellos.data.parts import GOOD, Part, PartSet, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 from makellos.storage import cell, claim_file, replacing, storage_errors
 
-__all__ = ["SplitSummary", "aside", "check_seed", "stratified_split", "write_split"]
+__all__ = [
+    "SplitSummary",
+    "aside",
+    "check_manifest_target",
+    "check_seed",
+    "stratified_split",
+    "write_manifest",
+    "write_split",
+]
 
 By = Literal["group", "part"]
 _BY: tuple[By, ...] = ("group", "part")
@@ -141,10 +149,10 @@ def write_split(
     shares = _three_shares(val, test)
     kept = _by(by)
     _check_labels(parts)
-    _check_target(output, source)
+    check_manifest_target(output, source)
     splits = stratified_split(parts.parts, shares, seed=seed, by=kept)
     divided = [replace(part, split=split) for part, split in zip(parts, splits, strict=True)]
-    _write(output, divided)
+    write_manifest(output, divided)
     return SplitSummary(
         manifest=str(output),
         n_parts=len(divided),
@@ -394,7 +402,7 @@ def _warnings(parts: Sequence[Part], shares: Mapping[str, float]) -> list[str]:
     return said
 
 
-def _check_target(path: Path, source: Path | None) -> None:
+def check_manifest_target(path: Path, source: Path | None) -> None:
     """Raise before any work where no manifest can be written or another file would be lost."""
     if path.suffix.lower() != ".csv":
         raise ConfigurationError(f"The manifest's name is {str(path)!r}; it must end in .csv.")
@@ -415,7 +423,7 @@ def _is_split(path: Path) -> bool:
     return not line or (columns >= _NEEDED and columns <= set(COLUMNS))
 
 
-def _write(path: Path, parts: Sequence[Part]) -> None:
+def write_manifest(path: Path, parts: Sequence[Part]) -> None:
     """Write a manifest beside its place, read it back, and put it there once it says the same."""
     try:
         data = _text(parts, path.parent.resolve()).encode()

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture
 from makellos.drawing import DAMAGE, NEAREST, PART, draw_overlay, draw_tiles
+from makellos.drawing.overlays import as_rgb
 from makellos.inspection import Inspection
 
-__all__ = ["Thumbnails", "draw_thumbnails"]
+__all__ = ["Thumbnails", "draw_crop", "draw_thumbnails"]
 
 _SIDE = 320
 
@@ -48,6 +49,21 @@ def draw_thumbnails(
         for shown in (*([Inspection(inspection.input, inspection.verdict)] * plain), inspection)
     ]
     return Thumbnails(picture=drawn[0] if plain else b"", overlay=drawn[-1])
+
+
+def draw_crop(
+    picture: Picture, box: tuple[int, int, int, int], *, white_level: int | None = None
+) -> bytes:
+    """Return a square around a box x, y, width, height of a picture as WebP, enlarged."""
+    x, y, w, h = box
+    height, width = picture.shape[:2]
+    side = min(height, width, max(32, round(1.5 * max(w, h)), min(height, width) // 6))
+    left = min(max(0, x + w // 2 - side // 2), width - side)
+    top = min(max(0, y + h // 2 - side // 2), height - side)
+    cut = picture[top : top + side, left : left + side]
+    if cut.dtype == np.uint16:  # lightened as the whole picture is
+        cut = as_rgb(picture, white_level)[top : top + side, left : left + side]
+    return _encode(as_rgb(cut, white_level))
 
 
 def _encode(image: NDArray[np.uint8]) -> bytes:

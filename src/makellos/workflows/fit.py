@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from makellos.calibration import parts_needed
+from makellos.calibration.leaving_out import setters
 from makellos.data.few import drawn_good
 from makellos.data.groups import AUTO
 from makellos.data.parts import PartSet
@@ -26,7 +27,7 @@ from makellos.models.coverage import Coverage, Frame, frame_of
 from makellos.models.learning import lesson_of
 from makellos.models.partition import Partition, PartitionRequest
 from makellos.models.provenance import budget_notes
-from makellos.models.release import release
+from makellos.models.release import plain, release
 from makellos.models.released_model import ReleasedModel
 from makellos.search.auto import AutoSettings, Choice, check_auto, choose
 from makellos.subjects import find_parts, subject_of, subject_of_model
@@ -42,7 +43,8 @@ class FitSummary:
 
     `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals, and
     `promise` says what is promised of which good parts. `auto` says what was tried where the
-    detector was chosen, else None.
+    detector was chosen, else None. `threshold_set_by` names the good parts that reach the
+    threshold, the oddest first; empty for recordings.
     """
 
     model: str
@@ -62,6 +64,8 @@ class FitSummary:
     counted: str = "parts"
     promise: str = ""
     auto: dict[str, Any] | None = None
+    threshold_set_by: list[str] = field(default_factory=list)
+    data: str = ""
 
 
 def fit(
@@ -123,7 +127,7 @@ def fit(
     record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
     spent = {"fit_seconds": round(time.perf_counter() - started, 2)}
     manifest = made.write(target, record.model_copy(update=spent), report)
-    return _summary(target, manifest, time.perf_counter() - started)
+    return _summary(target, manifest, started, _set_by(partition, manifest), str(data))
 
 
 def _hinted(
@@ -200,7 +204,9 @@ def _chosen(
     return choice
 
 
-def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
+def _summary(
+    target: Path, manifest: Manifest, started: float, set_by: list[str], data: str
+) -> FitSummary:
     calibration = manifest.calibration.calibration()
     counted = subject_of_model(manifest).counted(manifest)
     auto = manifest.training.auto
@@ -217,12 +223,22 @@ def _summary(target: Path, manifest: Manifest, seconds: float) -> FitSummary:
         false_alarms=calibration.false_alarms,
         false_alarms_asked=calibration.asked,
         skipped=manifest.training.skipped,
-        fit_seconds=round(seconds, 2),
+        fit_seconds=round(time.perf_counter() - started, 2),
         notes=[*manifest.training.notes, *budget_notes(calibration, counted, manifest.calibration)],
         counted=counted,
         promise=manifest.promise(),
         auto=None if auto is None else auto.model_dump(),
+        threshold_set_by=set_by,
+        data=data,
     )
+
+
+def _set_by(partition: Partition, manifest: Manifest) -> list[str]:
+    """Return the names of the parts that reach the threshold, the oddest first."""
+    if partition.signal is not None:
+        return []
+    reached = setters(manifest.calibration.calibration())
+    return [plain(partition.calibrate[i].name) for i in reached]
 
 
 def _check_device(detector: Detector, training: Training) -> None:
