@@ -94,8 +94,8 @@ def spacings(
     mean = float(found.mean())
     if mean <= 0:
         return np.ones_like(found)
-    most = np.quantile(found, cap) / mean
-    return np.clip(found / mean, _LEAST_SPACING, max(float(most), _LEAST_SPACING))
+    most = float(np.quantile(found, cap)) / mean
+    return np.maximum(np.minimum(found / mean, np.float32(most)), _LEAST_SPACING)
 
 
 def _pick(
