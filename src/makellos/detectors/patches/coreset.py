@@ -95,7 +95,8 @@ def spacings(
     if mean <= 0:
         return np.ones_like(found)
     most = float(np.quantile(found, cap)) / mean
-    return np.maximum(np.minimum(found / mean, np.float32(most)), _LEAST_SPACING)
+    capped: NDArray[np.float32] = np.minimum(found / mean, np.float32(most))
+    return np.maximum(capped, np.float32(_LEAST_SPACING))
 
 
 def _pick(
