@@ -97,7 +97,7 @@ def nearest(points: Floats, bank: Floats) -> Floats:
     return np.array(rows)
 
 
-def spacings(bank: Floats, num_neighbors: int, cap: float = 0.9) -> Floats:
+def spacings(bank: Floats, num_neighbors: int, cap: float = 1.0) -> Floats:
     """Return the mean distance of each row to its nearest other rows, over the mean of all.
 
     Those above the share `cap` count as those at it.

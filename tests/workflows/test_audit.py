@@ -27,7 +27,7 @@ def spoiled(toy: ModuleType, toy_parts: Path, tmp_path: Path, monkeypatch: Any) 
     """Return the toy parts with one spotted part among the good ones, and one copied to test."""
     kind = toy.install(monkeypatch)
     monkeypatch.setattr(
-        "makellos.workflows.audit.make_detector", lambda name, *, seed: kind(seed=seed)
+        "makellos.workflows.audit.make_detector", lambda name, *, parameters, seed: kind(seed=seed)
     )
     folder = tmp_path / "parts"
     shutil.copytree(toy_parts, folder)

@@ -35,6 +35,8 @@ class Detector(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Value]]] = {}
     # What `auto` tries, the cheapest first: parameters beside the defaults. Empty: it is left out.
     candidates: ClassVar[Sequence[Mapping[str, Value]]] = ({},)
+    # What makes it learn less from damage that hides among good parts, which `audit` looks for.
+    robust: ClassVar[Mapping[str, Value]] = {}
     # From good parts; from labelled defective ones too, where there are some; or only with labels.
     learns: ClassVar[Literal["good", "good and labelled", "labels"]] = "good"
     # What its graphs hold beside score and map: ``generator`` of pictures, ``classes``.

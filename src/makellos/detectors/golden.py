@@ -81,6 +81,7 @@ class Golden(Detector):
 
     summary = "reference parts at the same place; for fixed layouts such as circuit boards"
     needs_one_pose = True
+    candidates = ()
     least_parts = 1
     n_folds = 20
 

@@ -38,13 +38,12 @@ class PatchCore(Detector):
     (arXiv 2106.08265). Deviations, each measured in ``docs/benchmarks.md``: every layer has its own
     bank on its own grid instead of one bank of concatenated layers; channels are standardised on
     good patches; the distance to a patch of the bank counts in units of that patch's distance to
-    its own neighbours in the bank (lonely patches as the others, so that a hidden defect makes less
-    of its own kind good), in place of the paper's re-weighting of the score; each layer's distances
-    are divided by their mean on good parts (a part's own patches left out) and added, those of
-    finer layers relative to their mean in the picture, those of the coarsest by a quarter; the map
-    is averaged over 3×3 cells twice, outside of which lies its mean. The score is the map's maximum
-    plus twice the mean distance of the coarsest layer, whose patches see much of the part. Few
-    parts that lie at any angle are learned from turned copies as well (Damm et al. 2024, arXiv
+    its own neighbours in the bank, in place of the paper's re-weighting of the score; each layer's
+    distances are divided by their mean on good parts (a part's own patches left out) and added,
+    those of finer layers relative to their mean in the picture, those of the coarsest by a quarter;
+    the map is averaged over 3×3 cells twice, outside of which lies its mean. The score is the map's
+    maximum plus twice the mean distance of the coarsest layer, whose patches see much of the part.
+    Few parts that lie at any angle are learned from turned copies as well (Damm et al. 2024, arXiv
     2405.14529).
     """
 
@@ -68,9 +67,9 @@ class PatchCore(Detector):
         search=(0, 20),
     )
     spacing_cap: float = parameter(
-        0.9,
-        "Share of the bank whose spacing counts as it is; lonelier patches, hidden defects among "
-        "them, count as the loneliest of these and reach no further. 1: all as they are.",
+        1.0,
+        "Share of the bank whose spacing counts as it is; lonelier patches count as the loneliest "
+        "of these. 0.9 where defects may hide among the good parts.",
         within=(0.0, 1.0),
     )
     rotations: int = parameter(
@@ -81,6 +80,7 @@ class PatchCore(Detector):
     )
     seed: int = shared.SEED
 
+    robust = {"spacing_cap": 0.9}
     presets = {
         "fast": {"max_image_size": 384, "memory_bank_size": 4_000},
         "accurate": {"max_image_size": 1024, "memory_bank_size": 10_000},

@@ -19,7 +19,7 @@ from makellos.data.parts import Part, PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_manifest_target, check_seed, write_manifest
 from makellos.data.traits import outline_of, traits_of
-from makellos.detectors import Detector, make_detector
+from makellos.detectors import Detector, detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError
 from makellos.evaluation.suspicion import LIMIT, Suspect, suspects
 from makellos.inspection import Inspection
@@ -142,7 +142,7 @@ def audit(
 
 
 def _made(name: str, seed: int) -> Detector:
-    made = make_detector(name, seed=seed)
+    made = make_detector(name, parameters=detector_class(name).robust, seed=seed)
     if made.trains or made.learns == "labels" or made.takes != "pictures":
         raise ConfigurationError(
             f"audit scores each good part by models that have not seen it, which {name} is not "
