@@ -66,4 +66,4 @@ def test_detectors_that_compare_places_say_so() -> None:
     from makellos.detectors.registry import detectors
 
     needy = {name for name, found in detectors().items() if found.needs_one_pose}
-    assert needy == {"anogan", "autoencoder", "fanogan", "padim", "vae"}
+    assert needy == {"anogan", "autoencoder", "fanogan", "golden", "padim", "vae"}
