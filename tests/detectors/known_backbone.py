@@ -158,7 +158,7 @@ def patchcore_map(
         maps.append(grid.repeat(factor, axis=0).repeat(factor, axis=1))
     *fine, coarsest = maps
     total = sum((grid - grid.mean() for grid in fine), (0.25 if fine else 1) * coarsest)
-    return smoothed(smoothed(np.asarray(total)))
+    return smoothed(np.asarray(total))
 
 
 def smoothed(grid: Floats) -> Floats:

@@ -53,6 +53,20 @@ def test_map_is_that_of_brute_force(
     np.testing.assert_allclose(map_of(graph, QUERY, engine), expected, **CLOSE)
 
 
+def test_score_is_the_maximum_plus_twice_the_mean_of_the_coarsest_layer(
+    make_parts: MakeParts,
+) -> None:
+    parts = make_parts(5)
+    graph = everything().fit(parts).graph()
+    learned, query = layers_of_parts(parts), layers_of(QUERY)
+    both = patchcore_map(learned, query, patch_size=3, groups=range(5))
+    coarsest = patchcore_map(
+        [layers[-1:] for layers in learned], query[-1:], patch_size=3, groups=range(5)
+    )
+    found = graph.aggregation(map_of(graph, QUERY))
+    assert found == pytest.approx(both.max() + 2 * coarsest.mean(), rel=2e-3)
+
+
 def test_map_of_a_wide_part_keeps_rows_and_columns_apart(make_parts: MakeParts) -> None:
     parts = make_parts(3, 256, 320)
     query = draw(1, 0, 256, 320)

@@ -68,6 +68,12 @@ def test_copies_count_as_one_part_in_calibrate(
     summary = calibrate(toy_model, thrice, output=tmp_path / "m.makellos")
     assert (summary.n_calibration, summary.n_groups) == (24, 8)
     assert "8 sets of identical" in summary.notes[0]
+    assert summary.promise.startswith("of the good parts of groups to come")
+    for path in [*thrice.glob("* again.jpg"), *sorted(thrice.glob("* bright.png"))[1:]]:
+        path.unlink()
+    few = calibrate(toy_model, thrice, output=tmp_path / "few.makellos")
+    assert (few.n_calibration, few.n_groups) == (9, 8)
+    assert few.promise.startswith("of the good parts to come")
 
 
 def test_a_series_without_copies_keeps_its_count(toy_parts: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class PatchCore(Detector):
     its own neighbours in the bank, in place of the paper's re-weighting of the score; each layer's
     distances are divided by their mean on good parts (a part's own patches left out) and added,
     those of finer layers relative to their mean in the picture, those of the coarsest by a quarter;
-    the map is averaged over 3×3 cells twice, outside of which lies its mean. The score is the map's
+    the map is averaged over 3×3 cells, outside of which lies its mean. The score is the map's
     maximum plus twice the mean distance of the coarsest layer, whose patches see much of the part.
     Few parts that lie at any angle are learned from turned copies as well (Damm et al. 2024, arXiv
     2405.14529).
@@ -230,7 +230,7 @@ class PatchCore(Detector):
             weighted = builder.add("Mul", relative, builder.constant(of_layers[layer]))
             repeated = builder.repeat(weighted, (h, w), height // h)
             total = builder.add("Add", total, repeated) if total else repeated
-        smooth = builder.smooth(builder.smooth(total))
+        smooth = builder.smooth(total)
         aggregation = Aggregation(mean_weight=weights.of_mean(n_layers))
         return Graph(builder.finish(smooth, height, width), embedder.preprocessing, aggregation)
 

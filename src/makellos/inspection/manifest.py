@@ -294,7 +294,8 @@ class Manifest(_Record):
             return f"of the good recordings to come, {budget}"
         if self.calibration.n_first:
             return f"of the good parts of this lot to come, {budget}"
-        if self.calibration.groups is not None:
+        # Where a few pictures show one part, parts hardly come in groups.
+        if 2 * calibration.n_groups <= calibration.scores.size:
             return f"of the good parts of groups to come, on average over groups, {budget}"
         return f"of the good parts to come, {budget}"
 

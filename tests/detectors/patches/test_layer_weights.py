@@ -53,8 +53,7 @@ def test_figures_are_maximum_and_mean_of_the_smoothed_sum() -> None:
     figures = summed_up(layers, logits)
     assert figures.shape == (5, 5, 2)
     fine = layers[0] - layers[0].mean()  # fineness 1, share 2
-    distances = mean_of_nine(mean_of_nine(4 / 3 * fine + 1 / 6 * layers[1]))
-    smooth = distances + mean_of_nine(2 * logits)
+    smooth = mean_of_nine(4 / 3 * fine + 1 / 6 * layers[1] + 2 * logits)
     assert figures[1, 4].tolist() == pytest.approx([np.max(smooth), np.mean(smooth)])
 
 
@@ -73,7 +72,7 @@ def test_mean_is_that_of_the_coarsest_layer_whatever_the_others_say() -> None:
 def test_score_of_the_figures_is_that_of_the_aggregation() -> None:
     layers = np.random.default_rng(2).random((1, 6, 6), np.float32)
     largest, mean = summed_up(layers, np.zeros((6, 6), np.float32))[0, 0]
-    smooth = mean_of_nine(mean_of_nine(layers[0])).astype(np.float32)
+    smooth = mean_of_nine(layers[0]).astype(np.float32)
     found = Aggregation(mean_weight=2.0)(smooth)
     assert found == pytest.approx(largest + 2 * mean)
 

@@ -65,10 +65,10 @@ def combined(layers: Maps, weights: NDArray[np.float32]) -> Maps:
 
     >>> maps = np.float32([[[0, 0, 0], [0, 9, 0], [0, 0, 0]], np.full((3, 3), 4)])
     >>> [f"{value:.2f}" for value in combined(maps, np.float32([1, 0.25]))[1]]
-    ['1.00', '1.03', '1.00']
+    ['0.94', '0.60', '0.94']
     """
     relative = layers[:-1] - layers[:-1].mean((1, 2), keepdims=True)
-    return _smoothed(_smoothed(np.tensordot(weights, np.concatenate([relative, layers[-1:]]), 1)))
+    return _smoothed(np.tensordot(weights, np.concatenate([relative, layers[-1:]]), 1))
 
 
 def summed_up(layers: Maps, logits: Maps) -> NDArray[np.float64]:
