@@ -41,10 +41,11 @@ class Discriminative(Detector):
 
     Deviations: the embeddings are those of a frozen backbone, without an adaptor or a
     classification head. The logits count `weight` beside the map of `PatchCore`, which knows what
-    no damage learned from is like, both in their standard deviations on good places. Labelled parts
-    that a network has not seen, five and more, tell how much the network, finer layers against
-    coarser ones, and the mean of the map beside its maximum count, for damage may be wide and faint
-    (`weighing`). Noise in feature space (SimpleNet, Liu et al. 2023, arXiv 2303.15140, and
+    no damage learned from is like, both in their standard deviations on good places, and relative
+    to their mean in the picture, so that they move no mean of the map. Labelled parts that a
+    network has not seen, five and more, tell how much the network, finer layers against coarser
+    ones, and the mean of the map beside its maximum count, for damage may be wide and faint
+    (`layer_weights`). Noise in feature space (SimpleNet, Liu et al. 2023, arXiv 2303.15140, and
     SuperSimpleNet) is an option, `noise`, and off: it gained nothing.
     """
 
@@ -197,10 +198,10 @@ class Discriminative(Detector):
                 progress=progress,
                 label="training the network" if fold is None else f"cross-fit {fold + 1}: training",
             )
-        names = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
+        names = ("hidden.weight", "hidden.bias", "out.weight")
         state = network.state_dict()
         head = _Head(*(state[name].numpy().astype(np.float32) for name in names))
-        return head.relative_to(places.standardised(kept & (places.kinds == "good")))
+        return head.scaled_by(places.standardised(kept & (places.kinds == "good")))
 
     def _build_graph(self) -> Graph:
         return self._graph_of((), self.head_)
@@ -226,8 +227,7 @@ class Discriminative(Detector):
         active = builder.add("Relu", biased)
         weighted = builder.add("Mul", active, builder.constant(head.out.reshape(1, -1, 1, 1)))
         logits = builder.add("ReduceSum", weighted, builder.shape(1), attributes={"keepdims": 1})
-        moved = builder.add("Add", logits, builder.constant(head.out_bias.reshape(1, 1, 1, 1)))
-        smooth = builder.smooth(moved)
+        smooth = builder.smooth(builder.centred(logits))
         scaled = builder.add(
             "Mul", smooth, builder.constant(np.array(self.weights_.share * self._gain, np.float32))
         )
@@ -256,23 +256,23 @@ def _n_labelled(parts: Sequence[Part]) -> int:
 
 @dataclass(frozen=True)
 class _Head:
-    """The trained network's weights: hidden K×C and bias K, out 1×K and its bias."""
+    """The trained network's weights: hidden K×C and bias K, out 1×K.
+
+    Its logits count relative to their mean in a picture, to which a last bias adds nothing.
+    """
 
     hidden: NDArray[np.float32]
     bias: NDArray[np.float32]
     out: NDArray[np.float32]
-    out_bias: NDArray[np.float32]
 
     def __call__(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logits (n,) of standardised places (n, C)."""
+        """Return the logits (n,) of standardised places (n, C), but for a constant."""
         logits: NDArray[np.float32] = (
-            np.maximum(places @ self.hidden.T + self.bias, 0) @ self.out[0] + self.out_bias
+            np.maximum(places @ self.hidden.T + self.bias, 0) @ self.out[0]
         )
         return logits
 
-    def relative_to(self, good: NDArray[np.float32]) -> _Head:
-        """Return the network whose logits have mean 0 and standard deviation 1 on good places."""
-        logits = self(good)
-        gain = np.float32(1 / max(float(logits.std()), 1e-6))
-        moved = (self.out_bias - logits.mean()) * gain
-        return _Head(self.hidden, self.bias, self.out * gain, moved.astype(np.float32))
+    def scaled_by(self, good: NDArray[np.float32]) -> _Head:
+        """Return the network whose logits have standard deviation 1 on good places."""
+        gain = np.float32(1 / max(float(self(good).std()), 1e-6))
+        return _Head(self.hidden, self.bias, self.out * gain)

@@ -53,7 +53,7 @@ def test_figures_are_maximum_and_mean_of_the_smoothed_sum() -> None:
     figures = summed_up(layers, logits)
     assert figures.shape == (5, 5, 2)
     fine = layers[0] - layers[0].mean()  # fineness 1, share 2
-    smooth = mean_of_nine(4 / 3 * fine + 1 / 6 * layers[1] + 2 * logits)
+    smooth = mean_of_nine(4 / 3 * fine + 1 / 6 * layers[1] + 2 * (logits - logits.mean()))
     assert figures[1, 4].tolist() == pytest.approx([np.max(smooth), np.mean(smooth)])
 
 
@@ -67,6 +67,9 @@ def test_mean_is_that_of_the_coarsest_layer_whatever_the_others_say() -> None:
     wide = layers.copy()
     wide[2] += np.float32(0.7)
     assert summed_up(wide, none)[0, 0, 1] > usual[1] + 0.1
+    logits = np.random.default_rng(3).random((6, 6), np.float32)
+    found, expected = (summed_up(layers, each)[:, :, 1] for each in (logits, none))
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_score_of_the_figures_is_that_of_the_aggregation() -> None:

@@ -75,10 +75,11 @@ def summed_up(layers: Maps, logits: Maps) -> NDArray[np.float64]:
     """Return maximum and mean of a part's map for every fineness and share, fineness×shares×2.
 
     `layers` (L, h, w) are its maps of distances, the finest first, and `logits` (h, w) what the
-    network adds at its full weight, neither smoothed.
+    network adds at its full weight, neither smoothed. As fine layers do, they count relative to
+    their mean, which would otherwise count as much as the coarsest layer's.
     """
     distances = [combined(layers, Weights(each).of_layers(len(layers))) for each in _FINENESS]
-    added = _smoothed(logits)
+    added = _smoothed(logits - logits.mean())
     maps = [[each + np.float32(share) * added for share in _SHARES] for each in distances]
     return np.array([[(each.max(), each.mean()) for each in row] for row in maps])
 
