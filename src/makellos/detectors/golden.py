@@ -1,16 +1,18 @@
-"""Golden: the distance of every patch to those of reference parts at the same place."""
+"""Golden: how far every place of a part is from what good parts show there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.parts import Part, group_names
+from makellos.data.parts import Part
 from makellos.data.progress import Progress
+from makellos.data.threads import in_order
 from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
@@ -21,65 +23,122 @@ from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size, lo
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
-from makellos.inspection.registration import Registered, Registration
+from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
+from makellos.inspection.registration import Registration
 from makellos.training.settings import Training
 
 # Finer ones than patchcore takes: tracks are thin, and nothing else lies at their place.
-_LAYERS = {"efficientnet_lite0": "blocks.1,blocks.2,blocks.4"}
-_THUMBNAIL = 32  # pixels per side of what references are chosen by
+_LAYERS = {"efficientnet_lite0": "blocks.1,blocks.2"}
+_FINE, _COARSE = 0.7, 5.0  # pixels: what is finer is noise, what is coarser light
+_THUMBNAIL = 32  # pixels per side of what the reference is chosen by
 _MOST_CANDIDATES = 64
-_SCALE_PARTS = 48  # that tell the usual distance at each place
-_DOUBT_MEAN, _DOUBT = 1.0, 8.0  # parts that all places together count as, at each place
-_ALONE = 0.5  # of the distance of unrelated patches, where nothing tells what is usual
+_MOST_PARTS = 256  # from which more tell little of a place
+_BASIS_PARTS = 12
+_DEALT = 4  # folds that tell the usual distance where no folds are given
+_DOUBT = 8.0  # parts that all places together count as, at each place
+_ALONE = 0.5  # of the spread over places, where one part is all that is known
+_LEAST = 1e-2  # of it, below which no spread counts: noise of rounding
 
 Floats = NDArray[np.float32]
+Shown = NDArray[np.bool_]
+_Seen = tuple[Floats, Shown]  # channels C×h×w of a layer, and the places h×w that a part shows
+_Judged = tuple[float, float]  # mean of the distances of a layer; their maximum, or beyond the mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Hold how many parts show each place h×w of a layer, and sums C×h×w over them."""
+
+    count: Floats
+    total: Floats
+    squares: Floats
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int, int]) -> Self:
+        zero = np.zeros(shape, np.float32)
+        return cls(np.zeros(shape[1:], np.float32), zero, zero.copy())
+
+    def add(self, values: Floats, shown: Shown) -> None:
+        """Add values C×h×w of a part at the places that it shows."""
+        kept = values * shown
+        self.count[...] += shown
+        self.total[...] += kept
+        self.squares[...] += np.square(kept)
+
+    def without(self, others: _Sums) -> _Sums:
+        return _Sums(
+            self.count - others.count, self.total - others.total, self.squares - others.squares
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class _Layer:
-    """What is known of a layer: references (k, C, h, w), standardised by `mean` and `scale` (C,).
+    """What is known of a layer: channels turned by `basis` (C, C) have `mean` and `gain` C×h×w.
 
-    `level` and `spread` (h, w) are the usual distance of a good part at each place, and by how much
-    it varies.
+    `gain` is one over their spread among good parts at each place.
     """
 
-    mean: Floats
-    scale: Floats
-    references: NDArray[np.float16]
-    level: Floats
-    spread: Floats
+    basis: Floats
+    mean: NDArray[np.float16]
+    gain: NDArray[np.float16]
+
+    def judged(self, values: Floats, shown: Shown) -> _Judged:
+        """Return mean and maximum of the distances of values C×h×w, on the axes of the basis."""
+        apart = (values - self.mean.astype(np.float32)) * self.gain.astype(np.float32)
+        distances = np.sqrt(np.square(apart).sum(0))[shown]
+        return (float(distances.mean()), float(distances.max())) if shown.any() else (0.0, 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Frame:
-    """What was measured with all parts laid onto one of them.
+    """What was measured with all parts laid onto one of them, per layer.
 
-    `references` holds per layer the patches C×h×w of parts by number, `distances` those of the
-    `probes`, parts by number, to each of them: per layer (probes, references, h, w).
+    `bases` (C, C) turn channels, and `origins` are those C×h×w of that part, turned.
     """
 
+    engine: Engine
     embedder: PatchEmbedder
-    references: dict[int, list[Floats]]
-    probes: list[int]
-    distances: list[Floats]
-    means: list[Floats]
-    scales: list[Floats]
+    origins: list[Floats]
+    bases: list[Floats]
+    total: list[_Sums]
+
+    def turned(self, seen: Sequence[_Seen]) -> list[_Seen]:
+        """Return a part's layers on the axes of the bases."""
+        return [
+            (np.tensordot(basis, values, 1), shown)
+            for (values, shown), basis in zip(seen, self.bases, strict=True)
+        ]
+
+    def add(self, sums: Sequence[_Sums], turned: Sequence[_Seen]) -> None:
+        """Add a part to sums; those of differences to the reference keep their digits."""
+        for some, (values, shown), origin in zip(sums, turned, self.origins, strict=True):
+            some.add(values - origin, shown)
+
+    def known(self, left_out: Sequence[_Sums] | None = None) -> list[_Layer]:
+        """Return what all parts tell, or all but those that the sums left out are of."""
+        sums = self.total
+        if left_out is not None:
+            sums = [all_.without(some) for all_, some in zip(self.total, left_out, strict=True)]
+        return [_known(*each) for each in zip(sums, self.origins, self.bases, strict=True)]
 
 
 @register("golden")
 class Golden(Detector):
-    """Lay a part onto a reference and score a patch by its distance to the patches at its place.
+    """Lay a part onto a reference and compare every place with what good parts show there.
 
-    A place is that of the patch and `search_window` cells around it, and the nearest patch of any
-    reference counts: SPADE's comparison of embeddings (Cohen and Hoshen, Sub-Image Anomaly
-    Detection with Deep Pyramid Correspondences, 2020, arXiv 2005.02357) tied to places, as fixed
-    layouts allow. Of each layer the distance is divided by what is usual among good parts at its
-    place, drawn towards the layer's mean where few parts tell, and layers are added. References
-    are the good parts that all others resemble most; the first is what parts are laid onto. One is
-    enough: the other good parts then tell what is usual, and calibrate.
+    What is compared are the colours of the picture, freed of noise and slow changes of light, and
+    embeddings of fine layers, as in SPADE (Cohen and Hoshen, Sub-Image Anomaly Detection with Deep
+    Pyramid Correspondences, 2020, arXiv 2005.02357) but tied to places, as fixed layouts allow. Of
+    each channel the difference to the mean of good parts counts in units of its spread among them
+    at that place, as in PaDiM (Defard et al. 2020, arXiv 2011.08785) but on the axes of the pooled
+    covariance; so places that vary, a printed label or solder, may vary, and edges may lie a little
+    beside their place. Spreads are drawn towards the layer's own where few parts tell. Distances of
+    a layer count in units of what good parts reach at most, and the largest of the layers
+    decides.
+    The reference that parts are laid onto is the good part that the others resemble most.
     """
 
-    summary = "reference parts at the same place; for fixed layouts such as circuit boards"
+    summary = "good parts at the same place; for fixed layouts such as circuit boards"
     needs_one_pose = True
     candidates = ()
     least_parts = 1
@@ -90,15 +149,6 @@ class Golden(Detector):
     layers: str = shared.LAYERS
     image_size: int = shared.IMAGE_SIZE
     max_image_size: int = shared.largest_side(768, search=(256, 1024))
-    patch_size: int = parameter(
-        1, "Width and height of a patch, in cells averaged.", within=(1, 15), search=(1, 5)
-    )
-    n_references: int = parameter(
-        8, "Good parts to compare with, as many as there are; 1 is enough.", within=(1, 64)
-    )
-    search_window: int = parameter(
-        1, "Cells around its place in which a patch may lie.", within=(0, 4), search=(0, 2)
-    )
     registration: bool = parameter(
         default=True, meaning="Lay each part onto the reference before it is compared."
     )
@@ -107,12 +157,12 @@ class Golden(Detector):
         return backbone_packages(self.backbone, self.weights)
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
-        self._learn_folds(parts, [-1] * len(parts), progress)
+        self._learn_folds(parts, [], progress)
 
     def _cross_learn(
         self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
     ) -> list[Graph]:
-        """Measure once; a fold's graph has other references than its own parts."""
+        """Learn sums of all parts; those of a fold are taken off for its graph."""
         del training
         return self._learn_folds(parts, folds, progress)
 
@@ -124,163 +174,210 @@ class Golden(Detector):
                 f"{self.name} compares whole pictures with a reference, so they cannot be cut into "
                 "tiles. Leave --tile out; --set max_image_size=2048 shows finer detail."
             )
+        embedder, typical = self._embedder(parts), _typical(parts)
+        engine = _open(embedder)
+        step = max(1, -(-len(parts) // _MOST_PARTS))
+        used, n_dealt = range(0, len(parts), step), min(len(parts), _DEALT)
+        own = np.asarray(folds or [i % n_dealt for i in range(len(parts))])
+        frame = self._frame(parts, typical[0], used, embedder, engine, progress)
+        learned = {fold: self._apart(frame, parts, own == fold, used) for fold in np.unique(own)}
+        self.embedder_, self.known_ = frame.embedder, frame.known()
+        self.scales_ = _scales([judged for _, judged in learned.values()], self.known_)
+        graphs = []
+        for fold in range(max(folds) + 1) if folds else ():
+            embedder_, known = frame.embedder, learned[fold][0]
+            if own[typical[0]] == fold:
+                # Nothing of a fold is in its graph, nor is the part that others are laid onto.
+                first = next(i for i in typical if own[i] != fold)
+                other = self._frame(parts, first, used, embedder, engine, progress)
+                embedder_, known = other.embedder, self._apart(other, parts, own == fold, used)[0]
+            graphs.append(_graph_of(embedder_, known, self.scales_))
+        return graphs
+
+    def _embedder(self, parts: Sequence[Part]) -> PatchEmbedder:
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
-        embedder = load_embedder(
-            size,
-            backbone=self.backbone,
-            weights=self.weights,
-            layers=self.layers or _LAYERS.get(self.backbone, ""),
-            patch_size=self.patch_size,
+        layers = self.layers or _LAYERS.get(self.backbone, "")
+        found = load_embedder(
+            size, backbone=self.backbone, weights=self.weights, layers=layers, patch_size=1
         )
-        ranked = _ranked(parts, self.n_references + 1)
-        own = np.asarray(folds)
-        chosen = {fold: self._references(ranked, own != fold) for fold in range(-2, max(folds) + 1)}
-        del chosen[-1]
-        frames = {
-            first: self._measure(
-                parts, embedder, [each for each in chosen.values() if each[0] == first], progress
-            )
-            for first in dict.fromkeys(each[0] for each in chosen.values())
-        }
-        groups = np.unique(group_names(parts), return_inverse=True)[1]
-        learned = {
-            fold: self._known(frames[each[0]], each, own != fold, groups)
-            for fold, each in chosen.items()
-        }
-        self.embedder_, self.known_ = learned.pop(-2)
-        return [self._graph_of(*each) for each in learned.values()]
+        builder = GraphBuilder(found.graph)
+        names, shapes = (_colours(builder), *found.names), (size.shape, *found.shapes)
+        graph = builder.with_outputs({name: ["n", "c", "h", "w"] for name in names})
+        return PatchEmbedder(graph, names, shapes, size)
 
-    def _references(self, ranked: Sequence[int], outside: NDArray[np.bool_]) -> list[int]:
-        """Return the best references outside a fold."""
-        kept = [i for i in ranked if outside[i]] or np.flatnonzero(outside).tolist()
-        return kept[: self.n_references]
-
-    def _measure(
+    def _frame(
         self,
         parts: Sequence[Part],
+        first: int,
+        used: Sequence[int],
         embedder: PatchEmbedder,
-        chosen: Sequence[Sequence[int]],
+        engine: Engine,
         progress: Progress,
     ) -> _Frame:
-        """Return how far parts lie from references, all of them laid onto the first of these."""
-        numbers = list(dict.fromkeys(i for each in chosen for i in each))
-        seen: Sequence[Part] = parts
+        """Return the sums of the parts that are used, laid onto the part `first`."""
         if self.registration:
-            laid = Registration.onto(parts[numbers[0]].read())
+            laid = Registration.onto(parts[first].read())
             sized = embedder.preprocessing.model_copy(update={"registration": laid})
             embedder = replace(embedder, preprocessing=sized)
-            seen = [part.changed(Registered(laid)) for part in parts]
-        found = embedder.stream([seen[i] for i in numbers], progress, "embedding references")
-        plain = [_grids(layers, embedder) for layers in found]
-        means = [np.mean([layers[n] for layers in plain], axis=(0, 2, 3)) for n in _each(plain)]
-        scales = [np.std([layers[n] for layers in plain], axis=(0, 2, 3)) for n in _each(plain)]
-        scales = [scale + 1e-3 * float(scale.mean()) + 1e-12 for scale in scales]
-        standardised = [_standardised(layers, means, scales) for layers in plain]
-        step = max(1, -(-len(parts) // _SCALE_PARTS))
-        probes = list(range(0, len(parts), step)) if len(parts) > 1 else []
-        distances: list[list[Floats]] = [[] for _ in means]
-        for layers in embedder.stream([seen[i] for i in probes], progress):
-            grids = _standardised(_grids(layers, embedder), means, scales)
-            for n, grid in enumerate(grids):
-                rows = [_distances(grid, each[n], self.search_window) for each in standardised]
-                distances[n].append(np.stack(rows))
-        return _Frame(
-            embedder,
-            dict(zip(numbers, standardised, strict=True)),
-            probes,
-            [np.stack(rows) for rows in distances] if probes else [],
-            means,
-            scales,
-        )
+        (plain,) = _look(engine, embedder, [parts[first]])
+        some = [parts[i] for i in used[:: max(1, len(used) // _BASIS_PARTS)] if i != first]
+        bases = _bases([values for values, _ in plain], list(_look(engine, embedder, some)))
+        origins = [
+            np.tensordot(basis, values, 1) for basis, (values, _) in zip(bases, plain, strict=True)
+        ]
+        total = [_Sums.empty(shape) for shape in embedder.shapes]
+        frame = _Frame(engine, embedder, origins, bases, total)
+        for done, seen in enumerate(_look(engine, embedder, [parts[i] for i in used]), start=1):
+            frame.add(total, frame.turned(seen))
+            progress("comparing good parts", done, len(used))
+        return frame
 
-    def _known(
-        self,
-        frame: _Frame,
-        chosen: Sequence[int],
-        outside: NDArray[np.bool_],
-        groups: NDArray[np.intp],
-    ) -> tuple[PatchEmbedder, list[_Layer]]:
-        """Return what a graph knows that has these references, of parts outside a fold."""
-        columns = [list(frame.references).index(i) for i in chosen]
-        rows = [row for row, part in enumerate(frame.probes) if outside[part]]
-        foreign = np.array(
-            [[groups[frame.probes[row]] != groups[i] for i in chosen] for row in rows], np.bool_
-        ).reshape(len(rows), len(chosen))
-        layers = []
-        for n, (mean, scale) in enumerate(zip(frame.means, frame.scales, strict=True)):
-            references = np.stack([frame.references[i][n] for i in chosen])
-            usual = np.zeros((0, *references.shape[2:]), np.float32)
-            if rows:
-                among = frame.distances[n][np.ix_(rows, columns)]
-                nearest = np.where(foreign[..., np.newaxis, np.newaxis], among, np.inf).min(1)
-                usual = nearest[foreign.any(1)]
-            kept = references.astype(np.float16)
-            layers.append(_Layer(mean, scale, kept, *_usual(usual, len(mean))))
-        return frame.embedder, layers
+    def _apart(
+        self, frame: _Frame, parts: Sequence[Part], own: NDArray[np.bool_], used: Sequence[int]
+    ) -> tuple[list[_Layer], list[list[_Judged]]]:
+        """Return what the other parts tell, and the distances of these: per part and layer."""
+        theirs = [parts[i] for i in used if own[i]]
+        seen = [frame.turned(each) for each in _look(frame.engine, frame.embedder, theirs)]
+        sums = [_Sums.empty(shape) for shape in frame.embedder.shapes]
+        for part in seen:
+            frame.add(sums, part)
+        known = frame.known(sums)
+        return known, [
+            [layer.judged(*each) for layer, each in zip(known, part, strict=True)] for part in seen
+        ]
 
     def _build_graph(self) -> Graph:
-        return self._graph_of(self.embedder_, self.known_)
-
-    def _graph_of(self, embedder: PatchEmbedder, known: Sequence[_Layer]) -> Graph:
-        builder = GraphBuilder(embedder.graph)
-        _, height, width = embedder.shapes[0]
-        total = ""
-        for name, layer, (_, h, w) in zip(embedder.names, known, embedder.shapes, strict=True):
-            distance = _nearest(builder, name, layer, self.search_window)
-            gain, offset = 1 / layer.spread, -layer.level / layer.spread
-            scaled = builder.add("Mul", distance, builder.constant(gain[np.newaxis, np.newaxis]))
-            coarse = builder.add("Add", scaled, builder.constant(offset[np.newaxis, np.newaxis]))
-            fine = builder.repeat(coarse, (h, w), height // h)
-            total = builder.add("Add", total, fine) if total else fine
-        smooth = builder.local_mean(total, 3)
-        return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
+        return _graph_of(self.embedder_, self.known_, self.scales_)
 
 
-def _nearest(builder: GraphBuilder, name: str, layer: _Layer, window: int) -> str:
-    """Add the distance N×1×h×w to the nearest reference patch within the window."""
-    _, channels, h, w = layer.references.shape
-    gain = (1 / layer.scale).astype(np.float32).reshape(1, -1, 1, 1)
-    offset = (-layer.mean / layer.scale).astype(np.float32).reshape(1, -1, 1, 1)
-    scaled = builder.add("Mul", name, builder.constant(gain))
-    moved = builder.add("Add", scaled, builder.constant(offset))
-    patches = builder.add("Reshape", moved, builder.shape(-1, 1, channels, h, w))
-    edges = ((0, 0), (0, 0), (window, window), (window, window))
-    padded = builder.constant(np.pad(layer.references, edges, mode="edge"))
-    references = builder.add("Cast", padded, attributes={"to": 1})
-    found = []
-    for y in range(2 * window + 1):
-        for x in range(2 * window + 1):
-            begin, end = builder.shape(y, x), builder.shape(y + h, x + w)
-            there = builder.add("Slice", references, begin, end, builder.shape(2, 3))
-            apart = builder.add("Sub", patches, there)
-            squares = builder.add("Mul", apart, apart)
-            found.append(
-                builder.add("ReduceSum", squares, builder.shape(2), attributes={"keepdims": 0})
-            )
-    least = builder.add("Min", *found) if len(found) > 1 else found[0]
-    nearest = builder.add("ReduceMin", least, attributes={"axes": [1], "keepdims": 1})
-    return builder.root(nearest)
+def _open(embedder: PatchEmbedder) -> Engine:
+    """Open what computes the layers, exactly: differences of colours are small."""
+    choice = next(each for each in available_engines() if each.precision == "f32")
+    shape = embedder.preprocessing.shape
+    return open_engine(embedder.graph, choice, shape=shape, workers=default_workers())
 
 
-def _ranked(parts: Sequence[Part], n_wanted: int) -> list[int]:
-    """Return parts by number, first the one that all others resemble most.
+def _look(engine: Engine, embedder: PatchEmbedder, parts: Sequence[Part]) -> Iterator[list[_Seen]]:
+    """Yield of each part the channels of its layers as it lies on the reference."""
+    preprocessing = embedder.preprocessing
 
-    Each further one is that which brings all parts nearest to one of those before it, so that odd
-    parts come late. They are compared as small pictures.
+    def look(part: Part) -> list[_Seen]:
+        picture = part.read()
+        placed = preprocessing.place(picture)
+        outputs = engine.run(preprocessing(picture if placed is None else placed.picture))
+        return [
+            (outputs[name][0], np.ones((h, w), np.bool_) if placed is None else placed.shown(h, w))
+            for name, (_, h, w) in zip(embedder.names, embedder.shapes, strict=True)
+        ]
+
+    yield from in_order(look, parts, threads=default_workers() + 1)
+
+
+def _bases(origins: Sequence[Floats], some: Sequence[Sequence[_Seen]]) -> list[Floats]:
+    """Return per layer the axes (C, C) on which differences to the reference do not go together."""
+    bases = []
+    for n, origin in enumerate(origins):
+        apart = [(part[n][0] - origin)[:, part[n][1]] for part in some]
+        values = np.concatenate(apart, axis=1) if apart else origin.reshape(len(origin), -1)
+        _, axes = np.linalg.eigh(values.astype(np.float64) @ values.T)
+        bases.append(np.ascontiguousarray(axes.T, dtype=np.float32))
+    return bases
+
+
+def _known(sums: _Sums, origin: Floats, basis: Floats) -> _Layer:
+    """Return the mean and the spread of good parts at each place of a layer.
+
+    Places are drawn towards what all have together, as much as few parts tell of one.
     """
+    count = np.maximum(sums.count, 1)
+    mean = sums.total / count
+    around = np.maximum(sums.squares - count * np.square(mean), 0)
+    around = np.stack([cv2.blur(each, (3, 3), borderType=cv2.BORDER_REFLECT) for each in around])
+    free = np.maximum(cv2.blur(count, (3, 3), borderType=cv2.BORDER_REFLECT) - 1, 0)
+    over_places = float(origin.var((1, 2)).mean())
+    everywhere = around.sum((1, 2)) / max(float(free.sum()), 1e-6)
+    if not free.any():
+        everywhere = np.full(len(origin), _ALONE**2 * over_places)
+    pooled = (everywhere + _LEAST**2 * over_places + 1e-12)[:, np.newaxis, np.newaxis]
+    variance = (around + _DOUBT * pooled) / (free + _DOUBT)
+    # A mean of few parts is itself off.
+    gain = 1 / np.sqrt(variance * (1 + 1 / count))
+    usual = mean + origin
+    return _Layer(basis, usual.astype(np.float16), gain.astype(np.float16))
+
+
+def _scales(
+    judged: Sequence[Sequence[Sequence[_Judged]]], known: Sequence[_Layer]
+) -> list[_Judged]:
+    """Return per layer the usual distance, and how far beyond it good parts reach."""
+    parts = [part for fold in judged for part in fold if part[0][1]]
+    if len(parts) < 2:
+        return [(0.0, float(np.sqrt(len(layer.mean)))) for layer in known]
+    found = np.array(parts)  # parts × layers × 2
+    level = found[..., 0].mean(0)
+    reach = np.maximum(np.median(found[..., 1], axis=0) - level, 1e-3)
+    return list(zip(level.tolist(), reach.tolist(), strict=True))
+
+
+def _colours(builder: GraphBuilder) -> str:
+    """Add the colours of the picture N×3×H×W without noise and slow changes of light."""
+    reach = round(2.4 * _COARSE)
+    edges = builder.constant(np.array([0, 0, reach, reach, 0, 0, reach, reach], np.int64))
+    padded = builder.add("Pad", "picture", edges, attributes={"mode": "edge"})
+    blurred = []
+    for sigma in (_FINE, _COARSE):
+        weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / sigma))
+        weights = (weights / weights.sum()).astype(np.float32)
+        if sigma == _FINE:
+            weights = np.where(weights > 1e-4, weights, 0)
+        down = builder.constant(np.tile(weights.reshape(1, 1, -1, 1), (3, 1, 1, 1)))
+        across = builder.constant(np.tile(weights.reshape(1, 1, 1, -1), (3, 1, 1, 1)))
+        rows = builder.add("Conv", padded, down, attributes={"group": 3})
+        blurred.append(builder.add("Conv", rows, across, attributes={"group": 3}))
+    return builder.add("Sub", *blurred)
+
+
+def _graph_of(embedder: PatchEmbedder, known: Sequence[_Layer], scales: Sequence[_Judged]) -> Graph:
+    builder = GraphBuilder(embedder.graph)
+    _, height, width = embedder.shapes[1]  # of embeddings; of colours the largest in a cell counts
+    total, zero = "", builder.constant(np.array(0, np.float32))
+    for name, layer, (level, reach), (channels, h, w) in zip(
+        embedder.names, known, scales, embedder.shapes, strict=True
+    ):
+        turn = builder.constant(layer.basis.reshape(channels, channels, 1, 1))
+        usual, gain = (
+            builder.add("Cast", builder.constant(each[np.newaxis]), attributes={"to": 1})
+            for each in (layer.mean, layer.gain)
+        )
+        apart = builder.add("Mul", builder.add("Sub", builder.add("Conv", name, turn), usual), gain)
+        squares = builder.add("Mul", apart, apart)
+        axis, keep = builder.shape(1), {"keepdims": 1}
+        distance = builder.root(builder.add("ReduceSum", squares, axis, attributes=keep))
+        beyond = builder.add("Sub", distance, builder.constant(np.array([level], np.float32)))
+        scaled = builder.add("Mul", beyond, builder.constant(np.array([1 / reach], np.float32)))
+        square = builder.add("Mul", *2 * [builder.add("Max", scaled, zero)])
+        fourth = builder.add("Mul", square, square)
+        fine = builder.repeat(fourth, (h, w), max(1, height // h))
+        if h > height:
+            sides = [h // height, w // width]
+            fine = builder.add(
+                "MaxPool", fourth, attributes={"kernel_shape": sides, "strides": sides}
+            )
+        total = builder.add("Add", total, fine) if total else fine
+    # The fourth root of the sum of fourth powers is little more than the largest.
+    joined = builder.root(builder.root(total))
+    graph = builder.finish(joined, height, width)
+    return Graph(graph, embedder.preprocessing, Aggregation(), exact=True)
+
+
+def _typical(parts: Sequence[Part]) -> list[int]:
+    """Return parts by number, first those that the others resemble most as small pictures."""
     step = max(1, -(-len(parts) // _MOST_CANDIDATES))
     numbers = list(range(0, len(parts), step))
     small = np.array([_thumbnail(parts[i]) for i in numbers])
-    squares = np.square(small).sum(1)
-    apart = np.maximum(squares[:, np.newaxis] + squares - 2 * small @ small.T, 0)
-    nearest = np.full(len(numbers), np.inf, np.float32)
-    ranked: list[int] = []
-    for _ in range(min(len(numbers), max(n_wanted, _MOST_CANDIDATES))):
-        costs = np.minimum(nearest, apart).sum(1)
-        costs[ranked] = np.inf
-        ranked.append(int(costs.argmin()))
-        nearest = np.minimum(nearest, apart[ranked[-1]])
-    return [numbers[i] for i in ranked]
+    apart = np.linalg.norm(small[:, np.newaxis] - small, axis=2)
+    order = apart.sum(1).argsort(kind="stable")
+    return [*(numbers[i] for i in order), *sorted({*range(len(parts))} - {*numbers})]
 
 
 def _thumbnail(part: Part) -> Floats:
@@ -291,55 +388,3 @@ def _thumbnail(part: Part) -> Floats:
     )
     small -= small.mean()
     return np.asarray(small / max(float(small.std()), 1e-6), np.float32).ravel()
-
-
-def _each(layers: Sequence[Sequence[Floats]]) -> Iterable[int]:
-    return range(len(layers[0]))
-
-
-def _grids(layers: Sequence[Floats], embedder: PatchEmbedder) -> list[Floats]:
-    """Return the patches of each layer as C×h×w."""
-    return [
-        np.ascontiguousarray(patches.T).reshape(shape)
-        for patches, shape in zip(layers, embedder.shapes, strict=True)
-    ]
-
-
-def _standardised(
-    layers: Sequence[Floats], means: Sequence[Floats], scales: Sequence[Floats]
-) -> list[Floats]:
-    return [
-        (grid - mean[:, np.newaxis, np.newaxis]) / scale[:, np.newaxis, np.newaxis]
-        for grid, mean, scale in zip(layers, means, scales, strict=True)
-    ]
-
-
-def _distances(patches: Floats, reference: Floats, window: int) -> Floats:
-    """Return how far patches C×h×w lie from the nearest of a reference around their place, h×w."""
-    _, height, width = patches.shape
-    padded = np.pad(reference, ((0, 0), (window, window), (window, window)), mode="edge")
-    least = np.full((height, width), np.inf, np.float32)
-    for y in range(2 * window + 1):
-        for x in range(2 * window + 1):
-            apart = patches - padded[:, y : y + height, x : x + width]
-            np.minimum(least, np.einsum("chw,chw->hw", apart, apart), out=least)
-    return np.sqrt(least)
-
-
-def _usual(distances: Floats, n_channels: int) -> tuple[Floats, Floats]:
-    """Return mean and spread of distances (n, h, w) of good parts at each place, h×w each.
-
-    Places are drawn towards what all have together, as much as few parts tell of one.
-    """
-    n_parts, *shape = distances.shape
-    if not n_parts:
-        spread = np.full(shape, _ALONE * np.sqrt(2 * n_channels), np.float32)
-        return np.zeros_like(spread), spread
-    here = distances.mean(0)
-    mean = (n_parts * here + _DOUBT_MEAN * here.mean()) / (n_parts + _DOUBT_MEAN)
-    within = np.square(distances - here).sum(0) / max(1, n_parts - 1)
-    within = cv2.blur(within, (3, 3), borderType=cv2.BORDER_REPLICATE)
-    everywhere = np.square(distances - mean).mean()
-    spread = np.sqrt(((n_parts - 1) * within + _DOUBT * everywhere) / (n_parts - 1 + _DOUBT))
-    least = 1e-3 * float(here.mean()) + 1e-6
-    return mean.astype(np.float32), np.maximum(spread, least).astype(np.float32)

@@ -37,6 +37,7 @@ _STILL = 0.05  # pixels of what is compared that are no motion
 _STEPS, _FINE = 40, 1e-4
 _LIT = 32  # cells per side in which light is compared
 _MOST_BYTES = 8 << 20
+_RIM = 1 / 64  # share of a side beside what a picture does not show that is not judged
 _CELL = 1.0  # cells along the rim of what a picture shows that are not judged
 
 Floats = NDArray[np.float32]
@@ -68,6 +69,18 @@ class Placed:
             "Is it another part, turned, or out of the picture?",
         )
 
+    def shown(self, height: int, width: int) -> NDArray[np.bool_]:
+        """Return which cells of a map h×w of the reference the picture shows, but for a rim.
+
+        What lies within the rim of what it does not show looks odd to a network.
+        """
+        if self.motion is None:
+            return np.ones((height, width), np.bool_)
+        seen = _seen(self.motion, height, width).astype(np.uint8)
+        rim = np.ones([2 * round(side * _RIM) + 1 for side in (height, width)], np.uint8)
+        seen = cv2.erode(seen, rim, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+        return np.asarray(seen > 0)
+
     def back(self, anomaly_map: Floats) -> Floats:
         """Return a map h×w as it lies on the picture itself; what was not compared is least.
 
@@ -77,7 +90,7 @@ class Placed:
             return anomaly_map
         height, width = anomaly_map.shape
         kept = anomaly_map.copy()
-        seen = _seen(self.motion, height, width)
+        seen = self.shown(height, width)
         lowest = float(anomaly_map[seen].min()) if seen.any() else 0.0
         kept[~seen] = min(0.0, lowest)
         motion = _scaled(self.motion, width, height)
