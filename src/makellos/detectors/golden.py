@@ -35,6 +35,7 @@ _MOST_CANDIDATES = 64
 _MOST_PARTS = 256  # from which more tell little of a place
 _BASIS_PARTS = 12
 _DEALT = 4  # folds that tell the usual distance where no folds are given
+_FEW = 4  # channels, of which the whole covariance of a place is kept
 _DOUBT = 8.0  # parts that all places together count as, at each place
 _ALONE = 0.5  # of the spread over places, where one part is all that is known
 _LEAST = 1e-2  # of it, below which no spread counts: noise of rounding
@@ -47,27 +48,31 @@ _Judged = tuple[float, float]  # mean of the distances of a layer; their maximum
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Hold how many parts show each place h×w of a layer, and sums C×h×w over them."""
+    """Hold how many parts show each place h×w of a layer, and sums over them.
+
+    Those of `products` are of squares, C×h×w; of few channels of all products, C×C×h×w.
+    """
 
     count: Floats
     total: Floats
-    squares: Floats
+    products: Floats
 
     @classmethod
     def empty(cls, shape: tuple[int, int, int]) -> Self:
-        zero = np.zeros(shape, np.float32)
-        return cls(np.zeros(shape[1:], np.float32), zero, zero.copy())
+        channels, *places = shape
+        both = (channels, *shape) if channels <= _FEW else shape
+        return cls(*(np.zeros(each, np.float32) for each in (places, shape, both)))
 
     def add(self, values: Floats, shown: Shown) -> None:
         """Add values C×h×w of a part at the places that it shows."""
         kept = values * shown
         self.count[...] += shown
         self.total[...] += kept
-        self.squares[...] += np.square(kept)
+        self.products[...] += _products(kept, self.products.ndim)
 
     def without(self, others: _Sums) -> _Sums:
         return _Sums(
-            self.count - others.count, self.total - others.total, self.squares - others.squares
+            self.count - others.count, self.total - others.total, self.products - others.products
         )
 
 
@@ -75,7 +80,8 @@ class _Sums:
 class _Layer:
     """What is known of a layer: channels turned by `basis` (C, C) have `mean` and `gain` C×h×w.
 
-    `gain` is one over their spread among good parts at each place.
+    `gain` is one over their spread among good parts at each place; of few channels it is C×C×h×w
+    and whitens them (the inverse of the covariance's Cholesky factor).
     """
 
     basis: Floats
@@ -84,7 +90,8 @@ class _Layer:
 
     def judged(self, values: Floats, shown: Shown) -> _Judged:
         """Return mean and maximum of the distances of values C×h×w, on the axes of the basis."""
-        apart = (values - self.mean.astype(np.float32)) * self.gain.astype(np.float32)
+        apart, gain = values - self.mean.astype(np.float32), self.gain.astype(np.float32)
+        apart = apart * gain if gain.ndim == apart.ndim else np.einsum("cdhw,dhw->chw", gain, apart)
         distances = np.sqrt(np.square(apart).sum(0))[shown]
         return (float(distances.mean()), float(distances.max())) if shown.any() else (0.0, 0.0)
 
@@ -128,13 +135,13 @@ class Golden(Detector):
 
     What is compared are the colours of the picture, freed of noise and slow changes of light, and
     embeddings of fine layers, as in SPADE (Cohen and Hoshen, Sub-Image Anomaly Detection with Deep
-    Pyramid Correspondences, 2020, arXiv 2005.02357) but tied to places, as fixed layouts allow. Of
-    each channel the difference to the mean of good parts counts in units of its spread among them
-    at that place, as in PaDiM (Defard et al. 2020, arXiv 2011.08785) but on the axes of the pooled
-    covariance; so places that vary, a printed label or solder, may vary, and edges may lie a little
-    beside their place. Spreads are drawn towards the layer's own where few parts tell. Distances of
-    a layer count in units of what good parts reach at most, and the largest of the layers
-    decides.
+    Pyramid Correspondences, 2020, arXiv 2005.02357) but tied to places, as fixed layouts allow. The
+    difference to the mean of good parts counts in units of its spread among them at that place, as
+    in PaDiM (Defard et al. 2020, arXiv 2011.08785): of colours by the covariance of the place, of
+    embeddings on the axes of the covariance of all places. So what varies may vary, a printed label
+    or solder, and edges may lie a little beside their place. Spreads are drawn towards the layer's
+    own where few parts tell. Distances of a layer count in units of what good parts reach, and the
+    largest of the layers decides.
     The reference that parts are laid onto is the good part that the others resemble most.
     """
 
@@ -291,19 +298,37 @@ def _known(sums: _Sums, origin: Floats, basis: Floats) -> _Layer:
     """
     count = np.maximum(sums.count, 1)
     mean = sums.total / count
-    around = np.maximum(sums.squares - count * np.square(mean), 0)
-    around = np.stack([cv2.blur(each, (3, 3), borderType=cv2.BORDER_REFLECT) for each in around])
-    free = np.maximum(cv2.blur(count, (3, 3), borderType=cv2.BORDER_REFLECT) - 1, 0)
+    around = sums.products - count * _products(mean, sums.products.ndim)
+    planes = around.reshape(-1, *count.shape)
+    around = np.stack([_around(plane) for plane in planes]).reshape(around.shape)
+    free = np.maximum(_around(count) - 1, 0)
     over_places = float(origin.var((1, 2)).mean())
-    everywhere = around.sum((1, 2)) / max(float(free.sum()), 1e-6)
+    least = _LEAST**2 * over_places + 1e-12
+    together = around.sum((-2, -1)) / max(float(free.sum()), 1e-6)
+    is_full, one = around.ndim > mean.ndim, np.eye(len(origin), dtype=np.float32)
+    alike = (one if is_full else one.diagonal())[..., np.newaxis, np.newaxis]
+    pooled = together[..., np.newaxis, np.newaxis]
     if not free.any():
-        everywhere = np.full(len(origin), _ALONE**2 * over_places)
-    pooled = (everywhere + _LEAST**2 * over_places + 1e-12)[:, np.newaxis, np.newaxis]
-    variance = (around + _DOUBT * pooled) / (free + _DOUBT)
+        pooled = _ALONE**2 * over_places * alike
+    spread = (around + _DOUBT * pooled) / (free + _DOUBT) + least * alike
     # A mean of few parts is itself off.
-    gain = 1 / np.sqrt(variance * (1 + 1 / count))
-    usual = mean + origin
-    return _Layer(basis, usual.astype(np.float16), gain.astype(np.float16))
+    spread = spread * (1 + 1 / count)
+    if is_full:
+        factors = np.linalg.cholesky(spread.transpose(2, 3, 0, 1).astype(np.float64))
+        gain = np.linalg.inv(factors).transpose(2, 3, 0, 1)
+    else:
+        gain = 1 / np.sqrt(np.maximum(spread, least))
+    return _Layer(basis, (mean + origin).astype(np.float16), gain.astype(np.float16))
+
+
+def _products(values: Floats, n_axes: int) -> Floats:
+    """Return squares of C×h×w, or with one axis more the products C×C×h×w."""
+    return np.square(values) if n_axes == values.ndim else values[:, np.newaxis] * values
+
+
+def _around(plane: Floats) -> Floats:
+    """Return the mean of 3×3 places."""
+    return np.asarray(cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REFLECT), np.float32)
 
 
 def _scales(
@@ -349,7 +374,13 @@ def _graph_of(embedder: PatchEmbedder, known: Sequence[_Layer], scales: Sequence
             builder.add("Cast", builder.constant(each[np.newaxis]), attributes={"to": 1})
             for each in (layer.mean, layer.gain)
         )
-        apart = builder.add("Mul", builder.add("Sub", builder.add("Conv", name, turn), usual), gain)
+        apart = builder.add("Sub", builder.add("Conv", name, turn), usual)
+        if layer.gain.ndim > layer.mean.ndim:
+            each = builder.add("Reshape", apart, builder.shape(-1, 1, channels, h, w))
+            weighted, summed = builder.add("Mul", each, gain), {"keepdims": 0}
+            apart = builder.add("ReduceSum", weighted, builder.shape(2), attributes=summed)
+        else:
+            apart = builder.add("Mul", apart, gain)
         squares = builder.add("Mul", apart, apart)
         axis, keep = builder.shape(1), {"keepdims": 1}
         distance = builder.root(builder.add("ReduceSum", squares, axis, attributes=keep))
