@@ -296,9 +296,9 @@ def _known(sums: _Sums, origin: Floats, basis: Floats) -> _Layer:
 
     Places are drawn towards what all have together, as much as few parts tell of one.
     """
-    count = np.maximum(sums.count, 1)
-    mean = sums.total / count
-    around = sums.products - count * _products(mean, sums.products.ndim)
+    count = np.maximum(sums.count, np.float32(1))
+    mean: Floats = np.asarray(sums.total / count, np.float32)
+    around: Floats = np.asarray(sums.products - count * _products(mean, sums.products.ndim))
     planes = around.reshape(-1, *count.shape)
     around = np.stack([_around(plane) for plane in planes]).reshape(around.shape)
     free = np.maximum(_around(count) - 1, 0)
