@@ -383,6 +383,7 @@ def test_what_is_done_is_written_when_the_next_is_interrupted(
         (["--detectors", "patchcore", "--n-good", "4,many"], "whole numbers with commas"),
         (["--detectors", "patchcore", "--n-good", "0,4"], "good parts is 0; expected"),
         (["--detectors", "patchcore", "--n-good", "4,31"], "has 30 good parts to learn from, few"),
+        (["--n-good", "4,31"], "has 30 good parts to learn from, few"),
         (["--detectors", "patchcore", "--n-good", "4", "--draws", "0"], "draws is 0; expected 1"),
     ],
 )

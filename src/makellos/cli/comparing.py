@@ -55,7 +55,8 @@ NumbersGood = Annotated[
     str,
     typer.Option(
         metavar="N,N,…",
-        help="Fit from so many good parts only, such as 1,2,4,8,16,32, each drawn several times.",
+        help="Fit from so many good parts only, such as 1,2,4,8,16,32, each drawn several times; "
+        "patchcore, where no detector is named.",
     ),
 ]
 Draws = Annotated[int, typer.Option(metavar="N", help="How often each number is drawn.")]
@@ -88,10 +89,13 @@ def compare(
     from makellos.jobs.compare_files import PAGE
     from makellos.workflows.compare import compare as run
 
+    named = _names(detectors)
+    if n_good and not named and not models:
+        named = ["patchcore"]
     with telling(quietly=str(json) == "-") as tell:
         results = run(
             data,
-            _names(detectors),
+            named,
             models=[Path(name).expanduser() for name in _names(models)],
             preset=preset,
             parameters=_parameters(settings or []),
