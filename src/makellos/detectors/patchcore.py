@@ -27,6 +27,7 @@ _CANDIDATE_BYTES = 96 << 20  # of embeddings per layer that the memory bank is c
 _SCALE_PARTS = 12  # parts that give a layer's usual distance
 _MOST_ROTATIONS = 16
 _LEAST_ROTATIONS = 4
+_UNTELLING = 2  # parts may lie alike by chance
 _ENOUGH_LOOKS = 320  # good pictures, turned copies among them, from which more tell little
 
 
@@ -173,7 +174,7 @@ class PatchCore(Detector):
         n_turns = min(_MOST_ROTATIONS, _ENOUGH_LOOKS // len(parts))
         if n_turns < _LEAST_ROTATIONS:
             return 1
-        if len(parts) == 1:
+        if len(parts) <= _UNTELLING:
             return n_turns  # nothing tells how others will lie
         return n_turns if turning_pays(self.embedder_, parts, n_turns, progress) else 1
 

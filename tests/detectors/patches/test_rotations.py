@@ -83,7 +83,13 @@ def bars(folder: Path, angles: Sequence[float]) -> list[Part]:
 
 
 @pytest.mark.parametrize(
-    ("angles", "pays"), [(range(0, 360, 45), True), ([0, 1, -1, 2, -2, 0, 1, -1], False)]
+    ("angles", "pays"),
+    [
+        (range(0, 360, 45), True),
+        ([0, 1, -1, 2, -2, 0, 1, -1], False),
+        # Most lie alike by chance.
+        ([0, 1, -1, 200, 0, 1, 90, 2], True),
+    ],
 )
 def test_turning_pays_where_parts_lie_at_any_angle(
     angles: Sequence[float], pays: bool, tmp_path: Path
