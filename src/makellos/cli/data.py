@@ -46,6 +46,12 @@ def synth(
     aligned: Annotated[
         bool, typer.Option("--aligned", help="All screws lie the same way, as in a fixture.")
     ] = False,
+    dirt: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of good screws with fibres, dust or stains beside them."
+        ),
+    ] = 0.0,
     signals: Annotated[
         bool,
         typer.Option("--signals", help="Bearing vibration instead; only --seed applies."),
@@ -64,23 +70,26 @@ def synth(
         return
     counts = {"n_train": n_train, "n_test_good": n_test_good, "n_per_defect": n_per_defect}
     with bars() as progress:
-        _writer(kind, size, aligned=aligned)(output, **counts, seed=seed, progress=progress)
+        write = _writer(kind, size, aligned=aligned, dirt=dirt)
+        write(output, **counts, seed=seed, progress=progress)
     chosen = " --detector golden" if kind == "boards" else ""
     say(f"Rendered {kind} in {output}. Next: makellos fit {output} -o {kind}.makellos{chosen}")
 
 
-def _writer(kind: str, size: int | None, *, aligned: bool) -> Callable[..., None]:
+def _writer(kind: str, size: int | None, *, aligned: bool, dirt: float) -> Callable[..., None]:
     """Return what writes a set of a kind; raises `ConfigurationError` for what does not fit."""
     if kind not in _KINDS:
         raise ConfigurationError(f"There are no {kind!r} to render. {suggest(kind, _KINDS)}")
     if kind == "screws":
         from makellos.sets.synthetic_screws import write_screws
 
-        return partial(write_screws, size=320 if size is None else size, aligned=aligned)
+        return partial(write_screws, size=320 if size is None else size, aligned=aligned, dirt=dirt)
     if aligned:
         raise ConfigurationError(
             f"--aligned is for screws; {kind} always lie nearly alike. Leave it out."
         )
+    if dirt:
+        raise ConfigurationError(f"--dirt is for screws; {kind} fill the picture. Leave it out.")
     from makellos.sets.synthetic_boards import write_boards
 
     return partial(write_boards, size=512 if size is None else size)

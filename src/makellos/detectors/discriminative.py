@@ -86,6 +86,7 @@ class Discriminative(Detector):
     learning_rate: float = shared.rate(
         2e-3, "Initial learning rate; it falls to zero.", search=(5e-4, 1e-2)
     )
+    background: str = shared.BACKGROUND
     seed: int = shared.SEED
 
     presets = {
@@ -133,6 +134,7 @@ class Discriminative(Detector):
         n_heads = max(turns) + 1
         left_out = [{fold for fold in folds if fold % n_heads == turn} for turn in range(n_heads)]
         copies = self.planted if len(good) == len(parts) else 0
+        self.notes_ = self.neighbours_.notes_
         drawer = PlaceDrawer(self.neighbours_, left_out, n_copies=copies, seed=self.seed)
         self.places_ = Places.join(drawer.examples(parts, turns, progress))
         heads = [
@@ -234,7 +236,10 @@ class Discriminative(Detector):
         distances = builder.add("Reshape", _LAYER, builder.shape(0, 1, height, width))
         total = builder.add("Add", distances, scaled)
         aggregation = Aggregation(mean_weight=self.weights_.of_mean(len(embedder.names)))
-        return Graph(builder.finish(total, height, width), neighbours.preprocessing, aggregation)
+        onnx = builder.finish(total, height, width)
+        graph = Graph(onnx, neighbours.preprocessing, aggregation)
+        rule = self.neighbours_.part_rule_
+        return graph if rule is None else rule.on(graph, embedder, self.background)
 
 
 def _turns(parts: Sequence[Part], folds: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.background import Background
 from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.recipe import Recipe
@@ -29,6 +30,7 @@ class Graph:
     place of `onnx`, then empty, in a detector whose `runtime` is ``torch`` or ``pyod``. An `exact`
     graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
     takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
+    Where ``part`` N×h×w in [0, 1] tells part from background, `background` says how that counts.
     """
 
     onnx: bytes
@@ -39,9 +41,14 @@ class Graph:
     classes: tuple[str, ...] = ()
     weights: Mapping[str, NDArray[np.float32]] | None = None
     exact: bool = False
+    background: Background | None = None
 
     def recipe(self) -> Recipe:
         """Return what scores parts with this graph, whole and without zones."""
         return Recipe(
-            self.external or self.onnx, self.preprocessing, self.aggregation, exact=self.exact
+            self.external or self.onnx,
+            self.preprocessing,
+            self.aggregation,
+            exact=self.exact,
+            background=self.background,
         )

@@ -16,6 +16,7 @@ from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_packages
+from makellos.detectors.patches.background import learn_part
 from makellos.detectors.patches.embeddings import Embedding, choose_size, load_embedder
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
@@ -77,6 +78,7 @@ class PaDiM(Detector):
         within=(1e-6, 10.0),
         search=(0.005, 0.5),
     )
+    background: str = shared.BACKGROUND
     seed: int = shared.SEED
 
     presets = {
@@ -112,6 +114,8 @@ class PaDiM(Detector):
         self.embedder_ = load_embedder(
             size, backbone=self.backbone, weights=self.weights, layers=self.layers, patch_size=1
         )
+        self.part_rule_ = learn_part(self.embedder_, parts, progress, seed=self.seed)
+        self.notes_ = [] if self.part_rule_ is None else self.part_rule_.notes(self.background)
         n_channels = sum(shape[0] for shape in self.embedder_.shapes)
         rng = np.random.default_rng(self.seed)
         n_kept = min(self.n_features, n_channels)
@@ -195,4 +199,6 @@ class PaDiM(Detector):
         by_picture = builder.add("Transpose", distance, attributes={"perm": [1, 0, 2]})
         usual = float(np.sqrt(len(self.channels_)))
         smooth = builder.local_mean(builder.as_map(by_picture, height, width, usual), 3)
-        return Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
+        graph = Graph(builder.finish(smooth, height, width), embedder.preprocessing, Aggregation())
+        rule = self.part_rule_
+        return graph if rule is None else rule.on(graph, embedder, self.background)

@@ -116,6 +116,12 @@ PATCH_SIZE = parameter(
     3, "Width and height of a patch, in cells averaged.", within=(1, 15), search=(1, 5)
 )
 MEMORY_BANK_SIZE = parameter(5_000, "Most patches kept per layer.", within=(1, 1_000_000))
+BACKGROUND = parameter(
+    "look_again",
+    "What oddities beside the part do, if the good pictures show a background: ignore, look_again "
+    "(if they are odder than beside good parts) or count in full.",
+    choices=("ignore", "look_again", "count"),
+)
 CHANNELS = parameter(0, "1: grey, 3: colour, 0: as the pictures are.", choices=(0, 1, 3))
 EQUALISE = parameter(default=True, meaning="Scale the score of a faint part by its contrast.")
 

@@ -15,6 +15,7 @@ from makellos.detectors.graph import Graph
 from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_packages
+from makellos.detectors.patches.background import learn_part
 from makellos.detectors.patches.coreset import k_center_of_folds, spacings
 from makellos.detectors.patches.embeddings import choose_size, distances_of, load_embedder
 from makellos.detectors.patches.layer_weights import Weights
@@ -79,6 +80,7 @@ class PatchCore(Detector):
         "parts are few and lie at any angle.",
         within=(0, 360),
     )
+    background: str = shared.BACKGROUND
     seed: int = shared.SEED
 
     robust = {"spacing_cap": 0.9}
@@ -133,6 +135,8 @@ class PatchCore(Detector):
             layers=self.layers,
             patch_size=self.patch_size,
         )
+        self.part_rule_ = learn_part(self.embedder_, parts, progress, seed=self.seed)
+        self.notes_ = [] if self.part_rule_ is None else self.part_rule_.notes(self.background)
         n_turns = self._n_turns(parts, progress)
         candidates, owners, probes = self._draw(parts, n_turns, progress)
         _, owner_of = np.unique(group_names(parts), return_inverse=True)
@@ -233,7 +237,9 @@ class PatchCore(Detector):
             total = builder.add("Add", total, repeated) if total else repeated
         smooth = builder.smooth(total)
         aggregation = Aggregation(mean_weight=weights.of_mean(n_layers))
-        return Graph(builder.finish(smooth, height, width), embedder.preprocessing, aggregation)
+        graph = Graph(builder.finish(smooth, height, width), embedder.preprocessing, aggregation)
+        rule = self.part_rule_
+        return graph if rule is None else rule.on(graph, embedder, self.background)
 
 
 def _mean_distance(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture
 from makellos.inspection.acceptance import ZoneFinding
+from makellos.inspection.background import Beside
 from makellos.inspection.regions import Region
 from makellos.vibration.bearing_faults import FaultFinding
 from makellos.vibration.signals import Windows
@@ -74,7 +75,8 @@ class Inspection:
     in units of the zones' thresholds. `broken_rules` are those of the model's rules that regions
     break, and `calibrated_verdict` is the verdict without rules; None if there are no rules.
     `picture` is what was judged, decoded, if the inspector was asked to keep it. `notes` say what
-    is odd about it, as those of a `recording` do.
+    is odd about it, as those of a `recording` do. `beside` are the oddities beside the part, and
+    `beside_maximum` the highest value of the map there; None where no background is known.
     """
 
     input: str
@@ -95,13 +97,15 @@ class Inspection:
     broken_rules: tuple[str, ...] = ()
     picture: Picture | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    beside: tuple[Beside, ...] | None = None
+    beside_maximum: float | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.
 
         It has ``notes``, and ``probabilities`` where the model is a classifier; a recording's has
         ``n_windows``, ``share_rejected``, ``fault`` and ``finding``. With zones it has ``zones``,
-        with rules ``calibrated_verdict`` and ``broken_rules``.
+        with rules ``calibrated_verdict`` and ``broken_rules``, with a known background ``beside``.
         """
         row: dict[str, Any] = {
             "input": self.input,
@@ -118,6 +122,8 @@ class Inspection:
         row.update({"notes": list(self.notes)} if self.recording is None else self.recording.row())
         if self.zones:
             row["zones"] = [zone.row() for zone in self.zones]
+        if self.beside is not None:
+            row["beside"] = [each.row() for each in self.beside]
         if self.calibrated_verdict is not None:
             row["calibrated_verdict"] = self.calibrated_verdict
             row["broken_rules"] = list(self.broken_rules)

@@ -89,6 +89,8 @@ class Inspector:
             self.zones,
             self.acceptance,
             self.manifest.classes,
+            self.manifest.background,
+            self.manifest.calibration.beside_calibration(),
         )
         self._opened = self._open()
 
@@ -205,6 +207,7 @@ class Inspector:
                 self.manifest.aggregation,
                 self.manifest.tiling,
                 self.zones,
+                background=self.manifest.background,
             )
             released = self.manifest.engine.choice()
             choice = usable_here(engine) if engine else choose_engine(released, recipe.engines())

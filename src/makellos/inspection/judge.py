@@ -7,9 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from makellos.calibration import Calibration
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.calibration import Calibration, Verdict
 from makellos.data.pictures import Picture
 from makellos.inspection.acceptance import Acceptance, find_zone_regions, find_zones
+from makellos.inspection.background import Background, Beside, name_beside, notes_on
 from makellos.inspection.findings import Inspection, unreadable
 from makellos.inspection.regions import Region
 from makellos.inspection.scorer import Scored
@@ -20,13 +24,18 @@ __all__ = ["Judge"]
 
 @dataclass(frozen=True)
 class Judge:
-    """Hold what makes a verdict of a score, and regions of a map."""
+    """Hold what makes a verdict of a score, and regions of a map.
+
+    `beside` is the calibration of what lies beside good parts, if a `background` is known.
+    """
 
     calibration: Calibration
     map_threshold: float
     zones: Zones | None
     acceptance: Acceptance
     classes: Sequence[str]
+    background: Background | None = None
+    beside: Calibration | None = None
 
     @property
     def threshold(self) -> float:
@@ -43,7 +52,7 @@ class Judge:
         outlined: bool = True,
     ) -> Inspection:
         """Return the finding on a part; the regions of its map are left out unless `outlined`."""
-        score, anomaly_map, reconstruction, probabilities, looked, notes = scored
+        score, anomaly_map, reconstruction, probabilities, looked, notes, aside = scored
         if not math.isfinite(score):
             reason = f"{label} has the score {score:g}, which allows no verdict. Look at the part."
             return unreadable(label, started, reason)
@@ -52,7 +61,8 @@ class Judge:
             height, width = picture.shape[:2]
             found = find_zone_regions(anomaly_map, height, width, self.map_threshold, self.zones)
             regions = self.acceptance.measure(found)
-        calibrated, broken = self.calibration.verdict(score), self.acceptance.broken(regions)
+        beside = self._beside(picture, aside)
+        calibrated, broken = self._calibrated(scored), self.acceptance.broken(regions)
         return Inspection(
             input=label,
             verdict=self.acceptance.verdict(calibrated, broken),
@@ -70,5 +80,21 @@ class Judge:
             zones=() if looked is None else find_zones(looked, self.zones, self.calibration),
             calibrated_verdict=calibrated if self.acceptance.rules else None,
             broken_rules=broken,
-            notes=notes,
+            notes=(*notes, *notes_on(beside or ())),
+            beside=beside,
+            beside_maximum=None if aside is None else float(aside.max()),
         )
+
+    def _calibrated(self, scored: Scored) -> Verdict:
+        """Return the verdict without rules: that of the score and of what lies beside."""
+        verdict = self.calibration.verdict(scored.score)
+        if self.background is None or self.beside is None or scored.beside is None:
+            return verdict
+        looks = self.background.choice == "look_again" and verdict == "ok"
+        odd = looks and self.beside.verdict(float(scored.beside.max())) == "reject"
+        return "look_again" if odd else verdict
+
+    def _beside(
+        self, picture: Picture, aside: NDArray[np.float32] | None
+    ) -> tuple[Beside, ...] | None:
+        return None if aside is None else name_beside(picture, aside, self.map_threshold)

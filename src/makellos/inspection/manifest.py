@@ -12,6 +12,7 @@ from makellos.data.pictures import MAX_PIXELS
 from makellos.data.shapes import Shape, Shapes
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.background import Background
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.tiling import Tiling
@@ -62,7 +63,8 @@ class CalibrationRecord(_Record):
     """Hold the scores of good calibration parts, and how they came to be.
 
     With `zones` each has its own; those of parts, the highest in units of the zones' thresholds,
-    follow from them, and `tolerance` is in these units.
+    follow from them, and `tolerance` is in these units. `beside_maxima` are the highest values of
+    the map beside the parts, where a background is known.
 
     Of a lot of which `n_first` parts are known, they are those parts and the parts of earlier lots
     at its level and spread, in ascending order. `earlier` is what the model promised before, of a
@@ -71,6 +73,7 @@ class CalibrationRecord(_Record):
 
     scores: Numbers = Field(min_length=1)
     map_maxima: Numbers | None = None
+    beside_maxima: Numbers | None = None
     groups: Names | None = None
     asked: float = Field(gt=0, le=0.5)
     tolerance: float = Field(default=0.0, ge=0)
@@ -84,7 +87,8 @@ class CalibrationRecord(_Record):
 
     @model_validator(mode="after")
     def _one_entry_per_part(self) -> Self:
-        for name, values in {"map_maxima": self.map_maxima, "groups": self.groups}.items():
+        lists = ("map_maxima", "beside_maxima", "groups")
+        for name, values in ((name, getattr(self, name)) for name in lists):
             if values is not None and len(values) != len(self.scores):
                 raise ValueError(f"{len(self.scores)} scores have {len(values)} {name}")
         if any(
@@ -111,6 +115,10 @@ class CalibrationRecord(_Record):
         if self.zones:
             return self._zoned([zone.map_maxima for zone in self.zones])
         return None if self.map_maxima is None else self._of(self.map_maxima)
+
+    def beside_calibration(self) -> Calibration | None:
+        """Return the calibration of what lies beside parts; None where no background is known."""
+        return None if self.beside_maxima is None else self._of(self.beside_maxima)
 
     def zoned(self) -> ZonedCalibration | None:
         """Return the calibration of the zones' scores; None without zones."""
@@ -249,7 +257,8 @@ class Manifest(_Record):
 
     `signal` says how a model of recordings sees them; None in one of pictures. `tiling` says how
     pictures are cut; None where they are seen whole. `zones` and `acceptance` say which places
-    decide, and which rules regions are held to.
+    decide, and which rules regions are held to. `background` says how oddities beside the part
+    count; None where no background is known.
     """
 
     format: Literal["makellos"] = "makellos"
@@ -268,6 +277,7 @@ class Manifest(_Record):
     tiling: Tiling | None = None
     zones: ZonesRecord | None = None
     acceptance: Acceptance | None = None
+    background: Background | None = None
     parity: dict[Name, _Figures] = Field(default={}, max_length=_STORED)
     versions: dict[Name, Name] = Field(max_length=_SOME)
     members: dict[Name, MemberRecord] = Field(max_length=_SOME)
@@ -279,6 +289,8 @@ class Manifest(_Record):
             shares = self.zones.budgets(self.calibration.asked)
             named = zip(self.zones.names, shares, strict=True)
             pairs.append(("zones", ", ".join(f"{name} ({share:.2%})" for name, share in named)))
+        if self.background is not None and self.zones is None:
+            pairs.append(("background", str(self.background)))
         if self.acceptance is not None:
             scale, rules = self.acceptance.mm_per_pixel, self.acceptance.rules
             pairs += [] if scale is None else [("scale", f"{scale:g} mm per pixel")]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.background import Background
 from makellos.inspection.engines import EngineChoice, available_engines, open_engine
 from makellos.inspection.external_runtime import (
     ExternalScoring,
@@ -25,8 +26,8 @@ class Recipe:
     """Hold what scores parts: an ONNX file or its bytes, or what another runtime scores with.
 
     `preprocessing` knows the size and the white level, `aggregation` makes a score of a map,
-    `tiling` says how pictures are cut and `zones` which cells decide. An `exact` recipe is computed
-    in f32 alone.
+    `tiling` says how pictures are cut and `zones` which cells decide; without zones `background`
+    says what lies beside the part. An `exact` recipe is computed in f32 alone.
     """
 
     graph: Path | bytes | ExternalScoring
@@ -35,6 +36,7 @@ class Recipe:
     tiling: Tiling | None = None
     zones: Zones | None = None
     exact: bool = False
+    background: Background | None = None
 
     def engines(self) -> tuple[EngineChoice, ...]:
         """Return the engines of this machine that can score with it, the fastest first."""
@@ -61,5 +63,6 @@ class Recipe:
             self.aggregation,
             tiling=self.tiling,
             zones=self.zones,
+            background=self.background,
             workers=workers,
         )

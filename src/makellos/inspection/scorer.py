@@ -14,6 +14,7 @@ from makellos.data.threads import in_order
 from makellos.data.tiles import cut_tile
 from makellos.errors import ConfigurationError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.background import Background
 from makellos.inspection.engines import Engine
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.registration import Placed
@@ -30,7 +31,9 @@ class Scored(NamedTuple):
     """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
 
     `probabilities` (K,) are those of the classes. `zones` is what each zone says: score and map are
-    then in units of the zones' thresholds. `notes` say what was odd about scoring it.
+    then in units of the zones' thresholds. `notes` say what was odd about scoring it. `beside` is
+    the map h×w of what lies beside the part, the lowest value elsewhere; None where no background
+    is known.
     """
 
     score: float
@@ -39,13 +42,15 @@ class Scored(NamedTuple):
     probabilities: NDArray[np.float32] | None = None
     zones: ZonedMap | None = None
     notes: tuple[str, ...] = ()
+    beside: NDArray[np.float32] | None = None
 
 
 class Scorer:
     """Turn pictures into scores and anomaly maps: pre-processing, graph, aggregation.
 
     With a `tiling` each picture is cut, and `workers` of its tiles are worked on at once; the score
-    is that of the whole map, or the highest of the tiles' own.
+    is that of the whole map, or the highest of the tiles' own. Zones that were drawn decide alone;
+    without them a `background` does where the graph tells the part.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Scorer:
         *,
         tiling: Tiling | None = None,
         zones: Zones | None = None,
+        background: Background | None = None,
         workers: int = 1,
     ) -> None:
         self.engine = engine
@@ -63,6 +69,7 @@ class Scorer:
         self.aggregation = aggregation
         self.tiling = tiling
         self.zones = zones
+        self.background = background if zones is None else None
         self.workers = workers
 
     def __call__(self, picture: Picture) -> Scored:
@@ -97,8 +104,9 @@ class Scorer:
     def _scored(self, outputs: Outputs) -> list[Scored]:
         maps, scores = outputs.get("anomaly_map"), outputs.get("score")
         made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
+        parts = outputs.get("part")
         n = len(maps) if maps is not None else outputs["score"].size
-        return [
+        found = [
             Scored(
                 self._score(i, maps, scores),
                 None if maps is None else maps[i],
@@ -107,6 +115,17 @@ class Scorer:
             )
             for i in range(n)
         ]
+        if parts is None or self.background is None:
+            return found
+        return [self._apart(each, part) for each, part in zip(found, parts, strict=True)]
+
+    def _apart(self, scored: Scored, part: NDArray[np.float32]) -> Scored:
+        """Return what counts of a part, and what lies beside it."""
+        if scored.anomaly_map is None or self.background is None:
+            return scored
+        counted, beside = self.background.apart(scored.anomaly_map, part)
+        score = self.aggregation(counted)
+        return scored._replace(score=score, anomaly_map=counted, beside=beside)
 
     def _in_tiles(self, picture: Picture, tiling: Tiling) -> Scored:
         """Return the score and the whole map of one picture; what tiles reconstruct is dropped."""
@@ -115,6 +134,7 @@ class Scorer:
         _, *tile = self.preprocessing.shape
         cells = first["anomaly_map"].shape[1:] if "anomaly_map" in first else (1, 1)
         mosaic = Mosaic(tiling, (height, width), (tile[0], tile[1]), (cells[0], cells[1]))
+        parts = Mosaic(tiling, (height, width), (tile[0], tile[1]), (cells[0], cells[1]))
         corners, together = mosaic.corners, self.engine.batch_size
 
         def run(start: int) -> Outputs:
@@ -129,9 +149,12 @@ class Scorer:
         for start, outputs in zip(starts, in_order(run, starts, threads=threads), strict=True):
             for i, each in enumerate(outputs.get("anomaly_map", ())):
                 mosaic.put(start + i, each)
+            for i, each in enumerate(outputs.get("part", ())):
+                parts.put(start + i, each)
             scores += outputs["score"].reshape(-1).tolist() if "score" in outputs else []
         score = float(np.max(scores)) if scores else self.aggregation(mosaic.map)
-        return Scored(score, mosaic.map if "anomaly_map" in first else None)
+        scored = Scored(score, mosaic.map if "anomaly_map" in first else None)
+        return self._apart(scored, parts.map) if "part" in first else scored
 
     def _of_tiles(
         self, picture: Picture, tiling: Tiling, corners: Sequence[tuple[int, int]]
@@ -173,9 +196,11 @@ def _checked(outputs: Outputs, batch: NDArray[np.float32]) -> Outputs:
     """Return a graph's outputs; raise `ModelFileError` where their shapes are unusable."""
     maps, scores = outputs.get("anomaly_map"), outputs.get("score")
     made, n = outputs.get("reconstruction"), len(batch)
+    parts = outputs.get("part")
     usable = (maps is None or (maps.ndim == 3 and len(maps) == n and maps.size > 0)) and (
         scores.size == n if scores is not None else maps is not None
     )
+    usable &= parts is None or (maps is not None and parts.shape == maps.shape)
     if not usable or (made is not None and made.shape != batch.shape):
         shapes = {name: values.shape for name, values in outputs.items()}
         raise ModelFileError(

@@ -44,6 +44,7 @@ class Release:
     golden: dict[str, Picture]
     zones: list[ZoneScoresRecord] = field(default_factory=list)
     golden_zones: dict[str, list[float | None]] = field(default_factory=dict)
+    beside_maxima: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class _Brief:
     maximum: float | None
     peak: tuple[float, float]
     zones: ZonedMap | None
+    beside: float | None = None
 
     @classmethod
     def of(cls, scored: Scored) -> _Brief:
@@ -66,7 +68,8 @@ class _Brief:
         height, width = found.shape
         row, column = divmod(int(found.argmax()), width)
         peak = (row + 0.5) / height, (column + 0.5) / width
-        return cls(scored.score, float(found.max()), peak, scored.zones)
+        beside = None if scored.beside is None else float(scored.beside.max())
+        return cls(scored.score, float(found.max()), peak, scored.zones, beside)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def release(
         tolerance = Parity(both).settle(choice, calibration.threshold)
         if tolerance is not None:
             maxima = [each.maximum for each in found if each.maximum is not None]
+            beside = [each.beside for each in found if each.beside is not None]
             names = golden_names([each.picture for each in shown.values()])
             golden = dict(zip(names, shown.values(), strict=True))
             return Release(
@@ -113,6 +117,7 @@ def release(
                 {name: each.picture for name, each in golden.items()},
                 zones,
                 _golden_zones(final, choice, golden),
+                beside or None,
             )
     raise ModelFileError(
         "The runtimes of this machine disagree about the golden parts even in f32, so the model "

@@ -103,6 +103,7 @@ class ReleasedModel:
             calibration=CalibrationRecord(
                 scores=calibration.scores.tolist(),
                 map_maxima=released.map_maxima,
+                beside_maxima=released.beside_maxima,
                 groups=groups_of(self.partition.calibrate, neutral=neutral),
                 asked=calibration.asked,
                 tolerance=calibration.tolerance,
@@ -124,6 +125,7 @@ class ReleasedModel:
             signal=self.partition.signal,
             tiling=frame.tiling,
             acceptance=frame.acceptance,
+            background=None if frame.zones is not None else graph.background,
             zones=None if frame.zones is None else frame.zones.record,
             parity={
                 str(engine): {

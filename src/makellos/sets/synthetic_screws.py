@@ -7,7 +7,6 @@ ray traced as a solid; damage changes the solid, so that light, edges and shadow
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, suggest
 from makellos.sets.synthetic_camera import Layers, develop, observe
 from makellos.sets.synthetic_defects import DEFECTS, draw_damage
+from makellos.sets.synthetic_dirt import lay_dirt
 from makellos.sets.synthetic_geometry import Floats, Screw, draw_screw
 from makellos.sets.synthetic_sets import SetPlan, check_rendering, write_set
 from makellos.sets.synthetic_shading import Scene, draw_scene
@@ -39,11 +39,17 @@ class RenderedScrew:
 
 
 def render_screw(
-    *, seed: int, size: int = 320, defect: str | None = None, aligned: bool = False
+    *,
+    seed: int,
+    size: int = 320,
+    defect: str | None = None,
+    aligned: bool = False,
+    dirty: bool = False,
 ) -> RenderedScrew:
     """Render one screw, `size` x `size` pixels; the same arguments give the same pixels.
 
-    It lies in any direction; `aligned`, level at one place, as in a fixture.
+    It lies in any direction; `aligned`, level at one place, as in a fixture. `dirty`, there are
+    fibres, dust or stains on the table beside it, which the mask does not show.
 
     With a `defect` (one of `DEFECTS`) the screw, pose, light and noise of the same `seed` stay,
     and the picture differs only in the mask, within 6 pixels (of 320) around it and, where metal
@@ -57,10 +63,14 @@ def render_screw(
     scene = draw_scene(np.random.default_rng([seed, 2]), size, aligned=aligned)
     layers = observe(screw, scene, size)
     if defect is None:
-        untouched = np.zeros((size, size), dtype=np.bool_)
-        return RenderedScrew(_digitise(develop(layers, scene), scene), untouched, None)
-    rng = np.random.default_rng([seed, 3, DEFECTS.index(defect)])
-    gray, mask = _damage(rng, defect, screw, scene, layers)
+        gray, mask = develop(layers, scene), np.zeros((size, size), dtype=np.bool_)
+    else:
+        rng = np.random.default_rng([seed, 3, DEFECTS.index(defect)])
+        gray, mask = _damage(rng, defect, screw, scene, layers)
+    if dirty:
+        damage = cv2.resize(mask.astype(np.float32), layers.cover.shape[::-1])
+        cover = np.maximum(layers.cover, damage)
+        gray = lay_dirt(np.random.default_rng([seed, 4]), gray, cover)
     return RenderedScrew(_digitise(gray, scene), mask, defect)
 
 
@@ -73,21 +83,30 @@ def write_screws(
     size: int = 320,
     seed: int = 0,
     aligned: bool = False,
+    dirt: float = 0.0,
     progress: Progress = no_progress,
 ) -> None:
     """Write a set of synthetic screws into `folder` in the MVTec AD layout.
 
-    They lie in any direction; `aligned`, all alike, as in a fixture.
+    They lie in any direction; `aligned`, all alike, as in a fixture. A share `dirt` of the good
+    ones, to train and to test, has fibres, dust or stains beside the screw.
 
     Pictures are `train/good/000.png`, `test/good/000.png` and `test/<defect>/000.png`, masks
     `ground_truth/<defect>/000_mask.png` (0 and 255); `README.txt` is written last. Raises
     `InputError` for a folder that is not empty, a size outside 64 to 2048, a negative seed or
-    count, and `StorageError` where the files cannot be written.
+    count, a share outside 0 to 1, and `StorageError` where the files cannot be written.
     """
+    if not 0 <= dirt <= 1:
+        raise InputError(f"The share of dirty pictures is {dirt:g}. It must be from 0 to 1.")
     pose = "level, all the same" if aligned else "any direction"
+    pose += f"\nDirt beside the screw: about {dirt:.0%} of the good ones" if dirt else ""
     plan = SetPlan("screws", DEFECTS, n_train, n_test_good, n_per_defect, size, seed, pose)
-    render = partial(render_screw, size=size, aligned=aligned)
-    write_set(Path(folder), plan, lambda seed, defect: render(seed=seed, defect=defect), progress)
+
+    def render(seed: int, defect: str | None) -> RenderedScrew:
+        dirty = defect is None and float(np.random.default_rng([seed, 5]).random()) < dirt
+        return render_screw(seed=seed, size=size, defect=defect, aligned=aligned, dirty=dirty)
+
+    write_set(Path(folder), plan, render, progress)
 
 
 def _damage(

@@ -185,6 +185,8 @@ def _measure(
             "zones": zones,
             "scores": [each.score for each in inspections],
             "map_maxima": [float(anomaly_map.max()) for anomaly_map in maps] or None,
+            "beside_maxima": [b for each in inspections if (b := each.beside_maximum) is not None]
+            or None,
             "groups": anew.groups,
             "method": "new good parts",
             "lot": "",

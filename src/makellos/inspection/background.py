@@ -1,0 +1,158 @@
+"""Part and background of a picture: what counts for the verdict, and what lies beside the part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from makellos.data.pictures import Picture
+from makellos.inspection.regions import Region, find_regions
+
+__all__ = [
+    "Background",
+    "Beside",
+    "Choice",
+    "Kind",
+    "kind_of",
+    "name_beside",
+    "notes_on",
+    "part_in",
+]
+
+Choice = Literal["ignore", "look_again", "count"]
+Kind = Literal["fibre", "dust", "stain", "oddity"]
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+_PIECE = 0.2  # of the largest piece: smaller ones are no part
+_NEAR = 1.0  # cells beside the part that count in full, beside what the network blurs
+_WORDS = {
+    "ignore": "ignored",
+    "look_again": "makes look_again where it is odder than beside good parts",
+    "count": "counts in full",
+}
+
+# How an oddity beside the part is told: contrast in deviations of its surroundings.
+_CONTRAST, _LEAST_CONTRAST = 5.0, 0.015
+_SLENDER = 5.0  # times as long as wide: a fibre
+_SPECK = 0.02  # of the shorter side: dust
+
+
+class Background(BaseModel):
+    """Say how oddities beside the part count, and how much of a picture is part.
+
+    `least` and `most` are shares: where the part takes less or more of a picture, nothing is
+    believed to be background.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    choice: Choice
+    least: float = Field(ge=0, le=1)
+    most: float = Field(ge=0, le=1)
+
+    def __str__(self) -> str:
+        """Return in words what is done with what lies beside the part."""
+        return f"what lies beside the part {_WORDS[self.choice]}"
+
+    def counted(self, part: Floats) -> Mask:
+        """Return which cells h×w count in full: the part and what is near to it.
+
+        `part` (h, w) tells in [0, 1] how surely a cell is part.
+        """
+        inside = part_in(part > 0.5)
+        if not self.least <= float(inside.mean()) <= self.most:
+            return np.ones(part.shape, bool)
+        away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 3)
+        return np.asarray(away < _NEAR + 0.5, bool)
+
+    def apart(self, anomaly_map: Floats, part: Floats) -> tuple[Floats, Floats]:
+        """Return the map h×w that decides, and that of what lies beside the part.
+
+        What does not decide is at most the median of the map. Beside the part nothing is changed;
+        elsewhere that map has its lowest value.
+        """
+        counted = self.counted(part)
+        beside = np.where(counted, anomaly_map.min(), anomaly_map)
+        if self.choice == "count":
+            return anomaly_map, beside
+        usual = np.minimum(anomaly_map, np.median(anomaly_map).astype(np.float32))
+        return np.where(counted, anomaly_map, usual), beside
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Name an oddity beside the part, and place it."""
+
+    kind: Kind
+    region: Region
+
+    @property
+    def name(self) -> str:
+        """Return what it is in words, such as ``fibre beside the part``."""
+        return f"{self.kind} beside the part"
+
+    def row(self) -> dict[str, Any]:
+        """Return kind, box, area and peak as plain data."""
+        return {"kind": self.kind, **self.region.row()}
+
+
+def part_in(found: Mask) -> Mask:
+    """Return the part in a mask h×w: its large pieces without holes, and no small ones."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(found.astype(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA]
+    if count < 2:
+        return np.zeros(found.shape, bool)
+    large = areas >= _PIECE * areas[1:].max()
+    large[0] = False
+    kept = large[labels].astype(np.uint8)
+    outlines, _ = cv2.findContours(kept, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(kept, outlines, -1, 1, cv2.FILLED)
+    return np.asarray(kept > 0, bool)
+
+
+def name_beside(picture: Picture, beside: Floats, threshold: float) -> tuple[Beside, ...]:
+    """Return what lies beside the part above `threshold` in a map h×w, the oddest first."""
+    height, width = picture.shape[:2]
+    regions = find_regions(beside, height, width, threshold)
+    return tuple(Beside(kind_of(picture, region), region) for region in regions)
+
+
+def notes_on(beside: Sequence[Beside]) -> tuple[str, ...]:
+    """Return what lies beside the part in words, each once."""
+    return tuple(dict.fromkeys(each.name for each in beside))
+
+
+def kind_of(picture: Picture, region: Region) -> Kind:
+    """Return what a region of the background shows, by the shape of what stands out there.
+
+    A fibre is at least five times as long as wide, dust smaller than a fiftieth of the picture's
+    shorter side, a stain neither; where nothing stands out it is an oddity.
+    """
+    pad = 4 + max(region.width, region.height) // 4
+    rows = slice(max(0, region.y - pad), region.y + region.height + pad)
+    columns = slice(max(0, region.x - pad), region.x + region.width + pad)
+    crop = picture[rows, columns].astype(np.float32)
+    gray = crop if crop.ndim == 2 else crop.mean(axis=2)
+    surface = cv2.medianBlur(cv2.resize(gray, (9, 9), interpolation=cv2.INTER_AREA), 5)
+    change = np.abs(gray - cv2.resize(surface, gray.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    white = 65535.0 if picture.dtype == np.uint16 else 255.0
+    usual = 1.4826 * float(np.median(change))
+    mask = (change > max(_CONTRAST * usual, _LEAST_CONTRAST * white)).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not outlines:
+        return "oddity"
+    largest = max(outlines, key=lambda outline: cv2.arcLength(outline, closed=True))
+    drawn = np.zeros_like(mask)
+    cv2.drawContours(drawn, [largest], -1, 1, cv2.FILLED)
+    area = float(np.count_nonzero(drawn & mask))
+    length = cv2.arcLength(largest, closed=True) / 2 + 1
+    if length**2 >= _SLENDER * area and length > _SPECK * min(picture.shape[:2]):
+        return "fibre"
+    return "dust" if length <= 2 * _SPECK * min(picture.shape[:2]) else "stain"
