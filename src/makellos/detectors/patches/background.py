@@ -25,6 +25,7 @@ _PLAINER = 3.0  # times less spread: a table beside a part, not two places of on
 _ALONG_BORDER = 0.6  # of what lies along the border, that is plain
 _AGREED = 0.9  # of the pictures, in which that is so
 _SHARES = (0.02, 0.85)  # of a picture, that are part
+_SHRUNK = 0.05  # of the mean variance, added to each channel's
 _SLACK = 1.25  # between the parts that were seen and one that is still believed
 
 Floats = NDArray[np.float32]
@@ -53,7 +54,8 @@ class PartRule:
         moved = builder.add("Add", logit, builder.constant(np.array(self.bias, np.float32)))
         part = builder.add("Sigmoid", moved)
         builder.rename(part, "part")
-        shape = ["n", *embedder.shapes[self.layer][1:]]
+        _, height, width = embedder.shapes[self.layer]
+        shape: list[int | str] = ["n", height, width]
         onnx = builder.with_outputs({"anomaly_map": shape, "part": shape})
         return replace(graph, onnx=onnx, background=self.background(choice))
 
@@ -175,8 +177,9 @@ def _separating(patches: Floats, is_part: Mask) -> tuple[Floats, float]:
     scale = patches.std(0) + 1e-6
     kinds = [patches[is_part == kind] / scale for kind in (False, True)]
     means = [kind.mean(0) for kind in kinds]
-    within = sum(np.cov(kind.T, dtype=np.float64) for kind in kinds) / 2
-    within = within + 0.05 * np.trace(within) / len(within) * np.eye(len(within))
+    covariances = [np.cov(kind.T, dtype=np.float64) for kind in kinds]
+    within = (covariances[0] + covariances[1]) / 2
+    within += _SHRUNK * np.trace(within) / len(within) * np.eye(len(within))
     way = np.linalg.solve(within, means[1] - means[0])
     low, high = (mean @ way for mean in means)
     spread = [float((kind @ way).std()) for kind in kinds]
