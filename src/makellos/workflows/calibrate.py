@@ -248,11 +248,15 @@ def _in_lot(
     maxima = None
     if before.map_maxima is not None and measured.map_maxima is not None:
         maxima = moved(before.map_maxima, measured.map_maxima)
+    beside = None
+    if before.beside_maxima is not None and measured.beside_maxima is not None:
+        beside = moved(before.beside_maxima, measured.beside_maxima)
     return measured.model_copy(
         update={
             "zones": zones,
             "scores": moved(before.scores, measured.scores),
             "map_maxima": maxima,
+            "beside_maxima": beside,
             "groups": None,
             "method": "first parts of a lot",
             "n_first": len(first),
