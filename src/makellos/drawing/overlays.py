@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from makellos.data.own_outputs import marked
 from makellos.data.pictures import Picture, full_scale
-from makellos.drawing.lettering import SOFT, WHITE, Color, Rgb
+from makellos.drawing.lettering import SOFT, WHITE, Color, Rgb, letter, text_width
 from makellos.errors import StorageError
+from makellos.inspection.background import Beside
 from makellos.inspection.findings import Inspection
 from makellos.inspection.regions import Region, damage_mask, resize_map
 from makellos.storage import storage_errors, write_bytes
@@ -57,7 +58,8 @@ def draw_overlay(
     Returns H×W×3 uint8 RGB; a picture smaller than 480 pixels is enlarged by a whole factor, one
     larger than 4096 is shrunk to that. The heat begins halfway from the map's median to
     `map_threshold`, where a place is no longer usual, has the same colour at the threshold on every
-    part, and is at its fullest the same distance beyond it.
+    part, and is at its fullest the same distance beyond it. What lies beside the part has a grey
+    box with its name.
     """
     side = max(picture.shape[:2])
     factor = min(max(1, -(-_DISPLAY_SIDE // side)), _LARGEST_SIDE / side)
@@ -78,6 +80,8 @@ def draw_overlay(
         cv2.drawContours(canvas, outlines, -1, _OUTLINE, line, cv2.LINE_AA)
         for region in inspection.regions:
             _draw_box(canvas, region, factor, line)
+    for beside in inspection.beside or ():
+        _draw_beside(canvas, beside, factor, line)
     if caption and inspection.score is not None:
         _write_caption(canvas, inspection)
     return canvas
@@ -173,6 +177,22 @@ def _draw_box(canvas: Rgb, region: Region, factor: float, line: int) -> None:
     right, bottom = region.x + region.width, region.y + region.height
     end = (round(right * factor) + pad, round(bottom * factor) + pad)
     cv2.rectangle(canvas, start, end, WHITE, line, cv2.LINE_AA)
+
+
+def _draw_beside(canvas: Rgb, beside: Beside, factor: float, line: int) -> None:
+    """Draw a grey box around what lies beside the part, with its name above or below."""
+    region, pad = beside.region, 3 * line
+    left, top = (max(0, round(at * factor) - pad) for at in (region.x, region.y))
+    right = round((region.x + region.width) * factor) + pad
+    bottom = round((region.y + region.height) * factor) + pad
+    cv2.rectangle(canvas, (left, top), (right, bottom), WHITE, line + 2, cv2.LINE_AA)
+    cv2.rectangle(canvas, (left, top), (right, bottom), SOFT, line, cv2.LINE_AA)
+    size = max(13, round(max(canvas.shape[:2]) / 45))
+    width = text_width(beside.name, size) + size
+    x = max(0, min(left, canvas.shape[1] - width))
+    y = top - 2 * size if top >= 2 * size else min(bottom, canvas.shape[0] - 2 * size)
+    cv2.rectangle(canvas, (x, y), (x + width, y + 2 * size - line), SOFT, cv2.FILLED)
+    letter(canvas, beside.name, (x + size // 2, y + size), size, WHITE)
 
 
 def _write_caption(canvas: Rgb, inspection: Inspection) -> None:

@@ -105,7 +105,10 @@ def draw_tiles(
     if inspection.anomaly_map is not None:
         full = resize_map(inspection.anomaly_map, height, width)
         tiles[DIFFERENCE] = _heat(full / np.float32(max(map_threshold, 1e-12)))
-    scaled = replace(inspection, regions=_scaled(inspection.regions, factor))
+    beside = inspection.beside and tuple(
+        replace(each, region=_scaled([each.region], factor)[0]) for each in inspection.beside
+    )
+    scaled = replace(inspection, regions=_scaled(inspection.regions, factor), beside=beside)
     drawn = draw_overlay(enlarged, scaled, map_threshold=map_threshold, caption=False)
     tiles[DAMAGE] = fit_picture(drawn, height, width)
     return tiles

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from makellos.data.pictures import Picture
+from makellos.inspection.loose import Loose, find_loose
 from makellos.inspection.regions import Region, find_regions
 
 __all__ = [
@@ -31,7 +32,9 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _PIECE = 0.2  # of the largest piece: smaller ones are no part
-_NEAR = 1.0  # cells beside the part that count in full, beside what the network blurs
+_SEEN = 3  # cells, as far as a network sees what lies loose
+_NEAR = 3  # cells, around one of the part, that count in full
+_DOUBTFUL = 0.3  # from here to its complement a cell is part by degrees
 _WORDS = {
     "ignore": "ignored",
     "look_again": "makes look_again where it is odder than beside good parts",
@@ -61,29 +64,62 @@ class Background(BaseModel):
         """Return in words what is done with what lies beside the part."""
         return f"what lies beside the part {_WORDS[self.choice]}"
 
-    def counted(self, part: Floats) -> Mask:
-        """Return which cells h×w count in full: the part and what is near to it.
+    def counted(self, part: Floats, removed: Loose | None = None) -> Floats:
+        """Return in [0, 1] how much cells h×w count: the part and what is near to it in full.
 
-        `part` (h, w) tells in [0, 1] how surely a cell is part.
+        `part` (h, w) tells in [0, 1] how surely a cell is part. Where something was `removed` the
+        part alone counts. There is no step, at which rounding would decide.
         """
-        inside = part_in(part > 0.5)
-        if not self.least <= float(inside.mean()) <= self.most:
-            return np.ones(part.shape, bool)
-        away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 3)
-        return np.asarray(away < _NEAR + 0.5, bool)
+        if not self._believed(part_in(part > 0.5)):
+            return np.ones(part.shape, np.float32)
+        surely = np.clip((part - _DOUBTFUL) / (1 - 2 * _DOUBTFUL), 0, 1)
+        surely = np.where(part_in(part > _DOUBTFUL), surely, 0).astype(np.float32)
+        near = cv2.dilate(surely, np.ones((_NEAR, _NEAR), np.uint8))
+        return (
+            near
+            if removed is None
+            else np.where(_on_cells(removed.loose, part.shape), surely, near)
+        )
 
-    def apart(self, anomaly_map: Floats, part: Floats) -> tuple[Floats, Floats]:
+    def apart(
+        self, anomaly_map: Floats, part: Floats, removed: Loose | None = None
+    ) -> tuple[Floats, Floats]:
         """Return the map h×w that decides, and that of what lies beside the part.
 
         What does not decide is at most the median of the map. Beside the part nothing is changed;
         elsewhere that map has its lowest value.
         """
-        counted = self.counted(part)
-        beside = np.where(counted, anomaly_map.min(), anomaly_map)
+        counted = self.counted(part, removed)
+        beside = np.where(counted > 0.5, anomaly_map.min(), anomaly_map)
         if self.choice == "count":
             return anomaly_map, beside
         usual = np.minimum(anomaly_map, np.median(anomaly_map).astype(np.float32))
-        return np.where(counted, anomaly_map, usual), beside
+        return usual + counted * (anomaly_map - usual), beside
+
+    def loose(self, counted: Floats, part: Floats, picture: Floats) -> Loose | None:
+        """Return which pixels of C×H×W lie loose near the highest cell of the map that counts.
+
+        None where none do, and where everything counts.
+        """
+        inside = part_in(part > 0.5)
+        if self.choice == "count" or not self._believed(inside):
+            return None
+        found = find_loose(picture, inside)
+        if found is None:
+            return None
+        row, column = np.unravel_index(int(counted.argmax()), counted.shape)
+        cells = _on_cells(found.loose, counted.shape)
+        near = cells[
+            max(0, row - _SEEN) : row + _SEEN + 1, max(0, column - _SEEN) : column + _SEEN + 1
+        ]
+        return found if near.any() else None
+
+    def with_loose(self, beside: Floats, anomaly_map: Floats, found: Loose) -> Floats:
+        """Return the map of what lies beside the part, with what lies loose close to it."""
+        return np.where(_on_cells(found.loose, beside.shape), anomaly_map, beside)
+
+    def _believed(self, inside: Mask) -> bool:
+        return self.least <= float(inside.mean()) <= self.most
 
 
 @dataclass(frozen=True)
@@ -115,6 +151,13 @@ def part_in(found: Mask) -> Mask:
     outlines, _ = cv2.findContours(kept, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(kept, outlines, -1, 1, cv2.FILLED)
     return np.asarray(kept > 0, bool)
+
+
+def _on_cells(pixels: Mask, shape: tuple[int, ...]) -> Mask:
+    """Return which cells h×w of a map hold one of these pixels."""
+    height, width = shape
+    share = cv2.resize(pixels.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(share > 0, bool)
 
 
 def name_beside(picture: Picture, beside: Floats, threshold: float) -> tuple[Beside, ...]:

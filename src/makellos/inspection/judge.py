@@ -97,4 +97,8 @@ class Judge:
     def _beside(
         self, picture: Picture, aside: NDArray[np.float32] | None
     ) -> tuple[Beside, ...] | None:
-        return None if aside is None else name_beside(picture, aside, self.map_threshold)
+        """Return what is as odd as damage, or odder than what lies beside good parts."""
+        if aside is None:
+            return None
+        usual = self.map_threshold if self.beside is None else self.beside.threshold
+        return name_beside(picture, aside, min(self.map_threshold, usual))

@@ -87,4 +87,4 @@ class PictureLane:
         notes = [*found.notes, *([] if self.learned is None else self.learned.oddities(shape))]
         if n_frames > 1:
             notes.append(_FRAMES.format(n_frames))
-        return replace(found, picture=picture if keep else None, notes=(*found.notes, *notes))
+        return replace(found, picture=picture if keep else None, notes=tuple(notes))

@@ -16,6 +16,7 @@ from makellos.errors import ConfigurationError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.background import Background
 from makellos.inspection.engines import Engine
+from makellos.inspection.loose import without
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.registration import Placed
 from makellos.inspection.tiling import Mosaic, Tiling
@@ -90,7 +91,7 @@ class Scorer:
             found = [self._in_tiles(picture, self.tiling) for picture in laid]
         else:
             batch = self._batch(laid)
-            found = self._scored(_checked(self.engine.run(batch), batch))
+            found = self._scored(_checked(self.engine.run(batch), batch), batch)
         found = [
             scored if each is None else self._laid_back(scored, each)
             for scored, each in zip(found, placed, strict=True)
@@ -101,7 +102,7 @@ class Scorer:
     def _batch(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         return np.concatenate([self.preprocessing(picture) for picture in pictures])
 
-    def _scored(self, outputs: Outputs) -> list[Scored]:
+    def _scored(self, outputs: Outputs, batch: NDArray[np.float32]) -> list[Scored]:
         maps, scores = outputs.get("anomaly_map"), outputs.get("score")
         made, classes = outputs.get("reconstruction"), outputs.get("probabilities")
         parts = outputs.get("part")
@@ -117,13 +118,30 @@ class Scorer:
         ]
         if parts is None or self.background is None:
             return found
-        return [self._apart(each, part) for each, part in zip(found, parts, strict=True)]
+        return [
+            self._apart(each, part, picture)
+            for each, part, picture in zip(found, parts, batch, strict=True)
+        ]
 
-    def _apart(self, scored: Scored, part: NDArray[np.float32]) -> Scored:
-        """Return what counts of a part, and what lies beside it."""
+    def _apart(
+        self,
+        scored: Scored,
+        part: NDArray[np.float32],
+        picture: NDArray[np.float32] | None = None,
+    ) -> Scored:
+        """Return what counts of a part, and what lies beside it.
+
+        If something lies loose near the oddest place, the picture is scored again without it.
+        """
         if scored.anomaly_map is None or self.background is None:
             return scored
         counted, beside = self.background.apart(scored.anomaly_map, part)
+        loose = None if picture is None else self.background.loose(counted, part, picture)
+        if picture is not None and loose is not None:
+            batch = without(picture, loose)[np.newaxis]
+            again = _checked(self.engine.run(batch), batch)
+            beside = self.background.with_loose(beside, scored.anomaly_map, loose)
+            counted, _ = self.background.apart(again["anomaly_map"][0], again["part"][0], loose)
         score = self.aggregation(counted)
         return scored._replace(score=score, anomaly_map=counted, beside=beside)
 
