@@ -59,7 +59,7 @@ def find_loose(picture: Floats, inside: Mask) -> Loose | None:
     apart = np.bincount(labels[part], minlength=len(stats)) == 0
     apart &= longest >= _LEAST * min(gray.shape)
     apart[0] = False
-    loose = _filled(apart[labels])
+    loose = _filled(apart[labels], hulls=True) & ~part
     return Loose(loose, part) if loose.any() else None
 
 
@@ -76,9 +76,9 @@ def _foreground(gray: Floats, far: Mask, core: Mask) -> NDArray[np.uint8]:
     least = _HALF * float(np.median(change[core])) if core.any() else 0.0
     noise = _CONTRAST * 1.4826 * float(np.median(change[far]))
     other = change > max(noise, least, _LEAST_CHANGE)
-    return cv2.morphologyEx(
-        (edges | other).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)
-    )
+    either = (edges | other).astype(np.uint8)
+    closed = cv2.morphologyEx(either, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    return np.asarray(closed, np.uint8)
 
 
 def _surface(gray: Floats, far: Mask) -> Floats:
@@ -145,14 +145,20 @@ def _part_of(labels: NDArray[np.int32], areas: NDArray[np.int32], inside: Mask, 
     chosen[0] = False
     part = _filled(chosen[labels]).astype(np.uint8)
     width = 2 * round(_GAP * min(labels.shape) / 2) + 1
-    return cv2.morphologyEx(part, cv2.MORPH_CLOSE, np.ones((width, width), np.uint8)) > 0
+    closed = cv2.morphologyEx(part, cv2.MORPH_CLOSE, np.ones((width, width), np.uint8))
+    return np.asarray(closed > 0, bool)
 
 
-def _filled(pieces: Mask) -> Mask:
-    """Return pieces h×w without their holes."""
+def _filled(pieces: Mask, *, hulls: bool = False) -> Mask:
+    """Return pieces h×w without their holes; with `hulls` the hulls of those the picture cuts."""
     drawn = pieces.astype(np.uint8)
+    height, width = drawn.shape
     outlines, _ = cv2.findContours(drawn, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(drawn, outlines, -1, 1, cv2.FILLED)
+    for outline in outlines:
+        x, y, across, down = cv2.boundingRect(outline)
+        cut = hulls and (x == 0 or y == 0 or x + across == width or y + down == height)
+        hull = cv2.convexHull(outline) if cut else outline
+        cv2.drawContours(drawn, [hull], -1, 1, cv2.FILLED)
     return np.asarray(drawn > 0, bool)
 
 
