@@ -19,7 +19,7 @@ def test_empty_path_is_an_error_and_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     told = cli("inspect", toy_model, "", "-o", tmp_path / "out")
     assert told.code == 2
-    assert f"After '{toy_model}' stands an empty argument" in told.err
+    assert f"The argument after '{toy_model}' is empty" in told.err
     assert "the current folder is '.'" in told.err
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="An input is empty"):

@@ -23,9 +23,9 @@ def check_named(arguments: Sequence[str]) -> None:
         if not argument and not before.startswith("-"):
             from makellos.errors import ConfigurationError
 
-            where = f"After {before!r} stands" if before else "The first is"
+            which = f"The argument after {before!r}" if before else "The first argument"
             raise ConfigurationError(
-                f"{where} an empty argument. Name a file or a folder; the current folder is '.'."
+                f"{which} is empty. Name a file or a folder; the current folder is '.'."
             )
 
 

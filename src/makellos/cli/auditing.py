@@ -27,9 +27,9 @@ def audit(
 ) -> None:
     """Rank what may be wrong among the good parts, and say what keeping each costs.
 
-    Finds hidden defects, pictures that are tested or labelled otherwise as well, and those that
-    differ in light, focus or size. Nothing is removed: the page shows each suspect, and the
-    manifest beside it leaves them out as a proposal.
+    Finds hidden defects, pictures that also appear in the test split or under another label, and
+    those that differ in light, focus or size. Nothing is removed: the page shows each suspect, and
+    the manifest beside it proposes a set without them.
 
     Example: makellos audit screws -o audit
     """

@@ -55,8 +55,8 @@ NumbersGood = Annotated[
     str,
     typer.Option(
         metavar="N,N,…",
-        help="Fit from so many good parts only, such as 1,2,4,8,16,32, each drawn several times; "
-        "patchcore, where no detector is named.",
+        help="Fit on this many good parts only, such as 1,2,4,8,16,32, each drawn several times; "
+        "with patchcore if no detector is named.",
     ),
 ]
 Draws = Annotated[int, typer.Option(metavar="N", help="How often each number is drawn.")]
@@ -81,8 +81,8 @@ def compare(
     Every fit and every inspection is a process of its own. A detector that fails is named and
     stops no other. Exits with 0 when all were compared, 1 when some failed, 2 for wrong usage.
 
-    With --n-good, each detector is fitted from so many good parts, drawn by chance: what are so
-    many worth, and what can they promise?
+    With --n-good, each detector is fitted on that many good parts, drawn at random: what are so
+    few worth, and what can they promise?
 
     Example: makellos compare screws --detectors patchcore,padim -o comparison
     """

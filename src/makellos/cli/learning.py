@@ -240,9 +240,9 @@ def calibrate(
     ] = None,
     json: Json = None,
 ) -> None:
-    """Give a model a new false-alarm budget, new good parts or the first of a lot, not refitted.
+    """Calibrate a model with a new budget, new good parts or the first of a lot, without refitting.
 
-    Of a model that knows lots (groups), some twenty good parts of a new lot give a promise for it.
+    If the model knows lots (groups), about twenty good parts of a new lot give a promise for it.
 
     Example: makellos calibrate screws.makellos --false-alarms 0.05
     """

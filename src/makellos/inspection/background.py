@@ -36,8 +36,8 @@ _SEEN = 3  # cells, as far as a network sees what lies loose
 _NEAR = 3  # cells, around one of the part, that count in full
 _DOUBTFUL = 0.3  # from here to its complement a cell is part by degrees
 _WORDS = {
-    "ignore": "ignored",
-    "look_again": "makes look_again where it is odder than beside good parts",
+    "ignore": "is ignored",
+    "look_again": "gives look_again if it is odder than what lies beside good parts",
     "count": "counts in full",
 }
 

@@ -64,9 +64,9 @@ class Placed:
         if self.motion is not None:
             return ()
         return (
-            "The part could not be laid onto the reference picture (they correlate by "
-            f"{self.correlation:.2f}, {_LEAST:g} is needed), so that it was compared as it lies. "
-            "Is it another part, turned, or out of the picture?",
+            "The part could not be laid onto the reference picture (correlation "
+            f"{self.correlation:.2f}; {_LEAST:g} is needed), so it was compared as it lies. "
+            "Is it a different part, turned, or partly out of the picture?",
         )
 
     def shown(self, height: int, width: int) -> NDArray[np.bool_]:

@@ -230,7 +230,7 @@ def _told_copies(parts: Sequence[Part], sets: Sequence[Sequence[int]]) -> dict[s
                 said = f"the same picture is labelled {bad[0].label}: {bad[0].name}"
                 told[parts[i].name] = Suspect(10 * LIMIT, said)
             elif tested:
-                said = f"the same picture is tested: {tested[0].name}"
+                said = f"the same picture is in the test split: {tested[0].name}"
                 told[parts[i].name] = Suspect(LIMIT, said)
             else:
                 told[parts[i].name] = Suspect(0.0, f"nearly the same picture: {others[0].name}")
