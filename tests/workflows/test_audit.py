@@ -157,8 +157,11 @@ def test_pictures_taken_otherwise_stand_out() -> None:
     dark = (usual[0] // 2).astype(np.uint8)
     blurred = cv2.GaussianBlur(usual[1], (0, 0), 6)
     *rest, of_dark, of_blurred = stand_outs([traits_of(each) for each in [*usual, dark, blurred]])
-    assert of_dark is not None and of_dark.reason in ("darker than usual", "of less contrast")
-    assert of_blurred is not None and of_blurred.reason in ("blurred", "of less contrast")
+    assert of_dark is not None and of_dark.reason in (
+        "darker than usual",
+        "less contrast than usual",
+    )
+    assert of_blurred is not None and of_blurred.reason in ("blurred", "less contrast than usual")
     limit = min(of_dark.spreads, of_blurred.spreads)
     assert all(each is not None and each.spreads < limit / 2 for each in rest)
     assert stand_outs([traits_of(dark)]) == [None]

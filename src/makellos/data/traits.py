@@ -117,10 +117,15 @@ def _scales(
     traits: Sequence[Traits],
 ) -> list[tuple[list[float | None], float, str, str]]:
     """Return the values of each trait, its least spread, and what to say below and above."""
-    moved = "the part lies elsewhere than in the other pictures"
+    moved = "the part lies in another place than usual"
     return [
         ([each.brightness for each in traits], 0.01, "darker than usual", "brighter than usual"),
-        ([each.contrast for each in traits], 0.005, "of less contrast", "of more contrast"),
+        (
+            [each.contrast for each in traits],
+            0.005,
+            "less contrast than usual",
+            "more contrast than usual",
+        ),
         ([each.focus for each in traits], 0.05, "blurred", "sharper or noisier than usual"),
         (
             [float(np.log(each.size[0] * each.size[1])) for each in traits],

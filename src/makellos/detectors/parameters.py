@@ -118,8 +118,8 @@ PATCH_SIZE = parameter(
 MEMORY_BANK_SIZE = parameter(5_000, "Most patches kept per layer.", within=(1, 1_000_000))
 BACKGROUND = parameter(
     "look_again",
-    "What oddities beside the part do, if the good pictures show a background: ignore, look_again "
-    "(if they are odder than beside good parts) or count in full.",
+    "What an oddity beside the part does, if the good pictures show a background: ignore, "
+    "look_again (if it is odder than what lies beside good parts) or count in full.",
     choices=("ignore", "look_again", "count"),
 )
 CHANNELS = parameter(0, "1: grey, 3: colour, 0: as the pictures are.", choices=(0, 1, 3))

@@ -70,8 +70,8 @@ class PatchCore(Detector):
     )
     spacing_cap: float = parameter(
         1.0,
-        "Share of the bank whose spacing counts as it is; lonelier patches count as the loneliest "
-        "of these. 0.9 where defects may hide among the good parts.",
+        "Share of the bank whose spacing counts as it is; more isolated patches count as the most "
+        "isolated of these. Use 0.9 if defects may hide among the good parts.",
         within=(0.0, 1.0),
     )
     rotations: int = parameter(
