@@ -35,7 +35,8 @@ __all__ = ["COLUMNS", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 _MANY = 1_000_000  # parts, where a film or a camera has nobody knows how many
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
-ZONE_COLUMN, RULE_COLUMNS = "zones", ("calibrated_verdict", "broken_rules")
+ZONE_COLUMN, BESIDE_COLUMN = "zones", "beside"
+RULE_COLUMNS = ("calibrated_verdict", "broken_rules")
 Writer = Callable[[dict[str, Any]], None]
 Sink = Callable[[Inspection, Path], None]  # takes a finding, and where its part lies
 
@@ -241,6 +242,7 @@ def _columns(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
         *([PROBABILITIES] if inspector.manifest.classes else []),
         *subject.columns,
         *(() if inspector.zones is None else (ZONE_COLUMN,)),
+        *(() if inspector.manifest.background is None else (BESIDE_COLUMN,)),
         *(RULE_COLUMNS if inspector.acceptance.rules else ()),
     )
 
@@ -294,7 +296,7 @@ def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose lists and objects are JSON texts, for tables."""
-    listed = ("regions", PROBABILITIES, "notes", ZONE_COLUMN, "broken_rules")
+    listed = ("regions", PROBABILITIES, "notes", ZONE_COLUMN, BESIDE_COLUMN, "broken_rules")
     nested = (name for name in listed if name in row)
     return {**row, **{name: json.dumps(row[name]) for name in nested}}
 
