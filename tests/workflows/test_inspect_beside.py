@@ -8,22 +8,31 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from makellos.inspection.background import Background, Beside
 from makellos.inspection.findings import Inspection
 from makellos.inspection.regions import Region
-from makellos.workflows.inspect import _columns, _csv_writer
+from makellos.workflows.inspect import _columns, _csv_writer, _parquet_writer
 
 
-def test_table_has_what_lies_beside_parts(tmp_path: Path) -> None:
+def _inspector() -> tuple[Any, Any]:
+    """Return an inspector that tells part and background, and its subject."""
     background = Background(choice="look_again", least=0.1, most=0.9)
-    inspector: Any = SimpleNamespace(
+    inspector = SimpleNamespace(
         manifest=SimpleNamespace(classes=(), background=background),
         zones=None,
         acceptance=SimpleNamespace(rules=()),
     )
-    pictures: Any = SimpleNamespace(columns=("notes",))
-    fibre = Beside("fibre", Region(1, 2, 30, 4, 50, 0.7))
-    found = Inspection("a.png", "look_again", beside=(fibre,))
+    return inspector, SimpleNamespace(columns=("notes",))
+
+
+FIBRE = Beside("fibre", Region(1, 2, 30, 4, 50, 0.7))
+
+
+def test_table_has_what_lies_beside_parts(tmp_path: Path) -> None:
+    inspector, pictures = _inspector()
+    found = Inspection("a.png", "look_again", beside=(FIBRE,))
     with _csv_writer(tmp_path / "rows.csv", _columns(inspector, pictures)) as write_row:
         write_row(found.row())
         write_row(Inspection("b.png", "unreadable").row())
@@ -31,3 +40,14 @@ def test_table_has_what_lies_beside_parts(tmp_path: Path) -> None:
         first, second = csv.DictReader(file)
     assert json.loads(first["beside"])[0]["kind"] == "fibre"
     assert second["beside"] == ""
+
+
+def test_parquet_has_all_columns_where_the_first_part_is_unreadable(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    with _parquet_writer(path, _columns(*_inspector())) as write_row:
+        write_row(Inspection("b.png", "unreadable").row())
+        write_row(Inspection("a.png", "look_again", beside=(FIBRE,)).row())
+    first, second = parquet.read_table(path).to_pylist()
+    assert first["beside"] is None
+    assert json.loads(second["beside"])[0]["kind"] == "fibre"

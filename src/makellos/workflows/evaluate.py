@@ -33,6 +33,7 @@ from makellos.evaluation import (
     roc_curve,
 )
 from makellos.inspection import Inspection, Inspector
+from makellos.inspection.background import notes_on
 from makellos.inspection.regions import resize_map
 from makellos.models.provenance import fingerprint, known
 from makellos.reports.evaluation import EvaluationReport, render_evaluation
@@ -104,7 +105,8 @@ def evaluate_parts(
     tested, odd = [], Counter[str]()
     for part, inspection in subject_of(found).tested(inspector, parts, gathered, report):
         tested.append(_test(inspector, part, inspection, pixels))
-        odd.update(inspection.notes)
+        aside = notes_on(inspection.beside or ())  # no doubt about the part: in its row
+        odd.update(note for note in inspection.notes if note not in aside)
     if all(test.outcome.score is None for test in tested):
         raise InputError(
             f"None of the {len(parts)} test parts of {data} can be read; the first: "

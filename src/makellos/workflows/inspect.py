@@ -291,7 +291,7 @@ def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
     if outputs.jsonl is not None:
         yield _jsonl_writer(outputs.jsonl)
     if outputs.parquet is not None:
-        yield _parquet_writer(outputs.parquet)
+        yield _parquet_writer(outputs.parquet, columns)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -334,7 +334,7 @@ def _jsonl_writer(path: Path) -> Iterator[Writer]:
 
 
 @contextmanager
-def _parquet_writer(path: Path) -> Iterator[Writer]:
+def _parquet_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -347,7 +347,10 @@ def _parquet_writer(path: Path) -> Iterator[Writer]:
         yield rows.append
     finally:
         if rows:
-            table = pyarrow.Table.from_pylist([_told(_flat(row)) for row in rows])
+            told = [_told(_flat(row)) for row in rows]
+            # The first row may be of a part that could not be read, and lack columns.
+            filled = [{name: row.get(name) for name in columns} for row in told]
+            table = pyarrow.Table.from_pylist(filled)
             table = table.replace_schema_metadata({PARQUET_MARK: b"1"})
             with replacing(path) as stream:
                 parquet.write_table(table, stream)
