@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from makellos.data.pictures import Picture, read_picture
+from makellos.drawing.lettering import SOFT, WHITE
 from makellos.drawing.overlays import draw_overlay, write_picture
 from makellos.errors import StorageError
 from makellos.inspection import Inspection, Region, find_regions
+from makellos.inspection.background import Beside
 
 THRESHOLD = 1.0
 
@@ -105,6 +108,22 @@ def test_box_surrounds_the_region() -> None:
     above = overlay[region.y - 12 : region.y, region.x + region.width // 2]
     assert (left >= 200).all(axis=1).any()
     assert (above >= 200).all(axis=1).any()
+
+
+@pytest.mark.parametrize("y", [0, 300, 560])
+def test_what_lies_beside_the_part_has_a_grey_box_with_its_name(y: int) -> None:
+    picture = np.zeros((600, 800, 3), np.uint8)
+    plain = inspected(None, 600, 800, "look_again")
+    fibre = Beside("fibre", Region(x=700, y=y, width=60, height=30, area=90, peak=2.0))
+    changed = (drawn(picture, replace(plain, beside=(fibre,))) != drawn(picture, plain)).any(2)
+    rows, columns = np.nonzero(changed)
+    assert columns.min() >= 560 and columns.max() >= 755  # the name stays in the picture
+    assert y - 60 <= rows.min() and rows.max() <= y + 90  # and close to the box
+    overlay = drawn(picture, replace(plain, beside=(fibre,)))
+    assert (overlay[changed] == SOFT).all(1).sum() > 500
+    assert (overlay[changed] == WHITE).all(1).any()  # letters
+    inner = overlay[y + 8 : y + 22, 710:750]
+    assert (inner == 0).all()  # the fibre itself stays to be seen
 
 
 def test_below_half_the_threshold_nothing_is_drawn() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
 from makellos.calibration import Calibration
+from makellos.data.parts import Part, Values
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.background import Background, kind_of, name_beside, part_in
 from makellos.inspection.judge import Judge
+from makellos.inspection.pictures import PictureLane
 from makellos.inspection.regions import Region
 from makellos.inspection.scorer import Scored
 
@@ -127,3 +131,13 @@ def test_a_model_without_background_says_nothing_of_it() -> None:
     judge = Judge(Calibration(np.linspace(1, 2, 100), 0.05), 2.0, None, Acceptance(), ())
     found = judge("part", _picture(), Scored(1.0, np.ones((4, 4), np.float32)), 0.0)
     assert found.beside is None and "beside" not in found.row()
+
+
+def test_a_row_names_what_lies_beside_once() -> None:
+    counted, beside = np.ones((GRID, GRID), np.float32), np.zeros((GRID, GRID), np.float32)
+    beside[1, 14] = beside[1, 3] = 5.0
+    scorer = SimpleNamespace(many=lambda pictures: [Scored(1.0, counted, beside=beside)])
+    lane = PictureLane(scorer, _judge("look_again"), None)  # type: ignore[arg-type]
+    found = lane.inspect(Part(source=Values(_picture()), name="part"))
+    assert found.beside is not None and len(found.beside) == 2
+    assert found.notes == tuple({each.name: None for each in found.beside})

@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+
+from makellos.data.pictures import read_picture
+from makellos.inspection import Inspector
 
 pytestmark = [
     pytest.mark.real,
@@ -33,6 +38,30 @@ def test_damage_is_found(fitted_screws: Any, run_makellos: Callable[..., Any]) -
     assert figures["pixel_auroc"] >= 0.98
     assert figures["aupro"] >= 0.92
     assert figures["unreadable"] == figures["notes"] == []
+
+
+def test_part_and_background_are_told_apart(
+    fitted_screws: Any, run_makellos: Callable[..., Any], tmp_path: Path
+) -> None:
+    """No damage is taken for background, and a fibre close to a screw is named."""
+    assert "what lies beside the part" in run_makellos("info", fitted_screws.model).out
+    inspector = Inspector(fitted_screws.model)
+    background, scorer = inspector.manifest.background, inspector.scorer
+    assert background is not None
+    for mask in sorted((fitted_screws.data / "ground_truth").glob("*/*_mask.png"))[::4]:
+        name = f"{mask.stem.removesuffix('_mask')}.png"
+        picture = read_picture(fitted_screws.data / "test" / mask.parent.name / name)
+        batch = scorer.preprocessing(picture)
+        outputs = scorer.engine.run(batch)
+        part = outputs["part"][0]
+        counted, _ = background.apart(outputs["anomaly_map"][0], part)
+        removed = background.loose(counted, part, batch[0])
+        weights = background.counted(part, removed)
+        damage = (read_picture(mask) > 0).astype(np.float32)
+        share = cv2.resize(damage, weights.shape[::-1], interpolation=cv2.INTER_AREA)
+        assert (share * weights).sum() > 0.85 * share.sum(), mask
+    found = inspector.inspect(fitted_screws.data / "test" / "good" / "005.png")
+    assert "fibre beside the part" in found.notes and found.verdict != "reject"
 
 
 def test_ten_good_parts_are_enough_to_begin(

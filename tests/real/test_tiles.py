@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from makellos.inspection import Inspector
+
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows tells no peak of memory"),
@@ -20,6 +22,7 @@ def test_damage_is_found(real_data: Path, run_makellos: Callable[..., Any], tmp_
     data, model = real_data / "magnetic_tile", tmp_path / "m.makellos"
     ran = run_makellos("fit", data, "-o", model)
     assert "learned from 761 good parts" in ran.out
+    assert Inspector(model).manifest.background is None
     assert ran.peak_bytes <= 2 << 30
     figures = json.loads(run_makellos("evaluate", model, data, "--json", "-").out)
     assert (figures["n_good"], figures["n_defective"]) == (191, 392)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from makellos.data.pictures import Picture
-from makellos.inspection.loose import Loose, find_loose
+from makellos.data.pictures import Picture, full_scale
+from makellos.inspection.loose import Loose, filled, find_loose
 from makellos.inspection.regions import Region, find_regions
 
 __all__ = [
@@ -75,11 +75,9 @@ class Background(BaseModel):
         surely = np.clip((part - _DOUBTFUL) / (1 - 2 * _DOUBTFUL), 0, 1)
         surely = np.where(part_in(part > _DOUBTFUL), surely, 0).astype(np.float32)
         near = cv2.dilate(surely, np.ones((_NEAR, _NEAR), np.uint8))
-        return (
-            near
-            if removed is None
-            else np.where(_on_cells(removed.loose, part.shape), surely, near)
-        )
+        if removed is None:
+            return near
+        return np.where(_on_cells(removed.loose, part.shape), surely, near)
 
     def apart(
         self, anomaly_map: Floats, part: Floats, removed: Loose | None = None
@@ -147,10 +145,7 @@ def part_in(found: Mask) -> Mask:
         return np.zeros(found.shape, bool)
     large = areas >= _PIECE * areas[1:].max()
     large[0] = False
-    kept = large[labels].astype(np.uint8)
-    outlines, _ = cv2.findContours(kept, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(kept, outlines, -1, 1, cv2.FILLED)
-    return np.asarray(kept > 0, bool)
+    return filled(large[labels])
 
 
 def _on_cells(pixels: Mask, shape: tuple[int, ...]) -> Mask:
@@ -185,9 +180,8 @@ def kind_of(picture: Picture, region: Region) -> Kind:
     gray = crop if crop.ndim == 2 else crop.mean(axis=2)
     surface = cv2.medianBlur(cv2.resize(gray, (9, 9), interpolation=cv2.INTER_AREA), 5)
     change = np.abs(gray - cv2.resize(surface, gray.shape[::-1], interpolation=cv2.INTER_LINEAR))
-    white = 65535.0 if picture.dtype == np.uint16 else 255.0
     usual = 1.4826 * float(np.median(change))
-    mask = (change > max(_CONTRAST * usual, _LEAST_CONTRAST * white)).astype(np.uint8)
+    mask = (change > max(_CONTRAST * usual, _LEAST_CONTRAST * full_scale(picture))).astype(np.uint8)
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not outlines:
         return "oddity"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Loose", "find_loose", "without"]
+__all__ = ["Loose", "filled", "find_loose", "without"]
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -59,7 +59,7 @@ def find_loose(picture: Floats, inside: Mask) -> Loose | None:
     apart = np.bincount(labels[part], minlength=len(stats)) == 0
     apart &= longest >= _LEAST * min(gray.shape)
     apart[0] = False
-    loose = _filled(apart[labels], hulls=True) & ~part
+    loose = filled(apart[labels], hulls=True) & ~part
     return Loose(loose, part) if loose.any() else None
 
 
@@ -103,12 +103,12 @@ def without(picture: Floats, found: Loose) -> Floats:
     rim = np.ones((_RIM, _RIM), np.uint8)
     mask = cv2.dilate(found.loose.astype(np.uint8), rim) > 0
     plain = (~mask & (cv2.dilate(found.part.astype(np.uint8), rim) == 0)).astype(np.float32)
-    filled = np.empty_like(picture)
+    painted = np.empty_like(picture)
     for channel, values in enumerate(picture):
         grain = _grain(values - cv2.GaussianBlur(values, (0, 0), _COARSE), mask)
         level = _levelled(values, plain)
-        filled[channel] = np.where(mask, np.clip(level + grain, 0, 1), values)
-    return filled
+        painted[channel] = np.where(mask, np.clip(level + grain, 0, 1), values)
+    return painted
 
 
 def _levelled(values: Floats, known: Floats) -> Floats:
@@ -143,13 +143,13 @@ def _part_of(labels: NDArray[np.int32], areas: NDArray[np.int32], inside: Mask, 
     large = (areas >= _LARGE * areas[1:].max(initial=0)) & (within > _MOSTLY * areas)
     chosen = deep | large
     chosen[0] = False
-    part = _filled(chosen[labels]).astype(np.uint8)
+    part = filled(chosen[labels]).astype(np.uint8)
     width = 2 * round(_GAP * min(labels.shape) / 2) + 1
     closed = cv2.morphologyEx(part, cv2.MORPH_CLOSE, np.ones((width, width), np.uint8))
     return np.asarray(closed > 0, bool)
 
 
-def _filled(pieces: Mask, *, hulls: bool = False) -> Mask:
+def filled(pieces: Mask, *, hulls: bool = False) -> Mask:
     """Return pieces h×w without their holes; with `hulls` the hulls of those the picture cuts."""
     drawn = pieces.astype(np.uint8)
     height, width = drawn.shape
