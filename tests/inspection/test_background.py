@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -14,6 +15,7 @@ from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.background import Background, kind_of, name_beside, part_in
 from makellos.inspection.judge import Judge
+from makellos.inspection.loose import Loose
 from makellos.inspection.pictures import PictureLane
 from makellos.inspection.regions import Region
 from makellos.inspection.scorer import Scored
@@ -35,6 +37,13 @@ def test_the_part_and_what_touches_it_counts() -> None:
     counted = _background().counted(_part())
     assert counted[5, 5] and counted[10, 11]  # a cell beside it
     assert not counted[3, 5] and not counted[0, 0]
+
+
+def test_what_is_next_to_the_part_does_not_count_where_something_was_taken_out() -> None:
+    pixels = np.zeros((GRID * 8, GRID * 8), bool)
+    pixels[5 * 8 : 7 * 8, 5 * 8 : 6 * 8] = True  # of a cell beside the part, and of one in it
+    weights = _background().counted(_part(), Loose(pixels, np.zeros_like(pixels)))
+    assert weights[5, 5] == 0 and weights[6, 5] == 1 and weights[5, 6] == 1
 
 
 def test_small_pieces_are_no_part_and_holes_are() -> None:
@@ -125,6 +134,15 @@ def test_what_is_odder_than_beside_good_parts_is_looked_at_again(
     assert found.beside_maximum == pytest.approx(peak)
     assert bool(found.notes) == (peak > 2) == bool(found.row()["beside"])
     assert found.regions == ()
+
+
+def test_what_asks_for_another_look_is_named_though_less_odd_than_damage() -> None:
+    judge = replace(_judge("look_again"), map_threshold=9.0)
+    beside = np.zeros((GRID, GRID), np.float32)
+    beside[1, 14] = 5.0
+    scored = Scored(1.0, np.ones((GRID, GRID), np.float32), beside=beside)
+    found = judge("part", _picture(), scored, 0.0)
+    assert found.verdict == "look_again" and found.notes
 
 
 def test_a_model_without_background_says_nothing_of_it() -> None:

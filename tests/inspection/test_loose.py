@@ -23,9 +23,9 @@ def _bolt(*, burr: bool = False) -> np.ndarray:
     solid[144:240, 48:300] = 1
     if burr:
         cv2.line(solid, (180, 146), (194, 104), 1, 3)
-    shadow = cv2.GaussianBlur(solid, (0, 0), 12)
+    shadow = cv2.GaussianBlur(solid, (0, 0), 24)
     rows = np.linspace(0, 0.05, SIDE, dtype=np.float32)[:, None]
-    gray = 0.75 + rows - 0.1 * shadow - 0.35 * cv2.GaussianBlur(solid, (0, 0), 0.8)
+    gray = 0.9 + rows - 0.3 * shadow - 0.35 * cv2.GaussianBlur(solid, (0, 0), 0.8)
     return (gray + rng.normal(0, 0.004, gray.shape)).astype(np.float32)[None]
 
 
@@ -56,6 +56,14 @@ def test_a_fibre_is_loose_far_from_the_part_and_close_to_it(row: int) -> None:
     assert found.loose[fibre].mean() > 0.95
     assert found.part[160:224, 64:280].all() and not found.part[fibre].any()
     assert not found.loose[140:244].any()
+
+
+def test_a_stain_that_the_picture_cuts_off_is_loose_as_a_whole() -> None:
+    ring = np.zeros((SIDE, SIDE), np.float32)
+    cv2.circle(ring, (4, 320), 24, 1.0, 2)
+    found = find_loose(_bolt() - 0.1 * cv2.GaussianBlur(ring, (0, 0), 0.7), _inside())
+    assert found is not None
+    assert found.loose[310:330, :20].all()
 
 
 def test_a_burr_hangs_on_the_part() -> None:

@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 _FINE, _COARSE = 1.0, 2.2  # deviations of the blurs whose difference is structure, in pixels
 _CONTRAST = 8.0  # deviations of the plain background
 _LEAST_EDGE, _LEAST_CHANGE = 0.002, 0.06
-_HALF = 0.7  # of the part's own difference: less may be a shadow
+_SHADOW = 0.7  # of the part's own difference: less may be a shadow
 _COARSER = 8  # times: the size at which the background's level is fitted
 _LARGE = 0.2  # of the largest piece: of the part
 _GAP = 0.04  # of the shorter side: an outline with such a gap is still closed
@@ -66,14 +66,14 @@ def find_loose(picture: Floats, inside: Mask) -> Loose | None:
 def _foreground(gray: Floats, far: Mask, core: Mask) -> NDArray[np.uint8]:
     """Return which pixels differ from the plain background, or have structure that it has not.
 
-    Shadows are smooth, and differ less than half as much as the `core` of the part does.
+    Shadows are smooth, and differ less than the `core` of the part does (by `_SHADOW`).
     """
     structure = np.abs(
         cv2.GaussianBlur(gray, (0, 0), _FINE) - cv2.GaussianBlur(gray, (0, 0), _COARSE)
     )
     change = np.abs(gray - _surface(gray, far))
     edges = structure > max(_CONTRAST * 1.4826 * float(np.median(structure[far])), _LEAST_EDGE)
-    least = _HALF * float(np.median(change[core])) if core.any() else 0.0
+    least = _SHADOW * float(np.median(change[core])) if core.any() else 0.0
     noise = _CONTRAST * 1.4826 * float(np.median(change[far]))
     other = change > max(noise, least, _LEAST_CHANGE)
     either = (edges | other).astype(np.uint8)
