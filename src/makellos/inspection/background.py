@@ -74,7 +74,7 @@ class Background(BaseModel):
             return np.ones(part.shape, np.float32)
         surely = np.clip((part - _DOUBTFUL) / (1 - 2 * _DOUBTFUL), 0, 1)
         surely = np.where(part_in(part > _DOUBTFUL), surely, 0).astype(np.float32)
-        near = cv2.dilate(surely, np.ones((_NEAR, _NEAR), np.uint8))
+        near = np.asarray(cv2.dilate(surely, np.ones((_NEAR, _NEAR), np.uint8)), np.float32)
         if removed is None:
             return near
         return np.where(_on_cells(removed.loose, part.shape), surely, near)
