@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
+from makellos.calibration import Calibration
+from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.background import Background
+from makellos.inspection.judge import Judge
 from makellos.inspection.loose import find_loose, without
 from makellos.inspection.preprocessing import Preprocessing
 from makellos.inspection.scorer import Scorer
@@ -127,6 +132,25 @@ def test_a_fibre_close_to_the_part_does_not_decide() -> None:
     assert score < 0.3 * counted and beside == pytest.approx(counted)
     clean, _, n_runs = _score(_bolt(), "look_again")
     assert n_runs == 1 and clean <= score
+
+
+def test_what_was_taken_out_is_named_though_it_is_usual() -> None:
+    dirty = _with_fibre(_bolt(), 124)
+    background = Background(choice="look_again", least=0.1, most=0.6)
+    shape = Preprocessing(height=SIDE, width=SIDE, channels=1)
+    scorer = Scorer(_Engine(), shape, Aggregation(), background=background)  # type: ignore[arg-type]
+    levels = np.rint(dirty[0] * 65535).astype(np.uint16)
+    usual = Calibration(np.linspace(10, 20, 100), 0.05)
+    judge = Judge(usual, 20.0, None, Acceptance(), (), background, usual)
+    scored = scorer(levels)
+    found = judge("part", levels, scored, 0.0)
+    assert found.verdict == "ok" and found.notes == ("fibre beside the part",)
+    (fibre,) = found.beside or ()
+    assert abs(fibre.region.x - 80) < 12 and abs(fibre.region.y - 112) < 12
+    assert fibre.region.peak == pytest.approx(float(scored.beside.max()))  # type: ignore[union-attr]
+    # What is odd as well is named once.
+    found = replace(judge, map_threshold=0.01)("part", levels, scored, 0.0)
+    assert len(found.beside or ()) == 1
 
 
 def test_a_burr_decides_with_and_without_a_fibre() -> None:

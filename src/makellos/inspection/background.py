@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "kind_of",
     "name_beside",
+    "name_removed",
     "notes_on",
     "part_in",
 ]
@@ -132,6 +133,16 @@ class Beside:
         """Return what it is in words, such as ``fibre beside the part``."""
         return f"{self.kind} beside the part"
 
+    def touches(self, other: Beside) -> bool:
+        """Tell whether the boxes of both overlap."""
+        one, two = self.region, other.region
+        return (
+            one.x < two.x + two.width
+            and two.x < one.x + one.width
+            and one.y < two.y + two.height
+            and two.y < one.y + one.height
+        )
+
     def row(self) -> dict[str, Any]:
         """Return kind, box, area and peak as plain data."""
         return {"kind": self.kind, **self.region.row()}
@@ -160,6 +171,17 @@ def name_beside(picture: Picture, beside: Floats, threshold: float) -> tuple[Bes
     height, width = picture.shape[:2]
     regions = find_regions(beside, height, width, threshold)
     return tuple(Beside(kind_of(picture, region), region) for region in regions)
+
+
+def name_removed(picture: Picture, beside: Floats, removed: Mask) -> tuple[Beside, ...]:
+    """Return what was taken out of a picture: pieces H×W of it as the network sees it.
+
+    Their peaks are those of the map h×w of what lies beside the part.
+    """
+    lowest = float(beside.min()) - 1
+    wide = cv2.resize(beside, removed.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    pieces = np.where(removed, wide, lowest).astype(np.float32)
+    return name_beside(picture, pieces, lowest + 0.5)
 
 
 def notes_on(beside: Sequence[Beside]) -> tuple[str, ...]:

@@ -7,13 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from makellos.calibration import Calibration, Verdict
 from makellos.data.pictures import Picture
 from makellos.inspection.acceptance import Acceptance, find_zone_regions, find_zones
-from makellos.inspection.background import Background, Beside, name_beside, notes_on
+from makellos.inspection.background import (
+    Background,
+    Beside,
+    name_beside,
+    name_removed,
+    notes_on,
+)
 from makellos.inspection.findings import Inspection, unreadable
 from makellos.inspection.regions import Region
 from makellos.inspection.scorer import Scored
@@ -52,7 +55,7 @@ class Judge:
         outlined: bool = True,
     ) -> Inspection:
         """Return the finding on a part; the regions of its map are left out unless `outlined`."""
-        score, anomaly_map, reconstruction, probabilities, looked, notes, aside = scored
+        score, anomaly_map, reconstruction, probabilities, looked, notes, aside, _ = scored
         if not math.isfinite(score):
             reason = f"{label} has the score {score:g}, which allows no verdict. Look at the part."
             return unreadable(label, started, reason)
@@ -61,7 +64,7 @@ class Judge:
             height, width = picture.shape[:2]
             found = find_zone_regions(anomaly_map, height, width, self.map_threshold, self.zones)
             regions = self.acceptance.measure(found)
-        beside = self._beside(picture, aside)
+        beside = self._beside(picture, scored)
         calibrated, broken = self._calibrated(scored), self.acceptance.broken(regions)
         return Inspection(
             input=label,
@@ -94,11 +97,14 @@ class Judge:
         odd = looks and self.beside.verdict(float(scored.beside.max())) == "reject"
         return "look_again" if odd else verdict
 
-    def _beside(
-        self, picture: Picture, aside: NDArray[np.float32] | None
-    ) -> tuple[Beside, ...] | None:
-        """Return what is as odd as damage, or odder than what lies beside good parts."""
+    def _beside(self, picture: Picture, scored: Scored) -> tuple[Beside, ...] | None:
+        """Return what is as odd as damage, odder than beside good parts, or was taken out."""
+        aside = scored.beside
         if aside is None:
             return None
         usual = self.map_threshold if self.beside is None else self.beside.threshold
-        return name_beside(picture, aside, min(self.map_threshold, usual))
+        found = name_beside(picture, aside, min(self.map_threshold, usual))
+        if scored.removed is None:
+            return found
+        removed = name_removed(picture, aside, scored.removed)
+        return (*found, *(each for each in removed if not any(map(each.touches, found))))

@@ -34,7 +34,8 @@ class Scored(NamedTuple):
     `probabilities` (K,) are those of the classes. `zones` is what each zone says: score and map are
     then in units of the zones' thresholds. `notes` say what was odd about scoring it. `beside` is
     the map h×w of what lies beside the part, the lowest value elsewhere; None where no background
-    is known.
+    is known. `removed` tells which pixels, as the network sees the picture, were taken out of it;
+    None where nothing was.
     """
 
     score: float
@@ -44,6 +45,7 @@ class Scored(NamedTuple):
     zones: ZonedMap | None = None
     notes: tuple[str, ...] = ()
     beside: NDArray[np.float32] | None = None
+    removed: NDArray[np.bool_] | None = None
 
 
 class Scorer:
@@ -143,7 +145,8 @@ class Scorer:
             beside = self.background.with_loose(beside, scored.anomaly_map, loose)
             counted, _ = self.background.apart(again["anomaly_map"][0], again["part"][0], loose)
         score = self.aggregation(counted)
-        return scored._replace(score=score, anomaly_map=counted, beside=beside)
+        removed = None if loose is None else loose.loose
+        return scored._replace(score=score, anomaly_map=counted, beside=beside, removed=removed)
 
     def _in_tiles(self, picture: Picture, tiling: Tiling) -> Scored:
         """Return the score and the whole map of one picture; what tiles reconstruct is dropped."""
