@@ -59,7 +59,7 @@ def draw_overlay(
     larger than 4096 is shrunk to that. The heat begins halfway from the map's median to
     `map_threshold`, where a place is no longer usual, has the same colour at the threshold on every
     part, and is at its fullest the same distance beyond it. What lies beside the part has a grey
-    box with its name.
+    box, the largest of each kind with its name.
     """
     side = max(picture.shape[:2])
     factor = min(max(1, -(-_DISPLAY_SIDE // side)), _LARGEST_SIDE / side)
@@ -80,8 +80,10 @@ def draw_overlay(
         cv2.drawContours(canvas, outlines, -1, _OUTLINE, line, cv2.LINE_AA)
         for region in inspection.regions:
             _draw_box(canvas, region, factor, line)
-    for beside in inspection.beside or ():
-        _draw_beside(canvas, beside, factor, line)
+    named: set[str] = set()
+    for beside in sorted(inspection.beside or (), key=lambda each: -each.region.area):
+        _draw_beside(canvas, beside, factor, line, named=beside.name not in named)
+        named.add(beside.name)
     if caption and inspection.score is not None:
         _write_caption(canvas, inspection)
     return canvas
@@ -179,14 +181,16 @@ def _draw_box(canvas: Rgb, region: Region, factor: float, line: int) -> None:
     cv2.rectangle(canvas, start, end, WHITE, line, cv2.LINE_AA)
 
 
-def _draw_beside(canvas: Rgb, beside: Beside, factor: float, line: int) -> None:
-    """Draw a grey box around what lies beside the part, with its name above or below."""
+def _draw_beside(canvas: Rgb, beside: Beside, factor: float, line: int, *, named: bool) -> None:
+    """Draw a grey box around what lies beside the part, if `named` with its name above or below."""
     region, pad = beside.region, 3 * line
     left, top = (max(0, round(at * factor) - pad) for at in (region.x, region.y))
     right = round((region.x + region.width) * factor) + pad
     bottom = round((region.y + region.height) * factor) + pad
     cv2.rectangle(canvas, (left, top), (right, bottom), WHITE, line + 2, cv2.LINE_AA)
     cv2.rectangle(canvas, (left, top), (right, bottom), SOFT, line, cv2.LINE_AA)
+    if not named:
+        return
     size = max(13, round(max(canvas.shape[:2]) / 45))
     width = text_width(beside.name, size) + size
     x = max(0, min(left, canvas.shape[1] - width))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from makellos.data.pictures import Picture, full_scale
-from makellos.inspection.loose import Loose, filled, find_loose
+from makellos.inspection.loose import SEEN, Loose, filled, find_loose
 from makellos.inspection.regions import Region, find_regions
 
 __all__ = [
@@ -33,7 +33,6 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _PIECE = 0.2  # of the largest piece: smaller ones are no part
-_SEEN = 3  # cells, as far as a network sees what lies loose
 _NEAR = 3  # cells, around one of the part, that count in full
 _DOUBTFUL = 0.3  # from here to its complement a cell is part by degrees
 _WORDS = {
@@ -108,9 +107,7 @@ class Background(BaseModel):
             return None
         row, column = np.unravel_index(int(counted.argmax()), counted.shape)
         cells = _on_cells(found.loose, counted.shape)
-        near = cells[
-            max(0, row - _SEEN) : row + _SEEN + 1, max(0, column - _SEEN) : column + _SEEN + 1
-        ]
+        near = cells[max(0, row - SEEN) : row + SEEN + 1, max(0, column - SEEN) : column + SEEN + 1]
         return found if near.any() else None
 
     def with_loose(self, beside: Floats, anomaly_map: Floats, found: Loose) -> Floats:
@@ -210,7 +207,7 @@ def kind_of(picture: Picture, region: Region) -> Kind:
     largest = max(outlines, key=lambda outline: cv2.arcLength(outline, closed=True))
     drawn = np.zeros_like(mask)
     cv2.drawContours(drawn, [largest], -1, 1, cv2.FILLED)
-    area = float(np.count_nonzero(drawn & mask))
+    area = float(np.count_nonzero(drawn))  # a ring is the rim of a stain
     length = cv2.arcLength(largest, closed=True) / 2 + 1
     if length**2 >= _SLENDER * area and length > _SPECK * min(picture.shape[:2]):
         return "fibre"

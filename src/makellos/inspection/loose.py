@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Loose", "filled", "find_loose", "without"]
+__all__ = ["SEEN", "Loose", "filled", "find_loose", "without"]
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
+SEEN = 3  # cells, as far as a network sees what lies loose
 _FINE, _COARSE = 1.0, 2.2  # deviations of the blurs whose difference is structure, in pixels
 _CONTRAST = 8.0  # deviations of the plain background
 _LEAST_EDGE, _LEAST_CHANGE = 0.002, 0.06
@@ -40,9 +41,9 @@ class Loose(NamedTuple):
 
 
 def find_loose(picture: Floats, inside: Mask) -> Loose | None:
-    """Return what of a picture C×H×W in [0, 1] lies loose beside the part; None where nothing does.
+    """Return what lies loose close to the part in C×H×W in [0, 1]; None where nothing does.
 
-    `inside` (h, w) are the cells that are part.
+    `inside` (h, w) are the cells that are part; close are `SEEN` cells.
     """
     gray = np.ascontiguousarray(picture.mean(0))
     far = _enlarged(cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0, gray)
@@ -57,6 +58,8 @@ def find_loose(picture: Floats, inside: Mask) -> Loose | None:
         return None
     longest = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1)
     apart = np.bincount(labels[part], minlength=len(stats)) == 0
+    close = cv2.dilate(inside.astype(np.uint8), np.ones((2 * SEEN + 1,) * 2, np.uint8)) > 0
+    apart &= np.bincount(labels[_enlarged(close, gray)], minlength=len(stats)) > 0
     apart &= longest >= _LEAST * min(gray.shape)
     apart[0] = False
     loose = filled(apart[labels], hulls=True) & ~part
