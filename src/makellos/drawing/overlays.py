@@ -80,10 +80,11 @@ def draw_overlay(
         cv2.drawContours(canvas, outlines, -1, _OUTLINE, line, cv2.LINE_AA)
         for region in inspection.regions:
             _draw_box(canvas, region, factor, line)
-    named: set[str] = set()
-    for beside in sorted(inspection.beside or (), key=lambda each: -each.region.area):
-        _draw_beside(canvas, beside, factor, line, named=beside.name not in named)
-        named.add(beside.name)
+    beside = sorted(inspection.beside or (), key=lambda each: each.region.area)
+    for each in beside:
+        _draw_box(canvas, each.region, factor, line, SOFT)
+    for each in {each.name: each for each in beside}.values():  # the largest of each
+        _write_beside(canvas, each, factor, line)
     if caption and inspection.score is not None:
         _write_caption(canvas, inspection)
     return canvas
@@ -173,24 +174,29 @@ def _blend(canvas: Rgb, anomaly_map: NDArray[np.float32], map_threshold: float) 
     return blended
 
 
-def _draw_box(canvas: Rgb, region: Region, factor: float, line: int) -> None:
+def _draw_box(
+    canvas: Rgb, region: Region, factor: float, line: int, inner: Color | None = None
+) -> None:
+    """Draw a white box around a region; with `inner`, one of that colour in it."""
+    start, end = _box(region, factor, line)
+    if inner is None:
+        cv2.rectangle(canvas, start, end, WHITE, line, cv2.LINE_AA)
+        return
+    cv2.rectangle(canvas, start, end, WHITE, line + 2, cv2.LINE_AA)
+    cv2.rectangle(canvas, start, end, inner, line, cv2.LINE_AA)
+
+
+def _box(region: Region, factor: float, line: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the corners (x, y) of the box around a region."""
     pad = 3 * line
     start = (max(0, round(region.x * factor) - pad), max(0, round(region.y * factor) - pad))
     right, bottom = region.x + region.width, region.y + region.height
-    end = (round(right * factor) + pad, round(bottom * factor) + pad)
-    cv2.rectangle(canvas, start, end, WHITE, line, cv2.LINE_AA)
+    return start, (round(right * factor) + pad, round(bottom * factor) + pad)
 
 
-def _draw_beside(canvas: Rgb, beside: Beside, factor: float, line: int, *, named: bool) -> None:
-    """Draw a grey box around what lies beside the part, if `named` with its name above or below."""
-    region, pad = beside.region, 3 * line
-    left, top = (max(0, round(at * factor) - pad) for at in (region.x, region.y))
-    right = round((region.x + region.width) * factor) + pad
-    bottom = round((region.y + region.height) * factor) + pad
-    cv2.rectangle(canvas, (left, top), (right, bottom), WHITE, line + 2, cv2.LINE_AA)
-    cv2.rectangle(canvas, (left, top), (right, bottom), SOFT, line, cv2.LINE_AA)
-    if not named:
-        return
+def _write_beside(canvas: Rgb, beside: Beside, factor: float, line: int) -> None:
+    """Write the name of what lies beside the part above its box, or below."""
+    (left, top), (_, bottom) = _box(beside.region, factor, line)
     size = max(13, round(max(canvas.shape[:2]) / 45))
     width = text_width(beside.name, size) + size
     x = max(0, min(left, canvas.shape[1] - width))
