@@ -159,3 +159,9 @@ def test_sizes_and_channels_between_are_refused(tmp_path: Path, name: str, value
     parts = _parts(tmp_path, _discs(3, (16, 16), 0))
     with pytest.raises(ConfigurationError, match=f"{name} is {value}"):
         FAnoGAN(**{**QUICK, name: value}).fit(parts)
+
+
+def test_a_gradient_penalty_of_a_dcgan_is_refused(tmp_path: Path) -> None:
+    parts = _parts(tmp_path, _discs(4, (16, 16), 0))
+    with pytest.raises(ConfigurationError, match=r"gradient_penalty is 5, but gan is 'dcgan'"):
+        FAnoGAN(**QUICK, gan="dcgan", gradient_penalty=5.0).fit(parts)

@@ -239,3 +239,13 @@ def test_equalising_lifts_faint_pictures_alone() -> None:
     with torch.no_grad():
         ratio = equal(strong)[1] / plain(strong)[1]
     torch.testing.assert_close(ratio, torch.tensor([4.0, 1.0, 1.0]), rtol=1e-4, atol=1e-4)
+
+
+def test_a_discriminator_may_take_several_steps_per_generator_step() -> None:
+    generator, discriminator = Generator(8, (1, 16, 16), 4), Discriminator((1, 16, 16), 4)
+    task = DCGANTask(generator, discriminator, n_critic=3)
+    updates = _Updates(task)
+    for number in range(6):
+        task.step(_squares(16)[:8], updates, number)
+    assert updates.taken.count("discriminator") == 6
+    assert updates.taken.count("generator") == 2

@@ -64,11 +64,15 @@ class AnoGAN(Detector):
     base_width: int = shared.logarithmic(
         32, "Channels of the finest layer; others have more.", within=(1, 512), search=(16, 64)
     )
+    discriminator_width: int = shared.DISCRIMINATOR_WIDTH
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(64, least=2)
     learning_rate: float = shared.rate(
         2e-4, "Learning rate of Adam in training.", search=(5e-5, 1e-3)
     )
+    beta1: float = shared.beta1(0.5)
+    beta2: float = shared.beta2(0.999)
+    weight_decay: float = shared.WEIGHT_DECAY
     feature_weight: float = parameter(
         0.1, "Lambda, the weight of the feature loss.", within=(0.0, 1.0), search=(0.0, 0.5)
     )
@@ -122,7 +126,12 @@ class AnoGAN(Detector):
         pictures = load_pictures(parts, preprocessing, progress)
         kept = {k: v for k, v in self.get_parameters().items() if k not in _OF_THE_SEARCH}
         with seeded(self.seed):
-            task = DCGANTask(*self._networks(pictures.shape), learning_rate=self.learning_rate)
+            task = DCGANTask(
+                *self._networks(pictures.shape),
+                learning_rate=self.learning_rate,
+                betas=(self.beta1, self.beta2),
+                weight_decay=self.weight_decay,
+            )
             outcome = train(
                 task,
                 pictures,
@@ -142,7 +151,7 @@ class AnoGAN(Detector):
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
 
         generator = Generator(self.latent_dim, shape, self.base_width)
-        discriminator = Discriminator(shape, self.base_width, "batch")
+        discriminator = Discriminator(shape, self.discriminator_width or self.base_width, "batch")
         for network in (generator, discriminator):
             initialise(network)
         return generator, discriminator

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOSSES = ("ssim", "ms-ssim", "l1", "l2")
 _N_STEPS = 1000
+_MOST_LAYERS = 8
 _VALIDATED = 0.1  # share of the pictures that training is validated with
 _AT_LEAST = 8  # pictures, or none
 _AT_ONCE = 8  # pictures whose maps are learned from together
@@ -84,6 +85,9 @@ class Autoencoder(Detector):
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(10)
     learning_rate: float = shared.rate(5e-4, "Learning rate of Adam.", search=(1e-4, 5e-3))
+    beta1: float = shared.beta1(0.9)
+    beta2: float = shared.beta2(0.999)
+    weight_decay: float = shared.WEIGHT_DECAY
     patience: int = parameter(
         0, "Stop after so many epochs without improvement; 0: never.", within=(0, 100000)
     )
@@ -96,7 +100,8 @@ class Autoencoder(Detector):
     }
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
-        widths, weights = _widths(self.widths), loss_weights(self.loss)
+        widths = shared.whole_numbers(f"{self.name}: widths", self.widths, most=_MOST_LAYERS)
+        weights = loss_weights(self.loss)
         if self.smoothing % 2 == 0:
             raise ConfigurationError(
                 f"{self.name}: smoothing is {self.smoothing}; expected an odd whole number."
@@ -122,7 +127,13 @@ class Autoencoder(Detector):
         with seeded(self.seed):
             network = ConvolutionalAutoencoder(pictures.shape, widths, self.latent_dim)
             outcome = train(
-                ReconstructionTask(network, weights, self.learning_rate),
+                ReconstructionTask(
+                    network,
+                    weights,
+                    self.learning_rate,
+                    betas=(self.beta1, self.beta2),
+                    weight_decay=self.weight_decay,
+                ),
                 learned,
                 identity={"detector": self.name, **self.get_parameters()},
                 n_epochs=self.epochs or epochs_for(_N_STEPS, learned.n, self.batch_size),
@@ -177,16 +188,6 @@ def loss_weights(text: str) -> dict[str, float]:
             )
         found[match[2]] = weight
     return found
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    pieces = [piece.strip() for piece in text.split(",")]
-    if len(pieces) <= 8 and all(re.fullmatch(r"[1-9]\d{0,3}", piece) for piece in pieces):
-        return tuple(int(piece) for piece in pieces)
-    raise ConfigurationError(
-        f"autoencoder: widths is {text!r}; expected 1 to 8 whole numbers from 1 to 9999 "
-        "between commas, such as 32,64,128,64,128."
-    )
 
 
 def _batches(pictures: Pictures, progress: Progress) -> Iterator[Tensor]:

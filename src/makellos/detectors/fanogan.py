@@ -14,6 +14,7 @@ from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
 from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
+from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
@@ -26,6 +27,9 @@ _DEFAULT_SIZE = 64
 _N_GAN_STEPS = 4000
 _N_ENCODER_STEPS = 800
 _LEARNING_RATES = {"wgan-gp": 1e-3, "dcgan": 2e-4}
+_SECOND_BETAS = {"wgan-gp": 0.9, "dcgan": 0.999}
+_N_CRITIC = {"wgan-gp": 5, "dcgan": 1}
+_PENALTY = 10.0
 _OF_THE_ENCODER = {"encoder_epochs", "encoder_training", "kappa", "score", "equalise"}
 
 
@@ -60,6 +64,7 @@ class FAnoGAN(Detector):
     base_width: int = shared.logarithmic(
         16, "Channels of the finest layer; others have more.", within=(1, 512), search=(8, 32)
     )
+    discriminator_width: int = shared.DISCRIMINATOR_WIDTH
     gan: str = parameter("wgan-gp", "How the generator is trained.", choices=("wgan-gp", "dcgan"))
     epochs: int = parameter(
         0, "Passes of the GAN over the parts; 0: about 4000 steps.", within=(0, 1_000_000)
@@ -79,9 +84,18 @@ class FAnoGAN(Detector):
         "Initial learning rate of the encoder; it falls to zero.",
         search=(2e-4, 5e-3),
     )
-    n_critic: int = parameter(5, "Critic steps per generator step.", within=(1, 100))
+    beta1: float = shared.beta1(0.5, "First beta of the GAN's Adam, its momentum.")
+    beta2: float = shared.beta2(
+        0.0, "Second beta of the GAN's Adam; 0: 0.9 for wgan-gp, 0.999 for dcgan."
+    )
+    weight_decay: float = shared.WEIGHT_DECAY
+    n_critic: int = parameter(
+        0,
+        "Steps of the critic, or discriminator, per generator step; 0: 5 for wgan-gp, 1 for dcgan.",
+        within=(0, 100),
+    )
     gradient_penalty: float = parameter(
-        10.0, "Weight of the critic's gradient penalty.", within=(0.0, 1e4)
+        _PENALTY, "Weight of the critic's gradient penalty, of wgan-gp alone.", within=(0.0, 1e4)
     )
     augmentation: float = parameter(
         0.1,
@@ -112,6 +126,11 @@ class FAnoGAN(Detector):
     }
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        if self.gan == "dcgan" and self.gradient_penalty not in (0.0, _PENALTY):
+            raise ConfigurationError(
+                f"{self.name}: gradient_penalty is {self.gradient_penalty:g}, but gan is 'dcgan', "
+                "which has no gradient penalty. Leave it out, or set gan=wgan-gp."
+            )
         from makellos.detectors.loading import choose_preprocessing, load_pictures
         from makellos.detectors.networks.gan import typical_contrast
         from makellos.training.loop import seeded
@@ -160,19 +179,30 @@ class FAnoGAN(Detector):
 
         generator = Generator(self.latent_dim, shape, self.base_width, spherical=True)
         rate = self.learning_rate or _LEARNING_RATES[self.gan]
+        betas = (self.beta1, self.beta2 or _SECOND_BETAS[self.gan])
+        width = self.discriminator_width or self.base_width
+        n_critic = self.n_critic or _N_CRITIC[self.gan]
         if self.gan == "dcgan":
-            discriminator = Discriminator(shape, self.base_width, "batch")
+            discriminator = Discriminator(shape, width, "batch")
             for network in (generator, discriminator):
                 initialise(network)
             return DCGANTask(
-                generator, discriminator, learning_rate=rate, augmentation=self.augmentation
+                generator,
+                discriminator,
+                learning_rate=rate,
+                betas=betas,
+                weight_decay=self.weight_decay,
+                n_critic=n_critic,
+                augmentation=self.augmentation,
             )
         # Weights of N(0, 0.02) are made for batch norm; a critic without learns nothing for long.
         return WGANGPTask(
             generator,
-            Discriminator(shape, self.base_width, "layer"),
+            Discriminator(shape, width, "layer"),
             learning_rate=rate,
-            n_critic=self.n_critic,
+            betas=betas,
+            weight_decay=self.weight_decay,
+            n_critic=n_critic,
             penalty=self.gradient_penalty,
             augmentation=self.augmentation,
         )
@@ -190,6 +220,7 @@ class FAnoGAN(Detector):
             mode=self.encoder_training,
             kappa=self.kappa,
             learning_rate=self.encoder_learning_rate,
+            weight_decay=self.weight_decay,
         )
         train(
             task,

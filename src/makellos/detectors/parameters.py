@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -123,6 +124,10 @@ BACKGROUND = parameter(
     choices=("ignore", "look_again", "count"),
 )
 CHANNELS = parameter(0, "1: grey, 3: colour, 0: as the pictures are.", choices=(0, 1, 3))
+WEIGHT_DECAY = parameter(0.0, "Adam's weight decay (L2).", within=(0.0, 1.0))
+DISCRIMINATOR_WIDTH = parameter(
+    0, "Channels of the discriminator's finest layer; 0: as base_width.", within=(0, 512)
+)
 EQUALISE = parameter(default=True, meaning="Scale the score of a faint part by its contrast.")
 
 
@@ -164,6 +169,30 @@ def logarithmic(
 def rate(default: float, meaning: str, *, search: tuple[float, float]) -> float:
     """Declare a learning rate."""
     return logarithmic(default, meaning, within=(1e-7, 1.0), search=search)
+
+
+def beta1(default: float, meaning: str = "Adam's first beta, its momentum.") -> float:
+    """Declare the first beta of Adam."""
+    return parameter(default, meaning, within=(0.0, 0.9999))
+
+
+def beta2(default: float, meaning: str = "Adam's second beta.") -> float:
+    """Declare the second beta of Adam."""
+    return parameter(default, meaning, within=(0.0, 0.999999))
+
+
+def whole_numbers(name: str, text: str, *, most: int) -> tuple[int, ...]:
+    """Return the numbers of a text such as ``512,256``; `name` is of detector and parameter.
+
+    Raises `ConfigurationError` unless there are 1 to `most`, each from 1 to 9999.
+    """
+    pieces = [piece.strip() for piece in text.split(",")]
+    if len(pieces) <= most and all(re.fullmatch(r"[1-9]\d{0,3}", piece) for piece in pieces):
+        return tuple(int(piece) for piece in pieces)
+    raise ConfigurationError(
+        f"{name} is {text!r}; expected 1 to {most} whole numbers from 1 to 9999 between commas, "
+        "such as 32,64,128."
+    )
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

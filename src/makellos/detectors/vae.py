@@ -28,6 +28,7 @@ _MOST_VALUES = 128 * 128 * 3
 _ASIDE = 0.1  # share of parts that early stopping looks at
 _FEWEST_ASIDE = 4
 _N_LOOKED_AT = 64
+_MOST_HIDDEN = 4
 _BLACK_AND_WHITE = 0.3  # mean grayness below which pixels are as good as black or white
 
 
@@ -65,7 +66,7 @@ class VAE(Detector):
     channels: int = shared.CHANNELS
     network: str = parameter(
         "auto",
-        "dense is fully connected, 512-256-latent; auto uses it up to 32×32 pixels.",
+        "dense is fully connected; auto uses it up to 32×32 pixels.",
         choices=("auto", "convolutional", "dense"),
     )
     latent_dim: int = shared.logarithmic(
@@ -73,6 +74,9 @@ class VAE(Detector):
     )
     width: int = shared.logarithmic(
         16, "Channels of the first convolution.", within=(1, 256), search=(8, 32)
+    )
+    hidden_widths: str = parameter(
+        "512,256", "Units of the dense network's layers before the latents."
     )
     likelihood: str = parameter(
         "auto",
@@ -101,6 +105,9 @@ class VAE(Detector):
     learning_rate: float = shared.rate(
         0.001, "Initial learning rate; it falls to zero.", search=(2e-4, 5e-3)
     )
+    beta1: float = shared.beta1(0.9)
+    beta2: float = shared.beta2(0.999)
+    weight_decay: float = shared.WEIGHT_DECAY
     patience: int = parameter(
         0,
         "Stop after so many epochs without a lower loss on a held-out tenth; 0: never.",
@@ -123,6 +130,9 @@ class VAE(Detector):
             raise ConfigurationError(
                 f"{self.name}: smoothing is {self.smoothing}; expected an odd whole number."
             )
+        hidden = shared.whole_numbers(
+            f"{self.name}: hidden_widths", self.hidden_widths, most=_MOST_HIDDEN
+        )
         preprocessing = choose_preprocessing(
             parts,
             image_size=self.image_size,
@@ -136,10 +146,17 @@ class VAE(Detector):
             pictures, validation = pictures.split(_ASIDE, at_least=_FEWEST_ASIDE, seed=self.seed)
         with seeded(self.seed):
             network = VariationalAutoencoder(
-                preprocessing.shape, self.latent_dim, self.width, dense=dense
+                preprocessing.shape, self.latent_dim, self.width, dense=dense, hidden=hidden
             )
             likelihood = Likelihood(self._likelihood_of(pictures), self.smoothing)
-            task = VAETask(network, likelihood, beta=self.beta, learning_rate=self.learning_rate)
+            task = VAETask(
+                network,
+                likelihood,
+                beta=self.beta,
+                learning_rate=self.learning_rate,
+                betas=(self.beta1, self.beta2),
+                weight_decay=self.weight_decay,
+            )
             outcome = train(
                 task,
                 pictures,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class Task(ABC):
     mixed_precision: bool = True
     # Classes N of the batch, int64, where pictures have them: set before `step` and `validate`.
     targets: Tensor | None = None
+    # What losses are called where a user sees them, if not as `step` names them.
+    called: Mapping[str, str] = MappingProxyType({})
     # Steps of the whole run: set before the first one.
     n_steps: int = 1
 

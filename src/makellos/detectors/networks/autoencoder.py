@@ -28,6 +28,7 @@ _CONTRAST = 0.1  # below it, structure that is missing counts less
 _FLOOR = 0.5  # of the mean deviation, added to that of each place
 _SMALLEST_SPREAD = 1e-4
 _STEEPEST = 1.0  # length of a gradient
+_CALLED = {"ssim": "1-SSIM", "ms-ssim": "1-MS-SSIM", "l1": "L1", "l2": "L2"}
 
 
 class ConvolutionalAutoencoder(nn.Module):  # type: ignore[misc]
@@ -121,12 +122,23 @@ class ReconstructionTask(Task):
     """Train an autoencoder to give its input back, by a weighted sum of losses."""
 
     def __init__(
-        self, network: nn.Module, weights: Mapping[str, float], learning_rate: float
+        self,
+        network: nn.Module,
+        weights: Mapping[str, float],
+        learning_rate: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
     ) -> None:
         self.network = network
         self.weights = weights
+        self.called = dict(_CALLED)
+        if len(weights) == 1:
+            self.called["loss"] = _CALLED[next(iter(weights))]
         self.networks = {"autoencoder": network}
-        adam = torch.optim.Adam(network.parameters(), learning_rate, fused=True)
+        adam = torch.optim.Adam(
+            network.parameters(), learning_rate, betas, weight_decay=weight_decay, fused=True
+        )
         # One batch with steep edges can undo what hundreds have taught.
         adam.register_step_pre_hook(self._clip)
         self.optimizers = {"autoencoder": adam}

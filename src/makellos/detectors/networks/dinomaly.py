@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,8 @@ class DinomalyTask(Task):
 
     The learning rate rises, and falls to zero along half a cosine.
     """
+
+    called = MappingProxyType({"loss": "cosine distance"})
 
     def __init__(self, encoder: nn.Module, decoder: Decoder, *, learning_rate: float) -> None:
         # The encoder stays as it is: a checkpoint need not hold it.

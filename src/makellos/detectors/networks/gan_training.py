@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ class _Adversaries(Task):
     _: KW_ONLY
     learning_rate: float
     betas: tuple[float, float]
+    weight_decay: float = 0.0
     augmentation: float = 0.1
     average: float = 0.99
 
@@ -66,7 +68,12 @@ class _Adversaries(Task):
         }
         self.networks = {**rivals, "averaged": self.averaged}
         self.optimizers = {
-            name: Adam(network.parameters(), self.learning_rate, self.betas)
+            name: Adam(
+                network.parameters(),
+                self.learning_rate,
+                self.betas,
+                weight_decay=self.weight_decay,
+            )
             for name, network in rivals.items()
         }
 
@@ -97,24 +104,27 @@ class DCGANTask(_Adversaries):
     Goodfellow et al. 2014 with the generator's non-saturating loss, and the settings of Radford et
     al. 2015. `smoothing` lowers the target of real pictures to 1 - smoothing (Salimans et al.
     2016), `augmentation` is the share of the sides by which the discriminator's pictures are
-    moved, `average` the decay of the generator's moving average; 0 turns each off.
+    moved, `average` the decay of the generator's moving average; 0 turns each off. Each batch
+    trains the discriminator, every `n_critic`-th the generator too.
     """
 
     _: KW_ONLY
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
     smoothing: float = 0.1
+    n_critic: int = 1
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
-        """Train the discriminator once, then the generator once."""
+        """Train the discriminator once, and every `n_critic` steps the generator once."""
         made = _made_by(self.generator, len(batch))
         # Real and made pictures pass apart: batch norm must not mix them.
         real_loss = _logistic(self._judge(batch), 1 - self.smoothing)
         made_loss = _logistic(self._judge(made.detach()), 0.0)
         update(real_loss + made_loss, "discriminator")
         loss = _logistic(self._judge(made), 1.0)
-        update(loss, "generator")
-        self._follow(number)
+        if (number + 1) % self.n_critic == 0:
+            update(loss, "generator")
+            self._follow(number // self.n_critic)
         # Smoothed targets leave a loss even where every picture is known; it is taken off.
         known = (real_loss + made_loss).detach() - _entropy(self.smoothing)
         return {"generator": loss.detach(), "discriminator": known}
@@ -129,6 +139,8 @@ class WGANGPTask(_Adversaries):
     between real and made pictures. Deviations, for few pictures and steps: a higher learning rate,
     with momentum; `augmentation` and `average` as in `DCGANTask`.
     """
+
+    called = MappingProxyType({"distance": "Wasserstein distance", "penalty": "gradient penalty"})
 
     _: KW_ONLY
     learning_rate: float = 1e-3
@@ -178,6 +190,7 @@ class EncoderTask(Task):
     kappa: float = 1.0
     made: float = 0.5
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         self._still: dict[str, nn.Module] = {
@@ -187,7 +200,8 @@ class EncoderTask(Task):
         for network in self._still.values():
             network.requires_grad_(requires_grad=False)
         self.networks = {"encoder": self.encoder, **self._still}
-        self.optimizers = {"encoder": Adam(self.encoder.parameters(), self.learning_rate)}
+        adam = Adam(self.encoder.parameters(), self.learning_rate, weight_decay=self.weight_decay)
+        self.optimizers = {"encoder": adam}
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         """Train the encoder once."""

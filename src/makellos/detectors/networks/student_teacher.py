@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,8 @@ class DistillationTask(Task):
     A batch is N×K×1×1: the teacher's maps of each part, side by side as `pack_maps` lays them. The
     learning rate rises, and falls to zero along half a cosine.
     """
+
+    called = MappingProxyType({"loss": "cosine distance"})
 
     def __init__(self, student: Student, *, learning_rate: float) -> None:
         self.student, self.learning_rate = student, learning_rate

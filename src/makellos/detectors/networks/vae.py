@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -38,13 +38,22 @@ class VariationalAutoencoder(nn.Module):  # type: ignore[misc]
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], latent_dim: int, width: int, *, dense: bool
+        self,
+        shape: tuple[int, int, int],
+        latent_dim: int,
+        width: int,
+        *,
+        dense: bool,
+        hidden: Sequence[int] = HIDDEN,
     ) -> None:
         super().__init__()
         self.shape = shape
         self.latent_dim = latent_dim
         self.is_dense = dense
-        parts = _dense(shape, latent_dim) if dense else _convolutional(shape, latent_dim, width)
+        if dense:
+            parts = _dense(shape, latent_dim, hidden)
+        else:
+            parts = _convolutional(shape, latent_dim, width)
         self.encoder, self.decoder = parts
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,20 +195,20 @@ def _sigma(square: Tensor) -> Tensor:
     return square.clamp_min(_SMALLEST_SIGMA**2).sqrt()
 
 
-def _dense(shape: tuple[int, int, int], latent_dim: int) -> tuple[nn.Module, nn.Module]:
-    wide, narrow = HIDDEN
+def _dense(
+    shape: tuple[int, int, int], latent_dim: int, hidden: Sequence[int]
+) -> tuple[nn.Module, nn.Module]:
     n_values = math.prod(shape)
-    encoder = nn.Sequential(
-        nn.Flatten(),
-        *(nn.Linear(n_values, wide), nn.ReLU(), nn.Linear(wide, narrow), nn.ReLU()),
-        nn.Linear(narrow, 2 * latent_dim),
-    )
-    decoder = nn.Sequential(
-        *(nn.Linear(latent_dim, narrow), nn.ReLU(), nn.Linear(narrow, wide), nn.ReLU()),
-        nn.Linear(wide, n_values),
-        nn.Unflatten(1, shape),
-    )
+    down = _layers([n_values, *hidden])
+    encoder = nn.Sequential(nn.Flatten(), *down, nn.Linear(hidden[-1], 2 * latent_dim))
+    up = _layers([latent_dim, *hidden[::-1]])
+    decoder = nn.Sequential(*up, nn.Linear(hidden[0], n_values), nn.Unflatten(1, shape))
     return encoder, decoder
+
+
+def _layers(widths: Sequence[int]) -> Iterator[nn.Module]:
+    for ins, outs in pairwise(widths):
+        yield from (nn.Linear(ins, outs), nn.ReLU())
 
 
 def _convolutional(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class VAETask(Task):
     Losses are in nats per value of a picture. The learning rate falls to zero along half a cosine.
     """
 
+    called = MappingProxyType({"loss": "-ELBO", "divergence": "KL"})
+
     def __init__(
         self,
         vae: VariationalAutoencoder,
@@ -29,10 +32,13 @@ class VAETask(Task):
         *,
         beta: float,
         learning_rate: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
     ) -> None:
         self.vae, self.likelihood = vae, likelihood
         self.networks = {"vae": vae, "likelihood": likelihood}
-        self.optimizers = {"vae": Adam(vae.parameters(), learning_rate, fused=True)}
+        adam = Adam(vae.parameters(), learning_rate, betas, weight_decay=weight_decay, fused=True)
+        self.optimizers = {"vae": adam}
         self.beta, self.learning_rate = beta, learning_rate
         self.n_values = math.prod(vae.shape)
         # Matrix products of small batches are over before their weights are rounded.
