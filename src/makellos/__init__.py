@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from makellos.workflows.inspect import RuleOverrides as RuleOverrides
     from makellos.workflows.inspect import inspect as inspect
     from makellos.workflows.queue import queue as queue
+    from makellos.workflows.rows import RowFiles as RowFiles
     from makellos.workflows.tune import TuneSummary as TuneSummary
     from makellos.workflows.tune import tune as tune
 
@@ -152,6 +153,7 @@ _NAMES = {
     "workflows.generate": ("GenerateSummary", "generate"),
     "workflows.inspect": ("InspectSummary", "Outputs", "RuleOverrides", "inspect"),
     "workflows.queue": ("queue",),
+    "workflows.rows": ("RowFiles",),
     "workflows.tune": ("TuneSummary", "tune"),
 }
 _PLACES = {name: module for module, names in _NAMES.items() for name in names}

@@ -13,7 +13,7 @@ import pytest
 from makellos.inspection.background import Background, Beside
 from makellos.inspection.findings import Inspection
 from makellos.inspection.regions import Region
-from makellos.workflows.inspect import _columns, _csv_writer, _parquet_writer
+from makellos.workflows.rows import columns_of, csv_writer, parquet_writer
 
 
 def _inspector() -> tuple[Any, Any]:
@@ -33,7 +33,7 @@ FIBRE = Beside("fibre", Region(1, 2, 30, 4, 50, 0.7))
 def test_table_has_what_lies_beside_parts(tmp_path: Path) -> None:
     inspector, pictures = _inspector()
     found = Inspection("a.png", "look_again", beside=(FIBRE,))
-    with _csv_writer(tmp_path / "rows.csv", _columns(inspector, pictures)) as write_row:
+    with csv_writer(tmp_path / "rows.csv", columns_of(inspector, pictures)) as write_row:
         write_row(found.row())
         write_row(Inspection("b.png", "unreadable").row())
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
@@ -45,7 +45,7 @@ def test_table_has_what_lies_beside_parts(tmp_path: Path) -> None:
 def test_parquet_has_all_columns_where_the_first_part_is_unreadable(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "rows.parquet"
-    with _parquet_writer(path, _columns(*_inspector())) as write_row:
+    with parquet_writer(path, columns_of(*_inspector())) as write_row:
         write_row(Inspection("b.png", "unreadable").row())
         write_row(Inspection("a.png", "look_again", beside=(FIBRE,)).row())
     first, second = parquet.read_table(path).to_pylist()

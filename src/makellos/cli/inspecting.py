@@ -181,24 +181,37 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="DIR", help="Folder for report.html and figures.json."
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="Folder for report.html, figures.json and tested.csv.",
         ),
     ] = None,
+    csv: Csv = None,
+    parquet: Parquet = None,
+    windows: Windows = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the intervals.")] = 0,
     json: Json = None,
 ) -> None:
     """Measure how well a model does on labelled parts, and write the HTML report.
 
+    With -o, --csv or --parquet every part also gets a row, with its true label beside verdict and
+    score.
+
     Example: makellos evaluate screws.makellos screws -o report
     """
     from makellos.cli.summaries import evaluation_text
-    from makellos.workflows.evaluate import REPORT
+    from makellos.workflows.evaluate import REPORT, RowFiles
     from makellos.workflows.evaluate import evaluate as run
 
+    rows = RowFiles(csv=csv, parquet=parquet, windows=windows)
+    streams = _streams({"--csv": csv, "--windows": windows, "--json": json})
     with bars() as progress:
-        figures = run(model, data, output=output, seed=seed, progress=progress)
+        figures = run(model, data, output=output, rows=rows, seed=seed, progress=progress)
     page = "" if output is None else f"\n\nReport: {output / REPORT}"
-    answer(evaluation_text(figures) + page, json, figures)
+    say(evaluation_text(figures) + page, quietly=streams)
+    if json is not None:
+        write_json(json, figures)
 
 
 def info(model: Model, json: Json = None) -> None:

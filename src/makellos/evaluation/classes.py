@@ -23,7 +23,7 @@ from makellos.errors import ConfigurationError, InputError
 from makellos.evaluation._checks import check_defective, check_labels, check_length
 from makellos.evaluation.ranking import ratio
 
-__all__ = ["ClassFigures", "OneClass", "ReliabilityBin", "class_figures"]
+__all__ = ["ClassFigures", "OneClass", "ReliabilityBin", "class_figures", "class_of"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -210,8 +210,7 @@ def classed_parts(
     labels = check_labels(truth)
     check_length("truth", (len(labels),), len(shares))
     defective = np.array([label != GOOD for label in labels], dtype=np.bool_)
-    if names == (GOOD, DEFECTIVE):
-        labels = [DEFECTIVE if label != GOOD else label for label in labels]
+    labels = [class_of(label, names) for label in labels]
     index_of = {name: index for index, name in enumerate(names)}
     return ClassedParts(
         classes=names,
@@ -222,6 +221,15 @@ def classed_parts(
         rejected=check_defective(rejected, len(shares), name="rejected"),
         defective=defective,
     )
+
+
+def class_of(label: str, classes: Sequence[str]) -> str:
+    """Return the class that a label means: ``defective`` for any defect where that is all.
+
+    >>> class_of("dent", ["good", "defective"]), class_of("dent", ["good", "scratch"])
+    ('defective', 'dent')
+    """
+    return DEFECTIVE if label != GOOD and tuple(classes) == (GOOD, DEFECTIVE) else label
 
 
 def totals(weights: Floats, index: NDArray[np.intp], size: int) -> Floats:

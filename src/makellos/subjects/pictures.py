@@ -98,6 +98,8 @@ class PictureSubject(Subject):
     ) -> Iterator[tuple[Part, Inspection]]:
         inspections = inspector.inspect_many(parts, keep=gathered.draws)
         for done, pair in enumerate(zip(parts, inspections, strict=True), start=1):
+            if gathered.rows is not None:
+                gathered.rows.append((pair[0], pair[1].row()))
             yield pair
             progress("inspecting", done, len(parts))
 

@@ -32,10 +32,13 @@ class Gathered:
     """Collect what an evaluation says of whole files where these hold many parts.
 
     `entries` by name: label, verdict, p-value, windows, and the fault that fits. `panels` are names
-    and WebP pictures, where it `draws`.
+    and WebP pictures, where it `draws`. `rows` are those of files, `windows` those of their
+    windows, each with the part that it belongs to, where such are wanted.
     """
 
     draws: bool
+    rows: list[tuple[Part, dict[str, Any]]] | None = None
+    windows: list[tuple[Part, dict[str, Any]]] | None = None
     entries: dict[str, Any] = field(default_factory=dict)
     panels: list[tuple[str, bytes]] = field(default_factory=list)
 

@@ -154,6 +154,11 @@ class VibrationSubject(Subject):
         for done, part in enumerate(parts, start=1):
             inspection = inspector.inspect_part(part, keep=gathered.draws)
             finding = inspection.recording
+            if gathered.rows is not None:
+                gathered.rows.append((part, inspection.row()))
+            if gathered.windows is not None:
+                rows = self.window_rows(inspector, inspection)
+                gathered.windows += [(part, row) for row in rows]
             if finding is None:
                 yield part, inspection
             else:

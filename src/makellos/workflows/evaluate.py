@@ -43,10 +43,11 @@ from makellos.reports.provenance import promised, provenance
 from makellos.reports.thumbnails import Thumbnails, draw_thumbnails
 from makellos.storage import claim_folder, write_text
 from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
+from makellos.workflows.rows import RowFiles
 
-__all__ = ["TestedPart", "evaluate", "evaluate_parts"]
+__all__ = ["RowFiles", "TestedPart", "evaluate", "evaluate_parts"]
 
-REPORT, FIGURES = "report.html", "figures.json"
+REPORT, FIGURES, ROWS = "report.html", "figures.json", "tested.csv"
 _MAX_UNLIKE = 3  # notes on pictures unlike those learned
 
 
@@ -66,17 +67,21 @@ def evaluate(
     data: Path | str,
     *,
     output: Path | str | None = None,
+    rows: RowFiles | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Inspect labelled parts, return the figures, and write the report to the folder `output`.
+
+    `rows` say where a row for each part, or recording, is written with its true label; with an
+    `output` they are in its ``tested.csv``, too, unless another file is named.
 
     `data` is a folder or manifest; its split ``test`` is used, or all parts if there are no splits.
     The figures are those of ``makellos evaluate --json``, as attributes and as a dict. Raises
     `InputError` if there is no labelled test part or a mask cannot be used, and the errors of
     `Inspector`. A part that cannot be read is named under ``unreadable`` and counts nowhere else.
     """
-    return evaluate_parts(model, data, output=output, seed=seed, progress=progress)[0]
+    return evaluate_parts(model, data, output=output, rows=rows, seed=seed, progress=progress)[0]
 
 
 def evaluate_parts(
@@ -84,6 +89,7 @@ def evaluate_parts(
     data: Path | str,
     *,
     output: Path | str | None = None,
+    rows: RowFiles | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, list[TestedPart]]:
@@ -98,12 +104,19 @@ def evaluate_parts(
             "test/<defect>, or give rows of a manifest the split 'test'."
         )
     inspector = open_inspector(model, found, len(parts))
+    subject, wanted = subject_of(found), rows or RowFiles()
     if output is not None:
         claim_folder(Path(output))
+        wanted = replace(wanted, csv=wanted.csv or Path(output) / ROWS)
+    wanted.check(subject)
     pixels = PixelMetrics(threshold=inspector.map_threshold)
-    gathered = Gathered(draws=output is not None)
+    gathered = Gathered(
+        draws=output is not None,
+        rows=[] if wanted.csv or wanted.parquet else None,
+        windows=[] if wanted.windows else None,
+    )
     tested, odd = [], Counter[str]()
-    for part, inspection in subject_of(found).tested(inspector, parts, gathered, report):
+    for part, inspection in subject.tested(inspector, parts, gathered, report):
         tested.append(_test(inspector, part, inspection, pixels))
         aside = notes_on(inspection.beside or ())  # no doubt about the part: in its row
         odd.update(note for note in inspection.notes if note not in aside)
@@ -112,6 +125,7 @@ def evaluate_parts(
             f"None of the {len(parts)} test parts of {data} can be read; the first: "
             f"{tested[0].item.error}"
         )
+    wanted.write(gathered, inspector, subject)
     report("computing intervals", 0, 1)
     figures = _figures(inspector, tested, pixels, np.random.default_rng(seed))
     unlike = [f"{n} tested part{'s'[: n > 1]}: {note}" for note, n in odd.most_common(_MAX_UNLIKE)]

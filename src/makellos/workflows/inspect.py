@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
@@ -16,28 +11,32 @@ from typing import Any
 
 from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
-from makellos.data.own_outputs import PARQUET_MARK
 from makellos.data.pages import pages_of
 from makellos.data.parts import PICTURES, Part
 from makellos.drawing import picture_place, write_drawing
-from makellos.errors import ConfigurationError, InputError, MissingRuntimeError, adding
+from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
-from makellos.storage import cell, claim_file, claim_folder, growing, replacing, write_out
+from makellos.storage import claim_folder
 from makellos.subjects import WINDOW, Subject, subject_of_model
 from makellos.workflows.inputs import list_inputs
+from makellos.workflows.rows import (
+    COLUMNS,
+    PROBABILITIES,
+    Writer,
+    check_row_files,
+    columns_of,
+    csv_writer,
+    jsonl_writer,
+    parquet_writer,
+)
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
 __all__ = ["COLUMNS", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
 
-COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 _MANY = 1_000_000  # parts, where a film or a camera has nobody knows how many
-PROBABILITIES = "probabilities"  # a further column where the model is a classifier
-ZONE_COLUMN, BESIDE_COLUMN = "zones", "beside"
-RULE_COLUMNS = ("calibrated_verdict", "broken_rules")
-Writer = Callable[[dict[str, Any]], None]
 Sink = Callable[[Inspection, Path], None]  # takes a finding, and where its part lies
 
 _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
@@ -202,7 +201,7 @@ def _rows(writer: AbstractContextManager[Writer], *, classes: bool) -> Iterator[
 @contextmanager
 def _windows(path: Path, inspector: Inspector, subject: Subject) -> Iterator[Sink]:
     """Give what writes a row for each window of a recording."""
-    with _csv_writer(path, WINDOW) as write:
+    with csv_writer(path, WINDOW) as write:
 
         def put(inspection: Inspection, _relative: Path) -> None:
             for row in subject.window_rows(inspector, inspection):
@@ -226,25 +225,13 @@ def _overlays(folder: Path, inspector: Inspector, subject: Subject) -> Iterator[
 def _sinks(
     outputs: Outputs, inspector: Inspector, subject: Subject
 ) -> Iterator[AbstractContextManager[Sink]]:
-    columns, classes = _columns(inspector, subject), bool(inspector.manifest.classes)
+    columns, classes = columns_of(inspector, subject), bool(inspector.manifest.classes)
     for writer in _writers(outputs, columns):
         yield _rows(writer, classes=classes)
     if outputs.windows is not None:
         yield _windows(outputs.windows, inspector, subject)
     if outputs.overlays is not None:
         yield _overlays(outputs.overlays, inspector, subject)
-
-
-def _columns(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
-    """Return the columns of rows, as the model has them."""
-    return (
-        *COLUMNS,
-        *([PROBABILITIES] if inspector.manifest.classes else []),
-        *subject.columns,
-        *(() if inspector.zones is None else (ZONE_COLUMN,)),
-        *(() if inspector.manifest.background is None else (BESIDE_COLUMN,)),
-        *(RULE_COLUMNS if inspector.acceptance.rules else ()),
-    )
 
 
 def _without_windows(inspection: Inspection) -> Inspection:
@@ -258,109 +245,19 @@ def _without_windows(inspection: Inspection) -> Inspection:
 def _check_outputs(outputs: Outputs) -> None:
     """Raise when an output cannot be used or is a file of another kind."""
     rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)
-    places = Counter(os.path.realpath(path) for path in rows if path)
-    twice = [path for path in rows if path and places[os.path.realpath(path)] > 1]
-    if twice:
-        name = "standard output (-)" if str(twice[0]) == "-" else str(twice[0])
-        raise ConfigurationError(
-            f"Two kinds of rows cannot go to {name}. Give each a file of its own."
-        )
-    if str(outputs.parquet) == "-":
-        raise ConfigurationError(
-            "Parquet cannot go to standard output (-). Name a file, or use --csv - or --jsonl -."
-        )
     begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS, TREND_BEGINS)
-    for path, begin in zip(rows, begins, strict=True):
-        if path is not None and str(path) != "-":
-            _check_target(path, begin)
+    check_row_files(list(zip(rows, begins, strict=True)), outputs.parquet, "inspect")
     if outputs.overlays is not None:
         claim_folder(outputs.overlays)
 
 
-def _check_target(path: Path, begin: bytes) -> None:
-    def is_ours(file: Path) -> bool:
-        with file.open("rb") as stream:
-            return stream.read(len(begin)) in (b"", begin)
-
-    claim_file(path, is_ours, "does not hold what 'makellos inspect' wrote there")
-
-
 def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
     if outputs.csv is not None:
-        yield _csv_writer(outputs.csv, columns)
+        yield csv_writer(outputs.csv, columns)
     if outputs.jsonl is not None:
-        yield _jsonl_writer(outputs.jsonl)
+        yield jsonl_writer(outputs.jsonl)
     if outputs.parquet is not None:
-        yield _parquet_writer(outputs.parquet, columns)
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row whose lists and objects are JSON texts, for tables."""
-    listed = ("regions", PROBABILITIES, "notes", ZONE_COLUMN, BESIDE_COLUMN, "broken_rules")
-    nested = (name for name in listed if name in row)
-    return {**row, **{name: json.dumps(row[name]) for name in nested}}
-
-
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row whose texts UTF-8 can hold, as those of odd file names are not."""
-    return {
-        name: value.encode("utf-8", "backslashreplace").decode()
-        if isinstance(value, str)
-        else value
-        for name, value in row.items()
-    }
-
-
-@contextmanager
-def _csv_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
-    with _appending(path) as write:
-        text = io.StringIO()
-        table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        table.writeheader()
-
-        def write_row(row: dict[str, Any]) -> None:
-            table.writerow({name: cell(value) for name, value in _flat(row).items()})
-            write(text.getvalue())
-            text.seek(0)
-            text.truncate()
-
-        yield write_row
-
-
-@contextmanager
-def _jsonl_writer(path: Path) -> Iterator[Writer]:
-    with _appending(path) as write:
-        yield lambda row: write(json.dumps(row, allow_nan=False) + "\n")
-
-
-@contextmanager
-def _parquet_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingRuntimeError(
-            f"Parquet needs pyarrow: {adding('parquet')}. CSV and JSON lines do not."
-        ) from None
-    rows: list[dict[str, Any]] = []
-    try:
-        yield rows.append
-    finally:
-        if rows:
-            told = [_told(_flat(row)) for row in rows]
-            # The first row may be of a part that could not be read, and lack columns.
-            filled = [{name: row.get(name) for name in columns} for row in told]
-            table = pyarrow.Table.from_pylist(filled)
-            table = table.replace_schema_metadata({PARQUET_MARK: b"1"})
-            with replacing(path) as stream:
-                parquet.write_table(table, stream)
-
-
-def _appending(path: Path) -> AbstractContextManager[Callable[[str], None]]:
-    """Give a function that writes text, to standard output for ``-``."""
-    if str(path) == "-":
-        return nullcontext(write_out)
-    return growing(path, "Rows up to here are kept; make room and run again.")
+        yield parquet_writer(outputs.parquet, columns)
 
 
 def _named(item: Path | str) -> Path:

@@ -1,0 +1,217 @@
+"""Rows of parts, as `inspect` and `evaluate` write them: CSV, JSON lines and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from makellos.data.own_outputs import PARQUET_MARK
+from makellos.data.parts import Part
+from makellos.errors import ConfigurationError, MissingRuntimeError, adding
+from makellos.evaluation.classes import class_of
+from makellos.inspection import Inspector
+from makellos.storage import cell, claim_file, growing, replacing, write_out
+from makellos.subjects import WINDOW, Gathered, Subject
+
+__all__ = [
+    "COLUMNS",
+    "PROBABILITIES",
+    "RowFiles",
+    "Writer",
+    "check_row_files",
+    "columns_of",
+    "csv_writer",
+    "jsonl_writer",
+    "labelled_columns",
+    "labelled_row",
+    "parquet_writer",
+]
+
+COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
+PROBABILITIES = "probabilities"  # a further column where the model is a classifier
+ZONE_COLUMN, BESIDE_COLUMN = "zones", "beside"
+RULE_COLUMNS = ("calibrated_verdict", "broken_rules")
+TRUTH = ("label", "defect")  # what was known of a part that was tested
+CLASS_COLUMNS = ("true_class", "predicted_class")
+Writer = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFiles:
+    """Say where rows of labelled parts go; None for those not wanted. ``-`` is standard output.
+
+    `windows` gets a row for each window of a recording, as CSV.
+    """
+
+    csv: Path | None = None
+    parquet: Path | None = None
+    windows: Path | None = None
+
+    def check(self, subject: Subject) -> None:
+        """Raise where a file cannot be written, or windows are asked for of pictures."""
+        if self.windows is not None and not subject.has_windows:
+            raise ConfigurationError(
+                f"--windows is for recordings; these parts are {subject.kind.name}. Leave it out."
+            )
+        text = f"input,{','.join(TRUTH)}"
+        begins = (text.encode(), b"PAR1", text.encode())
+        files = (self.csv, self.parquet, self.windows)
+        check_row_files(list(zip(files, begins, strict=True)), self.parquet, "evaluate")
+
+    def write(self, gathered: Gathered, inspector: Inspector, subject: Subject) -> None:
+        """Write what was gathered of files and windows, each with its true label."""
+        classes = inspector.manifest.classes
+        columns = labelled_columns(columns_of(inspector, subject), classes)
+        writers: list[tuple[AbstractContextManager[Writer], Any]] = []
+        if self.csv is not None:
+            writers.append((csv_writer(self.csv, columns), gathered.rows))
+        if self.parquet is not None:
+            writers.append((parquet_writer(self.parquet, columns), gathered.rows))
+        if self.windows is not None:
+            columns = labelled_columns(WINDOW, ())
+            writers.append((csv_writer(self.windows, columns), gathered.windows))
+        for writer, rows in writers:
+            with writer as write:
+                for part, row in rows or ():
+                    write(labelled_row(part, row, classes))
+
+
+def columns_of(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
+    """Return the columns of rows, as the model has them."""
+    return (
+        *COLUMNS,
+        *([PROBABILITIES] if inspector.manifest.classes else []),
+        *subject.columns,
+        *(() if inspector.zones is None else (ZONE_COLUMN,)),
+        *(() if inspector.manifest.background is None else (BESIDE_COLUMN,)),
+        *(RULE_COLUMNS if inspector.acceptance.rules else ()),
+    )
+
+
+def labelled_columns(columns: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of rows of labelled parts: the truth after the name."""
+    return (columns[0], *TRUTH, *(CLASS_COLUMNS if classes else ()), *columns[1:])
+
+
+def labelled_row(part: Part, row: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return the row of a part with what was known of it, and its classes for a classifier.
+
+    The predicted class is the likeliest, whatever the threshold.
+    """
+    known: dict[str, Any] = {"label": part.label, "defect": "" if part.is_good else part.label}
+    if classes:
+        shares = row.get(PROBABILITIES) or {}
+        known["true_class"] = class_of(part.label, classes)
+        # Of equal ones the later, as in the figures.
+        known["predicted_class"] = max(reversed(classes), key=shares.__getitem__) if shares else ""
+        known[PROBABILITIES] = shares
+    return {**row, **known}
+
+
+def check_row_files(
+    files: Sequence[tuple[Path | None, bytes]], parquet: Path | None, verb: str
+) -> None:
+    """Raise where a file of rows cannot be written, is named twice, or is not this verb's.
+
+    Each comes with the bytes that such a file begins with.
+    """
+    named = [path for path, _ in files if path]
+    places = Counter(os.path.realpath(path) for path in named)
+    twice = [path for path in named if places[os.path.realpath(path)] > 1]
+    if twice:
+        name = "standard output (-)" if str(twice[0]) == "-" else str(twice[0])
+        raise ConfigurationError(
+            f"Two kinds of rows cannot go to {name}. Give each a file of its own."
+        )
+    if str(parquet) == "-":
+        raise ConfigurationError(
+            "Parquet cannot go to standard output (-). Name a file, or write the rows as CSV."
+        )
+    for path, begin in files:
+        if path is not None and str(path) != "-":
+            _check_target(path, begin, verb)
+
+
+def _check_target(path: Path, begin: bytes, verb: str) -> None:
+    def is_ours(file: Path) -> bool:
+        with file.open("rb") as stream:
+            return stream.read(len(begin)) in (b"", begin)
+
+    claim_file(path, is_ours, f"does not hold what 'makellos {verb}' wrote there")
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose lists and objects are JSON texts, for tables."""
+    listed = ("regions", PROBABILITIES, "notes", ZONE_COLUMN, BESIDE_COLUMN, "broken_rules")
+    nested = (name for name in listed if name in row)
+    return {**row, **{name: json.dumps(row[name]) for name in nested}}
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row whose texts UTF-8 can hold, as those of odd file names are not."""
+    return {
+        name: value.encode("utf-8", "backslashreplace").decode()
+        if isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }
+
+
+@contextmanager
+def csv_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
+    with _appending(path) as write:
+        text = io.StringIO()
+        table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        table.writeheader()
+
+        def write_row(row: dict[str, Any]) -> None:
+            table.writerow({name: cell(value) for name, value in _flat(row).items()})
+            write(text.getvalue())
+            text.seek(0)
+            text.truncate()
+
+        yield write_row
+
+
+@contextmanager
+def jsonl_writer(path: Path) -> Iterator[Writer]:
+    with _appending(path) as write:
+        yield lambda row: write(json.dumps(row, allow_nan=False) + "\n")
+
+
+@contextmanager
+def parquet_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingRuntimeError(
+            f"Parquet needs pyarrow: {adding('parquet')}. CSV and JSON lines do not."
+        ) from None
+    rows: list[dict[str, Any]] = []
+    try:
+        yield rows.append
+    finally:
+        if rows:
+            told = [_told(_flat(row)) for row in rows]
+            # The first row may be of a part that could not be read, and lack columns.
+            filled = [{name: row.get(name) for name in columns} for row in told]
+            table = pyarrow.Table.from_pylist(filled)
+            table = table.replace_schema_metadata({PARQUET_MARK: b"1"})
+            with replacing(path) as stream:
+                parquet.write_table(table, stream)
+
+
+def _appending(path: Path) -> AbstractContextManager[Callable[[str], None]]:
+    """Give a function that writes text, to standard output for ``-``."""
+    if str(path) == "-":
+        return nullcontext(write_out)
+    return growing(path, "Rows up to here are kept; make room and run again.")
