@@ -138,3 +138,11 @@ def test_synth_refuses_what_cannot_be_rendered(
     told = cli("data", "synth", "-o", tmp_path / "screws", *options)
     assert told.code == 2
     assert advice in told.err
+
+
+def test_a_detectors_parameters_are_also_shown_as_tutorials_call_them(cli: Cli) -> None:
+    told = cli("detectors", "anogan", "--json", "-")
+    elsewhere = json.loads(told.out)["anogan"]["known_elsewhere"]
+    assert "lambda" in elsewhere["feature_weight"]
+    (line,) = [line for line in told.err.splitlines() if line.endswith(" feature_weight")]
+    assert line.startswith("lambda, ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from makellos.detectors import (
     registry,
 )
 from makellos.detectors.padim import PaDiM
-from makellos.detectors.parameters import SEED
+from makellos.detectors.parameters import KNOWN_AS, SEED, called_here
 from makellos.detectors.patchcore import PatchCore
 from makellos.errors import ConfigurationError
 
@@ -140,6 +141,39 @@ def test_unknown_preset_gets_a_suggestion() -> None:
 def test_unknown_parameter_gets_a_suggestion() -> None:
     with pytest.raises(ConfigurationError, match=r"no parameter 'layer'.*Did you mean 'layers'\?"):
         make_detector("patchcore", parameters={"layer": "3"})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("anogan", "nz", "anogan has no parameter 'nz'; it is called 'latent_dim' here: Length"),
+        ("vae", "z_dim", "it is called 'latent_dim' here"),
+        ("anogan", "lambda", "it is called 'feature_weight' here: Lambda, the weight"),
+        ("anogan", "lambda_", "it is called 'feature_weight' here"),
+        ("vae", "kl_weight", "it is called 'beta' here"),
+        ("autoencoder", "batchSize", "it is called 'batch_size' here"),
+        ("fanogan", "LR", "it is called 'learning_rate' here"),
+        ("fanogan", "lambda_gp", "it is called 'gradient_penalty' here"),
+        ("autoencoder", "base_channels", "it is called 'widths' here"),
+        ("fanogan", "ngf", "it is called 'base_width' here"),
+        ("fanogan", "ndf", "what comes nearest here is 'base_width' or 'discriminator_width'."),
+        ("vae", "betas", "what comes nearest here is 'beta1' or 'beta2'."),
+        ("anogan", "n_critic", "it is one of fanogan. Known: "),
+        ("patchcore", "weight_decay", "it is one of anogan, autoencoder, classifier, fanogan, vae"),
+    ],
+)
+def test_names_of_tutorials_are_told_by_those_here(name: str, given: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        make_detector(name, parameters={given: "1"})
+
+
+def test_names_known_elsewhere_are_of_parameters() -> None:
+    known = {each for cls in detectors().values() for each in cls.parameters}
+    assert set(KNOWN_AS) <= known
+    for name, others in KNOWN_AS.items():
+        assert name not in others.split()
+        assert len(others.split()) == len(set(others.split()))
+        assert all(name in called_here(other, [name]) for other in others.split())
 
 
 def test_seed_reaches_the_detector() -> None:

@@ -37,14 +37,6 @@ _OPTIONS = {
     "--output": "--out --save --out-dir --output-dir --save-dir --results",
 }
 _EXAMPLES = {"--device": " cuda", "--false-alarms": " 0.01"}
-_PARAMETERS = {
-    "epochs": "n_epochs num_epochs max_epochs epoch",
-    "batch_size": "batch bs",
-    "learning_rate": "lr",
-    "image_size": "imgsz img_size input_size size resize",
-    "coreset_ratio": "coreset coreset_sampling_ratio",
-    "num_neighbors": "k neighbors n_neighbors",
-}
 _PER_CENT = re.compile(r"(?:--?[\w-]+=)?([0-9]+(?:[.,][0-9]+)?) ?%?")
 
 
@@ -84,10 +76,11 @@ def _option_hint(option: str, arguments: Sequence[str], command: Any) -> str | N
 
 def _parameter(name: str) -> str | None:
     """Return the parameter of a detector that a name stands for; None where there is none."""
-    from makellos import list_detectors
+    from makellos.detectors import detectors
+    from makellos.detectors.parameters import called_here
 
-    meant = next((own for own, others in _PARAMETERS.items() if name in others.split()), name)
-    return meant if any(meant in each.parameters for each in list_detectors().values()) else None
+    known = {each for cls in detectors().values() for each in cls.parameters}
+    return next(iter(called_here(name, known)), None)
 
 
 def _value(option: str, arguments: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ def detectors(
     from makellos.detectors import detector_class
     from makellos.detectors import detectors as registered
     from makellos.detectors.loading import extras_with
+    from makellos.detectors.parameters import known_elsewhere
 
     chosen = {name: detector_class(name)} if name else registered()
     extras = {key: extras_with(cls().packages()) for key, cls in chosen.items()}
@@ -48,6 +49,7 @@ def detectors(
             "needs_labels": cls.learns == "labels",
             "uses_labels": cls.learns != "good",
             "parameters": {k: asdict(p) for k, p in cls.parameters.items()},
+            "known_elsewhere": known_elsewhere(cls.parameters, most=100),
             "presets": {k: dict(v) for k, v in cls.presets.items()},
         }
         for key, cls in chosen.items()
@@ -56,11 +58,17 @@ def detectors(
 
 
 def _parameter_lines(cls: type[Detector], extra: str) -> list[str]:
+    from makellos.detectors.parameters import known_elsewhere
+
     lines = [f"{cls.name}: {cls.summary}\n"]
     if extra:
         lines.append(f"To fit it: {adding(extra)}\n")
     rows = [[key, repr(p.default), p.accepted, p.meaning] for key, p in cls.parameters.items()]
     lines.append(table(["parameter", "default", "accepted", "meaning"], rows))
+    elsewhere = known_elsewhere(cls.parameters, most=3)
+    if elsewhere:
+        names = [[", ".join(others), key] for key, others in elsewhere.items()]
+        lines.append("\n" + table(["known elsewhere as", "here"], names))
     for preset, values in cls.presets.items():
         lines.append(f"\n--preset {preset}: {', '.join(f'{k}={v}' for k, v in values.items())}")
     return lines

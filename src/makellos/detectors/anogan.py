@@ -74,7 +74,10 @@ class AnoGAN(Detector):
     beta2: float = shared.beta2(0.999)
     weight_decay: float = shared.WEIGHT_DECAY
     feature_weight: float = parameter(
-        0.1, "Lambda, the weight of the feature loss.", within=(0.0, 1.0), search=(0.0, 0.5)
+        0.1,
+        "Lambda, the weight of the feature loss; the residual has the rest.",
+        within=(0.0, 1.0),
+        search=(0.0, 0.5),
     )
     n_steps: int = parameter(500, "Steps per search.", within=(1, 100000))
     search_learning_rate: float = parameter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -10,10 +11,75 @@ from typing import Any, TypeVar, cast
 from makellos.data.files import read_json
 from makellos.errors import ConfigurationError
 
-__all__ = ["Parameter", "Value", "parameter", "read_parameters"]
+__all__ = [
+    "KNOWN_AS",
+    "Parameter",
+    "Value",
+    "called_here",
+    "known_elsewhere",
+    "parameter",
+    "read_parameters",
+]
 
 Value = int | float | str | bool
 Given = TypeVar("Given", bound=Value)
+
+
+# What tutorials, papers and other tools call parameters; the best known name comes first. Case,
+# hyphens and underscores make no difference.
+KNOWN_AS = {
+    "latent_dim": "nz z_dim latent_size z code_size noise_dim bottleneck z_size n_z latent "
+    "latents latent_vector_size encoding_dim embedding_dim n_latent latent_channels",
+    "base_width": "ngf ndf base_channels width n_filters filters nf hidden_channels features_g "
+    "features_d g_conv_dim d_conv_dim gen_hidden_dim channels_base",
+    "discriminator_width": "ndf features_d d_conv_dim dis_hidden_dim",
+    "width": "base_channels base_width ngf n_filters filters nf hidden_channels",
+    "hidden_widths": "hidden_dim hidden_dims h_dim hidden_size widths units intermediate_dim",
+    "widths": "base_channels hidden_dims hidden_channels width base_width filters n_filters flc "
+    "channels_list",
+    "hidden_units": "hidden_dim hidden_size hidden_dims",
+    "epochs": "n_epochs num_epochs max_epochs epoch niter n_epoch nb_epochs n_iter iterations",
+    "encoder_epochs": "n_epochs_encoder e_epochs",
+    "head_epochs": "freeze_epochs frozen_epochs warmup_epochs",
+    "n_steps": "iterations n_iter search_steps search_iterations ano_iterations z_iterations k_opt",
+    "steps": "iterations n_iter n_steps max_steps num_steps",
+    "batch_size": "batch bs mini_batch_size train_batch_size",
+    "learning_rate": "lr lr_g lr_d g_lr d_lr gen_lr dis_lr lr_gen lr_disc init_lr lr0 eta",
+    "encoder_learning_rate": "lr_e e_lr encoder_lr lr_encoder",
+    "search_learning_rate": "lr_z z_lr lr_search search_lr ano_lr",
+    "backbone_learning_rate": "lr_backbone backbone_lr fine_tune_lr finetune_lr",
+    "beta1": "betas b1 adam_beta1 momentum gen_betas dis_betas",
+    "beta2": "betas b2 adam_beta2",
+    "weight_decay": "wd decay l2 l2_reg weight_regularization",
+    "n_critic": "critic_iterations critic_iters d_steps n_dis critic_steps disc_iters d_iters "
+    "n_discriminator k",
+    "gradient_penalty": "lambda_gp gp gp_weight gp_lambda lambda_term",
+    "feature_weight": "lambda λ ano_para lambda_ano lambda_d lamb lam anogan_lambda",
+    "kappa": "lambda feature_weight κ k",
+    "beta": "kl_weight kld_weight kl_beta lambda_kl kl kl_coef kl_loss_weight beta_kl β",
+    "n_samples": "n_draws mc_samples num_samples monte_carlo_samples l_samples",
+    "likelihood": "loss recon_loss reconstruction_loss criterion decoder_type",
+    "loss": "criterion loss_fn recon_loss reconstruction_loss",
+    "gan": "gan_mode gan_type",
+    "encoder_training": "izi ziz izi_f encoder_mode",
+    "augmentation": "augment diffaugment ada diff_augment",
+    "patience": "early_stopping early_stop early_stopping_patience",
+    "dropout": "dropout_rate drop_rate dropout_p p_drop",
+    "unfreeze": "fine_tune_at n_unfrozen freeze freeze_layers trainable_layers",
+    "flips": "flip horizontal_flip hflip random_flip mirror",
+    "rotation": "degrees rotate random_rotation rotation_range",
+    "brightness": "color_jitter jitter brightness_range",
+    "zoom": "zoom_range scale random_crop",
+    "image_size": "imgsz img_size input_size size resize im_size isize input_shape crop_size "
+    "resolution",
+    "channels": "nc n_channels in_channels img_channels input_channels num_channels image_channels",
+    "backbone": "model arch architecture encoder base_model",
+    "coreset_ratio": "coreset coreset_sampling_ratio sampling_ratio",
+    "num_neighbors": "k neighbors n_neighbors",
+    "n_neighbors": "k neighbors num_neighbors",
+    "method": "algorithm model",
+    "seed": "random_state manual_seed random_seed",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +259,34 @@ def whole_numbers(name: str, text: str, *, most: int) -> tuple[int, ...]:
         f"{name} is {text!r}; expected 1 to {most} whole numbers from 1 to 9999 between commas, "
         "such as 32,64,128."
     )
+
+
+def called_here(name: str, known: Iterable[str]) -> list[str]:
+    """Return those of the parameters `known` that others call `name`, the likeliest first.
+
+    >>> called_here("z_dim", ["latent_dim", "epochs"]), called_here("batchSize", ["batch_size"])
+    (['latent_dim'], ['batch_size'])
+    """
+    own = [each for each in known if _bare(each) == _bare(name)]
+    return own or [
+        each
+        for each, others in KNOWN_AS.items()
+        if each in set(known) and _bare(name) in map(_bare, others.split())
+    ]
+
+
+def known_elsewhere(known: Collection[str], *, most: int) -> dict[str, list[str]]:
+    """Return what others call the parameters `known`: up to `most` names each, the first known."""
+    found = {}
+    for each in known:
+        others = [other for other in KNOWN_AS.get(each, "").split() if other not in known]
+        if others:
+            found[each] = others[:most]
+    return found
+
+
+def _bare(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
 
 
 def read_parameters(path: Path) -> dict[str, Any]:

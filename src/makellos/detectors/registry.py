@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from makellos.detectors.contract import Detector
-from makellos.detectors.parameters import Parameter, Value
+from makellos.detectors.parameters import Parameter, Value, called_here
 from makellos.errors import ConfigurationError, suggest
 
-__all__ = ["detector_class", "detectors", "detectors_giving", "make_detector", "register"]
+__all__ = [
+    "detector_class",
+    "detectors",
+    "detectors_giving",
+    "make_detector",
+    "no_parameter",
+    "register",
+]
 
 _registry: dict[str, type[Detector]] = {}
 
@@ -85,11 +92,30 @@ def make_detector(
         values["seed"] = seed
     for key, value in (parameters or {}).items():
         if key not in cls.parameters:
-            raise ConfigurationError(
-                f"{name} has no parameter {key!r}. {suggest(key, cls.parameters)}"
-            )
+            raise no_parameter(cls, key)
         values[key] = _value(name, key, value, cls.parameters[key])
     return cls(**values)
+
+
+def no_parameter(cls: type[Detector], key: str) -> ConfigurationError:
+    """Return the error for a parameter that a detector lacks: what it is called, or who has it."""
+    said = f"{cls.name} has no parameter {key!r}"
+    meant = called_here(key, cls.parameters)
+    if len(meant) == 1:
+        meaning = cls.parameters[meant[0]].meaning
+        return ConfigurationError(
+            f"{said}; it is called {meant[0]!r} here: {meaning} "
+            f"All of them: makellos detectors {cls.name}"
+        )
+    if meant:
+        *others, last = map(repr, meant)
+        return ConfigurationError(
+            f"{said}; what comes nearest here is {', '.join(others)} or {last}. "
+            f"What they mean: makellos detectors {cls.name}"
+        )
+    owners = [name for name, other in _registry.items() if key in other.parameters]
+    of = f"; it is one of {', '.join(sorted(owners))}" if owners else ""
+    return ConfigurationError(f"{said}{of}. {suggest(key, cls.parameters)}")
 
 
 def _value(detector: str, key: str, value: object, parameter: Parameter) -> Value:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from makellos.detectors import Detector, Parameter
-from makellos.errors import ConfigurationError, suggest
+from makellos.detectors.registry import no_parameter
+from makellos.errors import ConfigurationError
 
 __all__ = ["Choices", "Range", "SearchSpace", "described", "search_space"]
 
@@ -57,9 +58,7 @@ def search_space(
     """
     for key in asked:
         if key not in cls.parameters:
-            raise ConfigurationError(
-                f"{cls.name} has no parameter {key!r}. {suggest(key, cls.parameters)}"
-            )
+            raise no_parameter(cls, key)
         if key == "seed":
             raise ConfigurationError(
                 "The seed cannot be searched: a lucky seed is not a better model. Use --seed."
