@@ -87,8 +87,8 @@ def test_each_step_has_a_line_and_then_one_every_half_minute(
     assert told() == [
         "reading: 1/75 (0:00:01)",
         "embedding: 5/75 (0:00:05)",
-        "embedding: 35/75 (0:00:35)",
-        "embedding: 65/75 (0:01:05)",
+        "embedding: 35/75 (0:00:35, 0:00:40 left)",
+        "embedding: 65/75 (0:01:05, 0:00:10 left)",
     ]
     lines("reading", 1, 2)  # by turns, steps would fill a log
     assert told() == []
@@ -134,6 +134,30 @@ def test_figures_and_totals_that_nobody_knows(
         "training: 3/9 · loss 0.5 · 3 s left (0:00:02)",
         "download set.zip: 4096 (0:00:02)",
     ]
+
+
+def test_training_is_told_of_every_ten_seconds_and_when_it_is_done(
+    lines: Lines, clock: Clock, told: Callable[[], Any]
+) -> None:
+    for second in range(2, 25):
+        clock.now = float(second)
+        lines(f"training · epoch {second} · KL 0.1", second, 24)
+    assert told() == [
+        "training: 2/24 · epoch 2 · KL 0.1 (0:00:02)",
+        "training: 12/24 · epoch 12 · KL 0.1 (0:00:12, 0:00:12 left)",
+        "training: 22/24 · epoch 22 · KL 0.1 (0:00:22, 0:00:02 left)",
+        "training: 24/24 · epoch 24 · KL 0.1 (0:00:24)",
+    ]
+
+
+def test_time_left_of_a_resumed_step_counts_what_is_done_now(
+    lines: Lines, clock: Clock, told: Callable[[], Any]
+) -> None:
+    clock.now = 2.0
+    lines("training · loss 1", 900, 1000)
+    clock.now = 12.0
+    lines("training · loss 1", 910, 1000)
+    assert told()[-1].endswith("(0:00:12, 0:01:30 left)")
 
 
 def test_a_thread_reminds(monkeypatch: pytest.MonkeyPatch) -> None:

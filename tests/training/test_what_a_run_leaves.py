@@ -223,8 +223,29 @@ def test_a_removal_that_was_broken_off_can_go_on(
 
 def test_progress_tells_losses_and_speed() -> None:
     told: list[tuple[str, int, int]] = []
-    Run(progress=lambda what, done, total: told.append((what, done, total)), epochs=2).go()
-    step, loss, speed = told[-1][0].split(" · ")
+    Run(
+        progress=lambda what, done, total: told.append((what, done, total)),
+        epochs=2,
+        validates=False,
+    ).go()
+    step, epoch, batch, loss, speed = told[-1][0].split(" · ")
     assert (step, told[-1][1:]) == ("training", (6, 6))
+    assert (epoch, batch) == ("epoch 2/2", "batch 3/3")
     assert loss.startswith("loss 0.")
     assert speed.endswith(" pictures/s")
+
+
+def test_progress_counts_epochs_and_batches_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("makellos.training.loop._PATIENCE_SECONDS", 0.0)
+    told: list[str] = []
+    Run(progress=lambda what, done, total: told.append(what), epochs=2).go()
+    places = [tuple(text.split(" · ")[1:3]) for text in told]
+    assert places[:6] == [(f"epoch {i}/2", f"batch {j}/3") for i in (1, 2) for j in (1, 2, 3)]
+
+
+def test_progress_names_held_out_losses_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SmallAutoencoder, "called", {"loss": "SSIM loss"})
+    told: list[str] = []
+    Run(progress=lambda what, done, total: told.append(what), epochs=2).go()
+    losses = told[-1].split(" · ")[3:-1]
+    assert [loss.rpartition(" ")[0] for loss in losses] == ["SSIM loss", "held-out SSIM loss"]

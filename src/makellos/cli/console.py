@@ -21,6 +21,7 @@ from makellos.storage import claim_file, write_out, write_text
 from makellos.training import is_first_process
 
 if TYPE_CHECKING:
+    from makellos.cli.bars import Bars
     from makellos.jobs.records import Record
 
 __all__ = [
@@ -41,7 +42,9 @@ __all__ = [
 ]
 
 _PATIENCE = 1.0  # seconds of work before a bar or a line appears
-_SILENCE = 30.0  # seconds between two lines
+_SILENCE = 30.0  # seconds between two lines,
+_PAUSE = 10.0  # and between two that have figures
+_FORESIGHT = 5.0  # seconds of a step from which the time left is told
 
 
 class _Bars:
@@ -49,28 +52,29 @@ class _Bars:
 
     def __init__(self) -> None:
         self._started = time.monotonic()
-        self._progress: Any = None
-        self._tasks: dict[str, Any] = {}
+        self._shown: Bars | None = None
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Show that `done` of `total` of a step is done; what follows `` · `` are its figures."""
-        if self._progress is None:
+        if self._shown is None:
             if time.monotonic() - self._started < _PATIENCE:
                 return
-            self._progress = _new_progress()
+            from makellos.cli.bars import Bars
+
+            self._shown = Bars()
         step, _, figures = what.partition(" · ")
-        if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(step, total=total, figures="")
-        self._progress.update(self._tasks[step], completed=done, total=total, figures=figures)
+        self._shown.update(step, done, total, figures)
 
     def close(self) -> None:
         """Leave the bars as they are."""
-        if self._progress is not None:
-            self._progress.stop()
+        if self._shown is not None:
+            self._shown.stop()
 
 
 class Lines:
     """Tell on standard error where long work is: at each new step, and every half minute.
+
+    What has figures, as training does, is told of every ten seconds, and when it is done.
 
     The lines begin once work takes longer than a second; a thread brings those that come while
     nothing is reported. `clock` returns seconds.
@@ -80,7 +84,9 @@ class Lines:
         self._clock = clock
         self._began = self._told_at = clock()
         self._what, self._count = "at work", ""
+        self._step, self._since, self._first = "", self._began, 0
         self._told = {self._what}
+        self._left = ""
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -89,14 +95,21 @@ class Lines:
     def __call__(self, what: str, done: int, total: int | None) -> None:
         """Take in that `done` of `total` of a step is done; figures follow it as in the bars."""
         count = f": {done}" if total is None else f": {done}/{total}"
+        step, _, figures = what.partition(" · ")
         with self._lock:
+            now = self._clock()
+            if step != self._step:
+                self._step, self._since, self._first = step, now, done
+            self._left = self._time_left(now, done, total)
             self._what, self._count = what, "" if total == 1 else count
-            self._tell()
+            pause = (0.0 if done == total else _PAUSE) if figures else _SILENCE
+            self._tell(pause=pause)
 
     def begin(self, step: str) -> None:
         """Take in a step that the user was told of already."""
         with self._lock:
             self._what, self._count, self._told_at = step, "", self._clock()
+            self._left = ""
             self._told.add(step)
 
     def remind(self) -> None:
@@ -109,28 +122,38 @@ class Lines:
         self._closed.set()
         self._thread.join()
 
-    def _tell(self, before: str = "") -> None:
+    def _time_left(self, now: float, done: int, total: int | None) -> str:
+        """Return how long the rest of a step takes at its pace; nothing where that is unknown."""
+        passed, n_done = now - self._since, done - self._first
+        if total is None or passed < _FORESIGHT or n_done <= 0 or done >= total:
+            return ""
+        rest = passed / n_done * (total - done)
+        return f", {_clock_text(rest)} left" if rest >= 1 else ""
+
+    def _tell(self, before: str = "", *, pause: float = _SILENCE) -> None:
         now = self._clock()
         step, dot, figures = self._what.partition(" · ")
         if step not in self._told:
             before = ""
-        elif now - self._told_at < _SILENCE:
+        elif now - self._told_at < pause:
             return
         if now - self._began < _PATIENCE:
             return
         self._told.add(step)
         self._told_at = now
-        elapsed = timedelta(seconds=int(now - self._began))
+        times = f"{_clock_text(now - self._began)}{self._left}"
         # A log that can no longer be written to must not end the work.
         with suppress(OSError, ValueError):
-            sys.stderr.write(
-                legible(f"{before}{step}{self._count}{dot}{figures} ({elapsed})") + "\n"
-            )
+            sys.stderr.write(legible(f"{before}{step}{self._count}{dot}{figures} ({times})") + "\n")
             sys.stderr.flush()
 
     def _watch(self) -> None:
         while not self._closed.wait(_PATIENCE):
             self.remind()
+
+
+def _clock_text(seconds: float) -> str:
+    return str(timedelta(seconds=int(seconds)))
 
 
 @contextmanager
@@ -280,25 +303,3 @@ Json = Annotated[
 
 def _is_figure(cell: str) -> bool:
     return bool(cell) and (cell[0].isdigit() or cell == "-" or cell[:2] in {"-0", "≤ ", "< "})
-
-
-def _new_progress() -> Any:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", style="dim"),
-        console=Console(stderr=True),
-    )
-    progress.start()
-    return progress

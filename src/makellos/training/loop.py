@@ -162,6 +162,15 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error).lower() for words in _NO_MEMORY)
 
 
+def _figure(value: float) -> str:
+    """Return three digits of a figure, and the whole of a large one.
+
+    >>> _figure(0.12345), _figure(1234.5), _figure(-0.00001)
+    ('0.123', '1234', '-1e-05')
+    """
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 class _Run:
     def __init__(
         self,
@@ -184,6 +193,7 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.best_is_new = False
         self.keep_best = True
+        self.held_out_loss: float | None = None  # of the last epoch
         # Losses of steps that were not read yet, for reading waits for the device.
         self.unread: list[dict[str, Tensor]] = []
 
@@ -217,6 +227,7 @@ class _Run:
         if self.state.asked >= n_epochs:
             return
         self._progress, self._label, self._told = progress, label, 0.0
+        self._n_epochs = n_epochs
         self._writing = 0.0  # seconds that the last checkpoint took
         self._saved = self._read_at = time.monotonic()
         self._began = self._saved - self.state.seconds
@@ -326,6 +337,7 @@ class _Run:
         losses = dict(state.losses)
         if self.validation is not None:
             losses |= {f"validation_{k}": v for k, v in self._validate(self.validation).items()}
+            self.held_out_loss = losses.get("validation_loss")
             if self.keep_best and "validation_loss" in losses:
                 self._judge(losses["validation_loss"])
         state.seconds = max(time.monotonic() - self._began, 1e-3)
@@ -409,10 +421,15 @@ class _Run:
 
     def _text(self) -> str:
         state = self.state
-        pieces = [f"{name} {value:.4g}" for name, value in self._means().items()]
+        called = self.task.called
+        losses = [f"{called.get(name, name)} {_figure(v)}" for name, v in self._means().items()]
+        if self.held_out_loss is not None:
+            losses.append(f"held-out {called.get('loss', 'loss')} {_figure(self.held_out_loss)}")
         seconds = time.monotonic() - self._began
-        speed = state.step * self.batch_size / max(seconds, 1e-9)
-        return " · ".join([self._label, *pieces, f"{speed:.0f} pictures/s"])
+        speed = _figure(state.step * self.batch_size / max(seconds, 1e-9))
+        epoch = f"epoch {state.epoch + (state.position > 0)}/{self._n_epochs}"
+        batch = f"batch {state.position or self.n_batches}/{self.n_batches}"
+        return " · ".join([self._label, epoch, batch, *losses, f"{speed} pictures/s"])
 
     def _tell(self, total: int) -> None:
         now = time.monotonic()

@@ -23,7 +23,7 @@ class VAETask(Task):
     Losses are in nats per value of a picture. The learning rate falls to zero along half a cosine.
     """
 
-    called = MappingProxyType({"loss": "-ELBO", "divergence": "KL"})
+    called = MappingProxyType({"loss": "ELBO loss", "divergence": "KL"})
 
     def __init__(
         self,
