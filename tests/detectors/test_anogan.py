@@ -126,6 +126,31 @@ def test_score_is_the_loss_relative_to_contrast(fitted: AnoGAN):
     np.testing.assert_allclose(relative[2], plain[2] / 0.1, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("side", "score", "by_map"),
+    [(20, "auto", False), (20, "map_maximum", True), (72, "auto", True), (72, "picture", False)],
+)
+def test_larger_parts_are_scored_by_a_map(
+    tmp_path: Path, side: int, score: str, *, by_map: bool
+) -> None:
+    detector = AnoGAN(**SMALL, image_size=16, score=score).fit(write(tmp_path, (side, side)))
+    found = opened(detector.graph()).run(batch(2, (1, 16, 16)))
+    assert ("score" not in found) is by_map
+
+
+def test_the_map_is_counted_from_the_maps_of_parts_learned_from(tmp_path: Path):
+    parts = write(tmp_path, (20, 20))
+    detector = AnoGAN(**SMALL, score="map_maximum").fit(parts)
+    graph = detector.graph()
+    assert graph.external is not None
+    pictures = np.concatenate([graph.preprocessing(part.read()) for part in parts])
+    maps = AnoGAN.open_engine(graph.external, (1, 20, 20), AnoGAN.engines()[0]).run(pictures)
+    np.testing.assert_allclose(maps["anomaly_map"].mean(0), 0, atol=1e-3)
+    weights = {**graph.external.weights, "residual.usual.usual": np.zeros((3, 3), np.float32)}
+    with pytest.raises(ConfigurationError, match="does not fit pictures of"):
+        AnoGAN.open_engine(replace(graph.external, weights=weights), (1, 20, 20), F32)
+
+
 def test_a_part_that_the_generator_makes_scores_below_noise(fitted: AnoGAN):
     engine = opened(fitted.graph(), n_steps=200, search_learning_rate=0.05)
     with torch.no_grad():

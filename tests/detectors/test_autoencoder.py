@@ -19,11 +19,11 @@ from makellos.detectors.networks.autoencoder import (
     Compared,
     ConvolutionalAutoencoder,
     ReconstructionTask,
-    local_mean,
     losses,
 )
 from makellos.detectors.networks.exporting import export_graph
 from makellos.detectors.networks.ssim import ms_ssim, ssim
+from makellos.detectors.networks.usual import local_mean
 from makellos.drawing.overlays import write_picture
 from makellos.errors import ConfigurationError
 from makellos.inspection.engines import available_engines, open_engine

@@ -138,13 +138,17 @@ def test_kappa_zero_scores_by_the_residual_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs["score"], expected, rtol=1e-5)
 
 
-def test_the_maps_maximum_leaves_the_score_to_the_map(tmp_path: Path) -> None:
-    parts, pictures = _parts(tmp_path, _discs(4, (16, 16), 0)), _discs(2, (16, 16), 1)
-    graph = FAnoGAN(**QUICK, score="map_maximum").fit(parts).graph()
-    plain = FAnoGAN(**QUICK).fit(parts).graph()
-    outputs = _outputs(graph, pictures)
-    assert set(outputs) == {"anomaly_map", "reconstruction"}
-    np.testing.assert_array_equal(outputs["anomaly_map"], _outputs(plain, pictures)["anomaly_map"])
+@pytest.mark.parametrize(
+    ("side", "score", "by_map"),
+    [(16, "auto", False), (16, "map_maximum", True), (72, "auto", True), (72, "picture", False)],
+)
+def test_larger_parts_are_scored_by_a_map(
+    tmp_path: Path, side: int, score: str, *, by_map: bool
+) -> None:
+    parts = _parts(tmp_path, _discs(4, (side, side), 0))
+    graph = FAnoGAN(**QUICK, score=score, image_size=16).fit(parts).graph()
+    outputs = _outputs(graph, _discs(2, (side, side), 1))
+    assert ("score" not in outputs) is by_map
     assert graph.aggregation(outputs["anomaly_map"][0]) == outputs["anomaly_map"][0].max()
 
 

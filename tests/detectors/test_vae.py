@@ -328,13 +328,17 @@ def test_elbo_adds_what_the_latents_cost(draw: Draw) -> None:
     np.testing.assert_allclose(heavy["score"], heavy["anomaly_map"].mean((1, 2)), rtol=1e-5)
 
 
-def test_the_maps_maximum_is_a_score_of_the_graphs_map(draw: Draw) -> None:
-    parts = draw()
-    plain, chosen = vae().fit(parts).graph(), vae(score="map_maximum").fit(parts).graph()
-    found, with_score = (run(graph.onnx, noise(2, 1, 16, 16)) for graph in (chosen, plain))
-    assert set(found) == {"anomaly_map", "reconstruction"}
-    np.testing.assert_array_equal(found["anomaly_map"], with_score["anomaly_map"])
-    assert chosen.aggregation(found["anomaly_map"][0]) == found["anomaly_map"][0].max()
+@pytest.mark.parametrize(
+    ("side", "score", "by_map"),
+    [(16, "auto", False), (16, "map_maximum", True), (72, "auto", True), (72, "elbo", False)],
+)
+def test_larger_parts_are_scored_by_a_map(
+    draw: Draw, side: int, score: str, *, by_map: bool
+) -> None:
+    graph = vae(epochs=1, score=score, image_size=16).fit(draw(4, side, side)).graph()
+    found = run(graph.onnx, noise(2, 1, 16, 16))
+    assert ("score" not in found) is by_map
+    assert graph.aggregation(found["anomaly_map"][0]) == found["anomaly_map"][0].max()
 
 
 @pytest.mark.parametrize(("side", "dense"), [(16, True), (32, True), (33, False)])

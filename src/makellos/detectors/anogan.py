@@ -24,15 +24,19 @@ from makellos.training.settings import Training
 if TYPE_CHECKING:
     from makellos.detectors.networks.gan import Discriminator, Generator
     from makellos.detectors.networks.latent_search import LatentSearch
+    from makellos.detectors.networks.usual import UnusualResidual
+    from makellos.training.pictures import Pictures
 
 Weights = Mapping[str, NDArray[np.float32]]
 
 _N_STEPS = 2000
 _BATCH = 32  # parts that are searched at once
+_N_SEARCHED = 128  # parts whose maps are learned from, at most
 _GENERATOR, _DISCRIMINATOR, _CONTRAST = "generator.", "discriminator.", "contrast"
+_RESIDUAL = "residual."
 _OF_THE_SEARCH = {
     *("feature_weight", "n_steps", "search_learning_rate", "n_restarts", "n_candidates"),
-    *("stop_tolerance", "equalise", "epochs"),
+    *("stop_tolerance", "score", "equalise", "epochs"),
 }
 
 
@@ -47,7 +51,9 @@ class AnoGAN(Detector):
     of many random latents and takes small steps, for a latent that strays far from those that the
     generator was trained with makes parts that are not good; and `equalise` counts A(x) of a part
     with less contrast than good ones relative to it, without which faint parts always look good
-    (``false`` leaves A(x) as it is). It is inspected with torch.
+    (``false`` leaves A(x) as it is). For ``score`` ``map_maximum`` the residual is counted at each
+    place in standard deviations from the mean of parts learned from, for edges are always made
+    badly. It is inspected with torch.
     """
 
     summary = "a GAN of good parts, searched for the nearest one; slow, the classic"
@@ -92,6 +98,14 @@ class AnoGAN(Detector):
         "A search ends once 25 steps lower its loss by less than this share; 0: never.",
         within=(0.0, 1.0),
     )
+    score: str = parameter(
+        "auto",
+        "A(x) of the whole picture, or map_maximum, of a map of unusual residuals, which sees "
+        "damage that is small on a large part; auto: the first for pictures up to 64 pixels a "
+        "side, else the last.",
+        choices=("auto", "picture", "map_maximum"),
+        search=("picture", "map_maximum"),
+    )
     equalise: bool = shared.EQUALISE
     seed: int = shared.SEED
 
@@ -118,7 +132,11 @@ class AnoGAN(Detector):
         return _SearchEngine(cls(**scoring.parameters), scoring.weights, shape, choice)
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
-        from makellos.detectors.loading import choose_preprocessing, load_pictures
+        from makellos.detectors.loading import (
+            choose_preprocessing,
+            load_pictures,
+            scores_by_map,
+        )
         from makellos.detectors.networks.gan import typical_contrast
         from makellos.detectors.networks.gan_training import DCGANTask
         from makellos.training.loop import epochs_for, seeded, train
@@ -149,6 +167,21 @@ class AnoGAN(Detector):
         self.discriminator_ = task.discriminator
         self.contrast_ = typical_contrast(pictures)
         self.notes_ = outcome.notes
+        self.residual_: UnusualResidual | None = None
+        if scores_by_map(self.score, parts):
+            self.residual_ = self._learn_residual(pictures, progress)
+
+    def _learn_residual(self, pictures: Pictures, progress: Progress) -> UnusualResidual:
+        """Search for some of the parts learned from, and learn what is usual at each place."""
+        from makellos.detectors.networks.usual import UnusualResidual
+
+        n = min(pictures.n, _N_SEARCHED)
+        some = pictures.subset(np.linspace(0, pictures.n - 1, n).astype(np.intp))
+        precision = self.engines()[0].precision
+        search = _load_search(self, self._weights(), pictures.shape, precision)
+        residual = UnusualResidual()
+        residual.learn(some, lambda batch: search(batch).reconstruction, progress, at_once=_BATCH)
+        return residual
 
     def _networks(self, shape: tuple[int, int, int]) -> tuple[Generator, Discriminator]:
         from makellos.detectors.networks.gan import Discriminator, Generator, initialise
@@ -159,15 +192,22 @@ class AnoGAN(Detector):
             initialise(network)
         return generator, discriminator
 
-    def _build_graph(self) -> Graph:
+    def _weights(self) -> dict[str, NDArray[np.float32]]:
         from makellos.detectors.networks.arrays import arrays_of
-        from makellos.detectors.networks.exporting import export_generator
 
-        weights = {
+        return {
             **arrays_of(self.generator_, _GENERATOR),
             **arrays_of(self.discriminator_, _DISCRIMINATOR),
             _CONTRAST: np.array([self.contrast_], np.float32),
         }
+
+    def _build_graph(self) -> Graph:
+        from makellos.detectors.networks.arrays import arrays_of
+        from makellos.detectors.networks.exporting import export_generator
+
+        weights = self._weights()
+        if self.residual_ is not None:
+            weights |= arrays_of(self.residual_, _RESIDUAL)
         generator = export_generator(self.generator_, self.latent_dim)
         scoring = ExternalScoring(self.name, self.get_parameters(), weights)
         return Graph(b"", self.preprocessing_, Aggregation(), generator=generator, external=scoring)
@@ -188,9 +228,10 @@ class _SearchEngine:
         self.choice = choice
         self._contrast = float(weights[_CONTRAST][0]) if detector.equalise else 0.0
         self._search = _load_search(detector, weights, shape, choice.precision)
+        self._residual = _load_residual(weights, shape)
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return anomaly_map N×H×W, score N and reconstruction N×C×H×W of parts N×C×H×W."""
+        """Return anomaly_map N×H×W, reconstruction N×C×H×W and perhaps score N of N×C×H×W."""
         pieces = [batch[i : i + self.batch_size] for i in range(0, len(batch), self.batch_size)]
         found = [self._run(piece) for piece in pieces]
         return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
@@ -203,14 +244,38 @@ class _SearchEngine:
 
         parts = torch.from_numpy(np.ascontiguousarray(batch))
         found = self._search(parts)
+        made = found.reconstruction
+        if self._residual is not None:
+            counted = self._residual(parts, made)
+            return {"anomaly_map": counted.numpy(), "reconstruction": made.numpy()}
         score = found.score
         if self._contrast:
             score = score / faintness(parts, self._contrast)
         return {
             "anomaly_map": smoothed(found.residual).numpy(),
             "score": score.numpy(),
-            "reconstruction": found.reconstruction.numpy(),
+            "reconstruction": made.numpy(),
         }
+
+
+def _load_residual(weights: Weights, shape: tuple[int, ...]) -> UnusualResidual | None:
+    """Return what counts residuals, where a model has learned what is usual."""
+    import torch
+
+    from makellos.detectors.networks.arrays import load_arrays
+    from makellos.detectors.networks.usual import UnusualResidual
+
+    if not any(name.startswith(_RESIDUAL) for name in weights):
+        return None
+    residual = UnusualResidual()
+    residual.usual.usual, residual.usual.spread = torch.zeros(2, *shape[1:]).unbind()
+    if load_arrays(residual, weights, _RESIDUAL):
+        raise ConfigurationError(
+            f"anogan: what was learned as usual does not fit pictures of {shape}. Fit the model "
+            "again."
+        )
+    residual.requires_grad_(requires_grad=False)
+    return residual
 
 
 def _load_search(

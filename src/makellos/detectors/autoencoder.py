@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from makellos.data.parts import Part
 from makellos.data.progress import Progress
@@ -18,17 +17,11 @@ from makellos.errors import ConfigurationError, suggest
 from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from makellos.training.pictures import Pictures
-
 LOSSES = ("ssim", "ms-ssim", "l1", "l2")
 _N_STEPS = 1000
 _MOST_LAYERS = 8
 _VALIDATED = 0.1  # share of the pictures that training is validated with
 _AT_LEAST = 8  # pictures, or none
-_AT_ONCE = 8  # pictures whose maps are learned from together
 
 
 @register("autoencoder")
@@ -112,6 +105,7 @@ class Autoencoder(Detector):
             ConvolutionalAutoencoder,
             ReconstructionTask,
         )
+        from makellos.detectors.networks.usual import batches_of
         from makellos.training.loop import epochs_for, seeded, train
 
         preprocessing = choose_preprocessing(
@@ -149,7 +143,7 @@ class Autoencoder(Detector):
                 patience=self.patience,
             )
         compared = Compared(network, self.map, self.smoothing)
-        compared.eval().learn(_batches(pictures, progress))
+        compared.eval().learn(batches_of(pictures, progress))
         self.preprocessing_ = preprocessing
         self.notes_ = outcome.notes
         self.compared_ = compared
@@ -188,10 +182,3 @@ def loss_weights(text: str) -> dict[str, float]:
             )
         found[match[2]] = weight
     return found
-
-
-def _batches(pictures: Pictures, progress: Progress) -> Iterator[Tensor]:
-    for start in range(0, pictures.n, _AT_ONCE):
-        stop = min(start + _AT_ONCE, pictures.n)
-        yield pictures.batch(range(start, stop))
-        progress("learning what is usual at each place", stop, pictures.n)

@@ -19,8 +19,11 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from makellos.detectors.networks.gan import Encoder, Generator
     from makellos.detectors.networks.gan_training import DCGANTask, WGANGPTask
+    from makellos.detectors.networks.usual import UnusualResidual
     from makellos.training.pictures import Pictures
 
 _DEFAULT_SIZE = 64
@@ -41,7 +44,9 @@ class FAnoGAN(Detector):
     networks, Medical Image Analysis 54, 2019: a WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028)
     or DCGAN generator G, then an encoder E, trained ``izi``, ``ziz`` or ``izi_f``. The score is
     A(x) = |x - G(E(x))|² + kappa |f(x) - f(G(E(x)))|², f the critic's last but one layer, means
-    over pixels and over features. The map is the residual |x - G(E(x))|, averaged over 3×3 pixels.
+    over pixels and over features. The map is the residual |x - G(E(x))|, averaged over 3×3 pixels;
+    for ``score`` ``map_maximum`` it is counted at each place in standard deviations from the mean
+    of the parts learned from, for edges are always given back badly.
 
     Deviations. Convolutions are those of Radford et al. 2015, in place of residual blocks. Latents
     have the length sqrt(d) that draws from N(0, 1) nearly have, and are 32 numbers, not 128: with
@@ -110,10 +115,11 @@ class FAnoGAN(Detector):
     )
     kappa: float = parameter(1.0, "Weight of features in the score.", within=(0.0, 1e6))
     score: str = parameter(
-        "picture",
-        "A(x) of the whole picture, or the map's maximum: it sees damage that is small "
-        "on a large part, without features.",
-        choices=("picture", "map_maximum"),
+        "auto",
+        "A(x) of the whole picture, or map_maximum, of a map of unusual residuals, which sees "
+        "damage that is small on a large part; auto: the first for pictures up to 64 pixels a "
+        "side, else the last.",
+        choices=("auto", "picture", "map_maximum"),
         search=("picture", "map_maximum"),
     )
     equalise: bool = shared.EQUALISE
@@ -131,8 +137,13 @@ class FAnoGAN(Detector):
                 f"{self.name}: gradient_penalty is {self.gradient_penalty:g}, but gan is 'dcgan', "
                 "which has no gradient penalty. Leave it out, or set gan=wgan-gp."
             )
-        from makellos.detectors.loading import choose_preprocessing, load_pictures
+        from makellos.detectors.loading import (
+            choose_preprocessing,
+            load_pictures,
+            scores_by_map,
+        )
         from makellos.detectors.networks.gan import typical_contrast
+        from makellos.detectors.networks.usual import UnusualResidual
         from makellos.training.loop import seeded
 
         preprocessing = choose_preprocessing(
@@ -151,6 +162,10 @@ class FAnoGAN(Detector):
             self.encoder_ = self._train_encoder(pictures, progress, where)
         self.preprocessing_ = preprocessing
         self.contrast_ = typical_contrast(pictures)
+        self.residual_: UnusualResidual | None = None
+        if scores_by_map(self.score, parts):
+            self.residual_ = UnusualResidual()
+            self.residual_.learn(pictures, self._again, progress)
 
     def _train_gan(
         self, pictures: Pictures, progress: Progress, training: Training
@@ -240,10 +255,22 @@ class FAnoGAN(Detector):
         )
         return encoder
 
+    def _again(self, pictures: Tensor) -> Tensor:
+        made: Tensor = self.gan_.averaged(self.encoder_(pictures))
+        return made
+
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_generator, export_graph
-        from makellos.detectors.networks.gan import EncoderScoring
+        from makellos.detectors.networks.gan import EncoderResidual, EncoderScoring
 
+        generator = export_generator(self.gan_.averaged, self.latent_dim)
+        if self.residual_ is not None:
+            onnx = export_graph(
+                EncoderResidual(self.encoder_, self.gan_.averaged, self.residual_),
+                self.preprocessing_.shape,
+                ("anomaly_map", "reconstruction"),
+            )
+            return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
         scoring = EncoderScoring(
             self.encoder_,
             self.gan_.averaged,
@@ -255,9 +282,7 @@ class FAnoGAN(Detector):
             scoring,
             self.preprocessing_.shape,
             ("anomaly_map", "score", "reconstruction"),
-            leave_out=("score",) if self.score == "map_maximum" else (),
         )
-        generator = export_generator(self.gan_.averaged, self.latent_dim)
         return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.pictures import Picture, read_mask
 from makellos.data.progress import Progress
+from makellos.detectors.parameters import AUTO, MAP_MAXIMUM
 from makellos.errors import MissingRuntimeError, adding
 from makellos.inspection.preprocessing import Preprocessing
 
@@ -26,6 +27,7 @@ __all__ = [
     "load_pictures",
     "missing_packages",
     "require_packages",
+    "scores_by_map",
 ]
 
 SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
@@ -128,6 +130,15 @@ def choose_preprocessing(
         n_channels = 1 if all(_is_gray(part.read()) for part in parts[::step]) else 3
     kind: Literal[1, 3] = 1 if n_channels == 1 else 3
     return Preprocessing(height=height, width=width, channels=kind)
+
+
+def scores_by_map(score: str, parts: Sequence[Part]) -> bool:
+    """Tell whether parts are scored by the maximum of a map: ``auto`` does so but for small ones.
+
+    Pictures that are taken as small as they are, such as digits, differ as a whole; damage is small
+    on a part, and a mean over the picture drowns it.
+    """
+    return score == MAP_MAXIMUM or (score == AUTO and _uniform_size(parts) is None)
 
 
 def _uniform_size(parts: Sequence[Part]) -> tuple[int, int] | None:

@@ -167,6 +167,7 @@ def parameter(
     return cast("Given", declared)
 
 
+MAP_MAXIMUM, AUTO = "map_maximum", "auto"
 SEED = parameter(0, "Random seed.", within=(0, None))
 BACKBONE = parameter("efficientnet_lite0", "Pretrained network, by its timm name.")
 WEIGHTS = parameter("", "Local file of the backbone's weights; empty: its usual source.")

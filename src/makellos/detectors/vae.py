@@ -10,7 +10,7 @@ from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
 from makellos.detectors.graph import Graph
-from makellos.detectors.loading import choose_preprocessing, load_pictures
+from makellos.detectors.loading import choose_preprocessing, load_pictures, scores_by_map
 from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
@@ -18,6 +18,7 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
 if TYPE_CHECKING:
+    from makellos.detectors.networks.usual import UnusualResidual
     from makellos.training.pictures import Pictures
 
 _DEFAULT_SIZE = 128
@@ -53,7 +54,9 @@ class VAE(Detector):
     well. The draws are fixed with the seed, in pairs of opposite sign: a part has one score.
     Networks with convolutions, and a learning rate that falls, are those of today.
 
-    The map is the likelihood's share of the score at each pixel. New pictures come from the
+    The map is the likelihood's share of the score at each pixel; for ``map_maximum`` it is the
+    residual of the reconstruction, counted at each place in standard deviations from the mean of
+    the parts learned from, for edges are always given back badly. New pictures come from the
     decoder of random latents.
     """
 
@@ -88,10 +91,11 @@ class VAE(Detector):
         1.0, "Weight of the latents' divergence.", within=(0.0, 1000.0), search=(0.1, 10.0)
     )
     score: str = parameter(
-        "reconstruction_probability",
+        "auto",
         "Negative log-likelihood over draws of the latents, for elbo with the divergence; "
-        "or the map's maximum, which sees damage that is small on a large part.",
-        choices=("reconstruction_probability", "elbo", "map_maximum"),
+        "or map_maximum, of a map of unusual residuals, which sees damage that is small on a large "
+        "part. auto: the first for pictures up to 64 pixels a side, else the last.",
+        choices=("auto", "reconstruction_probability", "elbo", "map_maximum"),
         search=("reconstruction_probability", "map_maximum"),
     )
     n_samples: int = parameter(8, "Latent draws averaged into a score.", within=(1, 256))
@@ -122,6 +126,7 @@ class VAE(Detector):
     }
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        from makellos.detectors.networks.usual import UnusualResidual
         from makellos.detectors.networks.vae import Likelihood, VariationalAutoencoder
         from makellos.detectors.networks.vae_training import VAETask
         from makellos.training.loop import epochs_for, seeded, train
@@ -171,6 +176,10 @@ class VAE(Detector):
         self.preprocessing_ = preprocessing
         self.notes_ = outcome.notes
         self.network_, self.likelihood_ = network, likelihood
+        self.residual_: UnusualResidual | None = None
+        if scores_by_map(self.score, parts):
+            self.residual_ = UnusualResidual()
+            self.residual_.learn(pictures, network, progress)
 
     def _likelihood_of(self, pictures: Pictures) -> str:
         """Return the likelihood that is asked for, or the one that suits the pictures."""
@@ -196,8 +205,16 @@ class VAE(Detector):
 
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_generator, export_graph
-        from makellos.detectors.networks.vae import Sampler, Scoring, draw_noise
+        from makellos.detectors.networks.vae import ResidualScoring, Sampler, Scoring, draw_noise
 
+        generator = export_generator(Sampler(self.network_), self.latent_dim)
+        if self.residual_ is not None:
+            onnx = export_graph(
+                ResidualScoring(self.network_, self.residual_),
+                self.preprocessing_.shape,
+                ("anomaly_map", "reconstruction"),
+            )
+            return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
         scoring = Scoring(
             self.network_,
             self.likelihood_,
@@ -208,7 +225,5 @@ class VAE(Detector):
             scoring,
             self.preprocessing_.shape,
             ("anomaly_map", "score", "reconstruction"),
-            leave_out=("score",) if self.score == "map_maximum" else (),
         )
-        generator = export_generator(Sampler(self.network_), self.latent_dim)
         return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from makellos.detectors.networks.ssim import ms_ssim, ssim, ssim_map
+from makellos.detectors.networks.usual import Usual, local_mean
 from makellos.training.task import Task, Update
 
 __all__ = [
@@ -18,15 +19,12 @@ __all__ = [
     "Compared",
     "ConvolutionalAutoencoder",
     "ReconstructionTask",
-    "local_mean",
     "losses",
 ]
 
 _SLOPE = 0.2
 _SMALLEST_GRID = 4  # sides are halved no further
 _CONTRAST = 0.1  # below it, structure that is missing counts less
-_FLOOR = 0.5  # of the mean deviation, added to that of each place
-_SMALLEST_SPREAD = 1e-4
 _STEEPEST = 1.0  # length of a gradient
 _CALLED = {"ssim": "1-SSIM", "ms-ssim": "1-MS-SSIM", "l1": "L1", "l2": "L2"}
 
@@ -202,16 +200,6 @@ def _for_each(values: Tensor, batch: Tensor) -> Tensor:
     return values.to(batch.device).view(-1, 1, 1, 1)
 
 
-def local_mean(x: Tensor, size: int) -> Tensor:
-    """Return means over size×size places around each, of an odd size; borders count what is there.
-
-    Rows and columns come one after the other: pooling adds as often as its window has places.
-    """
-    half = size // 2
-    x = F.avg_pool2d(x, (size, 1), 1, (half, 0), count_include_pad=False)
-    return F.avg_pool2d(x, (1, size), 1, (0, half), count_include_pad=False)
-
-
 class Compared(nn.Module):  # type: ignore[misc]
     """Compare pictures with what the network makes of them: what a detector's graph computes.
 
@@ -220,49 +208,28 @@ class Compared(nn.Module):  # type: ignore[misc]
     from what good parts have at each place, in their standard deviations.
     """
 
-    usual: Tensor
-    spread: Tensor
-
     def __init__(self, network: nn.Module, kind: str, smoothing: int) -> None:
         super().__init__()
         self.network = network
         self.kind = kind
         self.smoothing = smoothing
-        self.register_buffer("usual", torch.zeros(()))
-        self.register_buffer("spread", torch.ones(()))
+        self.usual = Usual()
 
     def learn(self, batches: Iterable[Tensor]) -> None:
         """Learn from good pictures, batches of N×C×H×W, what is usual at each place."""
-        count = 0
         with torch.no_grad():
-            for batch in batches:
-                found = self.differences(batch, self.network(batch)).double()
-                if not count:
-                    origin = found[0]
-                    total, squares = torch.zeros_like(origin), torch.zeros_like(origin)
-                count += len(found)
-                # Sums of differences keep the digits that those of squares lose in a subtraction.
-                total += (found - origin).sum(0)
-                squares += (found - origin).square().sum(0)
-        mean = total / count
-        spread = (squares / count - mean * mean).clamp(min=0).sqrt()
-        self.usual = (mean + origin).float()
-        # Where good parts hardly differ, a little more must not count as much.
-        self.spread = (spread + _FLOOR * spread.mean() + _SMALLEST_SPREAD).float()
+            self.usual.learn(self.differences(batch, self.network(batch)) for batch in batches)
 
     def differences(self, pictures: Tensor, made: Tensor) -> Tensor:
-        """Return how much pictures and what was made of them differ, N×1×H×W from 0 up."""
+        """Return how much pictures and what was made of them differ, N×H×W from 0 up."""
         if self.kind == "ssim":
             found = 1 - ssim_map(pictures, made, contrast=_CONTRAST)
         else:
             found = (pictures - made).abs()
-        found = found.mean(1, keepdim=True)
-        if self.smoothing == 1:
-            return found
-        return local_mean(local_mean(found, self.smoothing), self.smoothing)
+        smooth = local_mean(local_mean(found.mean(1, keepdim=True), self.smoothing), self.smoothing)
+        return smooth[:, 0]
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``anomaly_map`` N×H×W and ``reconstruction`` N×C×H×W."""
         made = self.network(pictures)
-        found = (self.differences(pictures, made) - self.usual) / self.spread
-        return found[:, 0], made
+        return self.usual(self.differences(pictures, made)), made

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from makellos.detectors.networks.usual import UnusualResidual
 from makellos.training.pictures import Pictures
 
 __all__ = [
     "Discriminator",
     "Encoder",
+    "EncoderResidual",
     "EncoderScoring",
     "Generator",
     "contrast",
@@ -206,6 +208,19 @@ class EncoderScoring(nn.Module):  # type: ignore[misc]
         residual = difference.abs().mean(1, keepdim=True)
         smooth = functional.avg_pool2d(residual, 3, 1, 1, count_include_pad=False)
         return smooth[:, 0], score, again
+
+
+class EncoderResidual(nn.Module):  # type: ignore[misc]
+    """Give pictures N×C×H×W maps N×H×W of unusual residuals, and pictures G(E(x)) N×C×H×W."""
+
+    def __init__(self, encoder: Encoder, generator: Generator, residual: UnusualResidual) -> None:
+        super().__init__()
+        self.encoder, self.generator, self.residual = encoder, generator, residual
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Return maps and reconstructions of pictures."""
+        again = self.generator(self.encoder(picture))
+        return self.residual(picture, again), again
 
 
 def contrast(picture: Tensor) -> Tensor:

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from makellos.detectors.networks.usual import UnusualResidual, local_mean
+
 __all__ = [
     "Likelihood",
+    "ResidualScoring",
     "Sampler",
     "Scoring",
     "VariationalAutoencoder",
     "draw_noise",
     "kl_divergence",
-    "local_mean",
 ]
 
 HIDDEN = (512, 256)  # of the fully connected network
@@ -158,6 +160,18 @@ class Scoring(nn.Module):  # type: ignore[misc]
         return anomaly_map, score, self.vae.decode(mean).sigmoid()
 
 
+class ResidualScoring(nn.Module):  # type: ignore[misc]
+    """Give pictures N×C×H×W maps N×H×W of unusual residuals, and reconstructions N×C×H×W."""
+
+    def __init__(self, vae: VariationalAutoencoder, residual: UnusualResidual) -> None:
+        super().__init__()
+        self.vae, self.residual = vae, residual
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        made = self.vae(pictures)
+        return self.residual(pictures, made), made
+
+
 class Sampler(nn.Module):  # type: ignore[misc]
     """Map latents N×d, drawn from a standard normal, to pictures N×C×H×W in [0, 1]."""
 
@@ -172,13 +186,6 @@ class Sampler(nn.Module):  # type: ignore[misc]
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return the divergence N of posteriors N×d from the standard normal, in nats."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-
-
-def local_mean(values: Tensor, size: int) -> Tensor:
-    """Average N×C×H×W over size×size neighbours, size odd; borders count what is there."""
-    if size == 1:
-        return values
-    return F.avg_pool2d(values, size, 1, size // 2, count_include_pad=False)
 
 
 def draw_noise(n_samples: int, latent_dim: int, seed: int) -> Tensor:
