@@ -80,13 +80,10 @@ class _Shown(Progress):
                 yield Text(" " * _INDENT + text, style="dim", no_wrap=True, overflow="crop")
 
 
-def _line(task: Task, row: tuple[str, str, str], widths: Sequence[int], bar: int) -> Table:
-    name, count, time = (
-        Column(width=width, no_wrap=True, overflow="ellipsis", justify=justify)
-        for width, justify in zip(widths, ("left", "right", "left"), strict=True)
-    )
-    columns, cells = [name, count, time], [Text(each) for each in row]
-    drawn: list[RenderableType] = [*cells]
+def _line(task: Task, row: Sequence[str], widths: Sequence[int], bar: int) -> Table:
+    columns = [Column(width=width, no_wrap=True, overflow="ellipsis") for width in widths]
+    columns[1].justify = "right"
+    drawn: list[RenderableType] = [Text(cell) for cell in row]
     if bar > 0:
         columns.insert(1, Column(width=bar))
         drawn.insert(1, _bar(task, bar))
