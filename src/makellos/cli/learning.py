@@ -118,6 +118,14 @@ ZonesFile = Annotated[
         help="Zones to inspect or ignore: a mask picture (white is inspected), or a JSON file.",
     ),
 ]
+Align = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|rotate|register|none",
+        help="Turn parts that lie at any angle to one pose: by their outline, or by what agrees; "
+        "auto, the default for detectors that need one pose, looks whether and how.",
+    ),
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
 ]
@@ -187,6 +195,7 @@ def fit(
     zones: ZonesFile = None,
     rules: Rules = None,
     mm_per_pixel: MmPerPixel = None,
+    align: Align = None,
     groups: Groups = None,
     json: Json = None,
 ) -> None:
@@ -210,7 +219,7 @@ def fit(
             white_level=white_level,
             training=_training(resume, device, devices, nodes, precision),
             signal=_signal(rate, channel, window, hop, view, bearing, rpm),
-            coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel),
+            coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel, align),
             groups=groups,
             time_budget=time_budget,
             progress=progress,
@@ -294,11 +303,17 @@ def _coverage(
     zones: Path | None,
     rules: Path | None,
     mm_per_pixel: float | None,
+    align: str | None,
 ) -> Coverage:
     from makellos.models.coverage import Coverage
 
     return Coverage(
-        tile=tile, tile_overlap=tile_overlap, zones=zones, rules=rules, mm_per_pixel=mm_per_pixel
+        tile=tile,
+        tile_overlap=tile_overlap,
+        zones=zones,
+        rules=rules,
+        mm_per_pixel=mm_per_pixel,
+        align=align,
     )
 
 

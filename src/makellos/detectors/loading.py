@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data.parts import Part
-from makellos.data.pictures import Picture, read_mask
+from makellos.data.pictures import Picture
 from makellos.data.progress import Progress
 from makellos.detectors.parameters import AUTO, MAP_MAXIMUM
 from makellos.errors import MissingRuntimeError, adding
@@ -98,8 +98,10 @@ def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[n
     masks = np.zeros((len(parts), 1, height, width), np.uint8)
     for i, part in enumerate(parts):
         if part.mask is not None and not part.is_good:
-            advice = "Correct it, or learn without masks: --set pointing=0."
-            marked = read_mask(part.mask, part.read().shape[:2], advice)
+            height_width = part.read().shape
+            marked = part.read_mask((height_width[0], height_width[1]))
+            if marked is None:
+                continue
             white = marked.astype(np.uint8) * np.uint8(255)
             masks[i, 0] = cv2.resize(white, (width, height), interpolation=cv2.INTER_AREA)
     return masks

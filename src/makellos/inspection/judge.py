@@ -55,7 +55,7 @@ class Judge:
         outlined: bool = True,
     ) -> Inspection:
         """Return the finding on a part; the regions of its map are left out unless `outlined`."""
-        score, anomaly_map, reconstruction, probabilities, looked, notes, aside, _ = scored
+        score, anomaly_map, reconstruction, probabilities, looked, notes, aside, *_ = scored
         if not math.isfinite(score):
             reason = f"{label} has the score {score:g}, which allows no verdict. Look at the part."
             return unreadable(label, started, reason)
@@ -89,8 +89,10 @@ class Judge:
         )
 
     def _calibrated(self, scored: Scored) -> Verdict:
-        """Return the verdict without rules: that of the score and of what lies beside."""
+        """Return the verdict without rules: that of score and pose, and of what lies beside."""
         verdict = self.calibration.verdict(scored.score)
+        if scored.in_doubt and verdict == "ok":
+            return "look_again"
         if self.background is None or self.beside is None or scored.beside is None:
             return verdict
         looks = self.background.choice == "look_again" and verdict == "ok"

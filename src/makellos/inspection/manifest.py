@@ -289,6 +289,9 @@ class Manifest(_Record):
             shares = self.zones.budgets(self.calibration.asked)
             named = zip(self.zones.names, shares, strict=True)
             pairs.append(("zones", ", ".join(f"{name} ({share:.2%})" for name, share in named)))
+        alignment = getattr(self.preprocessing, "alignment", None)
+        if alignment is not None:
+            pairs.append(("pose", str(alignment)))
         if self.background is not None and self.zones is None:
             pairs.append(("background", str(self.background)))
         if self.acceptance is not None:

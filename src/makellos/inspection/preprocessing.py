@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.data.pictures import Picture, full_scale
 from makellos.errors import InputError
+from makellos.inspection.alignment import Aligned, Alignment
 from makellos.inspection.registration import Placed, Registration
 
 __all__ = ["LARGEST_SIDE", "Preprocessing", "Vectors"]
@@ -24,7 +25,8 @@ class Preprocessing(BaseModel):
 
     Pictures are stretched to the size, by area averaging along the axes that shrink and bilinearly
     along those that grow. `white_level` is the value of white in 16 bit pictures of fewer bits.
-    With a `registration`, `place` lays them onto its reference before.
+    With an `alignment`, `pose` turns them to one pose before, and with a `registration`, `place`
+    then lays them onto its reference.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +36,7 @@ class Preprocessing(BaseModel):
     channels: Literal[1, 3] = 3
     white_level: int | None = Field(default=None, ge=1, le=65535)
     registration: Registration | None = None
+    alignment: Alignment | None = None
 
     @model_validator(mode="after")
     def _area_is_limited(self) -> Self:
@@ -49,6 +52,15 @@ class Preprocessing(BaseModel):
     def __str__(self) -> str:
         """Return the size in words."""
         return f"{self.height} x {self.width} pixels"
+
+    @property
+    def posed(self) -> Preprocessing:
+        """Return what is left to do with a picture in its pose."""
+        return self.model_copy(update={"alignment": None})
+
+    def pose(self, picture: Picture) -> Aligned | None:
+        """Return the picture turned to one pose and cropped; None without an alignment."""
+        return None if self.alignment is None else self.alignment(picture)
 
     def place(self, picture: Picture) -> Placed | None:
         """Return the picture laid onto the reference of the registration; None without one."""
@@ -105,6 +117,16 @@ class Vectors(BaseModel):
     def __str__(self) -> str:
         """Return the size in words."""
         return f"{self.n_features} features"
+
+    @property
+    def posed(self) -> Vectors:
+        """Return itself: numbers have no pose."""
+        return self
+
+    def pose(self, features: Picture) -> Aligned | None:
+        """Return None: numbers have no pose."""
+        del features
+        return None
 
     def place(self, features: Picture) -> Placed | None:
         """Return None: numbers lie nowhere."""

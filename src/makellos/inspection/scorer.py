@@ -9,11 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.pictures import Picture
+from makellos.data.pictures import Picture, full_scale
 from makellos.data.threads import in_order
 from makellos.data.tiles import cut_tile
 from makellos.errors import ConfigurationError, ModelFileError
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.alignment import Aligned
 from makellos.inspection.background import Background
 from makellos.inspection.engines import Engine
 from makellos.inspection.loose import without
@@ -35,7 +36,7 @@ class Scored(NamedTuple):
     then in units of the zones' thresholds. `notes` say what was odd about scoring it. `beside` is
     the map h×w of what lies beside the part, the lowest value elsewhere; None where no background
     is known. `removed` tells which pixels, as the network sees the picture, were taken out of it;
-    None where nothing was.
+    None where nothing was. What is `in_doubt` lies in no pose that was learned.
     """
 
     score: float
@@ -46,6 +47,7 @@ class Scored(NamedTuple):
     notes: tuple[str, ...] = ()
     beside: NDArray[np.float32] | None = None
     removed: NDArray[np.bool_] | None = None
+    in_doubt: bool = False
 
 
 class Scorer:
@@ -84,11 +86,10 @@ class Scorer:
 
         Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
         """
-        placed = [self.preprocessing.place(picture) for picture in pictures]
-        laid = [
-            picture if each is None else each.picture
-            for picture, each in zip(pictures, placed, strict=True)
-        ]
+        posed = [self.preprocessing.pose(picture) for picture in pictures]
+        upright = _seen_through(posed, pictures)
+        placed = [self.preprocessing.place(picture) for picture in upright]
+        laid = _seen_through(placed, upright)
         if self.tiling is not None:
             found = [self._in_tiles(picture, self.tiling) for picture in laid]
         else:
@@ -97,6 +98,10 @@ class Scorer:
         found = [
             scored if each is None else self._laid_back(scored, each)
             for scored, each in zip(found, placed, strict=True)
+        ]
+        found = [
+            scored if each is None else self._turned_back(scored, each, picture)
+            for scored, each, picture in zip(found, posed, pictures, strict=True)
         ]
         zones = self.zones
         return found if zones is None else [self._by_zone(each, zones) for each in found]
@@ -202,6 +207,27 @@ class Scorer:
         score = self.aggregation(back) if scored.score == self.aggregation(found) else scored.score
         return scored._replace(score=score, anomaly_map=back, notes=placed.notes)
 
+    def _turned_back(self, scored: Scored, aligned: Aligned, picture: Picture) -> Scored:
+        """Return what was found on a part in one pose as it lies on its own picture.
+
+        What the picture does not show decides nothing. A score that the graph gave itself stays.
+        """
+        found, beside, made = scored.anomaly_map, scored.beside, scored.reconstruction
+        said = scored._replace(
+            notes=(*scored.notes, *aligned.notes),
+            in_doubt=not aligned.is_sure,
+            removed=None if scored.removed is None else aligned.back_mask(scored.removed),
+            beside=None if beside is None else aligned.back(beside),
+        )
+        if made is not None:
+            white = full_scale(picture, self.preprocessing.white_level)
+            said = said._replace(reconstruction=aligned.back_picture(made, picture, white))
+        if found is None:
+            return said
+        kept = aligned.kept(found)
+        score = self.aggregation(kept) if scored.score == self.aggregation(found) else scored.score
+        return said._replace(score=score, anomaly_map=aligned.back(kept))
+
     def _by_zone(self, scored: Scored, zones: Zones) -> Scored:
         """Return what zones make of a part: its score and its map are theirs."""
         if scored.anomaly_map is None:
@@ -211,6 +237,16 @@ class Scorer:
             )
         looked = zones.look(scored.anomaly_map, self.aggregation)
         return scored._replace(score=looked.score, anomaly_map=looked.anomaly_map, zones=looked)
+
+
+def _seen_through(
+    changes: Sequence[Aligned | Placed | None], pictures: Sequence[Picture]
+) -> list[Picture]:
+    """Return pictures changed, or as they are where nothing changes them."""
+    return [
+        picture if each is None else each.picture
+        for picture, each in zip(pictures, changes, strict=True)
+    ]
 
 
 def _checked(outputs: Outputs, batch: NDArray[np.float32]) -> Outputs:

@@ -6,18 +6,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from makellos.data.parts import Part, group_names
 from makellos.data.tiles import cut_parts
 from makellos.detectors import Detector, Graph
-from makellos.errors import ConfigurationError, InputError
+from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.inspection.acceptance import Acceptance
+from makellos.inspection.alignment import Alignment
 from makellos.inspection.recipe import Recipe
 from makellos.inspection.tiling import STRIDE, Tiling
 from makellos.inspection.zone_files import read_acceptance, read_zones
 from makellos.inspection.zones import Zones
 
-__all__ = ["Coverage", "Frame", "cut_to_learn", "frame_of"]
+__all__ = ["WAYS", "Coverage", "Frame", "cut_to_learn", "frame_of"]
+
+WAYS = ("auto", "rotate", "register", "none")
 
 _MOST_PROMISED = 0.5  # of good parts rejected: no budget is larger
 
@@ -28,7 +32,8 @@ class Coverage:
 
     None for `tile`: pictures are seen as a whole; None for `tile_overlap`: a quarter of a tile.
     `zones` is a mask picture or a JSON file of polygons and rules, `rules` a JSON file of rules
-    only, `mm_per_pixel` the size of a pixel.
+    only, `mm_per_pixel` the size of a pixel. `align` says how parts are turned to one pose (one of
+    `WAYS`); None: as with ``auto`` if the detector needs one, else not at all.
     """
 
     tile: int | None = None
@@ -36,6 +41,7 @@ class Coverage:
     zones: Path | None = None
     rules: Path | None = None
     mm_per_pixel: float | None = None
+    align: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Frame:
     tiling: Tiling | None = None
     zones: Zones | None = None
     acceptance: Acceptance | None = None
+    alignment: Alignment | None = None
 
     @property
     def smallest_budget(self) -> float:
@@ -99,7 +106,10 @@ class Frame:
 
     def recipe(self, graph: Graph) -> Recipe:
         """Return what scores parts with a graph, all of this around it."""
-        preprocessing = graph.preprocessing.model_copy(update={"white_level": self.white_level})
+        around: dict[str, Any] = {"white_level": self.white_level}
+        if self.alignment is not None:
+            around["alignment"] = self.alignment
+        preprocessing = graph.preprocessing.model_copy(update=around)
         return replace(
             graph.recipe(), preprocessing=preprocessing, tiling=self.tiling, zones=self.zones
         )
@@ -115,7 +125,8 @@ def frame_of(
     Raises `ConfigurationError` for what is not accepted, `InputError` for files that cannot be
     read.
     """
-    if coverage == Coverage():
+    check_align(coverage)
+    if replace(coverage, align=None) == Coverage():
         return Frame(false_alarms, white_level)
     drawn = None if coverage.zones is None else read_zones(coverage.zones)
     zones = None if drawn is None else drawn.zones(false_alarms)
@@ -129,6 +140,22 @@ def frame_of(
         if used < 1 - 1e-9:
             false_alarms, zones = false_alarms * used, _shared(zones, used)
     return Frame(false_alarms, white_level, _tiling(coverage), zones, acceptance)
+
+
+def check_align(coverage: Coverage) -> None:
+    """Raise `ConfigurationError` for an unknown way to align, and beside zones."""
+    if coverage.align is None:
+        return
+    if coverage.align not in WAYS:
+        raise ConfigurationError(
+            f"--align is {coverage.align!r}; expected one of {', '.join(WAYS)}. "
+            f"{suggest(coverage.align, WAYS)}"
+        )
+    if coverage.align != "none" and coverage.zones is not None:
+        raise ConfigurationError(
+            "Zones are drawn on pictures as they are, and --align turns them. Turn the set first "
+            "with 'makellos data align', and draw the zones on its pictures."
+        )
 
 
 def _shared(zones: Zones, used: float) -> Zones:

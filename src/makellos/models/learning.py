@@ -11,6 +11,7 @@ from makellos.data.parts import Part, group_names
 from makellos.data.white_level import filling_their_depth
 from makellos.detectors import Graph
 from makellos.errors import HelperProcessError
+from makellos.inspection.alignment import in_one_pose
 from makellos.inspection.recipe import Recipe
 from makellos.models.coverage import Frame, cut_to_learn
 from makellos.models.partition import Partition
@@ -47,7 +48,7 @@ class Lesson:
 def lesson_of(partition: Partition, frame: Frame, n_folds: int, seed: int) -> Lesson:
     """Return what is learned from a partition; groups are drawn into folds by `seed`."""
     learned = filling_their_depth(partition.learn, frame.white_level)
-    parts, owners = cut_to_learn(learned, frame.tiling)
+    parts, owners = cut_to_learn(in_one_pose(learned, frame.alignment), frame.tiling)
     if partition.method != "cross-fitted":
         return Lesson(parts, [], [])
     names = group_names(partition.learn)

@@ -192,6 +192,9 @@ def _judge(folds: Folds, shown: Mapping[int, _Shown]) -> dict[EngineChoice, list
 def _show(recipe: Recipe, part: Part, peak: tuple[float, float]) -> _Shown:
     """Return a part at the graph's size; of one that is cut, a tile around its highest cell."""
     picture = part.read()
+    posed = recipe.preprocessing.pose(picture)
+    if posed is not None:
+        picture, peak = posed.picture, posed.place(*peak)
     if recipe.tiling is None:
         return _Shown(recipe.preprocessing.resize(picture))
     size = recipe.tiling.size
@@ -206,6 +209,7 @@ def _show(recipe: Recipe, part: Part, peak: tuple[float, float]) -> _Shown:
 def _compare(recipe: Recipe, shown: Sequence[_Shown]) -> Parity:
     """Return the scores of parts on every engine; a tile's are counted as in its zone."""
     pictures = [each.picture for each in shown]
+    recipe = replace(recipe, preprocessing=recipe.preprocessing.posed)
     if recipe.tiling is None or recipe.zones is None:
         return compare_engines(recipe, pictures)
     scales = [recipe.zones.scales[each.zone - 1] for each in shown]
@@ -222,7 +226,7 @@ def _golden_zones(
     recipe: Recipe, choice: EngineChoice, golden: Mapping[str, _Shown]
 ) -> dict[str, list[float | None]]:
     """Return the zones' scores of golden parts, in the detector's own unit; none without zones."""
-    zones = recipe.zones
+    zones, recipe = recipe.zones, replace(recipe, preprocessing=recipe.preprocessing.posed)
     if zones is None:
         return {}
     found = {}

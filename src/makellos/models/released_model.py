@@ -11,6 +11,7 @@ import numpy as np
 from makellos.data.pictures import Picture
 from makellos.data.progress import Progress
 from makellos.detectors import Detector
+from makellos.inspection.alignment import in_one_pose
 from makellos.inspection.manifest import (
     AutoRecord,
     CalibrationRecord,
@@ -142,7 +143,8 @@ class ReleasedModel:
         graph = self.detector.graph()
         if graph.generator is None:
             return {}
-        seen, _ = cut_to_learn(self.partition.learn, self.frame.tiling)
+        upright = in_one_pose(self.partition.learn, self.frame.alignment)
+        seen, _ = cut_to_learn(upright, self.frame.tiling)
         chosen = sorted({i * len(seen) // _N_EXAMPLES for i in range(_N_EXAMPLES)})
         return {
             f"examples/{place:02d}.png": graph.preprocessing.resize(seen[i].read())

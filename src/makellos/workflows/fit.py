@@ -19,10 +19,10 @@ from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
 from makellos.detectors import Detector, make_detector
-from makellos.detectors.patches.rotations import lie_at_any_angle
 from makellos.errors import ConfigurationError
 from makellos.inspection.manifest import Manifest
 from makellos.models import check_target
+from makellos.models.alignment import choose_pose
 from makellos.models.coverage import Coverage, Frame, frame_of
 from makellos.models.learning import lesson_of
 from makellos.models.partition import Partition, PartitionRequest
@@ -95,13 +95,12 @@ def fit(
     decoded, unless `skip_unreadable`), `ConfigurationError` for names and values that are not
     accepted, `StorageError` if the model cannot be written. One that exists is replaced at once.
 
-    `training` says where and how a detector that `trains` does so. Its run directory is
-    ``MODEL.run`` unless `training` names another; with `training.resume` an interrupted run there
-    is continued. `signal` says how recordings are seen, `coverage` which tiles and zones pictures
-    have and by which rules they are accepted. `groups` names what parts belong together by, as in
-    `find_parts`, or is ``auto``; `n_good` parts are drawn by the seed, where given, and no other
-    good ones learned from. The detector ``auto`` tries several for `time_budget` minutes (10 by
-    default) and fits the best. `on_note` is called with what should be known beforehand.
+    `training` says where and how a detector that `trains` does so, by default in ``MODEL.run``;
+    with `training.resume` an interrupted run there is continued. `signal` says how recordings are
+    seen, `coverage` how pictures are turned, cut and judged. `groups` names what parts belong
+    together by, as in `find_parts`, or is ``auto``; `n_good` parts are drawn by the seed, and no
+    other good ones learned from. ``auto`` tries detectors for `time_budget` minutes (10 by
+    default). `on_note` is called with what should be known beforehand.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
@@ -116,7 +115,8 @@ def fit(
     request = PartitionRequest(
         choice.detector, frame.smallest_budget, seed, skip_unreadable, signal, groups == AUTO
     )
-    partition = _hinted(subject.partition(parts, request, report), choice.detector, report, on_note)
+    partition = subject.partition(parts, request, report)
+    partition, frame = _posed(partition, frame, covers.align, choice.detector, report, on_note)
     fitted = subject.sized(choice.detector, partition)
     frame.check([part for part in partition.used if part.is_good], partition.calibrate)
     lesson, where = lesson_of(partition, frame, fitted.n_folds, seed), _where(choice, target)
@@ -125,29 +125,31 @@ def fit(
     released = release(frame.recipe(fitted.graph()), folds, partition, frame.false_alarms, report)
     made = ReleasedModel(fitted, frame, partition, released)
     record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
-    spent = {"fit_seconds": round(time.perf_counter() - started, 2)}
-    manifest = made.write(target, record.model_copy(update=spent), report)
+    spent = record.model_copy(update={"fit_seconds": round(time.perf_counter() - started, 2)})
+    manifest = made.write(target, spent, report)
     return _summary(target, manifest, started, _set_by(partition, manifest), str(data))
 
 
-def _hinted(
+def _posed(
     partition: Partition,
+    frame: Frame,
+    asked: str | None,
     detector: Detector,
     progress: Progress,
     on_note: Callable[[str], None] | None,
-) -> Partition:
-    """Return a partition with a hint where parts lie at any angle and the detector needs one."""
-    if not detector.needs_one_pose or partition.signal is not None:
-        return partition
-    if not lie_at_any_angle([part for part in partition.learn if part.is_good], progress):
-        return partition
-    hint = (
-        f"These parts lie at any angle, but {detector.name} compares places: it suits parts that "
-        "always lie the same way, and misses much damage on others. Use a fixture, or patchcore."
-    )
+) -> tuple[Partition, Frame]:
+    """Return a partition and its frame with the pose that parts are turned to, if they are."""
+    if partition.signal is not None:
+        return partition, frame
+    good = [part for part in partition.learn if part.is_good]
+    drawn = frame.zones is not None
+    pose = choose_pose(good, "none" if drawn else asked, detector, progress)
+    if not pose.note:
+        return partition, frame
     if on_note is not None:
-        on_note(hint)
-    return replace(partition, notes=[*partition.notes, hint])
+        on_note(pose.note)
+    noted = replace(partition, notes=[*partition.notes, pose.note])
+    return noted, replace(frame, alignment=pose.alignment)
 
 
 def _asked(

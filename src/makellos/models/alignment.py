@@ -1,0 +1,175 @@
+"""How good parts lie, and the one pose that they are turned to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from makellos.data.parts import Part
+from makellos.data.progress import Progress, no_progress
+from makellos.detectors import Detector
+from makellos.detectors.patches.rotations import lie_at_any_angle
+from makellos.errors import InputError
+from makellos.inspection.alignment import (
+    Alignment,
+    Motion,
+    Way,
+    centred,
+    looked_at,
+    mean_part,
+    pose_of,
+)
+from makellos.inspection.silhouette import Silhouette, find_silhouette
+
+__all__ = ["PoseChoice", "choose_pose", "learn_alignment"]
+
+_N_SHOWN, _ROUNDS = 64, 4  # good parts that the mean part is made of; times it is made
+_FOUND, _ELONGATED = 0.9, 1.25  # share of parts with a silhouette that much longer than wide
+_WIDEST, _MARGIN = 0.95, 0.07  # quantile of extents; around it, of the longest
+_LEAST, _LENIENT = 0.3, 0.7  # what a part has to reach: of what the worst of good ones do
+
+_WAYS: dict[str, Way] = {"rotate": "rotate", "register": "register"}
+_NOT_TURNED = {
+    "rotate": "The good parts have no outline on a plain ground to be turned by. Use --align "
+    "register, or none.",
+    "register": "The good parts do not agree in any pose. Use --align rotate if they lie on a "
+    "plain ground, or none.",
+}
+
+Floats = NDArray[np.float32]
+Extent = NDArray[np.float64]  # left, top, right, bottom in pixels of the template
+
+
+@dataclass(frozen=True)
+class PoseChoice:
+    """Say how parts are turned to one pose, if they are, and what a user should know of it."""
+
+    alignment: Alignment | None = None
+    note: str = ""
+
+
+def choose_pose(
+    parts: Sequence[Part], asked: str | None, detector: Detector, progress: Progress
+) -> PoseChoice:
+    """Return how good parts are turned for a detector: as `asked`, one of `WAYS`.
+
+    None: ``auto`` for a detector that needs one pose, else ``none``. ``auto`` looks whether they
+    lie at any angle. Raises `InputError` where they cannot be turned in the way that is asked for.
+    """
+    needy = detector.needs_one_pose
+    if asked is not None and (way := _WAYS.get(asked)) is not None:
+        alignment = learn_alignment(parts, way, progress)
+        if alignment is None:
+            raise InputError(_NOT_TURNED[way])
+        return PoseChoice(alignment, f"Parts are {alignment}.")
+    if not (needy or asked == "auto"):
+        return PoseChoice()
+    if not lie_at_any_angle(parts, progress):
+        return PoseChoice(note="Parts lie alike, and are not turned." if asked == "auto" else "")
+    but = f", but {detector.name} compares places" if needy else ""
+    if asked != "none":
+        alignment = learn_alignment(parts, None, progress)
+        if alignment is not None:
+            return PoseChoice(
+                alignment,
+                f"These parts lie at any angle{but}: they are {alignment}. To leave them as they "
+                "lie: --align none.",
+            )
+        but += ". They cannot be turned to one pose, for they do not agree in any"
+    if not needy:
+        return PoseChoice(note=f"These parts lie at any angle{but}.")
+    return PoseChoice(
+        note=f"These parts lie at any angle{but}: it suits parts that always lie the same way, and "
+        "misses much damage on others. "
+        + ("Use --align auto, or patchcore." if asked == "none" else "Use a fixture, or patchcore.")
+    )
+
+
+def learn_alignment(
+    parts: Sequence[Part], way: Way | None = None, progress: Progress = no_progress
+) -> Alignment | None:
+    """Return how parts are turned to one pose, learned from good ones; None if they cannot be.
+
+    Without a `way` it is by the outline where there is one that is longer than wide, else by what
+    agrees best. Parts cannot be turned by an outline that they do not have, and not where good ones
+    do not agree. Raises `InputError` for a part that cannot be read.
+    """
+    shown, step = [], -(-len(parts) // _N_SHOWN)
+    for i, part in enumerate(parts[::step]):
+        shown.append(looked_at(part.read())[0])
+        progress("looking how parts lie", i + 1, len(parts[::step]))
+    outlines = [find_silhouette(each) for each in shown]
+    found = [each for each in outlines if each is not None]
+    outlined = len(found) >= _FOUND * len(shown)
+    long = sum(each.elongation >= _ELONGATED for each in found) >= _FOUND * len(shown)
+    chosen: Way = way or ("rotate" if long else "register")
+    if chosen == "rotate" and not outlined:
+        return None
+    mean, agreed = _posed(shown, outlines if outlined else [None] * len(shown), chosen)
+    least = _LENIENT * float(np.quantile(agreed, 0.02))
+    return Alignment.onto(chosen, mean, least) if least >= _LEAST else None
+
+
+def _posed(
+    shown: Sequence[Floats], outlines: Sequence[Silhouette | None], way: Way
+) -> tuple[Floats, list[float]]:
+    """Return the mean of parts in one pose, and how well each agrees with it."""
+    start = _typical(outlines)
+    motion, size = _begun(shown[start], outlines[start])
+    mean = mean_part([shown[start]], [motion], size)
+    agreed = [1.0]
+    for number in range(_ROUNDS):
+        found = [pose_of(each, mean, way, 0.0) for each in shown]
+        motions, agreed = [pose for pose, _ in found], [value for _, value in found]
+        if number < _ROUNDS - 1:
+            motions, size = _cropped(motions, outlines, size)
+        mean = mean_part(shown, motions, size)
+    return mean, agreed
+
+
+def _typical(outlines: Sequence[Silhouette | None]) -> int:
+    """Return the number of the part whose outline is of a middling size."""
+    areas = [0.0 if each is None else float(each.mask.mean()) for each in outlines]
+    return int(np.argsort(areas)[len(areas) // 2])
+
+
+def _begun(shown: Floats, outline: Silhouette | None) -> tuple[Motion, tuple[int, int]]:
+    """Return the pose of the part that others are laid onto first, and the size of its crop."""
+    size = shown.shape[0], shown.shape[1]
+    if outline is None:
+        return centred(0.0, ((size[1] - 1) / 2, (size[0] - 1) / 2), size), size
+    degrees = outline.degrees if outline.elongation >= _ELONGATED else 0.0
+    motion = centred(degrees, (outline.x, outline.y), size)
+    (begun,), size = _cropped([motion], [outline], size)
+    return begun, size
+
+
+def _cropped(
+    motions: Sequence[Motion], outlines: Sequence[Silhouette | None], size: tuple[int, int]
+) -> tuple[list[Motion], tuple[int, int]]:
+    """Return poses whose template is cut to what the outlines take, and its size H, W."""
+    extents = [
+        _extent(outline, motion)
+        for outline, motion in zip(outlines, motions, strict=True)
+        if outline is not None
+    ]
+    if not extents:
+        return list(motions), size
+    low = np.quantile([each[:2] for each in extents], 1 - _WIDEST, axis=0)
+    high = np.quantile([each[2:] for each in extents], _WIDEST, axis=0)
+    margin = np.ceil(_MARGIN * float((high - low).max()))
+    corner = np.floor(low - margin)
+    width, height = (int(side) for side in np.ceil(high + margin) - corner + 1)
+    moved = [np.column_stack([m[:, :2], m[:, 2] + m[:, :2] @ corner]) for m in motions]
+    return moved, (height, width)
+
+
+def _extent(outline: Silhouette, motion: Motion) -> Extent:
+    """Return where an outline lies on the template."""
+    rows, columns = np.nonzero(outline.mask)
+    places = np.stack([columns, rows]) - motion[:, 2:]
+    turned = np.linalg.inv(motion[:, :2]) @ places
+    return np.concatenate([turned.min(1), turned.max(1)])
