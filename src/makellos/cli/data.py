@@ -1,4 +1,4 @@
-"""The verbs about data: synth, get, check, split."""
+"""The verbs about data: synth, get, check, split, align."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from makellos.errors import ConfigurationError, suggest
 
 if TYPE_CHECKING:
     from makellos.data.splits import SplitSummary
+    from makellos.workflows.align import AlignSummary
 
 _KINDS = ("screws", "boards")
 
 app = typer.Typer(
-    help="Render, download, check and split sets of parts.",
+    help="Render, download, check, split and align sets of parts.",
     epilog="Example: makellos data synth -o screws",
     no_args_is_help=True,
 )
@@ -215,6 +216,59 @@ def split(
     found.require_pictures("data split")
     summary = write_split(found, output, source=data, val=val, test=test, seed=seed, by=by)
     answer(_split_text(summary), json, asdict(summary))
+
+
+@app.command("align", short_help="Turn parts that lie at any angle to one pose.")
+def align(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Folder of pictures, or a CSV manifest.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder to create.")
+    ],
+    way: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|rotate|register",
+            help="rotate: by the outline on a plain ground; register: by what agrees best.",
+        ),
+    ] = "auto",
+    json: Json = None,
+) -> None:
+    """Write a set anew, each part turned to the pose of the good ones and cropped, with its mask.
+
+    Nothing is stretched, and names and folders stay as they are. To do the same inside of a
+    model, so that new parts are turned as well, use 'makellos fit --align auto'. Exits with 1 if
+    a picture cannot be read.
+
+    Example: makellos data align screws -o turned
+    """
+    from makellos.workflows.align import align as run
+
+    with bars() as progress:
+        done = run(data, output, way=way, progress=progress)
+    answer(_align_text(done), json, asdict(done))
+    if done.unreadable:
+        raise typer.Exit(1)
+
+
+def _align_text(done: AlignSummary) -> str:
+    """Say what was turned and how, and what to do next."""
+    how = "by the outline" if done.way == "rotate" else "by what agrees best"
+    lines = [
+        f"Turned {done.n_parts} parts {how}, and cropped them to {done.width} x {done.height} "
+        f"pixels: {done.output}"
+    ]
+    if done.in_doubt:
+        some = ", ".join(done.in_doubt[:5]) + (", ..." if len(done.in_doubt) > 5 else "")
+        lines.append(
+            f"Note: {len(done.in_doubt)} of them agree little with the good ones, and may lie "
+            f"otherwise: {some}"
+        )
+    lines += [f"Not readable: {name}: {why}" for name, why in done.unreadable.items()]
+    return "\n".join(
+        [*lines, f"Next: makellos fit {done.manifest or done.output} -o model.makellos"]
+    )
 
 
 def _split_text(summary: SplitSummary) -> str:

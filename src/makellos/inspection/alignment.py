@@ -216,7 +216,8 @@ class Alignment(BaseModel):
         """Return a picture H×W or H×W×3 turned and cropped, in its own depth and resolution."""
         template = _template(self.reference)
         small, scale = looked_at(picture)
-        motion, correlation = pose_of(small, template, self.way, self.least)
+        outline = find_silhouette(small) if self.way == "rotate" else None
+        motion, correlation = pose_of(small, template, outline, self.least)
         height, width = (max(1, round(side / scale)) for side in template.shape)
         # The crop's edges are those of the template, but for the rounding of its size.
         whole = _grid(1 / scale, 1 / scale) @ _square(motion) @ _square(_grid(scale, scale))
@@ -274,17 +275,19 @@ def looked_at(picture: Picture) -> tuple[Floats, float]:
     return np.asarray(small, np.float32) / np.float32(full_scale(picture)), scale
 
 
-def pose_of(picture: Floats, template: Floats, way: Way, enough: float) -> tuple[Motion, float]:
+def pose_of(
+    picture: Floats, template: Floats, outline: Silhouette | None, enough: float
+) -> tuple[Motion, float]:
     """Return how a mean part h×w lies on a picture h×w×C, and their correlation.
 
-    Where the silhouette's two poses do not reach `enough`, all angles are tried.
+    Where the two poses of its `outline` do not reach `enough`, all angles are tried.
     """
     gray = _gray(picture)
-    silhouette = find_silhouette(picture) if way == "rotate" else None
-    lying = None if silhouette is None else _lying_along(silhouette, template.shape)
-    found = None if lying is None else _best(gray, template, lying)
-    if found is not None and found[1] >= enough:
-        return found
+    found = None
+    if outline is not None:
+        found = _best(gray, template, _lying_along(outline, template.shape))
+        if found[1] >= enough:
+            return found
     tried = _best(gray, template, _at_any_angle(gray, template))
     return tried if found is None or tried[1] > found[1] else found
 

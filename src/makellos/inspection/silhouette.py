@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = ["Silhouette", "find_silhouette"]
 
 _RING = 1 / 16  # of the shorter side: the ground is seen along the border
 _ROUNDS, _CLEAR, _NOISES = 4, 3.0, 5.0  # deviations that leave the ground; that are no noise
+_EVERY = 3  # of the pixels along the border
 _LEAST_CONTRAST = 0.04
 _PIECE = 0.2  # of the largest piece: smaller ones are dust
 _LEAST_AREA, _MOST_AREA = 0.005, 0.8  # shares of the picture
@@ -66,15 +68,13 @@ def _apart_from_ground(picture: Floats) -> tuple[Floats, float]:
     """Return how far pixels h×w are from the ground, and how much the ground itself varies."""
     height, width = picture.shape[:2]
     ring = max(2, round(_RING * min(height, width)))
-    rows, columns = np.mgrid[:height, :width]
-    y, x = rows / height * 2 - 1, columns / width * 2 - 1
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).astype(np.float32)
+    terms = _terms(height, width)
     along = np.ones((height, width), bool)
     along[ring:-ring, ring:-ring] = False
     apart = np.zeros((height, width), np.float32)
     noise = 0.0
-    for channel in cv2.split(picture):
-        plane, beside = terms[along], channel[along]
+    for channel in _planes(picture):
+        plane, beside = terms[along][::_EVERY], channel[along][::_EVERY]
         clear = np.abs(beside - np.median(beside)) <= _CLEAR * _spread(beside - np.median(beside))
         for _ in range(_ROUNDS):
             surface = np.linalg.lstsq(plane[clear], beside[clear], rcond=None)[0]
@@ -83,6 +83,20 @@ def _apart_from_ground(picture: Floats) -> tuple[Floats, float]:
         noise = max(noise, _spread(left[clear]))
         apart = np.maximum(apart, np.abs(channel - terms @ surface))
     return cv2.GaussianBlur(apart, (0, 0), 0.8), noise
+
+
+def _planes(picture: Floats) -> list[Floats]:
+    """Return the channels h×w of a picture, one where all are the same."""
+    planes = [np.asarray(each, np.float32) for each in cv2.split(picture)]
+    return planes[:1] if all(np.array_equal(planes[0], each) for each in planes[1:]) else planes
+
+
+@lru_cache(maxsize=4)
+def _terms(height: int, width: int) -> Floats:
+    """Return the terms h×w×6 of a surface of second order."""
+    rows, columns = np.mgrid[:height, :width]
+    y, x = rows / height * 2 - 1, columns / width * 2 - 1
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).astype(np.float32)
 
 
 def _spread(values: Floats) -> float:

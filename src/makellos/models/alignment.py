@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors import Detector
+from makellos.detectors.loading import SMALL_SIDE
 from makellos.detectors.patches.rotations import lie_at_any_angle
 from makellos.errors import InputError
 from makellos.inspection.alignment import (
@@ -24,19 +26,18 @@ from makellos.inspection.alignment import (
 )
 from makellos.inspection.silhouette import Silhouette, find_silhouette
 
-__all__ = ["PoseChoice", "choose_pose", "learn_alignment"]
+__all__ = ["WAYS", "PoseChoice", "choose_pose", "learn_alignment", "not_turned", "posed_by"]
 
-_N_SHOWN, _ROUNDS = 64, 4  # good parts that the mean part is made of; times it is made
+_N_SHOWN, _ROUNDS = 64, 3  # good parts that the mean part is made of; times it is made
 _FOUND, _ELONGATED = 0.9, 1.25  # share of parts with a silhouette that much longer than wide
 _WIDEST, _MARGIN = 0.95, 0.07  # quantile of extents; around it, of the longest
+_ASLANT, _TURNED = 30.0, 0.2  # degrees; share of parts beyond: they lie at any angle
 _LEAST, _LENIENT = 0.3, 0.7  # what a part has to reach: of what the worst of good ones do
 
-_WAYS: dict[str, Way] = {"rotate": "rotate", "register": "register"}
+WAYS: dict[str, Way] = {"rotate": "rotate", "register": "register"}
 _NOT_TURNED = {
-    "rotate": "The good parts have no outline on a plain ground to be turned by. Use --align "
-    "register, or none.",
-    "register": "The good parts do not agree in any pose. Use --align rotate if they lie on a "
-    "plain ground, or none.",
+    "rotate": "The good parts have no outline on a plain ground to be turned by. Try register",
+    "register": "The good parts do not agree in any pose. Try rotate if they lie on a plain ground",
 }
 
 Floats = NDArray[np.float32]
@@ -51,41 +52,71 @@ class PoseChoice:
     note: str = ""
 
 
+_ALIKE = PoseChoice(note="Parts lie alike, and are not turned.")
+
+
 def choose_pose(
     parts: Sequence[Part], asked: str | None, detector: Detector, progress: Progress
 ) -> PoseChoice:
-    """Return how good parts are turned for a detector: as `asked`, one of `WAYS`.
+    """Return how good parts are turned for a detector: as `asked`, one of `ALIGN`.
 
     None: ``auto`` for a detector that needs one pose, else ``none``. ``auto`` looks whether they
-    lie at any angle. Raises `InputError` where they cannot be turned in the way that is asked for.
+    lie at any angle, and does not turn pictures of at most `SMALL_SIDE` pixels, such as digits.
+    Raises `InputError` where they cannot be turned in the way that is asked for.
     """
-    needy = detector.needs_one_pose
-    if asked is not None and (way := _WAYS.get(asked)) is not None:
-        alignment = learn_alignment(parts, way, progress)
+    if asked in WAYS:
+        alignment = posed_by(parts, asked, progress)
         if alignment is None:
-            raise InputError(_NOT_TURNED[way])
+            raise InputError(not_turned(asked, "use --align none"))
         return PoseChoice(alignment, f"Parts are {alignment}.")
-    if not (needy or asked == "auto"):
+    if not (detector.needs_one_pose or asked == "auto"):
         return PoseChoice()
     if not lie_at_any_angle(parts, progress):
-        return PoseChoice(note="Parts lie alike, and are not turned." if asked == "auto" else "")
-    but = f", but {detector.name} compares places" if needy else ""
-    if asked != "none":
-        alignment = learn_alignment(parts, None, progress)
-        if alignment is not None:
-            return PoseChoice(
-                alignment,
-                f"These parts lie at any angle{but}: they are {alignment}. To leave them as they "
-                "lie: --align none.",
-            )
-        but += ". They cannot be turned to one pose, for they do not agree in any"
-    if not needy:
-        return PoseChoice(note=f"These parts lie at any angle{but}.")
+        return _ALIKE if asked == "auto" else PoseChoice()
+    if asked == "none":
+        return _left(detector, "", "Use --align auto, or patchcore.")
+    turned = _turned(parts, detector, progress)
+    return PoseChoice() if turned is _ALIKE and asked != "auto" else turned
+
+
+def _turned(parts: Sequence[Part], detector: Detector, progress: Progress) -> PoseChoice:
+    """Return how parts are turned that seem to lie at any angle, or why they are not."""
+    if all(max(part.read().shape[:2]) <= SMALL_SIDE for part in parts):
+        return _left(
+            detector, ". Pictures this small are not turned", "Use larger ones, or patchcore."
+        )
+    found = _learned(parts, None, progress)
+    if found is None:
+        none = ". They cannot be turned to one pose, for they do not agree in any"
+        return _left(detector, none, "Use a fixture, or patchcore.")
+    if not found.at_any_angle:
+        return _ALIKE
+    but = f", but {detector.name} compares places" if detector.needs_one_pose else ""
     return PoseChoice(
-        note=f"These parts lie at any angle{but}: it suits parts that always lie the same way, and "
-        "misses much damage on others. "
-        + ("Use --align auto, or patchcore." if asked == "none" else "Use a fixture, or patchcore.")
+        found.alignment,
+        f"These parts lie at any angle{but}: they are {found.alignment}. To leave them as they "
+        "lie: --align none.",
     )
+
+
+def _left(detector: Detector, why: str, advice: str) -> PoseChoice:
+    """Return that parts at any angle are not turned, and what it means for a detector."""
+    if not detector.needs_one_pose:
+        return PoseChoice(note=f"These parts lie at any angle{why}.")
+    return PoseChoice(
+        note=f"These parts lie at any angle, but {detector.name} compares places{why}: it suits "
+        f"parts that always lie the same way, and misses much damage on others. {advice}"
+    )
+
+
+def posed_by(parts: Sequence[Part], way: str | None, progress: Progress) -> Alignment | None:
+    """Return what `learn_alignment` does, for a way that is told by name, or auto."""
+    return learn_alignment(parts, WAYS.get(way or ""), progress)
+
+
+def not_turned(way: str | None, advice: str) -> str:
+    """Return why good parts could not be turned to one pose in a way."""
+    return f"{_NOT_TURNED.get(way or '', _NOT_TURNED['register'])}, or {advice}."
 
 
 def learn_alignment(
@@ -97,6 +128,28 @@ def learn_alignment(
     agrees best. Parts cannot be turned by an outline that they do not have, and not where good ones
     do not agree. Raises `InputError` for a part that cannot be read.
     """
+    found = _learned(parts, way, progress)
+    return None if found is None else found.alignment
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """Hold an alignment, and the angles in degrees at which it found the good parts."""
+
+    alignment: Alignment
+    degrees: list[float]
+
+    @property
+    def at_any_angle(self) -> bool:
+        """Tell whether many parts lie otherwise than most, and not a little aslant."""
+        turns = np.exp(1j * np.radians(self.degrees))
+        # The angle in the middle is that of a part: the one that others lie nearest to.
+        apart = np.abs(np.degrees(np.angle(turns[:, None] / turns[None])))
+        middle = int(np.median(apart, axis=0).argmin())
+        return float((apart[:, middle] > _ASLANT).mean()) > _TURNED
+
+
+def _learned(parts: Sequence[Part], way: Way | None, progress: Progress) -> _Learned | None:
     shown, step = [], -(-len(parts) // _N_SHOWN)
     for i, part in enumerate(parts[::step]):
         shown.append(looked_at(part.read())[0])
@@ -108,26 +161,32 @@ def learn_alignment(
     chosen: Way = way or ("rotate" if long else "register")
     if chosen == "rotate" and not outlined:
         return None
-    mean, agreed = _posed(shown, outlines if outlined else [None] * len(shown), chosen)
+    mean, agreed, degrees = _posed(shown, outlines if outlined else [None] * len(shown), chosen)
     least = _LENIENT * float(np.quantile(agreed, 0.02))
-    return Alignment.onto(chosen, mean, least) if least >= _LEAST else None
+    if least < _LEAST:
+        return None
+    return _Learned(Alignment.onto(chosen, mean, least), degrees)
 
 
 def _posed(
     shown: Sequence[Floats], outlines: Sequence[Silhouette | None], way: Way
-) -> tuple[Floats, list[float]]:
-    """Return the mean of parts in one pose, and how well each agrees with it."""
+) -> tuple[Floats, list[float], list[float]]:
+    """Return the mean of parts in one pose, how well each agrees with it, and their angles."""
     start = _typical(outlines)
     motion, size = _begun(shown[start], outlines[start])
     mean = mean_part([shown[start]], [motion], size)
-    agreed = [1.0]
+    agreed, motions = [1.0], [motion]
     for number in range(_ROUNDS):
-        found = [pose_of(each, mean, way, 0.0) for each in shown]
+        found = [
+            pose_of(each, mean, outline if way == "rotate" else None, 0.0)
+            for each, outline in zip(shown, outlines, strict=True)
+        ]
         motions, agreed = [pose for pose, _ in found], [value for _, value in found]
         if number < _ROUNDS - 1:
             motions, size = _cropped(motions, outlines, size)
         mean = mean_part(shown, motions, size)
-    return mean, agreed
+    angles = [math.degrees(math.atan2(each[1, 0], each[0, 0])) for each in motions]
+    return mean, agreed, angles
 
 
 def _typical(outlines: Sequence[Silhouette | None]) -> int:

@@ -19,9 +19,9 @@ from makellos.inspection.tiling import STRIDE, Tiling
 from makellos.inspection.zone_files import read_acceptance, read_zones
 from makellos.inspection.zones import Zones
 
-__all__ = ["WAYS", "Coverage", "Frame", "cut_to_learn", "frame_of"]
+__all__ = ["ALIGN", "Coverage", "Frame", "cut_to_learn", "frame_of"]
 
-WAYS = ("auto", "rotate", "register", "none")
+ALIGN = ("auto", "rotate", "register", "none")
 
 _MOST_PROMISED = 0.5  # of good parts rejected: no budget is larger
 
@@ -33,7 +33,7 @@ class Coverage:
     None for `tile`: pictures are seen as a whole; None for `tile_overlap`: a quarter of a tile.
     `zones` is a mask picture or a JSON file of polygons and rules, `rules` a JSON file of rules
     only, `mm_per_pixel` the size of a pixel. `align` says how parts are turned to one pose (one of
-    `WAYS`); None: as with ``auto`` if the detector needs one, else not at all.
+    `ALIGN`); None: as with ``auto`` if the detector needs one, else not at all.
     """
 
     tile: int | None = None
@@ -146,10 +146,10 @@ def check_align(coverage: Coverage) -> None:
     """Raise `ConfigurationError` for an unknown way to align, and beside zones."""
     if coverage.align is None:
         return
-    if coverage.align not in WAYS:
+    if coverage.align not in ALIGN:
         raise ConfigurationError(
-            f"--align is {coverage.align!r}; expected one of {', '.join(WAYS)}. "
-            f"{suggest(coverage.align, WAYS)}"
+            f"--align is {coverage.align!r}; expected one of {', '.join(ALIGN)}. "
+            f"{suggest(coverage.align, ALIGN)}"
         )
     if coverage.align != "none" and coverage.zones is not None:
         raise ConfigurationError(

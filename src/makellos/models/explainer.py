@@ -29,12 +29,14 @@ Floats = NDArray[np.float32]
 class Explained:
     """Hold what a model finds on a picture: the `batch` 1×C×H×W it sees, the `heat` h×w from 0 up.
 
-    `target` is the place of the class that the heat is of.
+    `shown` is the heat h×w as it lies on the picture, where the batch shows it turned. `target` is
+    the place of the class that the heat is of.
     """
 
     picture: Picture
     batch: Floats
     heat: Floats
+    shown: Floats
     score: float
     verdict: str
     probabilities: dict[str, float]
@@ -71,7 +73,8 @@ class Explainer:
         """Return what is found; raises `InputError` where the score is not finite, with `name`."""
         import torch
 
-        batch = self.preprocessing(picture)
+        posed = self.preprocessing.pose(picture)
+        batch = self.preprocessing(picture if posed is None else posed.picture)
         scores, probabilities = self.judge(batch)
         score = float(scores[0])
         if not math.isfinite(score):
@@ -81,10 +84,12 @@ class Explainer:
         target = self._target
         if target is None:
             target = 1 + int(probabilities[0, 1:].argmax())
+        heat = self.maps(torch.from_numpy(batch), target)[0]
         return Explained(
             picture=picture,
             batch=batch,
-            heat=self.maps(torch.from_numpy(batch), target)[0],
+            heat=heat,
+            shown=heat if posed is None else posed.back(heat),
             score=score,
             verdict=self.calibration.verdict(score),
             probabilities=dict(zip(self.classes, probabilities[0].tolist(), strict=True)),

@@ -178,7 +178,7 @@ class _Measure:
         except InputError as error:
             self.notes.append(str(error))
             return
-        located = locate(item.part.label, resize_map(found.heat, *size), mask)
+        located = locate(item.part.label, resize_map(found.shown, *size), mask)
         if located is None:
             self.notes.append(f"The mask {item.part.mask} marks nothing; its part is not counted.")
             return
@@ -242,7 +242,7 @@ def _draw(explainer: Explainer, item: _Item, found: Explained, target: Path) -> 
     panel = draw_explanation(
         found.picture,
         Inspection(str(item.path), found.verdict, probabilities=found.probabilities),
-        found.heat,
+        found.shown,
         title=explainer.method + (f" of {explained}" if explained else ""),
         white_level=explainer.preprocessing.white_level,
     )
