@@ -360,3 +360,17 @@ def test_planted_defects_are_found(tmp_path: Path) -> None:
 
     good, damaged = scores(damaged=False), scores(damaged=True)
     assert (damaged[:, np.newaxis] > good).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("shown", "name"),
+    [
+        ("ssim", "SSIM residual, relative to usual"),
+        ("residual", "residual, relative to usual"),
+    ],
+)
+def test_the_graph_says_what_its_map_shows(shown: str, name: str, tmp_path: Path) -> None:
+    detector = Autoencoder(**SMALL | {"epochs": 1, "map": shown}).fit(
+        write(tmp_path, [bolt(i, 32) for i in range(4)])
+    )
+    assert detector.graph().map_name == name

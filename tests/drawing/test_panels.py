@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -176,6 +178,20 @@ def test_panel_holds_its_tiles_from_left_to_right() -> None:
     steps = np.diff([x for x, _ in places])
     assert (steps == steps[0]).all()
     assert steps[0] > 300
+
+
+def test_the_map_is_labelled_by_what_it_shows() -> None:
+    made = np.zeros((1, 64, 64), np.float32)
+    named = replace(inspected((100, 100), spot(), made), map_name="SSIM residual")
+    assert list(tiles(noise(100, 100), named)) == [PART, NEAREST, "SSIM residual", DAMAGE]
+    plain = replace(named, map_name="")
+    panels = [draw_panel(noise(100, 100), each, map_threshold=THRESHOLD) for each in (named, plain)]
+    # Label and scale stand at the map; nothing else changes.
+    changed = np.argwhere((panels[0] != panels[1]).any(axis=2))
+    assert panels[0].shape == panels[1].shape
+    assert 0 < np.ptp(changed[:, 0]) < 20
+    wide = replace(named, map_name="negative log-likelihood, relative to usual")
+    assert draw_panel(noise(100, 100), wide, map_threshold=THRESHOLD).shape >= panels[0].shape
 
 
 def test_what_a_detector_does_not_give_is_left_out() -> None:

@@ -303,6 +303,12 @@ def test_a_card_shows_part_nearest_good_part_and_damage(report, item, picture):
     assert Page(page).open == []
 
 
+def test_a_card_says_what_the_map_of_damage_shows(report, item, picture):
+    items = (item(reconstruction=picture(".webp", 200), map_name="SSIM <residual>"),)
+    page = render_evaluation(report(items=items))
+    assert "<small>damage: SSIM &lt;residual&gt;</small>" in page
+
+
 def test_a_card_may_have_a_map_alone(report, item, picture):
     items = (item(picture=b""), item(picture=b"", overlay=b"", input="nothing.png"))
     page = render_evaluation(report(items=items))

@@ -239,9 +239,9 @@ def reconstructing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every inspection hold a reconstruction that is black."""
     many = Scorer.many
 
-    def black(self: Scorer, pictures: Any) -> list[Scored]:
+    def black(self: Scorer, pictures: Any, **asked: Any) -> list[Scored]:
         shape = self.preprocessing.shape
-        found = many(self, pictures)
+        found = many(self, pictures, **asked)
         return [each._replace(reconstruction=np.zeros(shape, np.float32)) for each in found]
 
     monkeypatch.setattr(Scorer, "many", black)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +33,7 @@ Rows = Annotated[
         "-o",
         "--output",
         metavar="DIR",
-        help="Folder for inspections.csv, inspections.jsonl and overlays.",
+        help="Folder for inspections.csv, inspections.jsonl, overlays and reconstructions.",
     ),
 ]
 Csv = Annotated[
@@ -68,6 +69,14 @@ Overlays = Annotated[
         "--overlays",
         help="Draw a heat map and outlines on every part, in DIR/overlays, or in "
         "inspections/overlays without -o.",
+    ),
+]
+Reconstructions = Annotated[
+    bool,
+    typer.Option(
+        "--reconstructions",
+        help="Save the nearest good part that the detector can make, at the part's own size, in "
+        "DIR/reconstructions, or in inspections/reconstructions without -o.",
     ),
 ]
 Rpm = Annotated[
@@ -109,6 +118,7 @@ def inspect(
     windows: Windows = None,
     trend: TrendPage = None,
     overlays: Overlays = False,
+    reconstructions: Reconstructions = False,
     fail_on_reject: FailOnReject = False,
     engine: EngineName = None,
     rpm: Rpm = None,
@@ -132,12 +142,11 @@ def inspect(
     from makellos.inspection.inspector import Inspection
     from makellos.workflows import inspect as work
 
-    drawn = (output or Path("inspections")) / "overlays" if overlays else None
+    drawn, made = _folders(output, overlays=overlays, reconstructions=reconstructions)
     if output is not None:
         csv, jsonl = csv or output / "inspections.csv", jsonl or output / "inspections.jsonl"
-    outputs = work.Outputs(
-        csv=csv, jsonl=jsonl, parquet=parquet, windows=windows, trend=trend, overlays=drawn
-    )
+    rows = work.Outputs(csv=csv, jsonl=jsonl, parquet=parquet, windows=windows, trend=trend)
+    outputs = replace(rows, overlays=drawn, reconstructions=made)
     streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})
     listed = not any((output, csv, jsonl, parquet, windows, json))
     with bars() as progress:
@@ -159,6 +168,12 @@ def inspect(
         )
     say(inspect_text(summary, outputs), quietly=streams)
     _end(summary, json, fail_on_reject)
+
+
+def _folders(output: Path | None, **wanted: bool) -> Iterator[Path | None]:
+    """Yield a folder of pictures for each name; None for those that are not wanted."""
+    for name, is_wanted in wanted.items():
+        yield (output or Path("inspections")) / name if is_wanted else None
 
 
 def _end(summary: InspectSummary, json: Path | None, fail_on_reject: bool) -> None:

@@ -178,6 +178,7 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
         outputs.windows,
         outputs.trend,
         outputs.overlays,
+        outputs.reconstructions,
     ]
     written = [str(place) for place in places if place is not None and str(place) != "-"]
     noun = summary.noun if summary.n_parts == 1 else f"{summary.noun}s"
@@ -346,6 +347,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["detector", f"{manifest.detector.name}: {parameters}"],
         ["input", f"{size}, {size.shape[0]} channels" if len(size.shape) > 1 else str(size)],
         *([name, text] for name, text in manifest.covered()),
+        *([["map", manifest.map_name]] if manifest.map_name else []),
         ["engine", str(manifest.engine.choice())],
         ["learned from", f"{learned_by(manifest)} of {training.data}"],
         ["calibrated on", calibrated_on(manifest, calibration.n_groups)],

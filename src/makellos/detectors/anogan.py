@@ -12,7 +12,7 @@ from makellos.data.parts import Part
 from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
-from makellos.detectors.graph import Graph
+from makellos.detectors.graph import RESIDUAL, UNUSUAL, Graph
 from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
@@ -59,7 +59,7 @@ class AnoGAN(Detector):
     summary = "a GAN of good parts, searched for the nearest one; slow, the classic"
     needs_one_pose = True
     trains = True
-    gives = ("generator",)
+    gives = ("generator", "reconstruction")
     runtime = "torch"
 
     image_size: int = shared.side_from(16, 512, otherwise="64")
@@ -210,13 +210,21 @@ class AnoGAN(Detector):
             weights |= arrays_of(self.residual_, _RESIDUAL)
         generator = export_generator(self.generator_, self.latent_dim)
         scoring = ExternalScoring(self.name, self.get_parameters(), weights)
-        return Graph(b"", self.preprocessing_, Aggregation(), generator=generator, external=scoring)
+        return Graph(
+            b"",
+            self.preprocessing_,
+            Aggregation(),
+            generator=generator,
+            external=scoring,
+            map_name=RESIDUAL if self.residual_ is None else UNUSUAL.format(RESIDUAL),
+        )
 
 
 class _SearchEngine:
     """Score batches by a search; a batch of any size, `batch_size` parts at once."""
 
     batch_size = _BATCH
+    reconstructs = True
 
     def __init__(
         self,

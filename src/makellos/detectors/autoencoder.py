@@ -9,7 +9,7 @@ from makellos.data.parts import Part
 from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
-from makellos.detectors.graph import Graph
+from makellos.detectors.graph import RESIDUAL, UNUSUAL, Graph
 from makellos.detectors.loading import choose_preprocessing, load_pictures
 from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
@@ -18,6 +18,7 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
 LOSSES = ("ssim", "ms-ssim", "l1", "l2")
+_MAP_NAMES = {"ssim": "SSIM residual", "residual": RESIDUAL}
 _N_STEPS = 1000
 _MOST_LAYERS = 8
 _VALIDATED = 0.1  # share of the pictures that training is validated with
@@ -41,6 +42,7 @@ class Autoencoder(Detector):
     summary = "a network that reconstructs good parts; for parts that always lie the same way"
     needs_one_pose = True
     trains = True
+    gives = ("reconstruction",)
 
     image_size: int = shared.side_from(16, 1024, otherwise="256")
     channels: int = parameter(
@@ -154,7 +156,8 @@ class Autoencoder(Detector):
         shape = self.preprocessing_.shape
         onnx = export_graph(self.compared_, shape, ("anomaly_map", "reconstruction"))
         aggregation = Aggregation(name="top_k_mean", parameter=0.001)
-        return Graph(onnx, self.preprocessing_, aggregation)
+        name = UNUSUAL.format(_MAP_NAMES[self.map])
+        return Graph(onnx, self.preprocessing_, aggregation, map_name=name)
 
 
 def loss_weights(text: str) -> dict[str, float]:

@@ -39,7 +39,8 @@ class Detector(ABC):
     robust: ClassVar[Mapping[str, Value]] = {}
     # From good parts; from labelled defective ones too, where there are some; or only with labels.
     learns: ClassVar[Literal["good", "good and labelled", "labels"]] = "good"
-    # What its graphs hold beside score and map: ``generator`` of pictures, ``classes``.
+    # What its graphs hold beside score and map: ``generator`` of pictures, ``classes``,
+    # ``reconstruction`` of parts.
     gives: ClassVar[Collection[str]] = ()
     # Taught by damage planted in good parts, which therefore cannot judge it.
     learns_planted: ClassVar[bool] = False

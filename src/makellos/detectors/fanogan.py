@@ -11,7 +11,7 @@ from makellos.data.parts import Part
 from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
-from makellos.detectors.graph import Graph
+from makellos.detectors.graph import RESIDUAL, UNUSUAL, Graph
 from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
@@ -59,7 +59,7 @@ class FAnoGAN(Detector):
     summary = "a GAN of good parts and an encoder; fast to inspect, generates pictures"
     needs_one_pose = True
     trains = True
-    gives = ("generator",)
+    gives = ("generator", "reconstruction")
 
     image_size: int = shared.side_from(16, 512, otherwise=str(_DEFAULT_SIZE))
     channels: int = shared.CHANNELS
@@ -261,7 +261,7 @@ class FAnoGAN(Detector):
 
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_generator, export_graph
-        from makellos.detectors.networks.gan import EncoderResidual, EncoderScoring
+        from makellos.detectors.networks.gan import EncoderResidual
 
         generator = export_generator(self.gan_.averaged, self.latent_dim)
         if self.residual_ is not None:
@@ -270,7 +270,16 @@ class FAnoGAN(Detector):
                 self.preprocessing_.shape,
                 ("anomaly_map", "reconstruction"),
             )
-            return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
+            name = UNUSUAL.format(RESIDUAL)
+        else:
+            onnx = self._export_scores()
+            name = RESIDUAL
+        return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator, map_name=name)
+
+    def _export_scores(self) -> bytes:
+        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.gan import EncoderScoring
+
         scoring = EncoderScoring(
             self.encoder_,
             self.gan_.averaged,
@@ -278,12 +287,11 @@ class FAnoGAN(Detector):
             kappa=self.kappa,
             typical_contrast=self.contrast_ if self.equalise else 0.0,
         )
-        onnx = export_graph(
+        return export_graph(
             scoring,
             self.preprocessing_.shape,
             ("anomaly_map", "score", "reconstruction"),
         )
-        return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
 
 
 def _digest(network: Generator) -> str:

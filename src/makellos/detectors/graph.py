@@ -14,7 +14,10 @@ from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.recipe import Recipe
 
-__all__ = ["Graph"]
+__all__ = ["RESIDUAL", "UNUSUAL", "Graph"]
+
+RESIDUAL = "residual"
+UNUSUAL = "{}, relative to usual"  # of what is counted from good parts at each place
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Graph:
     graph is released in f32 alone: bf16 would round away what its scores differ by. A detector that
     takes features has ``features`` N×F in place of ``picture``, and `Vectors` for preprocessing.
     Where ``part`` N×h×w in [0, 1] tells part from background, `background` says how that counts.
+    `map_name` says what the map shows, such as ``residual``, where people know a name for it.
     """
 
     onnx: bytes
@@ -42,6 +46,7 @@ class Graph:
     weights: Mapping[str, NDArray[np.float32]] | None = None
     exact: bool = False
     background: Background | None = None
+    map_name: str = ""
 
     def recipe(self) -> Recipe:
         """Return what scores parts with this graph, whole and without zones."""

@@ -222,6 +222,7 @@ class _PyodEngine:
     """Score batches N×F of any size; a part that is not finite gets no finite score."""
 
     batch_size = _BATCH
+    reconstructs = False
 
     def __init__(self, detector: Pyod, weights: Weights, choice: EngineChoice) -> None:
         self.choice = choice

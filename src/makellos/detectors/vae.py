@@ -9,7 +9,7 @@ from makellos.data.parts import Part
 from makellos.data.progress import Progress
 from makellos.detectors import parameters as shared
 from makellos.detectors.contract import Detector
-from makellos.detectors.graph import Graph
+from makellos.detectors.graph import RESIDUAL, UNUSUAL, Graph
 from makellos.detectors.loading import choose_preprocessing, load_pictures, scores_by_map
 from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
@@ -29,6 +29,7 @@ _MOST_VALUES = 128 * 128 * 3
 _ASIDE = 0.1  # share of parts that early stopping looks at
 _FEWEST_ASIDE = 4
 _N_LOOKED_AT = 64
+_MAP_NAME = "negative log-likelihood"
 _MOST_HIDDEN = 4
 _BLACK_AND_WHITE = 0.3  # mean grayness below which pixels are as good as black or white
 
@@ -63,7 +64,7 @@ class VAE(Detector):
     summary = "a variational autoencoder; likelihood of parts, and new pictures of them"
     needs_one_pose = True
     trains = True
-    gives = ("generator",)
+    gives = ("generator", "reconstruction")
 
     image_size: int = shared.side_from(16, 1024, otherwise=str(_DEFAULT_SIZE))
     channels: int = shared.CHANNELS
@@ -205,7 +206,7 @@ class VAE(Detector):
 
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_generator, export_graph
-        from makellos.detectors.networks.vae import ResidualScoring, Sampler, Scoring, draw_noise
+        from makellos.detectors.networks.vae import ResidualScoring, Sampler
 
         generator = export_generator(Sampler(self.network_), self.latent_dim)
         if self.residual_ is not None:
@@ -214,16 +215,24 @@ class VAE(Detector):
                 self.preprocessing_.shape,
                 ("anomaly_map", "reconstruction"),
             )
-            return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)
+            name = UNUSUAL.format(RESIDUAL)
+        else:
+            onnx = self._export_scores()
+            name = _MAP_NAME
+        return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator, map_name=name)
+
+    def _export_scores(self) -> bytes:
+        from makellos.detectors.networks.exporting import export_graph
+        from makellos.detectors.networks.vae import Scoring, draw_noise
+
         scoring = Scoring(
             self.network_,
             self.likelihood_,
             draw_noise(self.n_samples, self.latent_dim, self.seed),
             weight=self.beta if self.score == "elbo" else 0.0,
         )
-        onnx = export_graph(
+        return export_graph(
             scoring,
             self.preprocessing_.shape,
             ("anomaly_map", "score", "reconstruction"),
         )
-        return Graph(onnx, self.preprocessing_, Aggregation(), generator=generator)

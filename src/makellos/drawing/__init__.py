@@ -13,6 +13,7 @@ from makellos.drawing.panels import DAMAGE as DAMAGE
 from makellos.drawing.panels import NEAREST as NEAREST
 from makellos.drawing.panels import PART as PART
 from makellos.drawing.panels import draw_panel as draw_panel
+from makellos.drawing.panels import draw_reconstruction as draw_reconstruction
 from makellos.drawing.panels import draw_tiles as draw_tiles
 from makellos.drawing.panels import from_planes as from_planes
 from makellos.drawing.recording_panels import draw_recording as draw_recording

@@ -38,7 +38,7 @@ def draw_explanation(
     """
     highest = heat_map.max(initial=0.0)
     relative = heat_map / highest if highest > 0 else np.zeros_like(heat_map)
-    judged = replace(inspection, anomaly_map=_FULL * relative, reconstruction=None)
+    judged = replace(inspection, anomaly_map=_FULL * relative, reconstruction=None, map_name="")
     drawn = draw_tiles(picture, judged, map_threshold=1.0, white_level=white_level)
     part = drawn[PART]
     heat = np.clip(resize_map(relative, *part.shape[:2]), 0.0, 1.0)

@@ -22,6 +22,7 @@ __all__ = [
     "NEAREST",
     "PART",
     "draw_panel",
+    "draw_reconstruction",
     "draw_tiles",
     "fit_picture",
     "from_planes",
@@ -46,8 +47,9 @@ def draw_panel(
 
     Returns H×W×3 uint8 RGB. A picture smaller than 320 pixels is enlarged by a whole factor, pixel
     by pixel; one larger than 512 is shrunk to that. What the detector does not give (nearest good
-    part, difference) is left out. The difference is the anomaly map: its colours are brightest at
-    one and a half times `map_threshold`, as in `draw_overlay` if maps begin at 0.
+    part, difference) is left out. The difference is the anomaly map, labelled by its name if it has
+    one: its colours are brightest at one and a half times `map_threshold`, as in `draw_overlay` if
+    maps begin at 0.
     """
     known = {
         "score": inspection.score,
@@ -57,7 +59,8 @@ def draw_panel(
     figures = {name: f"{value:.3g}" for name, value in known.items() if value is not None}
     tiles = draw_tiles(picture, inspection, map_threshold=map_threshold, white_level=white_level)
     caption = Caption(inspection.verdict, figures, inspection.input)
-    return lay_out(tiles, caption, DIFFERENCE, {"0": 0.0, "threshold": 1 / 1.5})
+    heated = inspection.map_name or DIFFERENCE
+    return lay_out(tiles, caption, heated, {"0": 0.0, "threshold": 1 / 1.5})
 
 
 def lay_out(
@@ -104,7 +107,8 @@ def draw_tiles(
         tiles[NEAREST] = fit_picture(from_planes(inspection.reconstruction), height, width)
     if inspection.anomaly_map is not None:
         full = resize_map(inspection.anomaly_map, height, width)
-        tiles[DIFFERENCE] = _heat(full / np.float32(max(map_threshold, 1e-12)))
+        label = inspection.map_name or DIFFERENCE
+        tiles[label] = _heat(full / np.float32(max(map_threshold, 1e-12)))
     beside = inspection.beside and tuple(
         replace(each, region=_scaled([each.region], factor)[0]) for each in inspection.beside
     )
@@ -112,6 +116,16 @@ def draw_tiles(
     drawn = draw_overlay(enlarged, scaled, map_threshold=map_threshold, caption=False)
     tiles[DAMAGE] = fit_picture(drawn, height, width)
     return tiles
+
+
+def draw_reconstruction(inspection: Inspection) -> Rgb | None:
+    """Return the nearest good part of an inspection at its picture's size; None without one.
+
+    It is H×W×3 uint8 RGB, enlarged pixel by pixel where a whole factor does it.
+    """
+    if inspection.reconstruction is None or inspection.size is None:
+        return None
+    return fit_picture(from_planes(inspection.reconstruction), *inspection.size)
 
 
 def fit_picture(picture: Rgb, height: int, width: int) -> Rgb:

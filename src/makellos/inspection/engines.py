@@ -33,6 +33,7 @@ __all__ = [
     "usable_here",
 ]
 
+RECONSTRUCTION = "reconstruction"  # output of graphs that give the nearest good part
 Precision = Literal["bf16", "f32"]
 Batch = NDArray[np.float32]
 
@@ -52,11 +53,13 @@ class Engine(Protocol):
     """Compute a graph; one engine may be used from several threads at once.
 
     `batch_size` is how many parts it takes best at once: 1 for graphs, whose parts are worked on
-    side by side in threads, more for a search that all parts of a batch share.
+    side by side in threads, more for a search that all parts of a batch share. `reconstructs` says
+    whether the graph gives the nearest good part.
     """
 
     choice: EngineChoice
     batch_size: int
+    reconstructs: bool
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """Return the graph's outputs by name for a batch N×C×H×W in [0, 1]."""
@@ -157,6 +160,7 @@ class _OpenVinoEngine:
         )
         # Compiling adds inner names to those of the graph's outputs, and shuffles them.
         self._names = [output.get_any_name() for output in model.outputs]
+        self.reconstructs = RECONSTRUCTION in self._names
         model.reshape({model.inputs[0]: [together, *shape]})
         settings = {
             "INFERENCE_PRECISION_HINT": choice.precision,
@@ -224,6 +228,7 @@ class _OnnxRuntimeEngine:
         )
         self._input = inputs[0].name
         self._names = [output.name for output in self._session.get_outputs()]
+        self.reconstructs = RECONSTRUCTION in self._names
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         rows = [

@@ -67,7 +67,8 @@ class Inspection:
 
     `verdict` is ``ok``, ``look_again``, ``reject`` or ``unreadable`` (then `error` says why and the
     figures are None). `anomaly_map` is h×w float32 on the detector's own grid, `reconstruction`,
-    C×H×W float32 in [0, 1], is the nearest good part that a reconstructing detector can produce.
+    C×H×W float32 in [0, 1], is the nearest good part that a reconstructing detector can produce; of
+    a model that cuts pictures into tiles it is there if the picture is kept.
     `size` is the height and width of the picture, `regions` are in its pixels. `probabilities` are
     those of a classifier's classes by name, good first. A recording's verdict combines those of its
     windows, which `recording` holds; these have no regions, but `window_regions` finds them in
@@ -77,6 +78,7 @@ class Inspection:
     `picture` is what was judged, decoded, if the inspector was asked to keep it. `notes` say what
     is odd about it, as those of a `recording` do. `beside` are the oddities beside the part, and
     `beside_maximum` the highest value of the map there; None where no background is known.
+    `map_name` says what the map shows, such as ``residual``; "" where there is no name for it.
     """
 
     input: str
@@ -99,6 +101,7 @@ class Inspection:
     notes: tuple[str, ...] = ()
     beside: tuple[Beside, ...] | None = None
     beside_maximum: float | None = None
+    map_name: str = ""
 
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.

@@ -91,6 +91,7 @@ class Inspector:
             self.manifest.classes,
             self.manifest.background,
             self.manifest.calibration.beside_calibration(),
+            self.manifest.map_name,
         )
         self._opened = self._open()
 
@@ -118,6 +119,11 @@ class Inspector:
     def engine(self) -> EngineChoice:
         """Return the runtime and precision in use."""
         return self.scorer.engine.choice
+
+    @property
+    def reconstructs(self) -> bool:
+        """Tell whether the detector gives the nearest good part that it can make."""
+        return self.scorer.engine.reconstructs
 
     @property
     def concurrency(self) -> int:

@@ -29,7 +29,8 @@ __all__ = ["Judge"]
 class Judge:
     """Hold what makes a verdict of a score, and regions of a map.
 
-    `beside` is the calibration of what lies beside good parts, if a `background` is known.
+    `beside` is the calibration of what lies beside good parts, if a `background` is known,
+    `map_name` what the map shows.
     """
 
     calibration: Calibration
@@ -39,6 +40,7 @@ class Judge:
     classes: Sequence[str]
     background: Background | None = None
     beside: Calibration | None = None
+    map_name: str = ""
 
     @property
     def threshold(self) -> float:
@@ -86,6 +88,7 @@ class Judge:
             notes=(*notes, *notes_on(beside or ())),
             beside=beside,
             beside_maximum=None if aside is None else float(aside.max()),
+            map_name=self.map_name,
         )
 
     def _calibrated(self, scored: Scored) -> Verdict:

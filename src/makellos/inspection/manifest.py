@@ -258,7 +258,8 @@ class Manifest(_Record):
     `signal` says how a model of recordings sees them; None in one of pictures. `tiling` says how
     pictures are cut; None where they are seen whole. `zones` and `acceptance` say which places
     decide, and which rules regions are held to. `background` says how oddities beside the part
-    count; None where no background is known.
+    count; None where no background is known. `map_name` says what the map shows, "" where there is
+    no name for it.
     """
 
     format: Literal["makellos"] = "makellos"
@@ -278,6 +279,7 @@ class Manifest(_Record):
     zones: ZonesRecord | None = None
     acceptance: Acceptance | None = None
     background: Background | None = None
+    map_name: Name = ""
     parity: dict[Name, _Figures] = Field(default={}, max_length=_STORED)
     versions: dict[Name, Name] = Field(max_length=_SOME)
     members: dict[Name, MemberRecord] = Field(max_length=_SOME)

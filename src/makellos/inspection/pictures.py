@@ -53,7 +53,7 @@ class PictureLane:
             picture, n_frames = part.read_framed()
             if self.zones is not None:
                 self.zones.check_size(part.name, (picture.shape[0], picture.shape[1]))
-            (scored,) = self.scorer.many([picture])
+            (scored,) = self.scorer.many([picture], rebuild=keep)
         except InputError as error:
             return unreadable(part.name, started, str(error))
         found = self.judge(part.name, picture, scored, started)

@@ -32,6 +32,8 @@ Outputs = Mapping[str, NDArray[np.float32]]
 class Scored(NamedTuple):
     """Hold a part's score and, where there are such, its map h×w, reconstruction C×H×W, classes.
 
+    The reconstruction is as large as the network sees the picture, that of tiles joined.
+
     `probabilities` (K,) are those of the classes. `zones` is what each zone says: score and map are
     then in units of the zones' thresholds. `notes` say what was odd about scoring it. `beside` is
     the map h×w of what lies beside the part, the lowest value elsewhere; None where no background
@@ -81,17 +83,18 @@ class Scorer:
         """Return what the detector finds on a picture; raises as `many` does."""
         return self.many([picture])[0]
 
-    def many(self, pictures: Sequence[Picture]) -> list[Scored]:
+    def many(self, pictures: Sequence[Picture], *, rebuild: bool = False) -> list[Scored]:
         """Return what the detector finds on pictures, which the engine takes at once.
 
-        Raises `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
+        With `rebuild` what tiles reconstruct is joined, which takes the memory of a picture. Raises
+        `ModelFileError` when the graph gives neither a map 1×h×w nor one score.
         """
         posed = [self.preprocessing.pose(picture) for picture in pictures]
         upright = _seen_through(posed, pictures)
         placed = [self.preprocessing.place(picture) for picture in upright]
         laid = _seen_through(placed, upright)
         if self.tiling is not None:
-            found = [self._in_tiles(picture, self.tiling) for picture in laid]
+            found = [self._in_tiles(picture, self.tiling, rebuild=rebuild) for picture in laid]
         else:
             batch = self._batch(laid)
             found = self._scored(_checked(self.engine.run(batch), batch), batch)
@@ -153,14 +156,18 @@ class Scorer:
         removed = None if loose is None else loose.loose
         return scored._replace(score=score, anomaly_map=counted, beside=beside, removed=removed)
 
-    def _in_tiles(self, picture: Picture, tiling: Tiling) -> Scored:
-        """Return the score and the whole map of one picture; what tiles reconstruct is dropped."""
+    def _in_tiles(self, picture: Picture, tiling: Tiling, *, rebuild: bool) -> Scored:
+        """Return the score, the whole map and, to `rebuild`, the reconstruction of one picture."""
         height, width = picture.shape[:2]
         first = self._of_tiles(picture, tiling, [(0, 0)])
         _, *tile = self.preprocessing.shape
         cells = first["anomaly_map"].shape[1:] if "anomaly_map" in first else (1, 1)
-        mosaic = Mosaic(tiling, (height, width), (tile[0], tile[1]), (cells[0], cells[1]))
-        parts = Mosaic(tiling, (height, width), (tile[0], tile[1]), (cells[0], cells[1]))
+        sizes = (height, width), (tile[0], tile[1]), (cells[0], cells[1])
+        mosaic, parts = Mosaic(tiling, *sizes), Mosaic(tiling, *sizes)
+        made = first.get("reconstruction")
+        # Tiles are laid for the cells of the map, which therefore must be its own.
+        planes = made[0] if rebuild and made is not None and made.shape[2:] == cells else ()
+        again = [Mosaic(tiling, *sizes) for _ in planes]
         corners, together = mosaic.corners, self.engine.batch_size
 
         def run(start: int) -> Outputs:
@@ -177,9 +184,16 @@ class Scorer:
                 mosaic.put(start + i, each)
             for i, each in enumerate(outputs.get("part", ())):
                 parts.put(start + i, each)
+            for i, each in enumerate(outputs.get("reconstruction", ())):
+                for joined, plane in zip(again, each, strict=False):
+                    joined.put(start + i, plane)
             scores += outputs["score"].reshape(-1).tolist() if "score" in outputs else []
         score = float(np.max(scores)) if scores else self.aggregation(mosaic.map)
-        scored = Scored(score, mosaic.map if "anomaly_map" in first else None)
+        scored = Scored(
+            score,
+            mosaic.map if "anomaly_map" in first else None,
+            np.stack([joined.map for joined in again]) if again else None,
+        )
         return self._apart(scored, parts.map) if "part" in first else scored
 
     def _of_tiles(

@@ -128,6 +128,7 @@ class ReleasedModel:
             acceptance=frame.acceptance,
             background=None if frame.zones is not None else graph.background,
             zones=None if frame.zones is None else frame.zones.record,
+            map_name=graph.map_name,
             parity={
                 str(engine): {
                     "max_score_difference": float(np.abs(np.array(found) - reference).max())

@@ -33,7 +33,8 @@ class GalleryItem:
     `input` is the file name relative to the data folder; `label` is `good` or the defect's name;
     `verdict` is `ok`, `look_again`, `reject` or `unreadable`; `damage_area` counts mask pixels and
     is None without a mask; `picture`, `overlay` and `reconstruction` (the nearest good part that
-    the method can make) are encoded JPEG, PNG or WebP thumbnails, empty where there is none.
+    the method can make) are encoded JPEG, PNG or WebP thumbnails, empty where there is none;
+    `map_name` says what the heat of the overlay shows, if that has a name.
     """
 
     input: str
@@ -47,6 +48,7 @@ class GalleryItem:
     overlay: bytes
     error: str | None = None
     reconstruction: bytes = b""
+    map_name: str = ""
 
 
 @dataclass(frozen=True)

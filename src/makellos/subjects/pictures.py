@@ -117,7 +117,8 @@ class PictureSubject(Subject):
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         if inspection.picture is None:
             raise InputError(f"{inspection.input} was inspected without keeping its picture.")
-        draw = draw_overlay if inspection.reconstruction is None else draw_panel
+        whole = inspection.reconstruction is None or inspector.manifest.tiling is not None
+        draw = draw_overlay if whole else draw_panel
         return draw(
             inspection.picture,
             inspection,

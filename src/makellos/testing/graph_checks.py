@@ -56,6 +56,8 @@ def graph_has_the_declared_form(bench: Workbench) -> None:
     )
     expect(fits, f"the input's sizes are {sizes}, not {wanted} (0 stands for any)")
     outputs = {node.name for node in graph.output}
+    said, has = "reconstruction" in bench.detector.gives, "reconstruction" in outputs
+    expect(said == has, f"`gives` {'names' if said else 'leaves out'} reconstruction; not so")
     expect(
         bool(outputs & {"anomaly_map", "score"}),
         f"the graph's outputs are {sorted(outputs)}; one is 'anomaly_map', or 'score' without map",

@@ -214,6 +214,7 @@ def _test(
         n_regions=len(inspection.regions),
         damage_area=outcome.damaged_area,
         error=inspection.error,
+        map_name=inspection.map_name,
         **pictures._asdict(),
     )
     return TestedPart(outcome, item)

@@ -13,7 +13,8 @@ from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
 from makellos.data.pages import pages_of
 from makellos.data.parts import PICTURES, Part
-from makellos.drawing import picture_place, write_drawing
+from makellos.detectors import detectors_giving
+from makellos.drawing import draw_reconstruction, picture_place, write_drawing
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
@@ -45,11 +46,11 @@ _WINDOWS_BEGINS = ",".join(WINDOW).encode()
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Say where rows and overlays go; None for those not wanted. ``-`` is standard output.
+    """Say where rows and pictures go; None for those not wanted. ``-`` is standard output.
 
     `windows` gets a row for each window of a recording, as CSV; `trend` a page that shows how the
     health of a machine developed over its recordings. An overlay is a panel with the nearest good
-    part if the detector reconstructs one.
+    part if the detector reconstructs one; `reconstructions` gets that part alone.
     """
 
     csv: Path | None = None
@@ -58,6 +59,7 @@ class Outputs:
     windows: Path | None = None
     trend: Path | None = None
     overlays: Path | None = None
+    reconstructions: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +132,13 @@ def inspect(
         rpm=rpm,
         acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
     )
-    _check_outputs(wanted)  # now that all else is right: it makes folders
+    _check_outputs(wanted, inspector)  # now that all else is right: it makes folders
     noun = "recording" if subject.has_windows else "part"
     summary = InspectSummary(noun=noun, masks_left_out=len(masks))
     kept: list[Inspection] = []
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
-        keep = wanted.overlays is not None
+        keep = wanted.overlays is not None or wanted.reconstructions is not None
         ahead, beside = tee(_parts(listed, films, taken))
         inspections = inspector.inspect_many((part for part, _ in ahead), keep=keep)
         for (_, relative), inspection in zip(beside, inspections, strict=True):
@@ -157,6 +159,8 @@ def _check_asked(wanted: Outputs, taken: Frames, subject: Subject, model: Path |
     other = None
     if (wanted.windows or wanted.trend) and not subject.has_windows:
         other = "--windows and --trend are for models of recordings"
+    if wanted.reconstructions and subject.kind != PICTURES:
+        other = "--reconstructions is for models of pictures"
     if taken != Frames() and subject.kind != PICTURES:
         other = "--every, --frames and --pages are for models of pictures"
     if other:
@@ -222,6 +226,18 @@ def _overlays(folder: Path, inspector: Inspector, subject: Subject) -> Iterator[
     yield put
 
 
+@contextmanager
+def _reconstructions(folder: Path) -> Iterator[Sink]:
+    """Give what writes the nearest good part of each part that could be read."""
+
+    def put(inspection: Inspection, relative: Path) -> None:
+        made = draw_reconstruction(inspection)
+        if made is not None:
+            write_drawing(picture_place(folder, relative, ".reconstruction.png"), made)
+
+    yield put
+
+
 def _sinks(
     outputs: Outputs, inspector: Inspector, subject: Subject
 ) -> Iterator[AbstractContextManager[Sink]]:
@@ -232,6 +248,8 @@ def _sinks(
         yield _windows(outputs.windows, inspector, subject)
     if outputs.overlays is not None:
         yield _overlays(outputs.overlays, inspector, subject)
+    if outputs.reconstructions is not None:
+        yield _reconstructions(outputs.reconstructions)
 
 
 def _without_windows(inspection: Inspection) -> Inspection:
@@ -242,13 +260,20 @@ def _without_windows(inspection: Inspection) -> Inspection:
     return replace(inspection, recording=replace(found, windows=(), starts=()))
 
 
-def _check_outputs(outputs: Outputs) -> None:
-    """Raise when an output cannot be used or is a file of another kind."""
+def _check_outputs(outputs: Outputs, inspector: Inspector) -> None:
+    """Raise when an output cannot be had, cannot be used or is a file of another kind."""
+    if outputs.reconstructions is not None and not inspector.reconstructs:
+        raise ConfigurationError(
+            f"--reconstructions: the model is of {inspector.manifest.detector.name}, which "
+            "reconstructs no parts. Leave it out, or use a model of "
+            f"{', '.join(detectors_giving('reconstruction'))}."
+        )
     rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)
     begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS, TREND_BEGINS)
     check_row_files(list(zip(rows, begins, strict=True)), outputs.parquet, "inspect")
-    if outputs.overlays is not None:
-        claim_folder(outputs.overlays)
+    for folder in (outputs.overlays, outputs.reconstructions):
+        if folder is not None:
+            claim_folder(folder)
 
 
 def _writers(outputs: Outputs, columns: Sequence[str]) -> Iterator[Any]:
