@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from makellos.cli.console import Json, answer, bars
+from makellos.cli.console import Good, Json, Keys, answer, bars
 from makellos.cli.learning import Budget, Data, DetectorName, Seed
 
 
@@ -23,6 +23,8 @@ def audit(
     detector: DetectorName = "patchcore",
     false_alarms: Budget = 0.01,
     seed: Seed = 0,
+    good: Good = None,
+    keys: Keys = None,
     json: Json = None,
 ) -> None:
     """Rank what may be wrong among the good parts, and say what keeping each costs.
@@ -43,6 +45,8 @@ def audit(
             detector=detector,
             false_alarms=false_alarms,
             seed=seed,
+            good=good,
+            keys=keys,
             progress=progress,
         )
     answer(audit_text(summary), json, asdict(summary))

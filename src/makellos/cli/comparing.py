@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, answer, failures_text, figure_text, shown_table, telling
+from makellos.cli.console import (
+    Good,
+    Json,
+    Keys,
+    answer,
+    failures_text,
+    figure_text,
+    shown_table,
+    telling,
+)
 from makellos.cli.learning import Budget, Data, Preset, Seed
 
 if TYPE_CHECKING:
@@ -74,6 +83,8 @@ def compare(
     against: Against = None,
     n_good: NumbersGood = "",
     draws: Draws = 3,
+    good: Good = None,
+    keys: Keys = None,
     json: Json = None,
 ) -> None:
     """Compare detectors that are fitted and tested on the same parts.
@@ -104,6 +115,8 @@ def compare(
             against=against,
             n_good=_numbers(n_good),
             draws=draws,
+            good=good,
+            keys=keys,
             output=output,
             tell=tell,
         )

@@ -236,6 +236,22 @@ def failures_text(records: Iterable[Record]) -> list[str]:
     )
 
 
+Good = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LABEL,…",
+        help="Labels that mean good, where the data does not say so: 0 for the digit 0.",
+    ),
+]
+Keys = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROLE=ARRAY,…",
+        help="Arrays of a NumPy file, where their names do not tell: images=a,labels=b.",
+    ),
+]
+
+
 def answer(text: str, json: Path | None, data: Any) -> None:
     """Print a verb's text, and write its data where ``--json`` asks for them."""
     say(text, quietly=str(json) == "-")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, answer, bars, say, table
+from makellos.cli.console import Good, Json, Keys, answer, bars, say, table
 from makellos.errors import ConfigurationError, suggest
 
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ def check(
         Path,
         typer.Argument(metavar="DATA", help="Folder of pictures or recordings, or a CSV manifest."),
     ],
+    good: Good = None,
+    keys: Keys = None,
     json: Json = None,
 ) -> None:
     """Say what a folder or manifest holds and what is wrong with it.
@@ -170,7 +172,7 @@ def check(
     from makellos.cli.summaries import check_text
     from makellos.subjects import find_parts, subject_of
 
-    parts = find_parts(data)
+    parts = find_parts(data, good=good, keys=keys)
     check_all = subject_of(parts).check
     with bars() as progress:
         found = check_all(parts, progress=progress)
@@ -199,6 +201,8 @@ def split(
             metavar="group|part", help="Keep the parts of a group together, or split them freely."
         ),
     ] = "group",
+    good: Good = None,
+    keys: Keys = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     json: Json = None,
 ) -> None:
@@ -212,7 +216,7 @@ def split(
     from makellos.data.splits import write_split
     from makellos.subjects import find_parts
 
-    found = find_parts(data)
+    found = find_parts(data, good=good, keys=keys)
     found.require_pictures("data split")
     summary = write_split(found, output, source=data, val=val, test=test, seed=seed, by=by)
     answer(_split_text(summary), json, asdict(summary))

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, MmPerPixel, Rules, answer, bars, say, table, write_json
+from makellos.cli.console import (
+    Good,
+    Json,
+    Keys,
+    MmPerPixel,
+    Rules,
+    answer,
+    bars,
+    say,
+    table,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from makellos.inspection.engines import EngineChoice
@@ -205,6 +216,8 @@ def evaluate(
     csv: Csv = None,
     parquet: Parquet = None,
     windows: Windows = None,
+    good: Good = None,
+    keys: Keys = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the intervals.")] = 0,
     json: Json = None,
 ) -> None:
@@ -222,7 +235,16 @@ def evaluate(
     rows = RowFiles(csv=csv, parquet=parquet, windows=windows)
     streams = _streams({"--csv": csv, "--windows": windows, "--json": json})
     with bars() as progress:
-        figures = run(model, data, output=output, rows=rows, seed=seed, progress=progress)
+        figures = run(
+            model,
+            data,
+            output=output,
+            rows=rows,
+            good=good,
+            keys=keys,
+            seed=seed,
+            progress=progress,
+        )
     page = "" if output is None else f"\n\nReport: {output / REPORT}"
     say(evaluation_text(figures) + page, quietly=streams)
     if json is not None:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from makellos.cli.console import Json, MmPerPixel, Rules, answer, bars, parse_settings, say
+from makellos.cli.console import (
+    Good,
+    Json,
+    Keys,
+    MmPerPixel,
+    Rules,
+    answer,
+    bars,
+    parse_settings,
+    say,
+)
 
 if TYPE_CHECKING:
     from makellos.models.coverage import Coverage
@@ -197,6 +207,8 @@ def fit(
     mm_per_pixel: MmPerPixel = None,
     align: Align = None,
     groups: Groups = None,
+    good: Good = None,
+    keys: Keys = None,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.
@@ -215,17 +227,32 @@ def fit(
             parameters=_parameters(config, settings),
             false_alarms=false_alarms,
             seed=seed,
-            skip_unreadable=skip_unreadable,
-            white_level=white_level,
             training=_training(resume, device, devices, nodes, precision),
             signal=_signal(rate, channel, window, hop, view, bearing, rpm),
             coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel, align),
-            groups=groups,
+            **_read_by(skip_unreadable, white_level, groups, good, keys),
             time_budget=time_budget,
             progress=progress,
             on_note=lambda note: say(f"Note: {note}", quietly=True),
         )
     answer(fit_text(summary), json, asdict(summary))
+
+
+def _read_by(
+    skip_unreadable: bool,
+    white_level: int | None,
+    groups: str | None,
+    good: str | None,
+    keys: str | None,
+) -> dict[str, Any]:
+    """Return how the data of a fit are read."""
+    return {
+        "skip_unreadable": skip_unreadable,
+        "white_level": white_level,
+        "groups": groups,
+        "good": good,
+        "keys": keys,
+    }
 
 
 def calibrate(

@@ -57,9 +57,10 @@ def _set_by_lines(summary: FitSummary) -> list[str]:
     named = ", ".join(map(legible, summary.threshold_set_by[:_MOST_SETTERS]))
     n_more = len(summary.threshold_set_by) - _MOST_SETTERS
     more = f" and {n_more} more" if n_more > 0 else ""
+    good = f" --good {legible(','.join(summary.good))}" if summary.good else ""
     return [
         f"The threshold is set by the oddest good parts: {named}{more}. "
-        f"To see why: makellos audit {legible(summary.data)} -o audit"
+        f"To see why: makellos audit {legible(summary.data)}{good} -o audit"
     ]
 
 

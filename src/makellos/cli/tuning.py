@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from makellos.cli.console import Json, answer, bars, parse_settings, say, table
+from makellos.cli.console import Good, Json, Keys, answer, bars, parse_settings, say, table
 from makellos.cli.learning import Data, DetectorName, Device, Preset, Seed, Settings
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def tune(
     storage: Storage = None,
     seed: Seed = 0,
     device: Device = "auto",
+    good: Good = None,
+    keys: Keys = None,
     json: Json = None,
 ) -> None:
     """Search for a detector's best parameters with Hyperband; poor trials end early.
@@ -81,6 +83,8 @@ def tune(
             storage=storage,
             seed=seed,
             device=device,
+            good=good,
+            keys=keys,
             progress=progress,
         )
     answer(tune_text(summary, data), json, asdict(summary))

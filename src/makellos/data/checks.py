@@ -192,8 +192,12 @@ def _sketch_or_reason(part: Part) -> tuple[Sketch, Shape] | str:
 
 def _look(part: Part) -> _Seen:
     try:
-        encoded = read_encoded(part.path)
-        picture, n_frames = decode_framed(encoded, str(part.path))
+        if part.element is None:
+            encoded = read_encoded(part.path)
+            picture, n_frames = decode_framed(encoded, str(part.path))
+        else:
+            encoded = part.element.content()
+            picture, n_frames = part.read_framed()
     except InputError as error:
         return _Seen(error=str(error))
     seen = _Seen(

@@ -232,20 +232,22 @@ def _identical(used: Sequence[Used]) -> list[list[Used]]:
     return [same for alike in _alike(used, _size) for same in _alike(alike, _digest)]
 
 
-def _alike(used: Sequence[Used], trait: Callable[[Path], int | bytes]) -> Iterator[list[Used]]:
+def _alike(used: Sequence[Used], trait: Callable[[Part], int | bytes]) -> Iterator[list[Used]]:
     """Yield parts whose files share a trait; one that cannot be read, or is empty, has none."""
     by_trait: defaultdict[int | bytes, list[Used]] = defaultdict(list)
     for use, part in used:
-        with suppress(OSError):
-            if found := trait(part.path):
+        with suppress(OSError, InputError):
+            if found := trait(part):
                 by_trait[found].append((use, part))
     yield from (alike for alike in by_trait.values() if len(alike) > 1)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size
+def _size(part: Part) -> int:
+    return part.path.stat().st_size if part.element is None else len(part.element.content())
 
 
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as stream:
+def _digest(part: Part) -> bytes:
+    if part.element is not None:
+        return hashlib.sha256(part.element.content()).digest()
+    with part.path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

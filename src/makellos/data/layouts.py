@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from makellos.data.array_pictures import is_numpy_file
+from makellos.data.array_sets import Keys, array_set, holds_arrays
 from makellos.data.manifests import COLUMNS, MANIFEST, read_manifest
 from makellos.data.masks import Masks, find_masks
 from makellos.data.names import SPLITS, begins_good, folded, generic_class
 from makellos.data.own_outputs import is_own_output
 from makellos.data.parts import GOOD, PICTURES, FileKind, Part, PartSet
-from makellos.errors import InputError
+from makellos.errors import ConfigurationError, InputError
 
 __all__ = ["list_parts", "walk_parts"]
 
@@ -28,7 +30,10 @@ _SHOWN = 3
 
 
 def list_parts(
-    data: Path, kinds: Sequence[FileKind] = (PICTURES,), group_column: str | None = None
+    data: Path,
+    kinds: Sequence[FileKind] = (PICTURES,),
+    group_column: str | None = None,
+    keys: Keys = (),
 ) -> PartSet:
     """List the parts of a folder or a CSV manifest, without opening a file of them but masks.
 
@@ -43,21 +48,18 @@ def list_parts(
     relative to it. Without a column ``label`` all its parts are good. Its rows may have the columns
     `details` of their kind. `group_column` is read in place of ``group``; folders have none.
 
+    A NumPy file with pictures, or a folder of such, is read as `array_set` does, by its `keys`;
+    `group_column` names an array there.
+
     Raises `InputError` when `data` does not exist, cannot be read or holds no file of `kinds`, when
     one in ``test`` has no label, and with all the mistakes of a manifest.
     """
     try:
+        arrays = _arrays(data, group_column, keys)
+        if arrays is not None:
+            return _named(arrays)
         if data.is_file():
-            kind, listed, notes = read_manifest(data, kinds, group_column)
-            return _named(
-                PartSet(
-                    root=data.parent,
-                    layout=MANIFEST,
-                    parts=tuple(listed),
-                    kind=kind,
-                    notes=tuple(notes),
-                )
-            )
+            return _named(_manifest(data, kinds, group_column))
         if not data.is_dir():
             raise InputError(
                 f"{data} does not exist. Give a folder of pictures, or a CSV manifest with the "
@@ -82,6 +84,30 @@ def list_parts(
         f"{data} contains {none}. Put {kinds[0].name} of good parts there, or in its subfolder "
         "train/good."
     )
+
+
+def _manifest(data: Path, kinds: Sequence[FileKind], group_column: str | None) -> PartSet:
+    kind, listed, notes = read_manifest(data, kinds, group_column)
+    return PartSet(
+        root=data.parent, layout=MANIFEST, parts=tuple(listed), kind=kind, notes=tuple(notes)
+    )
+
+
+def _arrays(data: Path, group_column: str | None, keys: Keys) -> PartSet | None:
+    """Return the set that NumPy files hold, unless a folder holds pictures in files of their own.
+
+    Raises `ConfigurationError` for `keys` of other data.
+    """
+    is_set = is_numpy_file(data) if data.is_file() else holds_arrays(data)
+    if is_set and not (data.is_dir() and walk_parts(data)):
+        of_groups = () if group_column is None else (("groups", group_column),)
+        return array_set(data, (*keys, *of_groups))
+    if keys and data.exists():
+        raise ConfigurationError(
+            f"--keys names arrays of NumPy files (.npz, .npy), and {data} is no set of such. "
+            "Leave it out."
+        )
+    return None
 
 
 def walk_parts(folder: Path, kind: FileKind = PICTURES) -> list[Path]:

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from makellos.data.array_pictures import array_picture
 from makellos.data.files import read_text
 from makellos.data.names import SPLITS, generic_class, meant, spellings
-from makellos.data.parts import GOOD, FileKind, Part
+from makellos.data.parts import GOOD, FileKind, Part, Source
 from makellos.errors import InputError, suggest
 
 __all__ = ["COLUMNS", "MANIFEST", "read_manifest"]
@@ -171,7 +172,9 @@ def _fits(cells: list[str], n_columns: int, line: int, problems: list[str]) -> b
 
 def _row(row: dict[str, str], line: int, root: Path, kind: FileKind, problems: list[str]) -> Part:
     cells = dict.fromkeys((*COLUMNS, *kind.details), "") | row
-    picture = _located(root, cells["path"])
+    picture: Path | Source | None = _located(root, cells["path"])
+    if picture is None and "#" in cells["path"]:
+        picture = _in_array(root, cells["path"], line, problems)
     if not cells["path"]:
         problems.append(f"line {line}: no path")
     elif picture is None:
@@ -186,13 +189,15 @@ def _row(row: dict[str, str], line: int, root: Path, kind: FileKind, problems: l
     mask = _located(root, cells["mask"])
     if cells["mask"] and mask is None:
         problems.append(f"line {line}: mask {cells['mask']} does not exist")
-    path = picture or root
+    path = picture if isinstance(picture, Path) else root if picture is None else picture.path
     name = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    if not isinstance(picture, Path | None):
+        name += cells["path"].replace("\\", "/").rpartition(path.name)[2]
     details = {key: cells[key] for key in kind.details if cells[key]}
     problems += (f"line {line}: {problem}" for problem in kind.problems(details))
     piece = kind.piece(details)
     return Part(
-        source=path,
+        source=picture or root,
         name=f"{name} {piece}" if piece else name,
         label=cells["label"] or GOOD,
         split=split,
@@ -231,10 +236,23 @@ def _located(root: Path, cell: str) -> Path | None:
     return None
 
 
+def _in_array(root: Path, cell: str, line: int, problems: list[str]) -> Source | None:
+    """Return the picture that a cell names in a NumPy file."""
+    try:
+        found = array_picture(root, cell) or array_picture(root, cell.replace("\\", "/"))
+    except (InputError, OSError) as error:
+        problems.append(f"line {line}: {error}")
+        return None
+    return found
+
+
 def _repeated(parts: Sequence[Part], lines: Sequence[int], kind: FileKind) -> Iterator[str]:
-    seen: dict[str, list[tuple[Part, int]]] = {}
+    seen: dict[object, list[tuple[Part, int]]] = {}
+    places: dict[Path, str] = {}  # many parts may lie in one file
     for part, line in zip(parts, lines, strict=True):
-        before = seen.setdefault(os.path.normcase(part.path.resolve()), [])
+        if part.path not in places:
+            places[part.path] = os.path.normcase(part.path.resolve())
+        before = seen.setdefault((places[part.path], part.element), [])
         clashes = (kind.clash(part, other, at) for other, at in before)
         clash = next(filter(None, clashes), None)
         if clash is not None:

@@ -25,6 +25,7 @@ __all__ = [
     "PICTURES",
     "Change",
     "Changed",
+    "Element",
     "FileKind",
     "Part",
     "PartSet",
@@ -60,6 +61,14 @@ class Source(Protocol):
     def read_mask(self, mask: Path, size: tuple[int, int]) -> Mask:
         """Return the mask in a file as the part shows it, of the part's own `size` H, W."""
         ...
+
+
+class Element:
+    """Be a source that is one of many parts in a file; what it holds is not the whole file."""
+
+    def content(self) -> bytes:
+        """Return what tells it from others, as the bytes of a file do."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +159,18 @@ class Part:
     def path(self) -> Path:
         """Return the file that it comes from; raises `InputError` for a part in memory."""
         return self.source if isinstance(self.source, Path) else self.source.path
+
+    @property
+    def element(self) -> Element | None:
+        """Return what it is read from where that is one of many in a file; None for a file."""
+        if isinstance(self.source, Changed):
+            return self.source.of.element
+        return self.source if isinstance(self.source, Element) else None
+
+    @property
+    def piece(self) -> str:
+        """Return what follows the name of its file in its own: empty for a whole file."""
+        return self.name.rpartition(self.path.name)[2]
 
     @property
     def is_good(self) -> bool:
@@ -310,8 +331,12 @@ class PartSet:
         raise InputError(
             f"{self.root} has no good {what} to learn from ({self.layout}; labels: "
             f"{labels}{beside}). Put them into train/good or good, or label them 'good' with split "
-            "'train' or none in a manifest."
+            f"'train' or none in a manifest.{self._choose_good()}"
         )
+
+    def _choose_good(self) -> str:
+        kinds = sorted({part.label for part in self if part.split in (None, "train")})
+        return f" If a label means good, say which: --good {kinds[0]}." if len(kinds) > 1 else ""
 
     def require_pictures(self, what: str) -> None:
         """Raise `InputError` where the parts are recordings, which `what` does not work on yet."""

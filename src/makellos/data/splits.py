@@ -445,7 +445,7 @@ def _text(parts: Iterable[Part], root: Path) -> str:
     folders: dict[Path, str] = {}
     for part in parts:
         mask = "" if part.mask is None else _relative(part.mask, root, folders)
-        name = _relative(part.path, root, folders)
+        name = _relative(part.path, root, folders) + part.piece
         rows.writerow([name, part.label, part.split or "", mask, part.group or ""])
     return table.getvalue()
 
@@ -474,7 +474,7 @@ def _check_same(partial: Path, path: Path, parts: Sequence[Part]) -> None:
         raise InputError(f"The split cannot be written as a manifest: {said}") from None
     for part, again in zip(parts, read, strict=True):
         same = replace(again, source=part.source, mask=part.mask, name=part.name)
-        if same != part or not again.path.samefile(part.path):
+        if same != part or again.piece != part.piece or not again.path.samefile(part.path):
             raise InputError(
                 f"{part.name} (label {part.label!r}) cannot be written to a CSV manifest: read "
                 f"back, it is {again.name} (label {again.label!r}). Rename it without spaces at "

@@ -256,7 +256,7 @@ def _turns(parts: Sequence[Part], folds: Sequence[int]) -> list[int]:
 
 def _n_labelled(parts: Sequence[Part]) -> int:
     """Return how many defective parts there are; one may have several tiles."""
-    return len({part.path for part in parts if not part.is_good})
+    return len({part.element or part.path for part in parts if not part.is_good})
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,8 @@ class TrainingRecord(_Record):
     """Say what the detector learned from, without holding it.
 
     `contents` are the beginnings of the SHA-256 sums of its files, one text; `set_aside` those of
-    files that the data set aside for calibration. `grouping` says what named the groups of parts.
+    files that the data set aside for calibration. `grouping` says what named the groups of parts,
+    `good` which labels meant good.
     """
 
     data: Name
@@ -230,6 +231,7 @@ class TrainingRecord(_Record):
     notes: list[Text] = Field(default=[], max_length=_SOME, fail_fast=True)
     auto: AutoRecord | None = None
     grouping: Text = ""
+    good: Names = []
     pictures: PicturesRecord | None = None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from makellos.calibration import parts_needed
+from makellos.data.array_sets import Keys
 from makellos.data.few import check_n_good
 from makellos.data.parts import PartSet
 from makellos.data.splits import check_seed
@@ -52,6 +53,7 @@ class Asked:
     """Say how detectors are fitted; `parameters` go by detector or by ``NAME:PRESET``.
 
     With `n_good` each is fitted from so many good parts, `draws` times for each number.
+    `good` and `keys` say how the data are read, as in `find_parts`.
     """
 
     preset: str = "balanced"
@@ -60,6 +62,8 @@ class Asked:
     seed: int = 0
     n_good: tuple[int, ...] = ()
     draws: int = 3
+    good: tuple[str, ...] = ()
+    keys: Keys = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,7 @@ def make_plan(
     for name, model in zip(given, is_model, strict=True):
         entry = _model_entry(name) if model else _entry(name, asked)
         entries.append(_with_own_name(entry, entries))
-    parts = find_parts(data)
+    parts = find_parts(data, good=asked.good, keys=asked.keys)
     if asked.n_good:
         entries = _few(entries, asked, parts)
     if len(entries) < 2:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from makellos.calibration import Calibration, lots_larger_than
 from makellos.data.parts import Part
+from makellos.errors import InputError
 from makellos.inspection.manifest import CalibrationRecord
 from makellos.models.release import plain
 
@@ -39,9 +40,8 @@ def fingerprint(parts: Sequence[Part]) -> str:
     """Return the SHA-256 over names and contents of the parts' files, in the order of names."""
     digest = hashlib.sha256()
     for part in sorted(parts, key=lambda part: part.name):
-        digest.update(
-            plain(part.name).encode() + b"\0" + hashlib.sha256(part.path.read_bytes()).digest()
-        )
+        held = part.path.read_bytes() if part.element is None else part.element.content()
+        digest.update(plain(part.name).encode() + b"\0" + hashlib.sha256(held).digest())
     return digest.hexdigest()
 
 
@@ -60,17 +60,19 @@ def known(parts: Sequence[Part], *recorded: str) -> list[Part]:
     }
     found = []
     for part in parts if sums else ():
-        with suppress(OSError):
+        with suppress(OSError, InputError):
             # A pipe or a device has no end.
             found += [part] if part.path.is_file() and _content(part) in sums else []
     return found
 
 
 def _content(part: Part) -> str:
+    if part.element is not None:
+        return hashlib.sha256(part.element.content()).hexdigest()[:_SUM_LENGTH]
     with part.path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
     # Pieces of one file are parts of their own.
-    digest.update(part.name.rpartition(part.path.name)[2].encode(errors="replace"))
+    digest.update(part.piece.encode(errors="replace"))
     return digest.hexdigest()[:_SUM_LENGTH]
 
 

@@ -13,11 +13,12 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.numpy_files import check_directory, read_header, read_values
 from makellos.errors import InputError
 from makellos.vibration._columns import (
     MAX_SAMPLES,
@@ -37,7 +38,6 @@ from makellos.vibration._reader_process import READER
 
 __all__ = ["read_mat", "read_numpy", "read_parquet", "read_wav"]
 
-_MOST_MEMBERS = 1000  # of an archive
 _MOST_CHUNKS = 1000
 _MOST_LETTERS = 1000
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -53,7 +53,7 @@ def read_numpy(path: Path) -> Columns:
             return Columns(columns=[]) if array is None else from_array(path, array)
         if not start.startswith(b"PK"):
             raise ValueError("it does not begin as a NumPy file does")
-        _check_directory(stream)
+        check_directory(stream)
         variables: dict[str, Array] = {}
         left = MAX_SAMPLES
         with zipfile.ZipFile(stream) as archive:
@@ -66,32 +66,12 @@ def read_numpy(path: Path) -> Columns:
     return from_variables(path, variables)
 
 
-def _check_directory(stream: IO[bytes]) -> None:
-    """Raise `ValueError` for an archive whose list of members alone would fill the memory."""
-    size = stream.seek(0, 2)
-    stream.seek(max(0, size - (1 << 16) - 22))
-    tail = stream.read()
-    stream.seek(0)
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + 20 > len(tail):
-        raise ValueError("the end of the archive is missing")
-    n_members, n_bytes = struct.unpack_from("<HI", tail, at + 10)
-    if n_members > _MOST_MEMBERS or n_bytes > 1 << 20:
-        raise ValueError(f"it lists more than {_MOST_MEMBERS:,} arrays")
-
-
 def _array(path: Path, stream: IO[bytes], most: int) -> Array | None:
     """Return the numbers, or the short text, of an array of at most two axes; None for others.
 
     Raises `InputError` for Python objects, and where it has more than `most` elements.
     """
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"an array has the format version {version}")
-    read = np.lib.format.read_array_header_1_0
-    if version == (2, 0):
-        read = np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read(stream)
+    shape, is_fortran, dtype = read_header(stream)
     if dtype.hasobject:
         raise InputError(
             f"{path} holds Python objects (pickle), which are never loaded because they can "
@@ -99,23 +79,11 @@ def _array(path: Path, stream: IO[bytes], most: int) -> Array | None:
         )
     n, n_axes = math.prod(shape), sum(length != 1 for length in shape)
     if dtype.kind == "U" and n == 1 and dtype.itemsize <= 4 * _MOST_LETTERS:
-        return _numbers(stream, 1, dtype).reshape(())
+        return read_values(stream, 1, dtype).reshape(())
     if dtype.kind not in NUMBERS or n_axes > 2 or min(shape, default=1) < 1:
         return None
     check_size(path, MAX_SAMPLES - most + n)
-    return _numbers(stream, n, dtype).reshape(shape, order="F" if is_fortran else "C")
-
-
-def _numbers(stream: IO[bytes], n: int, dtype: np.dtype[Any]) -> Array:
-    values = np.empty(n, dtype)
-    target, done = values.view(np.uint8).data, 0
-    while done < len(target):  # piece by piece, so that no second copy lies beside it
-        piece = stream.read(min(1 << 20, len(target) - done))
-        if not piece:
-            raise ValueError(f"an array should have {len(target):,} bytes, {done:,} are there")
-        target[done : done + len(piece)] = piece
-        done += len(piece)
-    return values
+    return read_values(stream, n, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
 def read_mat(path: Path) -> Columns:

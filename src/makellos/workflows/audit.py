@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from makellos.calibration import Calibration, parts_needed
 from makellos.calibration.leaving_out import calibration_without, thresholds_without
+from makellos.data.array_sets import ArrayKeys
 from makellos.data.checks import looked_at
 from makellos.data.copies import copies, grouped
+from makellos.data.good_labels import GoodLabels
 from makellos.data.parts import Part, PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_manifest_target, check_seed, write_manifest
@@ -99,21 +101,24 @@ def audit(
     detector: str = "patchcore",
     false_alarms: float = 0.01,
     seed: int = 0,
+    good: GoodLabels = None,
+    keys: ArrayKeys = None,
     progress: Progress | None = None,
 ) -> AuditSummary:
     """Rank what may be wrong among the good parts of `data`, and say what keeping each costs.
 
-    `data` is a folder or CSV manifest of pictures. Each good part that is not for testing is scored
-    by a detector that has not seen it; labelled defective parts only say what is missed. With
-    `output`, a page to look at and a manifest without the suspects are written to that folder;
-    nothing is removed. Raises `InputError` for data that cannot be used, `ConfigurationError` for
-    a detector that learns from labels or trains, `StorageError` where nothing can be written.
+    `data` is a folder or CSV manifest of pictures, read by `good` and `keys` as in `find_parts`.
+    Each good part that is not for testing is scored by a detector that has not seen it; labelled
+    defective parts only say what is missed. With `output`, a page to look at and a manifest without
+    the suspects are written to that folder; nothing is removed. Raises `InputError` for data that
+    cannot be used, `ConfigurationError` for a detector that learns from labels or trains,
+    `StorageError` where nothing can be written.
     """
     report = progress or no_progress
     check_seed(seed)
     parts_needed(false_alarms)
     made = _made(detector, seed)
-    found = find_parts(data)
+    found = find_parts(data, good=good, keys=keys)
     found.require_pictures("audit")
     found.require_good()
     if output is not None:

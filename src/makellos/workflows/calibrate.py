@@ -23,7 +23,7 @@ from makellos.inspection.zones import Zones
 from makellos.models.provenance import budget_notes, fingerprint, known
 from makellos.models.release import plain
 from makellos.models.writing import check_target, rewrite_manifest
-from makellos.subjects import find_parts, open_inspector, subject_of, subject_of_model
+from makellos.subjects import find_tested, open_inspector, subject_of, subject_of_model
 from makellos.subjects.subject import Calibrating
 from makellos.vibration.signal_record import SignalRecord
 
@@ -79,7 +79,7 @@ def calibrate(
     asked = record.asked if false_alarms is None else false_alarms
     parts_needed(asked)
     if data is not None:
-        found = find_parts(data)
+        found = find_tested(model, data)
         notes = found.remarks()
         parts = found.calibration() or found.good()
         seen = {part.name for part in known(parts, read.manifest.training.contents)}

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from makellos.data.array_sets import ArrayKeys, parse_keys
 from makellos.data.given import several
+from makellos.data.good_labels import GoodLabels, parse_good
 from makellos.errors import ConfigurationError
 from makellos.jobs.compare_files import RESULTS, write_results
 from makellos.jobs.compare_plan import Asked, Entry, Plan, Settings, make_plan
@@ -42,6 +44,8 @@ def compare(
     against: str | None = None,
     n_good: Iterable[int] = (),
     draws: int = 3,
+    good: GoodLabels = None,
+    keys: ArrayKeys = None,
     output: Path | str | None = None,
     tell: Callable[[str], None] | None = None,
     execute: Execute | None = None,
@@ -58,13 +62,13 @@ def compare(
     each number, and ``few_good`` of the result says what so many are worth and can promise.
     With `output`, that folder gets ``compare.html``, ``compare.csv``, ``compare.json``, the models
     and their reports; it is updated after each one. `tell` receives progress messages; `execute`
-    runs a step with its arguments and a log file and returns its exit code.
-
-    Raises `ConfigurationError` for names and values that are not accepted, `InputError` for data
-    that cannot be used, `StorageError` if the output cannot be written.
+    runs a step with its arguments and a log file and returns its exit code. `good` and `keys` are
+    those of `find_parts`. Raises `ConfigurationError` for names and values that are not accepted,
+    `InputError` for data that cannot be used, `StorageError` if the output cannot be written.
     """
     asked = Asked(preset=preset, parameters=parameters or {}, false_alarms=false_alarms, seed=seed)
     asked = replace(asked, n_good=tuple(n_good), draws=draws)
+    asked = replace(asked, good=parse_good(good), keys=parse_keys(keys))
     plan = make_plan(data, list(several(detectors)), list(several(models)), asked, against)
     said, now = tell or (lambda _: None), clock or (lambda: datetime.now(UTC))
     with ExitStack() as stack:
@@ -133,6 +137,8 @@ class _Comparison(Work[Entry, Compared]):
             "false_alarms": self.plan.asked.false_alarms,
             "seed": self.plan.asked.seed + entry.draw,
             "n_good": entry.n_good,
+            "good": list(self.plan.asked.good) or None,
+            "keys": list(self.plan.asked.keys) or None,
             "output": os.fspath(folder.resolve()) if kept else None,
         }
         if entry.ranks_only:

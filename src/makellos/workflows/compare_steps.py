@@ -44,18 +44,23 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _read_by(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the data are read, where that was asked for."""
+    return {name: task.get(name) for name in ("good", "keys")}
+
+
 def _fit(task: Mapping[str, Any]) -> dict[str, Any]:
     from makellos.workflows.fit import fit
 
     names = ("data", "model", "detector", "preset", "parameters", "false_alarms", "seed", "n_good")
-    return asdict(fit(**{name: task[name] for name in names}))
+    return asdict(fit(**{name: task[name] for name in names}, **_read_by(task)))
 
 
 def _evaluate(task: Mapping[str, Any]) -> dict[str, Any]:
     from makellos.workflows.evaluate import evaluate_parts
 
     figures, tested = evaluate_parts(
-        task["model"], task["data"], output=task["output"], seed=task["seed"]
+        task["model"], task["data"], output=task["output"], seed=task["seed"], **_read_by(task)
     )
     rows = [
         {
@@ -86,7 +91,7 @@ def _rank(task: Mapping[str, Any]) -> dict[str, Any]:
 
     names = ("preset", "parameters", "seed")
     detector = make_detector(task["detector"], **{name: task[name] for name in names})
-    parts = drawn_good(find_parts(task["data"]), task["n_good"], task["seed"])
+    parts = drawn_good(find_parts(task["data"], **_read_by(task)), task["n_good"], task["seed"])
     parts.require_pictures("compare --n-good")
     began, tested = time.perf_counter(), parts.test()
     detector.fit(parts.good() if detector.learns == "good" else parts.labelled())
@@ -106,13 +111,13 @@ def _inspect(task: Mapping[str, Any]) -> dict[str, Any]:
     from makellos.inspection import Inspector
     from makellos.inspection.engines import default_workers
 
-    parts = find_parts(Path(task["data"])).test()[:_N_INSPECTED]
+    parts = find_parts(Path(task["data"]), **_read_by(task)).test()[:_N_INSPECTED]
     if not parts:
         raise InputError(f"{task['data']} has no test parts. Put them into test/good.")
     # As many at once as `makellos inspect` works on, which is what memory depends on.
     inspector = Inspector(task["model"], workers=min(default_workers(), len(parts)))
     first_verdict = None
-    for _ in inspector.inspect_many([part.path for part in parts]):
+    for _ in inspector.inspect_many(parts):
         if first_verdict is None:
             first_verdict = time.time() - task["started"]
     return {"first_verdict_seconds": first_verdict, "n_inspected": len(parts)}

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.array_sets import ArrayKeys
+from makellos.data.good_labels import GoodLabels
 from makellos.data.parts import GOOD, Part, PartSet
 from makellos.data.pictures import read_mask
 from makellos.data.progress import Progress, no_progress
@@ -42,7 +44,7 @@ from makellos.reports.pages import write_page
 from makellos.reports.provenance import promised, provenance
 from makellos.reports.thumbnails import Thumbnails, draw_thumbnails
 from makellos.storage import claim_folder, write_text
-from makellos.subjects import Gathered, find_parts, open_inspector, subject_of
+from makellos.subjects import Gathered, find_tested, open_inspector, subject_of
 from makellos.workflows.rows import RowFiles
 
 __all__ = ["RowFiles", "TestedPart", "evaluate", "evaluate_parts"]
@@ -68,6 +70,8 @@ def evaluate(
     *,
     output: Path | str | None = None,
     rows: RowFiles | None = None,
+    good: GoodLabels = None,
+    keys: ArrayKeys = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -76,12 +80,17 @@ def evaluate(
     `rows` say where a row for each part, or recording, is written with its true label; with an
     `output` they are in its ``tested.csv``, too, unless another file is named.
 
+    `good` and `keys` say how a set is read, as in `find_parts`; labels that meant good at the fit
+    do so where no tested part is good otherwise.
+
     `data` is a folder or manifest; its split ``test`` is used, or all parts if there are no splits.
     The figures are those of ``makellos evaluate --json``, as attributes and as a dict. Raises
     `InputError` if there is no labelled test part or a mask cannot be used, and the errors of
     `Inspector`. A part that cannot be read is named under ``unreadable`` and counts nowhere else.
     """
-    return evaluate_parts(model, data, output=output, rows=rows, seed=seed, progress=progress)[0]
+    return evaluate_parts(
+        model, data, output=output, rows=rows, good=good, keys=keys, seed=seed, progress=progress
+    )[0]
 
 
 def evaluate_parts(
@@ -90,13 +99,15 @@ def evaluate_parts(
     *,
     output: Path | str | None = None,
     rows: RowFiles | None = None,
+    good: GoodLabels = None,
+    keys: ArrayKeys = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, list[TestedPart]]:
     """Do what `evaluate` does, and return every tested part beside the figures."""
     check_seed(seed)
     report = progress or no_progress
-    found = find_parts(data)
+    found = find_tested(model, data, good=good, keys=keys)
     parts = found.test()
     if not parts:
         raise InputError(
@@ -129,7 +140,13 @@ def evaluate_parts(
     report("computing intervals", 0, 1)
     figures = _figures(inspector, tested, pixels, np.random.default_rng(seed))
     unlike = [f"{n} tested part{'s'[: n > 1]}: {note}" for note, n in odd.most_common(_MAX_UNLIKE)]
-    figures["notes"] = [*found.remarks(), *_notes(found, inspector), *unlike, *figures["notes"]]
+    figures["notes"] = [
+        *found.remarks(),
+        *_no_good(parts),
+        *_notes(found, inspector),
+        *unlike,
+        *figures["notes"],
+    ]
     figures["promise"] = _promise(tested, parts, gathered, inspector.calibration.false_alarms)
     result = Evaluation(**figures, recordings=gathered.entries or None)
     report("computing intervals", 1, 1)
@@ -154,6 +171,17 @@ def _promise(
     rejected = [gathered.entries[part.name]["verdict"] == "reject" for part in judged]
     groups = [part.group or part.name for part in judged]
     return check_promise(rejected, groups, budget, unit="recordings")
+
+
+def _no_good(parts: Sequence[Part]) -> list[str]:
+    """Say that no tested part is good where one of several labels may mean it."""
+    labels = sorted({part.label for part in parts})
+    if GOOD in labels or len(labels) == 1:
+        return []
+    return [
+        f"None of the tested parts is labelled good (labels: {', '.join(labels)}). If a label "
+        f"means good, say which, as in --good {labels[0]}."
+    ]
 
 
 def _notes(found: PartSet, inspector: Inspector) -> list[str]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from makellos.calibration import parts_needed
 from makellos.calibration.leaving_out import setters
+from makellos.data.array_sets import ArrayKeys
 from makellos.data.few import drawn_good
+from makellos.data.good_labels import GoodLabels, parse_good
 from makellos.data.groups import AUTO
 from makellos.data.parts import PartSet
 from makellos.data.pictures import full_scale
@@ -44,7 +46,7 @@ class FitSummary:
     `counted` is what `n_groups` counts: parts, groups, recordings, or windows of signals, and
     `promise` says what is promised of which good parts. `auto` says what was tried where the
     detector was chosen, else None. `threshold_set_by` names the good parts that reach the
-    threshold, the oddest first; empty for recordings.
+    threshold, the oddest first; empty for recordings. `good` are the labels that meant good.
     """
 
     model: str
@@ -66,6 +68,7 @@ class FitSummary:
     auto: dict[str, Any] | None = None
     threshold_set_by: list[str] = field(default_factory=list)
     data: str = ""
+    good: list[str] = field(default_factory=list)
 
 
 def fit(
@@ -83,6 +86,8 @@ def fit(
     signal: SignalSettings | None = None,
     coverage: Coverage | None = None,
     groups: str | None = None,
+    good: GoodLabels = None,
+    keys: ArrayKeys = None,
     n_good: int | None = None,
     time_budget: float | None = None,
     progress: Progress | None = None,
@@ -90,32 +95,30 @@ def fit(
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
 
-    `data` is a folder or CSV manifest, `false_alarms` the share of good parts that may be rejected
-    by mistake. Raises `InputError` for data that cannot be used (including files that cannot be
-    decoded, unless `skip_unreadable`), `ConfigurationError` for names and values that are not
-    accepted, `StorageError` if the model cannot be written. One that exists is replaced at once.
+    `data` is what `find_parts` takes, `false_alarms` the share of good parts that may be rejected
+    by mistake. A model that exists is replaced at once. Raises `InputError` for data that cannot be
+    used (files that cannot be decoded, unless `skip_unreadable`), `ConfigurationError` for names
+    and values that are not accepted, `StorageError` if the model cannot be written.
 
     `training` says where and how a detector that `trains` does so, by default in ``MODEL.run``;
     with `training.resume` an interrupted run there is continued. `signal` says how recordings are
-    seen, `coverage` how pictures are turned, cut and judged. `groups` names what parts belong
-    together by, as in `find_parts`, or is ``auto``; `n_good` parts are drawn by the seed, and no
-    other good ones learned from. ``auto`` tries detectors for `time_budget` minutes (10 by
-    default). `on_note` is called with what should be known beforehand.
+    seen, `coverage` how pictures are turned, cut and judged. `groups`, `good` and `keys` are those
+    of `find_parts`; ``auto`` finds groups. `n_good` parts are drawn by the seed, and no other good
+    ones learned from. The detector ``auto`` tries some for `time_budget` minutes (10 by default).
+    `on_note` is called with what should be known beforehand.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
     named = _named(detector, preset, asked, signal)
     parts_needed(false_alarms)
     check_target(target)
-    parts = drawn_good(find_parts(data, groups), n_good, seed)
+    parts = drawn_good(find_parts(data, groups, good=good, keys=keys), n_good, seed)
     subject, covers = subject_of(parts), coverage or Coverage()
     subject.check_options(parts, signal, covers, white_level)
     frame = frame_of(covers, false_alarms, white_level)
     choice = _chosen(named, parts, asked, frame, report)
-    request = PartitionRequest(
-        choice.detector, frame.smallest_budget, seed, skip_unreadable, signal, groups == AUTO
-    )
-    partition = subject.partition(parts, request, report)
+    asks = (choice.detector, frame.smallest_budget, seed, skip_unreadable, signal, groups == AUTO)
+    partition = subject.partition(parts, PartitionRequest(*asks), report)
     partition, frame = _posed(partition, frame, covers.align, choice.detector, report, on_note)
     fitted = subject.sized(choice.detector, partition)
     frame.check([part for part in partition.used if part.is_good], partition.calibrate)
@@ -125,8 +128,8 @@ def fit(
     released = release(frame.recipe(fitted.graph()), folds, partition, frame.false_alarms, report)
     made = ReleasedModel(fitted, frame, partition, released)
     record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
-    spent = record.model_copy(update={"fit_seconds": round(time.perf_counter() - started, 2)})
-    manifest = made.write(target, spent, report)
+    spent = {"fit_seconds": round(time.perf_counter() - started, 2), "good": [*parse_good(good)]}
+    manifest = made.write(target, record.model_copy(update=spent), report)
     return _summary(target, manifest, started, _set_by(partition, manifest), str(data))
 
 
@@ -232,6 +235,7 @@ def _summary(
         auto=None if auto is None else auto.model_dump(),
         threshold_set_by=set_by,
         data=data,
+        good=manifest.training.good,
     )
 
 

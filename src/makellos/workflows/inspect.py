@@ -9,6 +9,7 @@ from itertools import tee
 from pathlib import Path
 from typing import Any
 
+from makellos.data.array_pictures import is_numpy_file, pictures_in
 from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
 from makellos.data.pages import pages_of
@@ -124,7 +125,8 @@ def inspect(
     given = [_named(item) for item in several(inputs)]
     listed, masks = list_inputs(given, with_films(subject.kind))
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
-    n_parts = None if films or taken.pages else len(listed)
+    arrays = {p for p, _ in listed if subject.kind == PICTURES and is_numpy_file(p)}
+    n_parts = None if films or arrays or taken.pages else len(listed)
     inspector = Inspector(
         opened,
         workers=subject.workers(manifest, n_parts or _MANY),
@@ -139,7 +141,7 @@ def inspect(
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
         keep = wanted.overlays is not None or wanted.reconstructions is not None
-        ahead, beside = tee(_parts(listed, films, taken))
+        ahead, beside = tee(_parts(listed, films, arrays, taken))
         inspections = inspector.inspect_many((part for part, _ in ahead), keep=keep)
         for (_, relative), inspection in zip(beside, inspections, strict=True):
             for put in sinks:
@@ -172,10 +174,17 @@ def _has_frames(path: Path) -> bool:
 
 
 def _parts(
-    listed: Sequence[tuple[Path, Path]], films: Container[Path], frames: Frames
+    listed: Sequence[tuple[Path, Path]],
+    films: Container[Path],
+    arrays: Container[Path],
+    frames: Frames,
 ) -> Iterator[tuple[Part, Path]]:
     """Yield the parts of files, frames and pages as they are needed, and where overlays lie."""
     for path, place in listed:
+        if path in arrays:
+            for part in pictures_in(path):
+                yield part, place.with_name(place.name + part.piece.replace("/", "-"))
+            continue
         if path not in films:
             pages = pages_of(path) if frames.pages else [Part(source=path, name=str(path))]
             for n, part in enumerate(pages, start=1):

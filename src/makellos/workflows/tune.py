@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from makellos.data.array_sets import ArrayKeys
+from makellos.data.good_labels import GoodLabels
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
@@ -113,6 +115,8 @@ def tune(
     storage: str | None = None,
     seed: int = 0,
     device: str = "auto",
+    good: GoodLabels = None,
+    keys: ArrayKeys = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TuneSummary:
@@ -122,10 +126,8 @@ def tune(
     the detector declares; `parameters` keep their value. The first trial uses the defaults. No
     trial starts after `timeout_minutes`. `folder` receives ``study.db`` (or `storage` is the
     address of a database), ``best.json`` and ``tuning.html``; a search already there is continued.
-
-    Raises `ConfigurationError` for names and values that are not accepted and if the folder holds
-    another search, `InputError` for data that cannot be used, `StorageError` if nothing can be
-    written, `TrainingError` if every trial failed.
+    Raises `ConfigurationError` for what is not accepted or another search in the folder,
+    `InputError` for data, `StorageError` where nothing can be written, `TrainingError` if all fail.
     """
     _check_numbers(n_trials, timeout_minutes, seed)
     Training(device=device)
@@ -137,7 +139,7 @@ def tune(
     kept = {key: value for key, value in kept.items() if key not in space}
     _check_target(target)
     wanted = Wanted(detector, preset, kept, space, seed, device)
-    trials = make_trials(wanted, find_parts(data), report)
+    trials = make_trials(wanted, find_parts(data, good=good, keys=keys), report)
     identity = {
         "data": _fingerprint(trials.parts),
         "detector": detector,
