@@ -373,6 +373,37 @@ def test_no_move_takes_a_defect_out_of_the_picture() -> None:
     assert all(not torch.equal(a, b) for a, b in zip(moved[128:], batch[128:], strict=True))
 
 
+@pytest.mark.parametrize("shape", [(64, 64), (48, 96)])
+def test_pictures_turn_and_shear_by_at_most_their_angles(shape: tuple[int, int]) -> None:
+    import torch
+
+    from makellos.detectors.networks.fine_tuning import LabelledAugmentation
+
+    torch.manual_seed(0)
+    height, width = shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    y, x = rows - (height - 1) / 2, columns - (width - 1) / 2
+    lying = ((y.abs() < 1.6) & (x.abs() < 18)).float()
+    standing = ((x.abs() < 1.6) & (y.abs() < 18)).float()
+
+    def angles(line: torch.Tensor, **largest: float) -> torch.Tensor:
+        augment = LabelledAugmentation(
+            1, flips="none", quarter_turns=False, zoom=0.0, brightness=0.0, **largest
+        )
+        moved = augment(torch.stack([line, line]).expand(200, 2, height, width))
+        assert torch.allclose(moved[:, 0], moved[:, 1])  # the mask goes with the picture
+        weights = moved[:, 0] / moved[:, 0].sum((1, 2), keepdim=True)
+        xx, xy, yy = ((weights * each).sum((1, 2)) for each in (x * x, x * y, y * y))
+        return torch.rad2deg(torch.atan2(2 * xy, xx - yy) / 2)
+
+    turned = angles(lying, rotation=30.0)
+    assert 26 < float(turned.abs().max()) < 31
+    assert abs(float(turned.mean())) < 4
+    # A shear leaves lines along one axis, and slants those along the other.
+    assert float(angles(lying, shear=20.0).abs().max()) < 1
+    assert 17 < float((90 - angles(standing, shear=20.0).abs()).max()) < 21
+
+
 def test_places_are_judged_where_defects_have_masks(parts: list[Part]) -> None:
     def is_dense(parts: Sequence[Part], **changes: Any) -> bool:
         return any(name.startswith("neck.") for name in _weights(parts, epochs=1, **changes))

@@ -157,6 +157,14 @@ class Classifier(Detector):
     quarter_turns: bool = parameter(
         default=False, meaning="Rotate square pictures by random quarter turns."
     )
+    rotation: float = parameter(
+        0.0,
+        "Largest random rotation of pictures in degrees; it blurs them, quarter_turns does not.",
+        within=(0.0, 180.0),
+    )
+    shear: float = parameter(
+        0.0, "Largest random shear of pictures in degrees; it blurs them.", within=(0.0, 45.0)
+    )
     zoom: float = parameter(
         0.0,
         "Largest random zoom and shift of pictures, as a share; it blurs them.",

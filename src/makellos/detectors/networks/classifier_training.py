@@ -38,6 +38,8 @@ class Settings:
     pointing: float
     flips: str
     quarter_turns: bool
+    rotation: float
+    shear: float
     zoom: float
     brightness: float
     patience: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
@@ -41,7 +42,9 @@ class _Step:
 
 
 class LabelledAugmentation:
-    """Mirror, turn, enlarge and move, brighten the pictures of a batch, each by its own draw.
+    """Mirror, turn, shear, enlarge and move, brighten pictures of a batch, each by its own draw.
+
+    `rotation` and `shear` are the largest angles in degrees, `zoom` and `brightness` shares.
 
     What follows the first `n_channels` channels, a mask, moves with the picture and keeps its
     values. What a move uncovers is mirrored in. A move that takes much of a defect out of the
@@ -49,11 +52,20 @@ class LabelledAugmentation:
     """
 
     def __init__(
-        self, n_channels: int, *, flips: str, quarter_turns: bool, zoom: float, brightness: float
+        self,
+        n_channels: int,
+        *,
+        flips: str,
+        quarter_turns: bool,
+        rotation: float = 0.0,
+        shear: float = 0.0,
+        zoom: float,
+        brightness: float,
     ) -> None:
         self.n_channels = n_channels
         self.axes = {"none": (), "horizontal": (3,), "vertical": (2,), "both": (2, 3)}[flips]
         self.quarter_turns, self.zoom, self.brightness = quarter_turns, zoom, brightness
+        self.rotation, self.shear = math.radians(rotation), math.radians(shear)
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return the batch N×C×H×W changed, in [0, 1]."""
@@ -62,7 +74,7 @@ class LabelledAugmentation:
         if self.quarter_turns and batch.shape[2] == batch.shape[3]:
             # Every second picture by a quarter; mirrored ones make it all four.
             batch = torch.where(_drawn(batch), batch.transpose(2, 3).flip(3), batch)
-        if self.zoom:
+        if self.zoom or self.rotation or self.shear:
             batch = self._move(batch)
         if self.brightness:
             batch = self._brighten(batch)
@@ -74,6 +86,8 @@ class LabelledAugmentation:
         scales = 1 + self.zoom * (2 * torch.rand(n, 2) - 1)
         matrices[:, 0, 0], matrices[:, 1, 1] = scales[:, 0], scales[:, 1]
         matrices[:, :, 2] = self.zoom / 2 * (2 * torch.rand(n, 2) - 1)
+        if self.rotation or self.shear:
+            matrices = self._turned(matrices, batch.shape[2] / batch.shape[3])
         places = F.affine_grid(matrices.to(batch.device), list(batch.shape), align_corners=False)
         moved = F.grid_sample(batch, places, padding_mode="reflection", align_corners=False)
         moved = moved.clamp(0, 1)
@@ -81,6 +95,18 @@ class LabelledAugmentation:
             return moved
         before, after = (each[:, -1:].sum((2, 3), keepdim=True) for each in (batch, moved))
         return torch.where(after < _SEEN * before, batch, moved)
+
+    def _turned(self, matrices: Tensor, aspect: float) -> Tensor:
+        """Return motions n×2×3, in halves of width and height, turned and sheared by a draw."""
+        turns, shears = (
+            largest * (2 * torch.rand(len(matrices)) - 1) for largest in (self.rotation, self.shear)
+        )
+        cosines, sines, slants = turns.cos(), turns.sin(), shears.tan()
+        rows = [
+            torch.stack([cosines, (cosines * slants - sines) * aspect], 1),
+            torch.stack([sines / aspect, sines * slants + cosines], 1),
+        ]
+        return torch.stack(rows, 1) @ matrices
 
     def _brighten(self, batch: Tensor) -> Tensor:
         pictures, rest = batch[:, : self.n_channels], batch[:, self.n_channels :]
@@ -202,6 +228,8 @@ class FineTuning:
                 self.n_channels,
                 flips=settings.flips,
                 quarter_turns=settings.quarter_turns,
+                rotation=settings.rotation,
+                shear=settings.shear,
                 zoom=settings.zoom,
                 brightness=settings.brightness,
             ),
