@@ -134,8 +134,11 @@ def test_larger_parts_are_scored_by_a_map(
     tmp_path: Path, side: int, score: str, *, by_map: bool
 ) -> None:
     detector = AnoGAN(**SMALL, image_size=16, score=score).fit(write(tmp_path, (side, side)))
-    found = opened(detector.graph()).run(batch(2, (1, 16, 16)))
+    engine = opened(detector.graph())
+    found = engine.run(batch(2, (1, 16, 16)))
+    assert engine.reconstructs
     assert ("score" not in found) is by_map
+    assert detector.graph().map_name == ("residual, relative to usual" if by_map else "residual")
 
 
 def test_the_map_is_counted_from_the_maps_of_parts_learned_from(tmp_path: Path):

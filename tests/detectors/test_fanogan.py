@@ -149,6 +149,7 @@ def test_larger_parts_are_scored_by_a_map(
     graph = FAnoGAN(**QUICK, score=score, image_size=16).fit(parts).graph()
     outputs = _outputs(graph, _discs(2, (side, side), 1))
     assert ("score" not in outputs) is by_map
+    assert graph.map_name == ("residual, relative to usual" if by_map else "residual")
     assert graph.aggregation(outputs["anomaly_map"][0]) == outputs["anomaly_map"][0].max()
 
 

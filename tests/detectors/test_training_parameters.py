@@ -9,6 +9,8 @@ import pytest
 
 from makellos.data.parts import Part, Values
 from makellos.detectors import make_detector
+from makellos.detectors.autoencoder import loss_weights
+from makellos.errors import ConfigurationError
 from makellos.training import loop
 
 _SIDE = 16
@@ -90,6 +92,19 @@ def test_a_discriminator_may_have_another_width(
     task = _task(monkeypatch, name, **given)
     assert next(iter(task.discriminator.parameters())).shape[0] == width
     assert task.generator.end.in_channels == 4
+
+
+def test_hidden_widths_of_a_convolutional_network_are_refused() -> None:
+    parts = [Part(source=Values(np.zeros((_SIDE, _SIDE), np.uint8)), name="blank")] * 2
+    detector = make_detector("vae", parameters={"network": "convolutional", "hidden_widths": "9"})
+    with pytest.raises(ConfigurationError, match=r"hidden_widths is '9', but pictures of 16 x 16"):
+        detector.fit(parts)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("mse", "l2"), ("MAE", "l1"), ("dssim", "ssim")])
+def test_losses_by_other_names_are_told(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"Did you mean '{meant}'\?"):
+        loss_weights(typed)
 
 
 def test_hidden_widths_are_those_of_the_dense_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,6 +338,9 @@ def test_larger_parts_are_scored_by_a_map(
     graph = vae(epochs=1, score=score, image_size=16).fit(draw(4, side, side)).graph()
     found = run(graph.onnx, noise(2, 1, 16, 16))
     assert ("score" not in found) is by_map
+    assert graph.map_name == (
+        "residual, relative to usual" if by_map else "negative log-likelihood"
+    )
     assert graph.aggregation(found["anomaly_map"][0]) == found["anomaly_map"][0].max()
 
 

@@ -18,6 +18,7 @@ from makellos.inspection.aggregation import Aggregation
 from makellos.training.settings import Training
 
 LOSSES = ("ssim", "ms-ssim", "l1", "l2")
+_OTHER_NAMES = {"mse": "l2", "mae": "l1", "dssim": "ssim", "msssim": "ms-ssim"}
 _MAP_NAMES = {"ssim": "SSIM residual", "residual": RESIDUAL}
 _N_STEPS = 1000
 _MOST_LAYERS = 8
@@ -177,7 +178,7 @@ def loss_weights(text: str) -> dict[str, float]:
         if match[2] not in LOSSES:
             raise ConfigurationError(
                 f"autoencoder: loss is {text!r}, and there is no loss {match[2]!r}. "
-                f"{suggest(match[2], LOSSES)}"
+                f"{suggest(match[2], LOSSES, _OTHER_NAMES)}"
             )
         if match[2] in found:
             raise ConfigurationError(

@@ -146,6 +146,12 @@ class VAE(Detector):
             default_size=_DEFAULT_SIZE,
         )
         dense = self._is_dense(preprocessing.shape)
+        if not dense and self.hidden_widths != self.parameters["hidden_widths"].default:
+            raise ConfigurationError(
+                f"{self.name}: hidden_widths is {self.hidden_widths!r}, but pictures of "
+                f"{preprocessing} get the convolutional network, whose width is set with width. "
+                "Leave it out, or set network=dense."
+            )
         pictures = load_pictures(parts, preprocessing, progress)
         validation = None
         if self.patience:
