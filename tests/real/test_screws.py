@@ -117,3 +117,19 @@ def test_new_budget_needs_no_fit(
     assert [row["score"] for row in before] == [row["score"] for row in after]
     assert [row["p_value"] for row in before] == [row["p_value"] for row in after]
     assert all((row["verdict"] == "reject") == (row["p_value"] <= 0.1) for row in after)
+
+
+def test_screws_come_to_one_pose_and_no_damage_is_cut_off(real_data: Path) -> None:
+    from makellos.data.layouts import list_parts
+    from makellos.models.alignment import learn_alignment
+
+    parts = list_parts(real_data / "mvtec_screw")
+    alignment = learn_alignment(parts.good()[::8])
+    assert alignment is not None
+    assert alignment.way == "rotate"
+    for part in parts.test()[::4]:
+        found = alignment(part.read())
+        assert found.correlation > 0.88, part.name
+        if part.mask is not None:
+            marked = part.mask_in(part.mask, found.size)
+            assert found.on_mask(marked).sum() > 0.97 * marked.sum(), part.name
