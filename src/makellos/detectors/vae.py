@@ -15,6 +15,7 @@ from makellos.detectors.parameters import parameter
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.preprocessing import Preprocessing
 from makellos.training.settings import Training
 
 if TYPE_CHECKING:
@@ -136,9 +137,6 @@ class VAE(Detector):
             raise ConfigurationError(
                 f"{self.name}: smoothing is {self.smoothing}; expected an odd whole number."
             )
-        hidden = shared.whole_numbers(
-            f"{self.name}: hidden_widths", self.hidden_widths, most=_MOST_HIDDEN
-        )
         preprocessing = choose_preprocessing(
             parts,
             image_size=self.image_size,
@@ -146,12 +144,7 @@ class VAE(Detector):
             default_size=_DEFAULT_SIZE,
         )
         dense = self._is_dense(preprocessing.shape)
-        if not dense and self.hidden_widths != self.parameters["hidden_widths"].default:
-            raise ConfigurationError(
-                f"{self.name}: hidden_widths is {self.hidden_widths!r}, but pictures of "
-                f"{preprocessing} get the convolutional network, whose width is set with width. "
-                "Leave it out, or set network=dense."
-            )
+        hidden = self._hidden(preprocessing, dense=dense)
         pictures = load_pictures(parts, preprocessing, progress)
         validation = None
         if self.patience:
@@ -209,6 +202,17 @@ class VAE(Detector):
                 "network=convolutional."
             )
         return self.network == "dense"
+
+    def _hidden(self, preprocessing: Preprocessing, *, dense: bool) -> tuple[int, ...]:
+        """Return the units of a dense network's layers; raise if another network is asked for."""
+        default, given = self.parameters["hidden_widths"].default, self.hidden_widths
+        if not dense and given != default:
+            raise ConfigurationError(
+                f"{self.name}: hidden_widths is {given!r}, but pictures of {preprocessing} get the "
+                "convolutional network, whose width is set with width. Leave it out, or set "
+                "network=dense."
+            )
+        return shared.whole_numbers(f"{self.name}: hidden_widths", given, most=_MOST_HIDDEN)
 
     def _build_graph(self) -> Graph:
         from makellos.detectors.networks.exporting import export_generator, export_graph
