@@ -76,6 +76,26 @@ def test_what_is_asked_for_is_taken(tmp_path: Path) -> None:
     assert chosen(small, default=1) == (3, 28, 28)  # small and uniform: followed
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shape"),
+    [
+        ([(90, 90), (90, 90)], (64, 64)),
+        ([(210, 70), (210, 70)], (112, 40)),
+        ([(70, 210), (70, 210)], (40, 112)),
+        ([(1000, 20), (1000, 20)], (128, 32)),
+        ([(90, 70), (70, 90)], (64, 64)),
+        ([(40, 20), (40, 20)], (40, 20)),
+    ],
+)
+def test_pictures_of_one_size_keep_their_proportions(
+    tmp_path: Path, sizes: list[tuple[int, int]], shape: tuple[int, int]
+) -> None:
+    parts = parts_of(tmp_path, *(noise(*size) for size in sizes))
+    wanted = {"channels": 0, "default_size": 64, "in_proportion": True}
+    assert choose_preprocessing(parts, image_size=0, **wanted).shape[1:] == shape
+    assert choose_preprocessing(parts, image_size=32, **wanted).shape[1:] == (32, 32)
+
+
 def test_the_default_colour_is_for_pictures_that_are_not_small(tmp_path: Path) -> None:
     large = parts_of(tmp_path, noise(80, 80, 3), noise(80, 80, 3))
     assert chosen(large, default=1) == (1, 256, 256)

@@ -142,7 +142,11 @@ class AnoGAN(Detector):
         from makellos.training.loop import epochs_for, seeded, train
 
         preprocessing = choose_preprocessing(
-            parts, image_size=self.image_size, channels=self.channels, default_size=64
+            parts,
+            image_size=self.image_size,
+            channels=self.channels,
+            default_size=64,
+            in_proportion=True,
         )
         pictures = load_pictures(parts, preprocessing, progress)
         kept = {k: v for k, v in self.get_parameters().items() if k not in _OF_THE_SEARCH}

@@ -117,6 +117,7 @@ class Autoencoder(Detector):
             channels=self.channels,
             default_size=256,
             default_channels=1,
+            in_proportion=True,
         )
         pictures = load_pictures(parts, preprocessing, progress)
         learned, held_out = pictures.split(_VALIDATED, at_least=_AT_LEAST, seed=self.seed)

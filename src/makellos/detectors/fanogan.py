@@ -151,6 +151,7 @@ class FAnoGAN(Detector):
             image_size=self.image_size,
             channels=self.channels,
             default_size=_DEFAULT_SIZE,
+            in_proportion=True,
         )
         pictures = load_pictures(parts, preprocessing, progress)
         with seeded(self.seed):

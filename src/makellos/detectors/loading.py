@@ -32,7 +32,8 @@ __all__ = [
 
 SMALL_SIDE = 64  # pictures up to this side are taken as they are, where they are all alike
 _EXTRAS = {"pyod": "signals"}  # what packages come with; all others with `train`
-_N_LOOKED_AT = 32  # parts whose colour decides for all, where pictures are large
+_N_LOOKED_AT = 32  # parts whose colour and size decide for all, where pictures are large
+_LONGEST = 4.0  # times the other side, at most
 
 
 def missing_packages(names: Sequence[str]) -> str:
@@ -114,16 +115,20 @@ def choose_preprocessing(
     channels: int,
     default_size: int,
     default_channels: int = 0,
+    in_proportion: bool = False,
 ) -> Preprocessing:
     """Return the size and channels that a network is trained with.
 
     `image_size` 0 follows the pictures where all have one size of at most 64 pixels a side, and is
-    the square of `default_size` else. `channels` 0 follows such pictures as well (1 where all are
-    gray, though their files may have three channels), and is `default_channels` else; where that
-    is 0 the colour of the pictures decides.
+    the square of `default_size` else; with `in_proportion` about as many pixels in the proportions
+    of the parts, where these are of one size. `channels` 0 follows such small pictures as well (1
+    where all are gray, though their files may have three channels), and is `default_channels` else;
+    where that is 0 the colour of the pictures decides.
     """
     uniform = _uniform_size(parts)
-    height, width = uniform or (default_size, default_size)
+    height, width = uniform or (
+        _in_proportion(parts, default_size) if in_proportion else (default_size, default_size)
+    )
     if image_size:
         height = width = image_size
     n_channels = channels or (0 if uniform else default_channels)
@@ -154,6 +159,19 @@ def _uniform_size(parts: Sequence[Part]) -> tuple[int, int] | None:
             return None
         size = (height, width)
     return size
+
+
+def _in_proportion(parts: Sequence[Part], side: int) -> tuple[int, int]:
+    """Return sides for about side² pixels in the parts' proportions; equal where sizes differ."""
+    looked_at = parts[:: max(1, len(parts) // _N_LOOKED_AT)]
+    sizes = {part.read().shape[:2] for part in looked_at}
+    if len(sizes) > 1:
+        return side, side
+    height, width = sizes.pop()
+    ratio = min(max(height / width, 1 / _LONGEST), _LONGEST)
+    # Multiples of 8 halve without a rest.
+    tall, wide = (max(16, 8 * round(side * share / 8)) for share in (ratio**0.5, ratio**-0.5))
+    return tall, wide
 
 
 def _is_gray(picture: Picture) -> bool:

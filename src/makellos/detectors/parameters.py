@@ -211,7 +211,10 @@ def largest_side(default: int, *, search: tuple[int, int]) -> int:
 
 def side_from(least: int, most: int, *, otherwise: str) -> int:
     """Declare the side of a network's input that follows small pictures alone."""
-    meaning = f"Width and height of the input; 0: small pictures as they are, else {otherwise}."
+    meaning = (
+        f"Width and height of the input; 0: small pictures as they are, others {otherwise}×"
+        f"{otherwise}, or as many pixels in their proportions where all are of one size."
+    )
     declared = Parameter(default=0, low=least, high=most, also=0, meaning=meaning)
     return cast("int", declared)
 

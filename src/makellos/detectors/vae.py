@@ -142,6 +142,7 @@ class VAE(Detector):
             image_size=self.image_size,
             channels=self.channels,
             default_size=_DEFAULT_SIZE,
+            in_proportion=True,
         )
         dense = self._is_dense(preprocessing.shape)
         hidden = self._hidden(preprocessing, dense=dense)
