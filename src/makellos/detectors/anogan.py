@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,19 @@ _OF_THE_SEARCH = {
 }
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """Hold the rate of a GAN's Adam, and how far its discriminator's pictures are moved."""
+
+    learning_rate: float
+    augmentation: float
+
+
+_FOR_SMALL = _Settings(2e-4, 0.1)
+# Parts lie alike; a discriminator that sees them moved far does not ask for it.
+_FOR_PARTS = _Settings(1e-3, 0.03)
+
+
 @register("anogan")
 class AnoGAN(Detector):
     """Train a DCGAN on good parts, and score by the nearest picture that it can make.
@@ -73,8 +87,12 @@ class AnoGAN(Detector):
     discriminator_width: int = shared.DISCRIMINATOR_WIDTH
     epochs: int = shared.epochs_making(_N_STEPS)
     batch_size: int = shared.batch_of(64, least=2)
-    learning_rate: float = shared.rate(
-        2e-4, "Learning rate of Adam in training.", search=(5e-5, 1e-3)
+    learning_rate: float = shared.logarithmic(
+        0.0,
+        "Learning rate of Adam in training; 0: 0.0002 for pictures up to 64 pixels a side, 0.001 "
+        "for larger ones.",
+        within=(0.0, 1.0),
+        search=(5e-5, 4e-3),
     )
     beta1: float = shared.beta1(0.5)
     beta2: float = shared.beta2(0.999)
@@ -133,6 +151,7 @@ class AnoGAN(Detector):
 
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
         from makellos.detectors.loading import (
+            are_small,
             choose_preprocessing,
             load_pictures,
             scores_by_map,
@@ -150,10 +169,12 @@ class AnoGAN(Detector):
         )
         pictures = load_pictures(parts, preprocessing, progress)
         kept = {k: v for k, v in self.get_parameters().items() if k not in _OF_THE_SEARCH}
+        settings = _FOR_SMALL if are_small(parts) else _FOR_PARTS
         with seeded(self.seed):
             task = DCGANTask(
                 *self._networks(pictures.shape),
-                learning_rate=self.learning_rate,
+                learning_rate=self.learning_rate or settings.learning_rate,
+                augmentation=settings.augmentation,
                 betas=(self.beta1, self.beta2),
                 weight_decay=self.weight_decay,
             )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from makellos.training.pictures import Pictures
 
 __all__ = [
+    "are_small",
     "choose_preprocessing",
     "extras_with",
     "load_masks",
@@ -145,7 +146,12 @@ def scores_by_map(score: str, parts: Sequence[Part]) -> bool:
     Pictures that are taken as small as they are, such as digits, differ as a whole; damage is small
     on a part, and a mean over the picture drowns it.
     """
-    return score == MAP_MAXIMUM or (score == AUTO and _uniform_size(parts) is None)
+    return score == MAP_MAXIMUM or (score == AUTO and not are_small(parts))
+
+
+def are_small(parts: Sequence[Part]) -> bool:
+    """Tell whether all parts have one size of at most 64 pixels a side, and are taken as such."""
+    return _uniform_size(parts) is not None
 
 
 def _uniform_size(parts: Sequence[Part]) -> tuple[int, int] | None:
