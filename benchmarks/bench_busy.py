@@ -38,12 +38,12 @@ def train(seconds: float) -> None:
         network.to(memory_format=torch.channels_last)
     task = DCGANTask(*networks)
 
-    def update(loss: torch.Tensor, name: str, **_: bool) -> None:
-        optimizer = task.optimizers[name]
-        optimizer.zero_grad()
-        weights = [each for group in optimizer.param_groups for each in group["params"]]
-        loss.backward(inputs=weights)
-        optimizer.step()
+    def update(loss: torch.Tensor, optimizer: str, *, retain_graph: bool = False) -> None:
+        adam = task.optimizers[optimizer]
+        adam.zero_grad()
+        weights = [each for group in adam.param_groups for each in group["params"]]
+        loss.backward(inputs=weights, retain_graph=retain_graph)
+        adam.step()
 
     batch = torch.rand(BATCH, *shape)
     for number in range(3):

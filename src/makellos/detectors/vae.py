@@ -19,7 +19,6 @@ from makellos.inspection.preprocessing import Preprocessing
 from makellos.training.settings import Training
 
 if TYPE_CHECKING:
-    from makellos.detectors.networks.usual import UnusualResidual
     from makellos.training.pictures import Pictures
 
 _DEFAULT_SIZE = 128
@@ -174,12 +173,10 @@ class VAE(Detector):
                 validation=validation,
                 patience=self.patience,
             )
-        self.preprocessing_ = preprocessing
-        self.notes_ = outcome.notes
+        self.preprocessing_, self.notes_ = preprocessing, outcome.notes
         self.network_, self.likelihood_ = network, likelihood
-        self.residual_: UnusualResidual | None = None
-        if scores_by_map(self.score, parts):
-            self.residual_ = UnusualResidual()
+        self.residual_ = UnusualResidual() if scores_by_map(self.score, parts) else None
+        if self.residual_ is not None:
             self.residual_.learn(pictures, network, progress)
 
     def _likelihood_of(self, pictures: Pictures) -> str:
