@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 from target import Target, written
 
 from makellos.detectors.parameters import read_parameters
@@ -42,6 +45,24 @@ def parts(data: bytes) -> None:
     find_parts(written(data, "parts.csv"))
 
 
+def arrays(data: bytes) -> None:
+    for part in find_parts(written(data, "set.npz")):
+        part.read()
+
+
+def arrays_saved() -> list[bytes]:
+    """Return small sets in NumPy files, packed and not."""
+    images, labels = np.arange(72, dtype=np.uint8).reshape(2, 6, 6), np.array([0, 1])
+    found = []
+    for save, kind in ((np.savez, "u1"), (np.savez_compressed, "f4")):
+        stream = io.BytesIO()
+        save(stream, x_train=images.astype(kind), y_train=labels, names=np.array(["ok", "dent"]))
+        found.append(stream.getvalue())
+    stream = io.BytesIO()
+    np.save(stream, images)
+    return [*found, stream.getvalue()]
+
+
 TARGETS = [
     Target("zones", zones, lambda: [ZONES, RULES], JSON_WORDS),
     Target(
@@ -56,6 +77,7 @@ TARGETS = [
         lambda: [PARAMETERS],
         JSON_WORDS,
     ),
+    Target("arrays", arrays, arrays_saved, (b"'descr': '|O'", b"(-1, 6, 6)", b"<f2", b"labels")),
     Target("parts", parts, lambda: [PARTS, b"\xef\xbb\xbfsep=;\npath;label\na.png;good\n"]),
     Target(
         "queue",

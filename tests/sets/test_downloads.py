@@ -449,6 +449,12 @@ def test_does_not_record_a_page_that_came_instead_of_the_file(site: Site, tmp_pa
     assert not (tmp_path / "cache/recorded_hashes.json").exists()
 
 
+def test_a_set_that_only_a_person_can_download_says_how(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"LS Powder bed defects.*at https://data\.mendeley\.com"):
+        downloads.get("ls_powder_bed", tmp_path / "out", accept_license=True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_record_is_named(site: Site, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/recorded_hashes.json").write_text("{")

@@ -7,6 +7,7 @@ import gzip
 import io
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from makellos import find_parts
 from makellos.errors import StorageError
 from makellos.sets.public_layouts import TILE_SPLIT, Job, arrange_public_set
-from makellos.sets.public_sets import Layout
+from makellos.sets.public_sets import PUBLIC_SETS, Layout
 
 RNG = np.random.default_rng(7)
 
@@ -283,6 +285,33 @@ def test_mnist_makes_one_digit_the_good_one(tmp_path: Path) -> None:
 def test_a_damaged_idx_file_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(StorageError, match=r"test_images\.gz"):
         arrange(tmp_path, "mnist", "3", digits({"test_images.gz": content}))
+
+
+def test_a_numpy_file_stays_as_it_is(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    pictures = RNG.integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    np.savez(out, x_train=pictures, y_train=range(5), x_test=pictures[:2], y_test=range(2))
+    remark = arrange(tmp_path, "numpy_file", "", {"mnist.npz": out.getvalue()})
+    assert "5 pictures for training and 2 for testing" in remark
+    assert tree(tmp_path / "out") == ["mnist.npz"]
+    assert (tmp_path / "out" / "mnist.npz").read_bytes() == out.getvalue()
+
+
+def test_cwru_is_one_good_recording_divided_in_time(tmp_path: Path) -> None:
+    files = {file.name: file.name.encode() for file in PUBLIC_SETS["cwru"].files}
+    remark = arrange(tmp_path, "cwru", "", files)
+    assert "--rate 48000 --channel DE --bearing 6205" in remark
+    assert {path.partition("/")[0] for path in tree(tmp_path / "out")} == {
+        *("recordings.csv", "test", "train"),
+    }
+    found = find_parts(tmp_path / "out" / "recordings.csv")
+    assert Counter((part.split, part.label) for part in found)["test", "good"] == 1
+    assert len(found.test()) == 10
+    assert len({part.label for part in found.test()}) == 10
+    assert (found.good()[0].path, found.good()[0].details["end"]) == (
+        tmp_path / "out" / "train" / "good" / "97.mat",
+        "50%",
+    )
 
 
 def cifar(left_out: str = "", tail: bytes = b"") -> dict[str, bytes]:

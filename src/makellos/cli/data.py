@@ -127,7 +127,7 @@ def get(
     ] = False,
     json: Json = None,
 ) -> None:
-    """Download a public set into the MVTec AD layout; an interrupted download is resumed.
+    """Download a public set into a folder that can be fitted; an interrupted download is resumed.
 
     Example: makellos data get mvtec_ad/screw -o screws --accept-license
     """
@@ -135,9 +135,12 @@ def get(
     from makellos.sets.public_sets import PUBLIC_SETS
 
     if name == "list":
-        rows = [[key, found.licence.name] for key, found in PUBLIC_SETS.items()]
+        rows = [
+            [key, found.licence.name, "by hand" if found.by_hand else ""]
+            for key, found in PUBLIC_SETS.items()
+        ]
         answer(
-            table(["set", "licence"], rows),
+            table(["set", "licence", ""], rows),
             json,
             {key: asdict(found.licence) for key, found in PUBLIC_SETS.items()},
         )
@@ -145,9 +148,12 @@ def get(
     folder = output or Path(name.replace("/", "_"))
     with bars() as progress:
         fetched = run(name, folder, accept_license=accept_license, progress=progress)
+    held = (
+        f"{fetched.n_train} good parts for training, {fetched.n_test_good} good and "
+        f"{fetched.n_defective} defective for testing.\n"
+    )
     answer(
-        f"{fetched.folder}: {fetched.n_train} good parts for training, {fetched.n_test_good} good "
-        f"and {fetched.n_defective} defective for testing.\n{fetched.note}",
+        f"{fetched.folder}: {held if fetched.n_train else ''}{fetched.note}",
         json,
         asdict(fetched),
     )

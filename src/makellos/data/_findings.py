@@ -108,7 +108,8 @@ def problems(found: Findings) -> Iterator[str]:
     if not found.n_good:
         yield (
             f"There are no good parts to learn from ({found.layout}, labels "
-            f"{listed(list(found.labels))}). Put them into a folder train/good or good."
+            f"{listed(list(found.labels))}). Put them into a folder train/good or good, or say "
+            f"which label means good, as in --good {next(iter(found.labels), 'ok')}."
         )
     if found.unreadable:
         names = [name for name, _ in found.unreadable]

@@ -93,7 +93,7 @@ def picture_axes(array: StoredArray) -> Axes | None:
     N pictures, H rows, W columns, C colours: 1, 3 or 4 of them. Three axes of which the last is 3
     or 4 are one picture.
 
-    >>> of = lambda *shape: StoredArray(Path("a"), "a", shape, np.dtype("u1"), False, None, 0)
+    >>> of = lambda *shape: StoredArray(Path("a"), "a", shape, np.dtype("u1"), False, None, (0, 0))
     >>> [picture_axes(of(*s)) for s in ((9, 28, 28), (9, 8, 8, 3), (9, 3, 8, 8), (9, 784))]
     ['NHW', 'NHWC', 'NCHW', None]
     """

@@ -62,8 +62,8 @@ _reading = threading.Lock()
 class StoredArray:
     """Name an array in a file; `key` is empty in a ``.npy`` file.
 
-    `offset` is where its values begin in the file, None where they have to be unpacked; `stamp`
-    tells a file from one that took its place.
+    `offset` is where its values begin in the file, None where they have to be unpacked; `stamp`,
+    time and size, tells a file from one that took its place.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class StoredArray:
     dtype: np.dtype[Any]
     is_fortran: bool
     offset: int | None
-    stamp: int
+    stamp: tuple[int, int]
 
     def __post_init__(self) -> None:
         if min(self.shape, default=0) < 0:
@@ -107,14 +107,15 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     """
     check_file(path, InputError, _ADVICE)
     try:
-        return _headers(path, path.stat().st_mtime_ns)
+        status = path.stat()
+        return _headers(path, (status.st_mtime_ns, status.st_size))
     except _DAMAGE as error:
         raise _damaged(path, error) from error
 
 
 @lru_cache(maxsize=16)
-def _headers(path: Path, stamp: int) -> dict[str, StoredArray]:
-    size = path.stat().st_size
+def _headers(path: Path, stamp: tuple[int, int]) -> dict[str, StoredArray]:
+    size = stamp[1]
     with path.open("rb") as stream:
         start = stream.read(6)
         stream.seek(0)
@@ -136,7 +137,11 @@ def _headers(path: Path, stamp: int) -> dict[str, StoredArray]:
 
 
 def _member(
-    path: Path, stamp: int, stream: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo
+    path: Path,
+    stamp: tuple[int, int],
+    stream: IO[bytes],
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
 ) -> StoredArray:
     key = member.filename.removesuffix(".npy")
     with archive.open(member) as opened:

@@ -35,7 +35,8 @@ class Fetched:
     Parameters
     ----------
     folder : the set, in the MVTec AD layout.
-    n_train, n_test_good, n_defective : pictures in `train/good`, `test/good`, `test/<other>`.
+    n_train, n_test_good, n_defective : files in `train/good`, `test/good`, `test/<other>`; 0 where
+        the set is one file.
     licence : the name of the licence that was accepted.
     source : the addresses of the files, separated by blanks.
     sha256 : of the file, 64 hexadecimal digits; `NAME:HEX` separated by blanks where a set has
@@ -89,7 +90,7 @@ def get(
     Parameters
     ----------
     name : a name of the catalogue, such as `mvtec_ad/screw`, `visa/candle`, `magnetic_tile`,
-        `mnist/3` or `cifar10/automobile`.
+        `mnist`, `mnist/3`, `cifar10/automobile` or `cwru`.
     folder : new or empty; it appears when the set is whole.
     accept_license : says that the licence of the set was read and is accepted.
     cache : keeps the downloaded files; the user's cache folder without it. A file put there by
@@ -101,13 +102,16 @@ def get(
 
     Raises
     ------
-    InputError : for an unknown name, a licence not accepted, a folder that is not empty.
+    InputError : for an unknown name, a set that only a person can download, a licence not accepted,
+        a folder that is not empty.
     StorageError : where a file cannot be downloaded, does not agree with its checksum, is unsafe
         to unpack or not what it should be, or where the folder or the cache cannot be written.
     """
     entry = catalogue.get(name)
     if entry is None:
         raise InputError(f"There is no public set {name!r}. {suggest(name, catalogue)}")
+    if entry.by_hand:
+        raise InputError(f"{name} cannot be downloaded by a program. {entry.by_hand}")
     if not accept_license:
         raise InputError(_ask_for_licence(name, entry.licence))
     refuse_filled(folder)

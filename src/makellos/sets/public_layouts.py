@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from makellos.data.layouts import list_parts
 from makellos.data.progress import Progress
 from makellos.errors import StorageError
 from makellos.sets.archives import read_gzip, safe_path, unpack
@@ -34,6 +36,20 @@ CIFAR10_SHAPE = (3, 32, 32)
 # little: of every five blocks of five good tiles the last is for testing.
 TILE_BLOCK = 5
 TILE_BLOCKS = 5
+# By number of the file: the place of the damage, and its width in thousandths of an inch.
+CWRU_KINDS = {
+    "97": "good",
+    "109": "inner_007",
+    "174": "inner_014",
+    "213": "inner_021",
+    "122": "ball_007",
+    "189": "ball_014",
+    "226": "ball_021",
+    "135": "outer_007",
+    "201": "outer_014",
+    "238": "outer_021",
+}
+_GOOD_PIECES = (("train", "0%", "50%"), ("val", "50%", "75%"), ("test", "75%", "100%"))
 TILE_SPLIT = (
     "The set has no official split. This one is by tile, as inferred from the order of the file "
     "names: every tile with a defect is for testing, as is every fifth block of five of the "
@@ -80,7 +96,7 @@ def arrange_public_set(layout: Layout, job: Job) -> str:
     StorageError : where the files do not hold what the set is known to hold.
     """
     remark = LAYOUTS[layout](job)
-    if not any((job.out / "train" / "good").glob("*")):
+    if layout != "numpy_file" and not any((job.out / "train" / "good").glob("*")):
         raise _missing(job, f"pictures of good parts for {job.category or layout}")
     return remark
 
@@ -309,6 +325,39 @@ def _one_class_remark(job: Job, what: str) -> str:
     )
 
 
+def _arrange_numpy_file(job: Job) -> str:
+    (source,) = job.files
+    shutil.copyfile(source, job.out / source.name)
+    parts = list_parts(job.out / source.name).parts
+    n_train = sum(part.split == "train" for part in parts)
+    return (
+        f"{source.name} holds {n_train:,} pictures for training and {len(parts) - n_train:,} for "
+        f"testing, with labels. Say which is good: makellos fit FOLDER/{source.name} -o MODEL "
+        "--good 0"
+    )
+
+
+def _arrange_cwru(job: Job) -> str:
+    rows = []
+    for source in job.files:
+        kind = CWRU_KINDS[source.stem]
+        place = f"{'train' if kind == 'good' else 'test'}/{kind}/{source.name}"
+        shutil.copyfile(source, _new(job.out / place))
+        pieces = _GOOD_PIECES if kind == "good" else (("test", "", ""),)
+        rows += [[place, kind, split, start, end, "1797"] for split, start, end in pieces]
+    with (job.out / "recordings.csv").open("w", encoding="utf-8", newline="") as sink:
+        csv.writer(sink).writerows([["path", "label", "split", "start", "end", "speed"], *rows])
+    return (
+        "There is one good recording; recordings.csv learns from its first half, calibrates with "
+        "the next quarter and tests with the last. makellos fit FOLDER/recordings.csv -o MODEL "
+        "--rate 48000 --channel DE --bearing 6205"
+    )
+
+
+def _by_hand(job: Job) -> str:
+    raise _missing(job, "anything: a person has to download it")
+
+
 def _read_table(path: Path) -> list[dict[str, str | None]]:
     with path.open(encoding="utf-8-sig", newline="") as source:
         return [dict(row) for row in csv.DictReader(source)]
@@ -365,4 +414,7 @@ LAYOUTS: Mapping[Layout, Callable[[Job], str]] = {
     "magnetic_tile": _arrange_magnetic_tile,
     "mnist": _arrange_mnist,
     "cifar10": _arrange_cifar10,
+    "numpy_file": _arrange_numpy_file,
+    "cwru": _arrange_cwru,
+    "ls_powder_bed": _by_hand,
 }

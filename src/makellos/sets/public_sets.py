@@ -14,7 +14,9 @@ from typing import Any, Literal, get_args
 
 __all__ = ["CIFAR10_CLASSES", "PUBLIC_SETS", "Layout", "Licence", "PublicSet", "RemoteFile"]
 
-Layout = Literal["mvtec_ad", "visa", "magnetic_tile", "mnist", "cifar10"]
+Layout = Literal[
+    "mvtec_ad", "visa", "magnetic_tile", "mnist", "cifar10", "numpy_file", "cwru", "ls_powder_bed"
+]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class PublicSet:
     licence : what has to be accepted.
     homepage : where a person finds the download when an address has moved.
     instead : one file that serves as well, taken only where it lies in the cache already.
+    by_hand : how a person gets it, where no program can; empty otherwise.
     """
 
     name: str
@@ -75,14 +78,15 @@ class PublicSet:
     licence: Licence
     homepage: str
     instead: RemoteFile | None = None
+    by_hand: str = ""
 
 
 def _sets_of(layout: Layout, listed: Mapping[str, Any]) -> Iterator[PublicSet]:
     """Give the sets that share a layout: one for each category, or one without categories."""
-    instead = listed.get("instead")
+    instead, family = listed.get("instead"), listed.get("name", layout)
     for category in listed.get("categories", [""]):
         yield PublicSet(
-            name=f"{layout}/{category}" if category else layout,
+            name=f"{family}/{category}" if category else family,
             files=tuple(
                 RemoteFile(
                     file["name"],
@@ -91,7 +95,7 @@ def _sets_of(layout: Layout, listed: Mapping[str, Any]) -> Iterator[PublicSet]:
                     listed["checksum_source"],
                     listed["largest_mb"] << 20,
                 )
-                for file in listed["files"]
+                for file in listed.get("files", [])
                 if file.get("category", category) == category
             ),
             layout=layout,
@@ -99,6 +103,7 @@ def _sets_of(layout: Layout, listed: Mapping[str, Any]) -> Iterator[PublicSet]:
             licence=Licence(**listed["licence"]),
             homepage=listed["homepage"],
             instead=None if instead is None else RemoteFile(**instead),
+            by_hand=listed.get("by_hand", ""),
         )
 
 
