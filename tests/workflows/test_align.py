@@ -133,3 +133,16 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path, cli: Callable[..., Any])
     picture = read_picture(tmp_path / "t/train/good/3.png")
     assert picture.dtype == np.uint16
     assert picture.max() > 255
+
+
+@pytest.mark.parametrize(("detector", "turned"), [("padim", True), ("patchcore", False)])
+def test_a_search_looks_at_parts_in_the_pose_that_a_fit_would_turn_them_to(
+    detector: str, turned: bool, wedges: Path
+) -> None:
+    from makellos.data.progress import no_progress
+    from makellos.search.trials import Wanted, make_trials
+
+    wanted = Wanted(detector, "balanced", {}, {}, 0, "auto")
+    trials = make_trials(wanted, list_parts(wedges), no_progress)
+    shapes = {part.read().shape for part in trials.parts}
+    assert (shapes != {(160, 160, 3)}) is turned

@@ -18,6 +18,8 @@ from makellos.data.progress import Progress
 from makellos.data.splits import aside
 from makellos.detectors import Detector, detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError, TrainingError
+from makellos.inspection.alignment import in_one_pose
+from makellos.models.alignment import choose_pose
 from makellos.search.folds import ASIDE, Fold, lay_out, learns_labels
 from makellos.search.planted_trials import FIGURE, judge
 from makellos.search.search_space import Range, SearchSpace
@@ -156,7 +158,16 @@ def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
             f"{cls.name} trains no network and runs on the CPU. The device is "
             f"{wanted.device!r}; expected auto or cpu."
         )
-    return DetectionTrials(wanted, parts, progress)
+    return DetectionTrials(wanted, _posed(wanted, parts, progress), progress)
+
+
+def _posed(wanted: Wanted, parts: PartSet, progress: Progress) -> PartSet:
+    """Return parts in one pose, where a fit would turn them."""
+    if not wanted.cls.needs_one_pose:
+        return parts
+    check_readable(parts.good(), progress)
+    pose = choose_pose(parts.good(), None, wanted.make({}), progress)
+    return replace(parts, parts=tuple(in_one_pose(parts.parts, pose.alignment)))
 
 
 def _labelled(wanted: Wanted, parts: PartSet, progress: Progress) -> list[Part]:
