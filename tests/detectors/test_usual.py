@@ -28,13 +28,15 @@ def gray(batch: Tensor) -> Tensor:
     return torch.full_like(batch, 0.5)
 
 
-def test_maps_of_parts_learned_from_deviate_by_one_deviation_about_nothing() -> None:
+def test_maps_are_counted_in_deviations_of_good_parts_plus_what_is_usual_around() -> None:
     good, residual = pictures(20, (1, 48, 40)), UnusualResidual()
     plain = residual.residual(good, gray(good))
     residual.learn(stored(good), gray, no_progress)
     counted = residual(good, gray(good))
     spread = plain.std(0, correction=0)
     expected = (plain - plain.mean(0)) / (spread + 0.5 * spread.mean() + 1e-4)
+    around = local_mean(plain.mean(0)[None, None], 11)[0, 0]  # 15 × sqrt(48 × 40) / 64
+    expected += around / around.mean()
     torch.testing.assert_close(counted, expected, atol=1e-4, rtol=1e-3)
 
 
@@ -49,6 +51,15 @@ def test_the_same_damage_counts_more_where_good_parts_are_alike() -> None:
     damaged[1, 0, 30:36, 46:52] += 0.3
     alike, various = residual(damaged, gray(damaged)).amax((1, 2))
     assert alike > 3 * various
+
+
+def test_of_deviations_as_rare_those_where_parts_have_structure_count_more() -> None:
+    good = pictures(60, (1, 64, 64))
+    good[..., :32] = 0.5 + 0.05 * (good[..., :32] - 0.5)
+    residual = UnusualResidual()
+    residual.learn(stored(good), gray, no_progress)
+    mean = residual(good, gray(good)).mean(0)
+    assert mean[:, 48:].mean() > 5 * mean[:, :16].mean() > 0
 
 
 def test_light_and_grain_count_little() -> None:

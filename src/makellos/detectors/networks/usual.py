@@ -17,7 +17,7 @@ __all__ = ["UnusualResidual", "Usual", "batches_of", "local_mean"]
 _FLOOR = 0.5  # of the mean deviation, added to that of each place
 _SMALLEST_SPREAD = 1e-4
 # Windows of local means, on a picture of 64×64 pixels; those of others grow with it.
-_SIDE, _FINE, _COARSE = 64, 3, 27
+_SIDE, _FINE, _AROUND, _COARSE = 64, 3, 15, 27
 _LEAST_RESIDUAL = 0.5 / 255  # less is not to be told from rounding
 _AT_ONCE = 8  # pictures whose maps are learned from together
 
@@ -78,7 +78,9 @@ class UnusualResidual(nn.Module):  # type: ignore[misc]
     Of the residual x - x' only structure counts that is wider than the finest pixels and narrower
     than two fifths of the picture: the finest is grain that no network gives back, the widest is
     light. Its local mean, over the root of its mean in the picture, since a part that is given back
-    badly is so at all places, is counted from what is `Usual`.
+    badly is so at all places, is counted from what is `Usual`. To it is added how much is usual
+    around a place, relative to the picture's mean: among deviations that are equally rare, one on
+    the part is damage rather than one of the plain ground beside it.
 
     Maps pictures N×C×H×W in [0, 1] and what was made of them to maps N×H×W.
     """
@@ -99,12 +101,15 @@ class UnusualResidual(nn.Module):  # type: ignore[misc]
         with torch.no_grad():
             batches = batches_of(pictures, progress, at_once)
             self.usual.learn(self.residual(batch, make(batch)) for batch in batches)
+            usual, spread = self.usual.usual, self.usual.spread
+            around = local_mean(usual[None, None], _window(_AROUND, *usual.shape))[0, 0]
+            prior = around / around.mean().clamp(min=_SMALLEST_SPREAD)
+            self.usual.usual = usual - prior * spread
 
     def residual(self, pictures: Tensor, made: Tensor) -> Tensor:
         """Return the residual as it is, N×H×W from 0 up."""
         _, _, height, width = pictures.shape
-        side = math.sqrt(int(height) * int(width)) / _SIDE
-        fine, coarse = (2 * int(window * side / 2) + 1 for window in (_FINE, _COARSE))
+        fine, coarse = (_window(window, int(height), int(width)) for window in (_FINE, _COARSE))
         difference = local_mean(pictures - made, fine)
         structure = (difference - local_mean(difference, coarse)).abs()
         found = local_mean(structure, fine).mean(1)
@@ -113,9 +118,14 @@ class UnusualResidual(nn.Module):  # type: ignore[misc]
         return residual
 
     def forward(self, pictures: Tensor, made: Tensor) -> Tensor:
-        """Return maps N×H×W, in standard deviations of good parts."""
+        """Return maps N×H×W, in standard deviations of good parts, plus what is usual around."""
         counted: Tensor = self.usual(self.residual(pictures, made))
         return counted
+
+
+def _window(size: int, height: int, width: int) -> int:
+    """Return an odd window on a picture of height×width that is `size` on one of 64×64."""
+    return 2 * int(size * math.sqrt(height * width) / _SIDE / 2) + 1
 
 
 def batches_of(pictures: Pictures, progress: Progress, at_once: int = _AT_ONCE) -> Iterator[Tensor]:
