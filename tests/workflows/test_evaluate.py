@@ -219,6 +219,7 @@ def test_report_and_figures_are_written(
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
         "figures.json",
         "report.html",
+        "tested.csv",
     ]
 
 
