@@ -24,6 +24,7 @@ from makellos.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from makellos.inspection import Inspection
     from makellos.inspection.engines import EngineChoice
     from makellos.workflows.inspect import InspectSummary
 
@@ -35,7 +36,7 @@ Inputs = Annotated[
     list[Path],
     typer.Argument(
         metavar="INPUT",
-        help="Pictures, videos, recordings, or folders of them; a camera as camera:0.",
+        help="Pictures, videos, recordings, folders or manifests of them; a camera as camera:0.",
     ),
 ]
 Rows = Annotated[
@@ -106,6 +107,14 @@ class PagesTaken(StrEnum):
 Pages = Annotated[
     PagesTaken, typer.Option(help="Pages of a TIFF to inspect; with all, each page is a part.")
 ]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PICTURE|FOLDER",
+        help="What parts should look like, for models that compare them with references: one "
+        "picture, or a folder of pictures named as the parts are.",
+    ),
+]
 FailOnReject = Annotated[
     bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
 ]
@@ -138,6 +147,7 @@ def inspect(
     every: Every = 1,
     frames: MostFrames = None,
     pages: Pages = PagesTaken.FIRST,
+    reference: Reference = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture or recording.
@@ -149,8 +159,6 @@ def inspect(
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """
     from makellos.cli.summaries import inspect_text, row_text
-    from makellos.data.films import Frames
-    from makellos.inspection.inspector import Inspection
     from makellos.workflows import inspect as work
 
     drawn, made = _folders(output, overlays=overlays, reconstructions=reconstructions)
@@ -174,7 +182,8 @@ def inspect(
             engine=_engine(engine),
             rpm=rpm,
             held_to=work.RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel),
-            frames=Frames(every=every, most=frames, pages=pages is PagesTaken.ALL),
+            frames=work.Frames(every=every, most=frames, pages=pages is PagesTaken.ALL),
+            references=reference,
             on_row=on_row,
         )
     say(inspect_text(summary, outputs), quietly=streams)

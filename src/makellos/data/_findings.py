@@ -54,6 +54,8 @@ class Findings:
     shared_groups : groups of which some parts are tested and others are not.
     n_sharing : tested parts in `shared_groups`.
     blank : pictures of one value throughout.
+    unreadable_references : name and reason of each part whose reference cannot be decoded.
+    without_reference : parts without a reference where others have one.
     unreadable_masks : name and reason of each part whose mask cannot be decoded.
     mismatched_masks : parts whose mask has another size than the picture.
     empty_masks : defective parts whose mask marks no pixel.
@@ -89,6 +91,8 @@ class Findings:
     shared_groups: list[str]
     n_sharing: int
     blank: list[str]
+    unreadable_references: list[tuple[str, str]]
+    without_reference: list[str]
     unreadable_masks: list[tuple[str, str]]
     mismatched_masks: list[str]
     empty_masks: list[str]
@@ -224,6 +228,12 @@ def _problems_of_separation(found: Findings) -> Iterator[str]:
 
 
 def _problems_of_masks(found: Findings) -> Iterator[str]:
+    if found.unreadable_references:
+        names = [name for name, _ in found.unreadable_references]
+        yield f"{n_of(names, 'reference')} cannot be decoded: those of {listed(names)}."
+    if found.without_reference:
+        names = found.without_reference
+        yield f"{n_of(names, 'part')} without a reference, where others have one: {listed(names)}."
     if found.unreadable_masks:
         names = [name for name, _ in found.unreadable_masks]
         yield f"{n_of(names, 'mask')} cannot be decoded: those of {listed(names)}."

@@ -65,6 +65,7 @@ class _Seen:
     n_frames: int = 1
     peak: int | None = None
     sketch: Sketch | None = None
+    reference_error: str | None = None
     mask_error: str | None = None
     mask_size: tuple[int, int] | None = None
     is_marked: bool = False
@@ -97,13 +98,18 @@ def readable(
 
 
 def sketched(
-    parts: Sequence[Part], progress: Progress, shapes: Shapes | None = None
+    parts: Sequence[Part],
+    progress: Progress,
+    shapes: Shapes | None = None,
+    *,
+    compared: bool = False,
 ) -> tuple[list[Part], list[Sketch], list[tuple[Part, str]]]:
     """Decode all pictures as `readable` does; return the parts, their sketches, and the others.
 
-    `shapes` gather what the pictures are like.
+    `shapes` gather what the pictures are like. Parts that are `compared` need references.
     """
-    looked = list(zip(parts, _in_threads(_sketch_or_reason, parts, progress), strict=True))
+    look = _compared_or_reason if compared else _sketch_or_reason
+    looked = list(zip(parts, _in_threads(look, parts, progress), strict=True))
     found = [(part, *seen) for part, seen in looked if not isinstance(seen, str)]
     for part, _, shape in found:
         if shapes is not None:
@@ -174,9 +180,9 @@ def _in_threads(
     return results
 
 
-def _reason(part: Part) -> str | None:
+def _reason(part: Part, read: Callable[[Part], Picture] = Part.read) -> str | None:
     try:
-        part.read()
+        read(part)
     except InputError as error:
         return str(error)
     return None
@@ -188,6 +194,10 @@ def _sketch_or_reason(part: Part) -> tuple[Sketch, Shape] | str:
         return sketch(picture), Shape.of(picture, n_frames)
     except InputError as error:
         return str(error)
+
+
+def _compared_or_reason(part: Part) -> tuple[Sketch, Shape] | str:
+    return _reason(part, Part.read_reference) or _sketch_or_reason(part)
 
 
 def _look(part: Part) -> _Seen:
@@ -207,6 +217,7 @@ def _look(part: Part) -> _Seen:
         n_frames=n_frames,
         peak=int(picture.max()) if picture.dtype == np.uint16 else None,
         sketch=sketch(picture),
+        reference_error=None if part.reference is None else _reason(part, Part.read_reference),
     )
     if part.mask is None:
         return seen
@@ -255,6 +266,12 @@ def _findings(parts: PartSet, looked: _Decoded) -> Findings:
         shared_groups=shared,
         n_sharing=sum(part.group in shared for part in tested),
         blank=[name for name, seen in decoded.items() if seen.sketch and seen.sketch.is_blank],
+        unreadable_references=[
+            (part.name, seen.reference_error) for part, seen in looked if seen.reference_error
+        ],
+        without_reference=[part.name for part in parts if part.reference is None]
+        if any(part.reference is not None for part in parts)
+        else [],
         unreadable_masks=[(p.name, seen.mask_error) for p, seen in masked if seen.mask_error],
         mismatched_masks=[p.name for p, seen in compared if seen.mask_size != seen.size],
         empty_masks=[p.name for p, s in compared if not (s.is_marked or p.is_good)],

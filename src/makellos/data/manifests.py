@@ -1,4 +1,4 @@
-"""CSV manifests: a row per part, with label, split, mask and group."""
+"""CSV manifests: a row per part, with label, split, mask, group and reference."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from makellos.data.names import SPLITS, generic_class, meant, spellings
 from makellos.data.parts import GOOD, FileKind, Part, Source
 from makellos.errors import InputError, suggest
 
-__all__ = ["COLUMNS", "MANIFEST", "read_manifest"]
+__all__ = ["COLUMNS", "MANIFEST", "MANIFESTS", "read_manifest"]
 
 MANIFEST = "CSV manifest"
-COLUMNS = ("path", "label", "split", "mask", "group")
+MANIFESTS = frozenset({".csv", ".tsv"})
+COLUMNS = ("path", "label", "split", "mask", "group", "reference")
 _DELIMITERS = ",;\t"
 _MAX_SHOWN = 20
 _MOST_BYTES = 256 << 20
@@ -60,22 +61,23 @@ def read_manifest(
 def _with_groups(path: Path, columns: list[str], name: str) -> list[str]:
     """Return the names of the columns, with the one that names groups called so."""
     chosen = name.strip().casefold()
-    if columns.count(chosen) != 1 or chosen in COLUMNS[:-1]:
-        known = [column for column in columns if column and column not in COLUMNS[:-1]]
+    others = [column for column in COLUMNS if column != "group"]
+    if columns.count(chosen) != 1 or chosen in others:
+        known = [column for column in columns if column and column not in others]
         what = "more than one column" if columns.count(chosen) > 1 else "no column"
-        if chosen in COLUMNS[:-1]:
+        if chosen in others:
             what = "no column of groups"
         raise InputError(
             f"{path} has {what} {name!r}, which --groups names. {suggest(name, known)} A pattern "
             "of file names marks the group with {}, such as 'lot{}_*.png'."
         )
-    others = ["(another group)" if column == "group" else column for column in columns]
-    return ["group" if was == chosen else now for was, now in zip(columns, others, strict=True)]
+    renamed = ["(another group)" if column == "group" else column for column in columns]
+    return ["group" if was == chosen else now for was, now in zip(columns, renamed, strict=True)]
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns, and line number and cells of each row that is not blank."""
-    if path.suffix.lower() not in {".csv", ".tsv"}:
+    if path.suffix.lower() not in MANIFESTS:
         raise InputError(
             f"{path} is a file, but not a CSV manifest. Give a folder of pictures, or a .csv with "
             f"the columns {', '.join(COLUMNS)}."
@@ -204,6 +206,10 @@ def _row(row: dict[str, str], line: int, root: Path, kind: FileKind, problems: l
         mask=mask,
         # Pieces of one file belong together.
         group=cells["group"] or (name if piece else None),
+        # One that is not there costs its part alone, when it is read.
+        reference=(_located(root, cells["reference"]) or root / cells["reference"])
+        if cells["reference"]
+        else None,
         details=details,
     )
 

@@ -55,6 +55,7 @@ _SYNONYMS = {
     "split": _words("subset partition"),
     "mask": _words("segmentation seg gt groundtruth annotation maske"),
     "group": _words("gruppe groupe"),
+    "reference": _words("referenz golden template"),
 }
 
 

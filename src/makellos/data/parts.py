@@ -144,7 +144,8 @@ class Part:
     `source` is a file, an array (`Values`), or a change applied to another part (`Changed`).
     `label` is ``good``, ``defective`` or a defect's name; `name` is the path relative to the
     data folder, with forward slashes; parts of one `group` belong together (one tile, one lot).
-    `details` are what else a manifest says of it, as texts by column.
+    `reference` is a picture of how it should look. `details` are what else a manifest says of it,
+    as texts by column.
     """
 
     source: Path | Source
@@ -153,6 +154,7 @@ class Part:
     split: str | None = None
     mask: Path | None = None
     group: str | None = None
+    reference: Path | Source | None = None
     details: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
@@ -194,6 +196,20 @@ class Part:
         if isinstance(self.source, Path):
             return read_framed(self.source)
         return self.source.read(), 1
+
+    def read_reference(self) -> Picture:
+        """Read the picture of how the part should look; raises `InputError` where there is none."""
+        if self.reference is None:
+            raise InputError(
+                f"{self.name} has no reference to be compared with. Name a picture of how it "
+                "should look in the column 'reference' of the manifest, or by --reference."
+            )
+        try:
+            if isinstance(self.reference, Path):
+                return read_framed(self.reference)[0]
+            return self.reference.read()
+        except InputError as error:
+            raise InputError(f"The reference of {self.name} cannot be used: {error}") from error
 
     def read_mask(self, size: tuple[int, int]) -> Mask | None:
         """Return where the part is damaged, H×W of the `size` of its picture; None without a mask.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from makellos.data._findings import listed, n_of
 from makellos.data.layouts import list_parts
 from makellos.data.manifests import COLUMNS
-from makellos.data.parts import GOOD, Part, PartSet, group_names
+from makellos.data.parts import GOOD, Part, PartSet, Source, group_names
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 from makellos.storage import cell, claim_file, replacing, storage_errors
 
@@ -441,20 +441,27 @@ def write_manifest(path: Path, parts: Sequence[Part]) -> None:
 def _text(parts: Iterable[Part], root: Path) -> str:
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    parts = list(parts)
+    columns = COLUMNS if any(part.reference for part in parts) else COLUMNS[:-1]
+    rows.writerow(columns)
     folders: dict[Path, str] = {}
     for part in parts:
-        mask = "" if part.mask is None else _relative(part.mask, root, folders)
-        name = _relative(part.path, root, folders) + part.piece
-        rows.writerow([name, part.label, part.split or "", mask, part.group or ""])
+        name, mask, reference = (
+            _relative(each, root, folders) for each in (part.path, part.mask, part.reference)
+        )
+        row = [name + part.piece, part.label, part.split or "", mask, part.group or "", reference]
+        rows.writerow(row[: len(columns)])
     return table.getvalue()
 
 
-def _relative(path: Path, root: Path, folders: dict[Path, str]) -> str:
-    """Return a path from the manifest's folder; absolute where it lies on another drive.
+def _relative(file: Path | Source | None, root: Path, folders: dict[Path, str]) -> str:
+    """Return the path of a file from the manifest's folder; absolute on another drive.
 
     Folders alone are resolved: a picture that is a link keeps its own name.
     """
+    if file is None:
+        return ""
+    path = file if isinstance(file, Path) else file.path
     folder = path.parent
     if folder not in folders:
         whole = folder.resolve()
@@ -474,6 +481,7 @@ def _check_same(partial: Path, path: Path, parts: Sequence[Part]) -> None:
         raise InputError(f"The split cannot be written as a manifest: {said}") from None
     for part, again in zip(parts, read, strict=True):
         same = replace(again, source=part.source, mask=part.mask, name=part.name)
+        same = replace(same, reference=part.reference)
         if same != part or again.piece != part.piece or not again.path.samefile(part.path):
             raise InputError(
                 f"{part.name} (label {part.label!r}) cannot be written to a CSV manifest: read "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from makellos.data.parts import Change, Part
+from makellos.data.parts import Change, Changed, Part
 from makellos.data.pictures import Picture
 
 __all__ = ["WhiteLevel", "filling_their_depth"]
@@ -36,4 +36,12 @@ def filling_their_depth(parts: Sequence[Part], white_level: int | None) -> list[
     """
     if white_level is None:
         return list(parts)
-    return [part.changed(WhiteLevel(white_level)) for part in parts]
+    change = WhiteLevel(white_level)
+
+    def stretched(part: Part) -> Part:
+        reference = part.reference
+        if reference is not None:
+            reference = Changed(Part(source=reference, name=part.name), change)
+        return replace(part.changed(change), reference=reference)
+
+    return [stretched(part) for part in parts]

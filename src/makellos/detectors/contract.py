@@ -50,6 +50,8 @@ class Detector(ABC):
     cross_fits: ClassVar[bool] = False
     # Compares places, so that parts that do not lie in one pose all look odd to it.
     needs_one_pose: ClassVar[bool] = False
+    # Compares each part with its own reference, where all parts that it learns from have one.
+    compares: ClassVar[bool] = False
     # Good parts without which nothing can be learned.
     least_parts: ClassVar[int] = 2
     # Folds of a cross-fit that calibrates. The more, the less the graphs differ from the final one,

@@ -20,10 +20,17 @@ from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_packages
 from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size, load_embedder
+from makellos.detectors.patches.reference_pairs import (
+    embed_pairs,
+    learn_looks,
+    pairs_graph,
+    sample_pairs,
+)
 from makellos.detectors.registry import register
 from makellos.errors import ConfigurationError
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.engines import Engine, available_engines, default_workers, open_engine
+from makellos.inspection.preprocessing import Compares
 from makellos.inspection.registration import Registration
 from makellos.training.settings import Training
 
@@ -147,6 +154,7 @@ class Golden(Detector):
 
     summary = "good parts at the same place; for fixed layouts such as circuit boards"
     needs_one_pose = True
+    compares = True
     candidates = ()
     least_parts = 1
     n_folds = 20
@@ -181,6 +189,8 @@ class Golden(Detector):
                 f"{self.name} compares whole pictures with a reference, so they cannot be cut into "
                 "tiles. Leave --tile out; --set max_image_size=2048 shows finer detail."
             )
+        if any(part.reference is not None for part in parts):
+            return self._learn_pairs(parts, folds, progress)
         embedder, typical = self._embedder(parts), _typical(parts)
         engine = _open(embedder)
         step = max(1, -(-len(parts) // _MOST_PARTS))
@@ -201,12 +211,33 @@ class Golden(Detector):
             graphs.append(_graph_of(embedder_, known, self.scales_))
         return graphs
 
-    def _embedder(self, parts: Sequence[Part]) -> PatchEmbedder:
+    def _learn_pairs(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress
+    ) -> list[Graph]:
+        """Learn how far parts differ from references of their own."""
+        step = max(1, -(-len(parts) // _MOST_PARTS))
+        used, own = parts[::step], np.asarray(folds, np.intp)[::step]
+        lies: Compares = "laid" if self.registration else "as it lies"
+        embedder = embed_pairs(self._embeddings(parts), lies)
+        layers = [channels for channels, _, _ in embedder.shapes]
+        pairs = sample_pairs(embedder, used, progress)
+        self.embedder_, self.looks_ = embedder, learn_looks(pairs, layers)
+        self.notes_ = ["Each part is compared with its own reference."]
+        return [
+            pairs_graph(embedder, learn_looks(pairs.without(own == fold), layers))
+            for fold in range(max(folds) + 1 if folds else 0)
+        ]
+
+    def _embeddings(self, parts: Sequence[Part]) -> PatchEmbedder:
         size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
         layers = self.layers or _LAYERS.get(self.backbone, "")
-        found = load_embedder(
+        return load_embedder(
             size, backbone=self.backbone, weights=self.weights, layers=layers, patch_size=1
         )
+
+    def _embedder(self, parts: Sequence[Part]) -> PatchEmbedder:
+        found = self._embeddings(parts)
+        size = found.preprocessing
         builder = GraphBuilder(found.graph)
         names, shapes = (_colours(builder), *found.names), (size.shape, *found.shapes)
         graph = builder.with_outputs({name: ["n", "c", "h", "w"] for name in names})
@@ -254,6 +285,8 @@ class Golden(Detector):
         ]
 
     def _build_graph(self) -> Graph:
+        if hasattr(self, "looks_"):
+            return pairs_graph(self.embedder_, self.looks_)
         return _graph_of(self.embedder_, self.known_, self.scales_)
 
 

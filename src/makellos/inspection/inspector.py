@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -131,19 +132,31 @@ class Inspector:
         one_by_one = self.workers == 1 or self.manifest.tiling is not None
         return 1 if one_by_one else self.workers + 1
 
-    def inspect(self, part: Given, *, name: str | None = None, keep: bool = False) -> Inspection:
+    def inspect(
+        self,
+        part: Given,
+        *,
+        name: str | None = None,
+        reference: Given | None = None,
+        keep: bool = False,
+    ) -> Inspection:
         """Inspect one file, or a picture in memory.
 
         In memory it is an array H×W, H×W×1, H×W×3 (RGB) or H×W×4 (RGBA) of uint8, uint16 or floats
         in [0, 1], the bytes of a picture file, a file open for reading bytes, or a
         picture of PIL. Transparency is dropped: the
-        colours count as they are stored. A model of signals inspects files of recordings.
+        colours count as they are stored. A model of signals inspects files of recordings. The
+        `reference`, of the same kinds, is what a model needs that compares parts with such.
 
         What cannot be read, and a part that the detector gives no finite score, have the verdict
         ``unreadable`` and its reason; nothing is raised for a part, whatever it is. `keep` puts the
         decoded picture into the inspection. Raises `ModelFileError` where the model is at fault.
         """
-        return self.inspect_part(self._part(part, name), keep=keep)
+        given = self._part(part, name)
+        if reference is not None:
+            own = self._part(reference, unnamed="the reference")
+            given = replace(given, reference=own.source)
+        return self.inspect_part(given, keep=keep)
 
     def inspect_part(self, part: Part, *, keep: bool = False) -> Inspection:
         """Inspect one part as `inspect` does, whatever it is read from."""

@@ -24,6 +24,7 @@ from makellos.errors import InputError, ModelFileError, StorageError
 from makellos.inspection.external_runtime import check_parameters
 from makellos.inspection.graph_check import WEIGHTS, check_graph
 from makellos.inspection.manifest import FORMAT_VERSION, Manifest
+from makellos.inspection.references import unstacked
 from makellos.inspection.zones import ZONES, Zones, decode_zones
 from makellos.storage import scratch_folder
 from makellos.vibration.envelopes import BandSpectra
@@ -157,8 +158,12 @@ class ModelFile:
         """
         try:
             raw = self.read(file)
-            return _features(raw, file) if file.endswith(".npy") else decode_picture(raw, file)
-        except InputError as error:
+            if file.endswith(".npy"):
+                return _features(raw, file)
+            picture = decode_picture(raw, file)
+            is_joined = self.manifest.preprocessing.compares is not None
+            return unstacked(picture) if is_joined else picture
+        except (InputError, ValueError) as error:
             raise ModelFileError(f"{self.path}: {error} Or fit the model again.") from error
 
 

@@ -53,7 +53,8 @@ class PictureLane:
             picture, n_frames = part.read_framed()
             if self.zones is not None:
                 self.zones.check_size(part.name, (picture.shape[0], picture.shape[1]))
-            (scored,) = self.scorer.many([picture], rebuild=keep)
+            seen = self.scorer.preprocessing.joined(picture, part)
+            (scored,) = self.scorer.many([seen], rebuild=keep)
         except InputError as error:
             return unreadable(part.name, started, str(error))
         found = self.judge(part.name, picture, scored, started)
@@ -63,12 +64,14 @@ class PictureLane:
         """Inspect parts at once, who share the time equally; None for what fails together."""
         begun = time.perf_counter()
         pictures: dict[int, Picture] = {}
+        seen: dict[int, Picture] = {}
         n_frames: dict[int, int] = {}
         for i, part in enumerate(parts):
             with suppress(Exception):
                 pictures[i], n_frames[i] = part.read_framed()
+                seen[i] = self.scorer.preprocessing.joined(pictures[i], part)
         try:
-            found = dict(zip(pictures, self.scorer.many(list(pictures.values())), strict=True))
+            found = dict(zip(seen, self.scorer.many(list(seen.values())), strict=True))
         except Exception:  # noqa: BLE001 -- one part may spoil a batch, and must not
             found = {}
         spent = (time.perf_counter() - begun) / max(1, len(found))

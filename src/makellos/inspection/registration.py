@@ -129,34 +129,40 @@ class Registration(BaseModel):
     @classmethod
     def onto(cls, picture: Picture) -> Self:
         """Return the registration onto a picture H×W or H×W×3."""
-        scale = min(1.0, _KEPT / max(picture.shape[:2]))
-        size = [max(16, round(side * scale)) for side in picture.shape[1::-1]]
-        small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
-        pixels = np.rint(small * (255 / max(float(small.max()), 1e-6))).astype(np.uint8)
+        pixels = _kept(picture)
         stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         raw = cv2.imencode(".png", stored)[1].tobytes()
         return cls(reference=base64.b64encode(raw).decode("ascii"))
 
     def __call__(self, picture: Picture) -> Placed:
         """Return a picture H×W or H×W×3 laid onto the reference, in its own size and depth."""
-        reference, template = _template(self.reference)
-        size = template.shape[::-1]
-        seen = _details(cv2.resize(_gray(picture), size, interpolation=cv2.INTER_AREA))
-        motion, correlation = _find(template, seen)
-        if motion is None:
-            return Placed(picture, None, correlation)
-        if _shift_of(motion - _STAYS, size) < _STILL:
-            return Placed(picture, _STAYS, correlation)
-        shares = _scaled(motion, 1 / size[0], 1 / size[1])
-        height, width = picture.shape[:2]
-        laid: Any = cv2.warpAffine(
-            picture,
-            _scaled(shares, width, height),
-            (width, height),
-            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        return Placed(_completed(laid, reference, shares), shares, correlation)
+        return _laid(picture, *_template(self.reference))
+
+    @staticmethod
+    def laid(picture: Picture, onto: Picture) -> Placed:
+        """Return a picture laid onto another as `Registration.onto` that one does."""
+        pixels = _kept(onto)
+        return _laid(picture, pixels, _compared(pixels))
+
+
+def _laid(picture: Picture, reference: NDArray[np.uint8], template: Floats) -> Placed:
+    size = template.shape[::-1]
+    seen = _details(cv2.resize(_gray(picture), size, interpolation=cv2.INTER_AREA))
+    motion, correlation = _find(template, seen)
+    if motion is None:
+        return Placed(picture, None, correlation)
+    if _shift_of(motion - _STAYS, size) < _STILL:
+        return Placed(picture, _STAYS, correlation)
+    shares = _scaled(motion, 1 / size[0], 1 / size[1])
+    height, width = picture.shape[:2]
+    laid: Any = cv2.warpAffine(
+        picture,
+        _scaled(shares, width, height),
+        (width, height),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return Placed(_completed(laid, reference, shares), shares, correlation)
 
 
 @dataclass(frozen=True)
@@ -179,12 +185,23 @@ def _template(reference: str) -> tuple[NDArray[np.uint8], Floats]:
         raise ValueError(str(error)) from error
     if picture.dtype != np.uint8 or max(picture.shape[:2]) > _KEPT or min(picture.shape[:2]) < 16:
         raise ValueError(f"the reference is no 8 bit picture of 16 to {_KEPT} pixels per side")
+    return np.asarray(picture, np.uint8), _compared(picture)
+
+
+def _kept(picture: Picture) -> NDArray[np.uint8]:
+    """Return a reference as it is kept, in 8 bits and not too large."""
+    scale = min(1.0, _KEPT / max(picture.shape[:2]))
+    size = [max(16, round(side * scale)) for side in picture.shape[1::-1]]
+    small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(np.rint(small * (255 / max(float(small.max()), 1e-6))), np.uint8)
+
+
+def _compared(picture: Picture) -> Floats:
+    """Return the details of a reference in the size in which pictures are compared."""
     gray = _gray(picture)
     scale = min(1.0, _SIDE / max(gray.shape))
     size = [max(16, round(side * scale)) for side in gray.shape[::-1]]
-    return np.asarray(picture, np.uint8), _details(
-        cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-    )
+    return _details(cv2.resize(gray, size, interpolation=cv2.INTER_AREA))
 
 
 def _completed(laid: Picture, reference: NDArray[np.uint8], motion: Motion) -> Picture:

@@ -62,8 +62,12 @@ def choose_pose(
 
     None: ``auto`` for a detector that needs one pose, else ``none``. ``auto`` looks whether they
     lie at any angle, and does not turn pictures of at most `SMALL_SIDE` pixels, such as digits.
-    Raises `InputError` where they cannot be turned in the way that is asked for.
+    Parts that are laid onto references of their own are not turned before. Raises `InputError`
+    where they cannot be turned in the way that is asked for.
     """
+    if detector.compares and any(part.reference is not None for part in parts):
+        said = "Parts are laid onto their references, and not turned before."
+        return PoseChoice(note=said if asked not in (None, "none") else "")
     if asked in WAYS:
         alignment = posed_by(parts, asked, progress)
         if alignment is None:

@@ -191,7 +191,7 @@ def _judge(folds: Folds, shown: Mapping[int, _Shown]) -> dict[EngineChoice, list
 
 def _show(recipe: Recipe, part: Part, peak: tuple[float, float]) -> _Shown:
     """Return a part at the graph's size; of one that is cut, a tile around its highest cell."""
-    picture = part.read()
+    picture = recipe.preprocessing.read(part)
     posed = recipe.preprocessing.pose(picture)
     if posed is not None:
         picture, peak = posed.picture, posed.place(*peak)

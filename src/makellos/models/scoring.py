@@ -32,7 +32,7 @@ def score_parts(
     size = scorer.engine.batch_size
 
     def score(start: int) -> list[Scored]:
-        return scorer.many([part.read() for part in parts[start : start + size]])
+        return scorer.many([recipe.preprocessing.read(p) for p in parts[start : start + size]])
 
     # A search takes whole batches, one after another; the tiles of one part keep all workers busy.
     threads = 1 if size > 1 or recipe.tiling is not None else n_workers + 1

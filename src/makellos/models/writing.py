@@ -28,6 +28,7 @@ from makellos.inspection.model_file import (
     WEIGHTS,
     ModelFile,
 )
+from makellos.inspection.references import JOINED, stacked
 from makellos.inspection.zones import ZONES, Zones, encode_zones
 from makellos.storage import claim_file, replacing, storage_errors
 
@@ -140,11 +141,16 @@ def golden_names(parts: Sequence[Picture]) -> list[str]:
 
 
 def encode_golden(picture: Picture) -> bytes:
-    """Return a golden part without loss: a picture as PNG, features (F,) float32 as NPY."""
+    """Return a golden part without loss: a picture as PNG, features (F,) float32 as NPY.
+
+    A picture joined with its reference has that below it.
+    """
     if picture.ndim == 1:
         stream = io.BytesIO()
         np.save(stream, np.ascontiguousarray(picture, dtype="<f4"), allow_pickle=False)
         return stream.getvalue()
+    if picture.ndim == 3 and picture.shape[2] == JOINED:
+        picture = stacked(picture)
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     done, encoded = cv2.imencode(".png", pixels)
     if not done:

@@ -16,6 +16,7 @@ from makellos.data.parts import PICTURES, Part, PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.data.shapes import Shapes, framed_text
 from makellos.detectors import Detector
+from makellos.detectors.registry import detectors
 from makellos.drawing import draw_overlay, draw_panel
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
@@ -155,7 +156,11 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
         learnable += tuple(p for p in parts if not p.is_good and p.split in (None, "train"))
     parts.require_good()
     shapes = Shapes()
-    found, sketches, broken = sketched([*learnable, *calibration], progress, shapes)
+    has_references = any(part.reference is not None for part in (*learnable, *calibration))
+    compared = detector.compares and has_references
+    found, sketches, broken = sketched(
+        [*learnable, *calibration], progress, shapes, compared=compared
+    )
     if broken and not request.skip_unreadable:
         listed = "\n  ".join(reason for _, reason in broken)
         raise InputError(
@@ -171,6 +176,11 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     calibrating, more = unlearned(calibrating, learned, has_copies)
     skipped = [part.name for part, _ in broken]
     notes = [*notes, *more, *([structure_text(structure)] if structure.speaks else [])]
+    if has_references and not compared:
+        comparing = ", ".join(name for name, cls in detectors().items() if cls.compares)
+        notes.append(
+            f"The column 'reference' is not used by {detector.name}, only by: {comparing}."
+        )
     finds = request.finds_groups and bool(structure.by)
     by = structure.by if finds else parts.grouping
     return _Usable(learned, calibrating, skipped, notes, has_copies or finds, shapes, by)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import tee
@@ -13,17 +13,18 @@ from makellos.data.array_pictures import is_numpy_file, pictures_in
 from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
 from makellos.data.pages import pages_of
-from makellos.data.parts import PICTURES, Part
+from makellos.data.parts import PICTURES, Part, Source
 from makellos.detectors import detectors_giving
 from makellos.drawing import draw_reconstruction, picture_place, write_drawing
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
+from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
 from makellos.storage import claim_folder
 from makellos.subjects import WINDOW, Subject, subject_of_model
-from makellos.workflows.inputs import list_inputs
+from makellos.workflows.inputs import References, list_inputs
 from makellos.workflows.rows import (
     COLUMNS,
     PROBABILITIES,
@@ -36,7 +37,7 @@ from makellos.workflows.rows import (
 )
 from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
 
-__all__ = ["COLUMNS", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
+__all__ = ["COLUMNS", "Frames", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
 
 _MANY = 1_000_000  # parts, where a film or a camera has nobody knows how many
 Sink = Callable[[Inspection, Path], None]  # takes a finding, and where its part lies
@@ -105,6 +106,7 @@ def inspect(
     rpm: float | None = None,
     held_to: RuleOverrides | None = None,
     frames: Frames | None = None,
+    references: Path | None = None,
     on_row: Callable[[Inspection, int, int | None], None] | None = None,
 ) -> InspectSummary:
     """Inspect files and folders, or one, with a model; every file gets a row, whatever happens.
@@ -112,8 +114,9 @@ def inspect(
     Rows are written as they come, so an interrupted run keeps those it has. `rpm` is the speed of
     the shaft in recordings, if it differs from that at fit; `held_to` are rules to use instead of
     the model's. Videos, and cameras such as ``camera:0``, give a row for each frame, or for those
-    that `frames` selects, which can also make a part of each page of a TIFF. `on_row` is called
-    with each inspection, its number and the total, if known. Raises `InputError` if there is
+    that `frames` selects, which can also make a part of each page of a TIFF. `references` is a
+    picture, or a folder of pictures named as the parts are, to compare them with. `on_row` is
+    called with each inspection, its number and the total, if known. Raises `InputError` if there is
     nothing to inspect, `ModelFileError` for a model that cannot be trusted, `ConfigurationError`
     for rules that do not fit the model, `StorageError` if nothing can be written or a file of
     another kind would be replaced.
@@ -122,8 +125,9 @@ def inspect(
     opened = read_model(Path(model))
     manifest, subject = opened.manifest, subject_of_model(opened.manifest)
     _check_asked(wanted, taken, subject, model)
-    given = [_named(item) for item in several(inputs)]
-    listed, masks = list_inputs(given, with_films(subject.kind))
+    given = [*map(_named, several(inputs))]
+    listed, masks, named = list_inputs(given, with_films(subject.kind))
+    reference_of = _references(references, named, manifest, model)
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
     arrays = {p for p, _ in listed if subject.kind == PICTURES and is_numpy_file(p)}
     n_parts = None if films or arrays or taken.pages else len(listed)
@@ -135,13 +139,12 @@ def inspect(
         acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
     )
     _check_outputs(wanted, inspector)  # now that all else is right: it makes folders
-    noun = "recording" if subject.has_windows else "part"
-    summary = InspectSummary(noun=noun, masks_left_out=len(masks))
+    summary = InspectSummary(noun=_noun(subject), masks_left_out=len(masks))
     kept: list[Inspection] = []
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
         keep = wanted.overlays is not None or wanted.reconstructions is not None
-        ahead, beside = tee(_parts(listed, films, arrays, taken))
+        ahead, beside = tee(_parts(listed, films, arrays, taken, reference_of))
         inspections = inspector.inspect_many((part for part, _ in ahead), keep=keep)
         for (_, relative), inspection in zip(beside, inspections, strict=True):
             for put in sinks:
@@ -169,6 +172,24 @@ def _check_asked(wanted: Outputs, taken: Frames, subject: Subject, model: Path |
         raise ConfigurationError(f"{other}; {model} is of {subject.kind.name}.")
 
 
+def _noun(subject: Subject) -> str:
+    return "recording" if subject.has_windows else "part"
+
+
+def _references(
+    given: Path | None,
+    named: Mapping[Path, Path | Source],
+    manifest: Manifest,
+    model: Path | str,
+) -> References:
+    """Return where references are; raise `ConfigurationError` where the model uses none."""
+    if given is not None and manifest.preprocessing.compares is None:
+        raise ConfigurationError(
+            f"{model} compares no part with a reference of its own. Leave --reference out."
+        )
+    return References.of(given, named)
+
+
 def _has_frames(path: Path) -> bool:
     return camera_of(path) is not None or is_film(path)
 
@@ -178,23 +199,27 @@ def _parts(
     films: Container[Path],
     arrays: Container[Path],
     frames: Frames,
+    reference_of: References,
 ) -> Iterator[tuple[Part, Path]]:
     """Yield the parts of files, frames and pages as they are needed, and where overlays lie."""
     for path, place in listed:
+        own = reference_of(path, place)
         if path in arrays:
             for part in pictures_in(path):
-                yield part, place.with_name(place.name + part.piece.replace("/", "-"))
+                drawn = place.with_name(place.name + part.piece.replace("/", "-"))
+                yield replace(part, reference=own), drawn
             continue
         if path not in films:
             pages = pages_of(path) if frames.pages else [Part(source=path, name=str(path))]
             for n, part in enumerate(pages, start=1):
                 suffix = f".page{n}" if len(pages) > 1 else ""
-                yield part, place.with_name(f"{place.name}{suffix}")
+                yield replace(part, reference=own), place.with_name(f"{place.name}{suffix}")
             continue
         # No file of every system has a colon in its name.
         name = place.name.replace(":", "-")
         for number, part in frames.of(path):
-            yield part, place.with_name(name if number is None else f"{name}#{number:06d}")
+            drawn = place.with_name(name if number is None else f"{name}#{number:06d}")
+            yield replace(part, reference=own), drawn
 
 
 @contextmanager
