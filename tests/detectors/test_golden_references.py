@@ -49,6 +49,7 @@ def test_map_sums_over_layers_how_seldom_good_parts_differ_so(make_parts: MakePa
     seen, apart = (outputs[name][0].transpose(1, 2, 0) for name in (LOOKS, APART))
     axes = seen @ looks.project.T + looks.offset
     code = np.square(axes[:, :, np.newaxis] - looks.codes).sum(3).argmin(2)
+    code[[0, -1]] = code[:, [0, -1]] = len(looks.codes)  # the rim
     white = (apart @ looks.turn.T - looks.mean[code]) * looks.gain[code]
     expected, at = np.zeros(code.shape), 0
     for layer, (channels, _, _) in enumerate(embedder.shapes):
@@ -83,7 +84,10 @@ def test_tails_are_those_of_each_look() -> None:
     looks += rng.normal(0, 0.1, looks.shape)
     apart = rng.normal(0, 1, (60_000, 1)) * np.repeat([[1.0], [4.0]], 30_000, axis=0)
     pairs = reference_pairs.Pairs(
-        looks.astype(np.float32), apart.astype(np.float32), np.zeros(60_000, np.intp)
+        looks.astype(np.float32),
+        apart.astype(np.float32),
+        np.zeros(60_000, np.intp),
+        np.zeros(60_000, np.bool_),
     )
     known = learn_looks(pairs, [1])
     calm = (looks[:30_000] @ known.project.T + known.offset).mean(0)

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from makellos.data.layouts import list_parts
 from makellos.errors import InputError
+from makellos.inspection.registration import Registration
 from makellos.sets import render_board, write_boards
 from makellos.sets.synthetic_boards import BOARD_DEFECTS
 from makellos.sets.synthetic_layout import NODES, draw_layout
@@ -106,3 +108,17 @@ def test_what_cannot_be_rendered_is_refused(arguments, said):
         render_board(**{"seed": 0, **arguments})
     with pytest.raises(InputError, match="mouse_bite"):
         render_board(seed=0, defect="mouse_bit")
+
+
+def test_boards_of_several_layouts_have_references_that_a_manifest_names(tmp_path):
+    write_boards(
+        tmp_path / "set", n_train=4, n_test_good=1, n_per_defect=1, size=192, seed=3, n_layouts=3
+    )
+    found = list_parts(tmp_path / "set" / "parts.csv")
+    assert [part.split for part in found] == ["train"] * 4 + ["test"] * 6
+    assert len({part.reference for part in found}) > 1
+    for part in found:
+        placed = Registration.laid(part.read(), part.read_reference())
+        assert placed.correlation > 0.8
+    with pytest.raises(InputError, match="number of layouts is 0"):
+        write_boards(tmp_path / "none", n_layouts=0)

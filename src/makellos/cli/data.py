@@ -53,6 +53,12 @@ def synth(
             metavar="SHARE", help="Share of good screws with fibres, dust or stains beside them."
         ),
     ] = 0.0,
+    layouts: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Layouts of boards, each with a reference that parts.csv names."
+        ),
+    ] = 1,
     signals: Annotated[
         bool,
         typer.Option("--signals", help="Bearing vibration instead; only --seed applies."),
@@ -71,17 +77,22 @@ def synth(
         return
     counts = {"n_train": n_train, "n_test_good": n_test_good, "n_per_defect": n_per_defect}
     with bars() as progress:
-        write = _writer(kind, size, aligned=aligned, dirt=dirt)
+        write = _writer(kind, size, aligned=aligned, dirt=dirt, layouts=layouts)
         write(output, **counts, seed=seed, progress=progress)
     chosen = " --detector golden" if kind == "boards" else ""
-    say(f"Rendered {kind} in {output}. Next: makellos fit {output} -o {kind}.makellos{chosen}")
+    data = output if layouts == 1 else output / "parts.csv"
+    say(f"Rendered {kind} in {output}. Next: makellos fit {data} -o {kind}.makellos{chosen}")
 
 
-def _writer(kind: str, size: int | None, *, aligned: bool, dirt: float) -> Callable[..., None]:
+def _writer(
+    kind: str, size: int | None, *, aligned: bool, dirt: float, layouts: int
+) -> Callable[..., None]:
     """Return what writes a set of a kind; raises `ConfigurationError` for what does not fit."""
     if kind not in _KINDS:
         raise ConfigurationError(f"There are no {kind!r} to render. {suggest(kind, _KINDS)}")
     if kind == "screws":
+        if layouts != 1:
+            raise ConfigurationError("--layouts is for boards; screws have one. Leave it out.")
         from makellos.sets.synthetic_screws import write_screws
 
         return partial(write_screws, size=320 if size is None else size, aligned=aligned, dirt=dirt)
@@ -93,7 +104,7 @@ def _writer(kind: str, size: int | None, *, aligned: bool, dirt: float) -> Calla
         raise ConfigurationError(f"--dirt is for screws; {kind} fill the picture. Leave it out.")
     from makellos.sets.synthetic_boards import write_boards
 
-    return partial(write_boards, size=512 if size is None else size)
+    return partial(write_boards, size=512 if size is None else size, n_layouts=layouts)
 
 
 def _synth_bearings(output: Path, seed: int) -> None:

@@ -7,9 +7,9 @@ copper, so that edges and light follow from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import InputError, suggest
 from makellos.sets.synthetic_layout import NODES, Layout, Pad, Track, draw_layout
-from makellos.sets.synthetic_sets import SetPlan, check_rendering, write_set
+from makellos.sets.synthetic_sets import SetPlan, check_rendering, write_png, write_set
+from makellos.storage import storage_errors, write_bytes
 
 __all__ = ["BOARD_DEFECTS", "RenderedBoard", "render_board", "write_boards"]
 
@@ -32,6 +33,7 @@ _MARGIN = (NODES - _SHOWN) / 2  # nodes beyond each side, which a shifted board 
 _SHIFT, _TURN, _SCALE = 0.02, 1.2, 0.004  # share of a side; degrees; share
 _VISIBLE = 6.0  # gray levels that a person tells from the same place without damage
 _ATTEMPTS, _DRAWS = 12, 1000
+_MOST_LAYOUTS = 999  # files are named by three digits
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
@@ -120,19 +122,48 @@ def write_boards(
     n_per_defect: int = 8,
     size: int = 512,
     seed: int = 0,
+    n_layouts: int = 1,
     progress: Progress = no_progress,
 ) -> None:
     """Write a set of synthetic boards of one layout into `folder` in the MVTec AD layout.
 
-    `seed` decides the layout and all boards. Files and errors are those of `write_screws`.
+    `seed` decides the layout and all boards. Of several layouts each has a good board in
+    ``golden``, which the manifest ``parts.csv`` names as the reference of its boards. Files and
+    errors are those of `write_screws`; raises `InputError` for fewer than one layout.
     """
+    if not 1 <= n_layouts <= _MOST_LAYOUTS:
+        raise InputError(f"The number of layouts is {n_layouts}; expected 1 to {_MOST_LAYOUTS}.")
     counts = (n_train, n_test_good, n_per_defect)
     plan = SetPlan("boards", BOARD_DEFECTS, *counts, size, seed, smallest=_SMALLEST)
-    render = partial(render_board, layout=seed, size=size)
-    write_set(Path(folder), plan, lambda seed, defect: render(seed=seed, defect=defect), progress)
+    several = np.random.SeedSequence([seed, 5]).generate_state(n_layouts)
+    layouts = [seed] if n_layouts == 1 else several.tolist()
+
+    def render(own: int, defect: str | None) -> RenderedBoard:
+        return render_board(seed=own, layout=layouts[own % n_layouts], size=size, defect=defect)
+
+    write_set(Path(folder), plan, render, progress)
+    if n_layouts > 1:
+        advice = "Check that the disk has room and the folder may be written."
+        with storage_errors(f"The boards could not be written to {folder}", advice):
+            _write_references(Path(folder), plan, layouts)
 
 
-@lru_cache(maxsize=4)
+def _write_references(folder: Path, plan: SetPlan, layouts: Sequence[int]) -> None:
+    """Write a good board of each layout, and the manifest that names it for its boards."""
+    for number, layout in enumerate(layouts):
+        own = plan.seed_of(1_000_000 + number)
+        board = render_board(seed=own, layout=layout, size=plan.size)
+        write_png(folder / "golden" / f"{number:03d}.png", board.picture)
+    rows = ["path,label,split,mask,reference"]
+    for index, (place, name, defect) in enumerate(plan.jobs()):
+        mask = "" if defect is None else f"ground_truth/{defect}/{name}_mask.png"
+        reference = f"golden/{plan.seed_of(index) % len(layouts):03d}.png"
+        split = place.partition("/")[0]
+        rows.append(f"{place}/{name}.png,{defect or 'good'},{split},{mask},{reference}")
+    write_bytes(folder / "parts.csv", "\n".join([*rows, ""]).encode())
+
+
+@lru_cache(maxsize=16)
 def _plates(layout: int, size: int) -> _Plates:
     drawn = draw_layout(layout)
     unit = (2 if size <= 1024 else 1) * size / _SHOWN

@@ -18,7 +18,7 @@ from makellos.data.threads import in_order
 from makellos.errors import InputError
 from makellos.storage import storage_errors, write_bytes
 
-__all__ = ["SetPlan", "check_rendering", "write_set"]
+__all__ = ["SetPlan", "check_rendering", "write_png", "write_set"]
 
 _LARGEST = 2048  # side of a picture, in pixels
 _MAX_THREADS = 8  # each takes some 100 MB for pictures of 512 pixels
@@ -55,6 +55,10 @@ class SetPlan:
         for defect in self.defects:
             for index in range(self.n_per_defect):
                 yield f"test/{defect}", f"{index:03d}", defect
+
+    def seed_of(self, index: int) -> int:
+        """Return the seed of a picture by its place among the jobs."""
+        return int(np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)[0])
 
     def readme(self) -> str:
         """Return what the set says of itself."""
@@ -104,12 +108,11 @@ def write_set(
 
     def write(index: int) -> None:
         place, name, defect = jobs[index]
-        seed = np.random.SeedSequence([plan.seed, index]).generate_state(1, np.uint64)[0]
-        rendered = render(int(seed), defect)
-        _write_png(folder / place / f"{name}.png", rendered.picture)
+        rendered = render(plan.seed_of(index), defect)
+        write_png(folder / place / f"{name}.png", rendered.picture)
         if defect is not None:
             mask = rendered.mask.astype(np.uint8) * np.uint8(255)
-            _write_png(folder / "ground_truth" / defect / f"{name}_mask.png", mask)
+            write_png(folder / "ground_truth" / defect / f"{name}_mask.png", mask)
 
     advice = "Check that the disk has room and the folder may be written, or choose another one."
     with storage_errors(f"The {plan.parts} could not be written to {folder}", advice):
@@ -133,7 +136,8 @@ def _check_empty(folder: Path, parts: str) -> None:
         )
 
 
-def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write a picture H×W or H×W×3, RGB, and the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     write_bytes(path, cv2.imencode(".png", pixels)[1].tobytes())

@@ -34,6 +34,7 @@ _N_AXES, _N_LOOKS = 16, 64
 _MOST_SAMPLES = 400_000
 _LEARNED = 60_000  # samples that looks are told apart by
 _STEPS = 10
+_RIM = 1 / 32  # of the longer side, beside the border
 _DOUBT = 2.0  # samples that all looks together count as, in each
 _LEAST = 1e-3  # of the spread of a layer, below which none counts
 _TAIL = 0.99  # share of good places that are no tail
@@ -44,16 +45,20 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Hold samples of good parts: looks n×E and differences n×D of places, and whose they are."""
+    """Hold samples of good parts: looks n×E and differences n×D of places, and whose they are.
+
+    `rim` tells which lie beside the picture's border, where what is cut off looks odd.
+    """
 
     looks: Floats
     apart: Floats
     owner: NDArray[np.intp]
+    rim: NDArray[np.bool_]
 
     def without(self, left_out: NDArray[np.bool_]) -> Pairs:
         """Return the samples of all parts but some, told by part."""
         kept = ~left_out[self.owner]
-        return Pairs(self.looks[kept], self.apart[kept], self.owner[kept])
+        return Pairs(self.looks[kept], self.apart[kept], self.owner[kept], self.rim[kept])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +67,8 @@ class Looks:
 
     `project` A×E and `offset` (A,) give axes of looks, `codes` K×A are their clusters. `turn` D×D
     gives axes of differences, whose `mean` and `gain` K×D are of each look; `gain` is one over the
-    spread. Distances of a layer beyond `level` K×L decay by `decay` K×L.
+    spread. Distances of a layer beyond `level` K×L decay by `decay` K×L. The last of K is that of
+    all places at the rim, whatever they look like.
     """
 
     project: Floats
@@ -170,8 +176,9 @@ def sample_pairs(embedder: PatchEmbedder, parts: Sequence[Part], progress: Progr
     )
     _, height, width = embedder.shapes[0]
     n_each = max(1, _MOST_SAMPLES // len(parts))
+    rim = _rim_of(height, width).ravel()
 
-    def look(numbered: tuple[int, Part]) -> tuple[Floats, Floats]:
+    def look(numbered: tuple[int, Part]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         number, part = numbered
         picture = preprocessing.read(part)
         placed = preprocessing.place(picture)
@@ -186,26 +193,36 @@ def sample_pairs(embedder: PatchEmbedder, parts: Sequence[Part], progress: Progr
         looks, apart = (
             outputs[name][0].reshape(-1, height * width).T[places] for name in (LOOKS, APART)
         )
-        return np.asarray(looks, np.float32), np.asarray(apart, np.float32)
+        return np.asarray(looks, np.float32), np.asarray(apart, np.float32), rim[places]
 
-    found: list[tuple[Floats, Floats]] = []
+    found: list[tuple[Floats, Floats, NDArray[np.bool_]]] = []
     for each in in_order(look, list(enumerate(parts)), threads=default_workers() + 1):
         found.append(each)
         progress("comparing good parts with their references", len(found), len(parts))
-    looks, apart = (np.concatenate([pair[i] for pair in found]) for i in (0, 1))
-    counts = [len(pair[0]) for pair in found]
-    return Pairs(looks, apart, np.repeat(np.arange(len(parts)), counts))
+    looks, apart = (np.concatenate([each[i] for each in found]) for i in (0, 1))
+    counts = [len(each[0]) for each in found]
+    rims = np.concatenate([each[2] for each in found])
+    return Pairs(looks, apart, np.repeat(np.arange(len(parts)), counts), rims)
+
+
+def _rim_of(height: int, width: int) -> NDArray[np.bool_]:
+    """Return which cells of a map h×w lie beside its border."""
+    rim = np.ones((height, width), np.bool_)
+    wide = max(1, round(_RIM * max(height, width)))
+    rim[wide:-wide, wide:-wide] = False
+    return rim
 
 
 def learn_looks(pairs: Pairs, layers: Sequence[int]) -> Looks:
     """Return what samples tell of looks, and of differences of layers with so many channels."""
     project, offset, axes = _axes_of(pairs.looks)
     codes = _clusters(axes)
-    code = _code_of(axes, codes)
+    n_codes = len(codes) + 1
+    code = np.where(pairs.rim, len(codes), _code_of(axes, codes))
     turn = _turn_of(pairs.apart, layers)
     apart = pairs.apart @ turn.T
-    count = np.bincount(code, minlength=len(codes)).astype(np.float32)[:, np.newaxis]
-    mean, square = (_sums(code, values, len(codes)) for values in (apart, np.square(apart)))
+    count = np.bincount(code, minlength=n_codes).astype(np.float32)[:, np.newaxis]
+    mean, square = (_sums(code, values, n_codes) for values in (apart, np.square(apart)))
     mean /= np.maximum(count, 1)
     around = np.maximum(square - count * np.square(mean), 0)
     pooled = around.sum(0) / max(1, len(code))
@@ -214,7 +231,7 @@ def learn_looks(pairs: Pairs, layers: Sequence[int]) -> Looks:
     gain = np.asarray(1 / np.sqrt(spread), np.float32)
     white = np.square((apart - mean[code]) * gain[code])
     distances = np.sqrt(np.stack([each.sum(1) for _, each in _by_layer(white, layers)], 1))
-    level, decay = _tails(code, distances, len(codes))
+    level, decay = _tails(code, distances, n_codes)
     return Looks(project, offset, codes, turn, mean, gain, level, decay)
 
 
@@ -318,7 +335,10 @@ def pairs_graph(embedder: PatchEmbedder, known: Looks) -> Graph:
         builder.constant(2 * known.codes.reshape(*known.codes.shape, 1, 1)),
         builder.constant(-np.square(known.codes).sum(1)),
     )
-    code = builder.add("ArgMax", near, attributes={"axis": 1, "keepdims": 0})
+    nearest = builder.add("ArgMax", near, attributes={"axis": 1, "keepdims": 0})
+    rim = builder.constant(_rim_of(height, width)[np.newaxis])
+    last = builder.constant(np.array(len(known.codes), np.int64))
+    code = builder.add("Where", rim, last, nearest)
     tables = []
     for table in (known.mean, known.gain, known.level, 1 / known.decay):
         rows = builder.constant(np.asarray(table, np.float32))
