@@ -92,8 +92,21 @@ def test_inspecting_gives_a_row_for_each_picture(
     assert sum(rejected) == round(found) > 0
 
 
+def test_a_folder_of_arrays_is_inspected(
+    model: Path, digits: Path, cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    with np.load(digits) as stored:
+        np.save(tmp_path / "images.npy", stored["x_test"])
+        np.save(tmp_path / "labels.npy", stored["y_test"])
+    told = cli("inspect", model, tmp_path, "--jsonl", "-")
+    rows = [json.loads(line) for line in told.out.splitlines()]
+    assert sum(row["verdict"] == "unreadable" for row in rows) == 0
+    assert [row["input"] for row in rows[:2]] == [f"{tmp_path / 'images.npy'}#{i}" for i in (0, 1)]
+    assert len(rows) == 20
+
+
 def test_checking_and_splitting(
-    digits: Path, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Path, toy_model: Path, cli: Callable[..., Any], tmp_path: Path
 ) -> None:
     told = cli("data", "check", digits, "--good", "7", "--json", "-")
     found = json.loads(told.out)
@@ -106,6 +119,9 @@ def test_checking_and_splitting(
     assert told.code == 0
     again = makellos.find_parts(manifest)
     assert len(again) == 50
+    told = cli("inspect", toy_model, manifest)  # which would inspect the file for each row
+    assert told.code == 2
+    assert "lists pictures in NumPy files, such as" in told.err
     assert {part.label for part in again} == {"good", "1"}
     by_piece = {part.piece: part for part in makellos.find_parts(digits)}
     for part in again:

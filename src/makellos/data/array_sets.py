@@ -24,7 +24,7 @@ from makellos.data.numpy_files import StoredArray, stored_arrays
 from makellos.data.parts import GOOD, Part, PartSet
 from makellos.errors import ConfigurationError, InputError, suggest
 
-__all__ = ["ArrayKeys", "Keys", "array_set", "holds_arrays", "parse_keys"]
+__all__ = ["ArrayKeys", "Keys", "array_set", "holds_arrays", "numpy_files", "parse_keys"]
 
 _PICTURE_WORDS = frozenset({"x", "image", "images", "img", "imgs", "picture", "pictures", "data"})
 _LABEL_WORDS = frozenset({"y", "label", "labels", "target", "targets", "class", "classes"})
@@ -82,7 +82,7 @@ def parse_keys(given: ArrayKeys) -> Keys:
 
 def holds_arrays(folder: Path) -> bool:
     """Tell whether a folder holds NumPy files with pictures in them, by their headers alone."""
-    return folder.is_dir() and any(map(has_pictures, _files(folder)))
+    return folder.is_dir() and any(map(has_pictures, numpy_files(folder)))
 
 
 def array_set(data: Path, keys: Keys = ()) -> PartSet:
@@ -94,7 +94,7 @@ def array_set(data: Path, keys: Keys = ()) -> PartSet:
     or the names that the file has for them. Raises `InputError` where there are no pictures, or it
     cannot be told which labels are theirs.
     """
-    files = [data] if data.is_file() else _files(data)
+    files = [data] if data.is_file() else numpy_files(data)
     root = data.parent if data.is_file() else data
     arrays = [named for path in files for named in _named(path, root, alone=len(files) == 1)]
     chosen = _pictures(data, arrays, keys)
@@ -119,7 +119,7 @@ def array_set(data: Path, keys: Keys = ()) -> PartSet:
     return PartSet(root=data, layout="NumPy arrays", parts=tuple(parts), notes=tuple(notes))
 
 
-def _files(folder: Path) -> list[Path]:
+def numpy_files(folder: Path) -> list[Path]:
     """Return the NumPy files of a folder; none where they are too many for one set."""
     found: list[Path] = []
     for here, folders, files in os.walk(folder):

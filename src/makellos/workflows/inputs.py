@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from makellos.data.array_pictures import has_pictures
+from makellos.data.array_sets import numpy_files
 from makellos.data.files import is_folder
 from makellos.data.layouts import list_parts, walk_parts
 from makellos.data.manifests import MANIFESTS
@@ -71,9 +73,10 @@ def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> Listed:
     """Return every file to inspect with the relative path that its overlay gets.
 
     Folders are walked for files of a kind that are no masks; a file is taken whatever its name,
-    but a manifest of pictures stands for those that it lists. The
-    relative path is the one below the folder; where two files would share it, the names of folders
-    stand before those of all files. Raises `InputError` when nothing is left.
+    but a manifest of pictures stands for those that it lists. A folder without pictures may hold
+    NumPy files with such. The relative path is the one below the folder; where two files would
+    share it, the names of folders stand before those of all files. Raises `InputError` when nothing
+    is left.
     """
     listed: list[tuple[Path, Path, Path]] = []
     masks: list[Path] = []
@@ -81,6 +84,11 @@ def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> Listed:
     for item in inputs:
         if kind.noun == PICTURES.noun and item.suffix.lower() in MANIFESTS and item.is_file():
             for part in list_parts(item):
+                if part.element is not None:
+                    raise InputError(
+                        f"{item} lists pictures in NumPy files, such as {part.name}. Inspect the "
+                        "files, or 'makellos evaluate' the manifest with --csv FILE."
+                    )
                 relative = Path(part.name)
                 inside = not relative.is_absolute() and ".." not in relative.parts
                 place = relative if inside else Path(relative.name)
@@ -92,6 +100,8 @@ def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> Listed:
             files = walk_parts(item, kind)
             found = find_masks(item, files).files if kind.noun == PICTURES.noun else set()
             masks += found
+            if not files and kind.noun == PICTURES.noun:
+                files = list(filter(has_pictures, numpy_files(item)))
             listed += [(path, path.relative_to(item), item) for path in files if path not in found]
         else:
             listed.append((item, Path(item.name), item.parent))
