@@ -172,3 +172,4 @@ def test_one_reference_is_calibrated_by_others_and_two_parts_by_each_other(tmp_p
     manifest.write_text("\n".join(["path,label,split", *rows]), encoding="utf-8")
     summary = makellos.fit(manifest, tmp_path / "one.makellos", detector="golden")
     assert (summary.n_learned, summary.n_calibration) == (1, 3)
+    assert any("Only 1 good part is learned from, and the 3 of" in n for n in summary.notes)

@@ -32,6 +32,9 @@ from makellos.vibration.signals import SignalSettings
 __all__ = ["PictureSubject"]
 
 
+_FEW = 5  # good parts, of which fewer tell little of what may vary
+
+
 class PictureSubject(Subject):
     """Pictures, each of which is a part."""
 
@@ -83,6 +86,7 @@ class PictureSubject(Subject):
                 *([framed_text(found.shapes.framed)] if found.shapes.framed else []),
                 *(parts.idle_remarks() if detector.learns == "good" else []),
                 *found.notes,
+                *_few_notes(split, detector),
                 *(_label_notes(parts, split, few=few) if from_labels else []),
             ],
         )
@@ -126,6 +130,19 @@ class PictureSubject(Subject):
             map_threshold=inspector.map_threshold,
             white_level=inspector.manifest.preprocessing.white_level,
         )
+
+
+def _few_notes(split: Partition, detector: Detector) -> list[str]:
+    """Return what a user loses who learns from a few good parts and calibrates by many."""
+    n_learned, n_aside = sum(part.is_good for part in split.learn), len(split.calibrate)
+    folds = detector.cross_fits or not detector.trains
+    if split.method != "split val" or not folds or n_learned >= min(_FEW, n_aside):
+        return []
+    return [
+        f"Only {n_learned} good {'part is' if n_learned == 1 else 'parts are'} learned from, and "
+        f"the {n_aside} of split val only calibrate. Without split val all are learned from and "
+        "calibrate, cross-fitted, with the same promise."
+    ]
 
 
 class _Usable(NamedTuple):
