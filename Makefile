@@ -24,11 +24,11 @@ CHECK_PYTHON = $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2
 	exit 2; }
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-all check fuzz faults test-base bench docs lock clean
+.PHONY: help install demo test test-all check fuzz faults test-base bench docs models notebooks notebooks-store lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
-		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 install: $(READY) ## make .venv with everything that is needed to use and to change makellos
 
@@ -71,15 +71,25 @@ bench: $(READY) ## run the benchmarks, which print tables
 		echo "$$script"; $(BIN)/python "$$script" || exit 1; \
 	done
 
-docs: $(READY) ## run the notebooks into build/docs/ as HTML, and fit models to try there; ARGS=--small is quick
+docs: $(READY) ## run the notebooks into build/docs/ as HTML, and fit models to try there; ARGS=--quick is quick
 	$(BIN)/python docs/build.py -o build/docs $(ARGS)
 
+notebooks: .venv/.notebooks ## open the notebooks in the browser, with JupyterLab
+	$(BIN)/jupyter lab docs/notebooks $(ARGS)
+
+notebooks-store: $(READY) ## run the notebooks and keep them with their outputs; ARGS="--only gan" picks one
+	$(BIN)/python docs/build.py --store -o build/docs $(ARGS)
+
+models: $(READY) ## fit a model of each kind to try, into build/docs/models/
+	$(BIN)/python docs/build.py --only models -o build/docs $(ARGS)
+
 lock: .venv-lock/.pinned ## pin what pyproject.toml asks for anew; UPGRADE=--upgrade takes the newest versions
-	$(COMPILE) --all-extras -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra all --extra test --extra dev -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
 	$(COMPILE) --extra parquet --extra signals --extra test -c requirements/dev.txt \
 		-o requirements/test.txt pyproject.toml
+	$(COMPILE) --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt pyproject.toml
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
 	printf 'uv\n' | $(COMPILE) -o requirements/lock.txt -
 
@@ -92,6 +102,10 @@ clean: ## remove all that the other targets made
 .venv-test/.pinned: requirements/test.txt
 .venv-base/.pinned: requirements/base.txt requirements/build.txt
 .venv-lock/.pinned: requirements/lock.txt
+
+.venv/.notebooks: requirements/notebooks.txt $(READY)
+	$(BIN)/python $(PIP) install --require-hashes -r requirements/notebooks.txt
+	@touch $@
 
 # New pins make the folder anew, so that nothing stays of an earlier or a broken install.
 $(ENVIRONMENTS:=/.pinned) .venv-lock/.pinned:

@@ -1,16 +1,20 @@
 """Build what the docs offer beside text: executed notebooks as HTML, and models ready to try.
 
-Usage: python docs/build.py [-o FOLDER] [--small] [--only NAME]...
+Usage: python docs/build.py [-o FOLDER] [--quick | --store] [--only NAME]...
 
-Writes FOLDER/NAME.html for every notebook and FOLDER/models/; `--small` takes seconds in place of
-an hour and learns next to nothing.
+Writes FOLDER/NAME.html for every notebook and FOLDER/models/; `--quick` takes seconds in place of
+minutes and learns next to nothing. `--store` executes notebooks and keeps them, with their outputs,
+where they lie.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import html
 import importlib
+import io
 import os
 import re
 import shutil
@@ -24,6 +28,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
+from PIL import Image
 
 import makellos
 
@@ -35,25 +40,29 @@ FALSE_ALARMS = 0.05
 # is small on these screws, so those that score the whole picture take their map's maximum instead.
 DETECTORS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "anogan": (
-        {"image_size": 64, "base_width": 16, "epochs": 400, "n_steps": 300}
-        | {"search_learning_rate": 0.005},
+        {"image_size": 64, "base_width": 16, "epochs": 150, "batch_size": 32},
         {"base_width": 4, "latent_dim": 8, "epochs": 2, "batch_size": 8, "n_steps": 3},
     ),
     "fanogan": (
-        {"image_size": 64, "augmentation": 0.02, "score": "map_maximum"},
-        {"base_width": 4, "latent_dim": 8, "epochs": 2, "encoder_epochs": 1, "batch_size": 8}
-        | {"score": "map_maximum"},
+        {"image_size": 64, "score": "map_maximum"},
+        {"base_width": 4, "latent_dim": 8, "epochs": 2, "encoder_epochs": 1, "batch_size": 8},
     ),
-    "autoencoder": ({}, {"widths": "4,8", "latent_dim": 8, "epochs": 2}),
+    "autoencoder": (
+        {"image_size": 128, "epochs": 60},
+        {"widths": "4,8", "latent_dim": 8, "epochs": 2},
+    ),
     "vae": (
-        {"image_size": 64, "likelihood": "gaussian", "score": "map_maximum"},
-        {"latent_dim": 4, "epochs": 2, "batch_size": 8, "score": "map_maximum"},
+        {"image_size": 64, "score": "map_maximum"},
+        {"latent_dim": 4, "epochs": 2, "batch_size": 8},
     ),
 }
 SCREWS = (
-    {"size": 128, "n_train": 400, "n_calibration": 100, "n_test_good": 20, "n_per_defect": 6},
-    {"size": 32, "n_train": 16, "n_calibration": 6, "n_test_good": 2, "n_per_defect": 1},
+    {"size": 160, "n_train": 300, "n_test_good": 20, "n_per_defect": 6},
+    {"size": 64, "n_train": 22, "n_test_good": 2, "n_per_defect": 1},
 )
+# The key of a notebook's metadata that holds the hash of the code that made its outputs.
+CODE_HASH = "code_sha256"
+N_COLOURS = 64  # of a stored picture
 # tqdm, which others bring along, asks for widgets that no page shows.
 _QUIET = "ignore:IProgress not found"
 
@@ -95,18 +104,18 @@ class NotebookError(Exception):
     """Say which cell of which notebook went wrong, and how."""
 
 
-def execute(path: Path, folder: Path, *, small: bool) -> NotebookNode:
+def execute(path: Path, folder: Path, *, quick: bool) -> NotebookNode:
     """Return the notebook executed in `folder`; raises `NotebookError` for errors and warnings."""
     # A kernel that is the first to use matplotlib would warn that it looks for fonts.
     importlib.import_module("matplotlib.font_manager")
     notebook = nbformat.read(path, as_version=4)
-    where = os.pathsep.join(filter(None, [str(NOTEBOOKS), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": where, "PYTHONWARNINGS": _QUIET}
-    environment["MAKELLOS_NOTEBOOKS"] = "small" if small else "full"
+    environment = {**os.environ, "PYTHONWARNINGS": _QUIET}
+    environment["MAKELLOS_NOTEBOOKS"] = "quick" if quick else "small"
     client = NotebookClient(
         notebook,
         timeout=None,
         kernel_name="python3",
+        record_timing=False,
         # A kernel warns that its messages, which stay on this machine, are not encrypted.
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
@@ -129,6 +138,35 @@ def check_outputs(notebook: NotebookNode, name: str) -> None:
                 raise NotebookError(f"{name}, cell {number} warns:\n{output.text}")
 
 
+def code_hash(notebook: NotebookNode) -> str:
+    """Return a hash of all code cells, in their order."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
+
+
+def store(notebook: NotebookNode, path: Path) -> None:
+    """Write an executed notebook in few bytes, with the hash of the code that it is the result of.
+
+    What differs from machine to machine, such as the version of Python, is left out.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output["data"]["image/png"] = with_few_colours(output["data"]["image/png"])
+                output["data"].pop("text/plain", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata[CODE_HASH] = code_hash(notebook)
+    nbformat.write(notebook, path)
+
+
+def with_few_colours(encoded: str) -> str:
+    """Return a picture, PNG in base64, with a palette: a third of the bytes."""
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    kept = io.BytesIO()
+    picture.quantize(N_COLOURS).save(kept, "PNG", optimize=True)
+    return base64.b64encode(kept.getvalue()).decode()
+
+
 def render(notebook: NotebookNode) -> str:
     """Return a page that needs no internet and no script."""
     exporter = HTMLExporter(template_name="basic")
@@ -139,51 +177,55 @@ def render(notebook: NotebookNode) -> str:
     return PAGE.format(title=html.escape(title), code=code, body=body)
 
 
-def build_notebook(path: Path, output: Path, *, small: bool) -> None:
-    """Execute a notebook and write it as HTML."""
+def build_notebook(path: Path, output: Path, *, quick: bool, keep: bool) -> None:
+    """Execute a notebook and write it as HTML; `keep` its outputs in the notebook as well."""
     with TemporaryDirectory(prefix="makellos-", ignore_cleanup_errors=True) as folder:
-        page = render(execute(path, Path(folder), small=small))
-    (output / f"{path.stem}.html").write_text(page, encoding="utf-8")
+        notebook = execute(path, Path(folder), quick=quick)
+    if keep:
+        store(notebook, path)
+    (output / f"{path.stem}.html").write_text(render(notebook), encoding="utf-8")
 
 
-def build_models(output: Path, *, small: bool) -> None:
-    """Fit every detector on one set of aligned screws; keep the models, samples and test screws."""
-    sys.path.insert(0, str(NOTEBOOKS))
-    from aligned_screws import write_aligned_screws
-
+def build_models(output: Path, *, quick: bool) -> None:
+    """Fit every detector on one set of screws; keep the models, samples and test screws."""
     folder = output / MODELS
     shutil.rmtree(folder, ignore_errors=True)
     screws = folder / "screws"
-    write_aligned_screws(screws, **SCREWS[small])
+    makellos.sets.write_screws(screws, **SCREWS[quick])
     for name, sizes in DETECTORS.items():
         model = folder / f"{name}.makellos"
         makellos.fit(
-            screws, model, detector=name, parameters=sizes[small], false_alarms=FALSE_ALARMS
+            screws, model, detector=name, parameters=sizes[quick], false_alarms=FALSE_ALARMS
         )
         shutil.rmtree(folder / f"{model.name}.run")
         figures = makellos.evaluate(model, screws)
         print(f"{model}: image AUROC {figures['image_auroc']:.3f}, ", end="")
         print(f"{figures['miss_rate']:.0%} of the damaged screws missed")
         if name != "autoencoder":  # which makes no pictures by itself
-            makellos.generate(model, folder / f"{name}.png", n=4 if small else 36)
+            makellos.generate(model, folder / f"{name}.png", n=4 if quick else 36)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build what is asked for; return 1 when a notebook fails."""
-    names = [*sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")), MODELS]
+    notebooks = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    names = [*notebooks, MODELS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-o", "--output", type=Path, default=Path("build/docs"), metavar="FOLDER")
-    parser.add_argument("--small", action="store_true", help="quickly, learning next to nothing")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="in seconds, learning next to nothing")
+    how.add_argument(
+        "--store", action="store_true", help="keep the notebooks' outputs where they lie; no models"
+    )
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=str(names))
     chosen = parser.parse_args(arguments)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    for name in chosen.only or names:
+    for name in chosen.only or (notebooks if chosen.store else names):
         try:
             if name == MODELS:
-                build_models(chosen.output, small=chosen.small)
+                build_models(chosen.output, quick=chosen.quick)
             else:
                 path = NOTEBOOKS / f"{name}.ipynb"
-                build_notebook(path, chosen.output, small=chosen.small)
+                build_notebook(path, chosen.output, quick=chosen.quick, keep=chosen.store)
                 print(chosen.output / f"{name}.html")
         except NotebookError as error:
             print(error, file=sys.stderr)

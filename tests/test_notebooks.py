@@ -1,7 +1,8 @@
-"""The notebooks run from begin to end, and are kept without outputs."""
+"""The notebooks run from begin to end, and the outputs that they are kept with are fresh."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -9,7 +10,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,7 @@ MACHINE_PATH = re.compile(r"/(?:home|root|tmp|Users|private|var|work|mnt)/|\b[A-
 def run_build(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the build in a process of its own: the kernel's libraries warn in many ways."""
     return subprocess.run(
-        [sys.executable, str(BUILD), "--small", "-o", str(output), *arguments],
+        [sys.executable, str(BUILD), "--quick", "-o", str(output), *arguments],
         cwd=output,
         # Threads of small networks wait for each other, for long where a machine does other work.
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -76,14 +78,74 @@ def test_notebooks_are_there() -> None:
     assert {path.stem for path in NOTEBOOKS} >= {"gan", "autoencoders", "bearings"}
 
 
+# What is kept
+
+
+MOST_BYTES = 700_000
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|\d+(?:\.\d+)?%\|")  # and bars of progress
+
+
+def faults_of(notebook: Any, build: ModuleType) -> list[str]:
+    """Say what is wrong with the outputs that a notebook is kept with."""
+    faults = []
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    sources = [SimpleNamespace(cell_type="code", source="".join(cell["source"])) for cell in code]
+    if notebook["metadata"].get(build.CODE_HASH) != build.code_hash(SimpleNamespace(cells=sources)):
+        faults.append("its code was changed since it was executed: run `make notebooks-store`")
+    if [cell["execution_count"] for cell in code] != list(range(1, len(code) + 1)):
+        faults.append("its cells were not executed once, from first to last")
+    outputs = [output for cell in code for output in cell["outputs"]]
+    for output in outputs:
+        text = "".join(output.get("text", "")) + str(output.get("data", {}).get("text/markdown"))
+        if output["output_type"] == "error" or output.get("name") == "stderr":
+            faults.append(f"a cell failed or warned: {output}")
+        if CONTROL.search(text):
+            faults.append(f"control characters in {text!r}")
+    if sum("image/png" in output.get("data", {}) for output in outputs) < 3:
+        faults.append("it shows fewer than three pictures")
+    return faults
+
+
+@pytest.mark.needs_torch
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_kept_without_outputs(path: Path) -> None:
+def test_kept_outputs_are_fresh(path: Path, build: ModuleType) -> None:
     text = path.read_text(encoding="utf-8")
     notebook = json.loads(text)
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert [cell for cell in code if cell["outputs"] or cell["execution_count"]] == []
-    assert not MACHINE_PATH.search(text)
+    assert faults_of(notebook, build) == []
+    assert not MACHINE_PATH.search(re.sub(r'"image/png": "[^"]+"', "", text))
+    assert len(text.encode()) < MOST_BYTES
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert notebook["metadata"]["language_info"] == {"name": "python"}
+
+
+@pytest.mark.needs_torch
+def test_stale_outputs_are_found(build: ModuleType) -> None:
+    kept = json.loads((DOCS / "notebooks" / "gan.ipynb").read_text(encoding="utf-8"))
+    first = next(i for i, cell in enumerate(kept["cells"]) if cell["cell_type"] == "code")
+    changed, added, without, barred = (copy.deepcopy(kept) for _ in range(4))
+    changed["cells"][first]["source"] += ["# changed"]
+    added["cells"].append(kept["cells"][first])
+    without["cells"][first]["execution_count"] = None
+    bar = {"output_type": "stream", "name": "stdout", "text": ["\r 50%|#####     |"]}
+    barred["cells"][first]["outputs"] = [bar]
+    assert "was changed" in faults_of(changed, build)[0]
+    assert "was changed" in faults_of(added, build)[0]
+    assert "not executed" in faults_of(without, build)[0]
+    assert "control characters" in faults_of(barred, build)[0]
+
+
+@pytest.mark.needs_torch
+def test_stored_notebook_is_fresh(build: ModuleType, tmp_path: Path) -> None:
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+    draws = "import matplotlib.pyplot as plt\n_ = plt.imshow([[0, 1]])"
+    cells = [new_markdown_cell("# A"), *(new_code_cell(draws) for _ in range(3))]
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(new_notebook(cells=cells)), encoding="utf-8")
+    build.build_notebook(path, tmp_path, quick=False, keep=True)
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert faults_of(stored, build) == []
+    assert "<title>A</title>" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 # What the build refuses

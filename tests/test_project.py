@@ -429,6 +429,7 @@ def test_offline_page_names_what_pip_leaves_out_for_windows_elsewhere() -> None:
         ("train", ["train"]),
         ("test", ["parquet", "signals", "test"]),
         ("dev", ["train", "parquet", "signals", "test", "dev"]),
+        ("notebooks", ["train", "signals", "notebooks"]),
     ],
 )
 def test_every_dependency_is_pinned(name: str, extras: list[str]) -> None:
@@ -439,6 +440,8 @@ def test_every_dependency_is_pinned(name: str, extras: list[str]) -> None:
     assert isinstance(optional, dict)
     for line in [*groups, *(line for extra in extras for line in optional[extra])]:
         wanted = Requirement(line)
+        if wanted.name == "makellos":  # whose extras are pinned one by one
+            continue
         assert normal(wanted.name) in pinned, f"{line} is not pinned: run `make lock`"
         version = str(pinned[normal(wanted.name)][0].specifier).removeprefix("==")
         assert Version(version) in wanted.specifier, f"{line} is pinned to {version}: `make lock`"
@@ -449,7 +452,8 @@ def test_pins_agree_with_each_other() -> None:
     for path in PINS:
         if path.name != "lock.txt":  # what makes the pins is in no environment
             for name, (requirement, _) in pins(path).items():
-                assert requirement.specifier == everything[name][0].specifier
+                if name in everything or path.name != "notebooks.txt":
+                    assert requirement.specifier == everything[name][0].specifier
 
 
 def test_nothing_is_installed_without_its_hash() -> None:

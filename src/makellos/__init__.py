@@ -5,7 +5,7 @@
 99
 
 Commands, as on the command line
-    audit, fit, inspect, evaluate, compare, calibrate, explain, generate, tune, queue
+    align, audit, fit, inspect, evaluate, compare, calibrate, explain, generate, tune, queue
 To inspect one part after another
     Inspector, which returns an Inspection; read_picture, read_model
 Parts
@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     from makellos.subjects import find_parts as find_parts
     from makellos.training import Training as Training
     from makellos.vibration.signals import SignalSettings as SignalSettings
+    from makellos.workflows.align import AlignSummary as AlignSummary
+    from makellos.workflows.align import align as align
     from makellos.workflows.audit import AuditSummary as AuditSummary
     from makellos.workflows.audit import audit as audit
     from makellos.workflows.calibrate import CalibrationSummary as CalibrationSummary
@@ -144,6 +146,7 @@ _NAMES = {
     "subjects": ("find_parts",),
     "training": ("Training",),
     "vibration.signals": ("SignalSettings",),
+    "workflows.align": ("AlignSummary", "align"),
     "workflows.audit": ("AuditSummary", "audit"),
     "workflows.calibrate": ("CalibrationSummary", "calibrate"),
     "workflows.compare": ("compare",),
