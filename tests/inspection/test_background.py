@@ -17,6 +17,7 @@ from makellos.inspection.background import Background, kind_of, name_beside, par
 from makellos.inspection.judge import Judge
 from makellos.inspection.loose import Loose
 from makellos.inspection.pictures import PictureLane
+from makellos.inspection.preprocessing import Preprocessing
 from makellos.inspection.regions import Region
 from makellos.inspection.scorer import Scored
 
@@ -154,7 +155,10 @@ def test_a_model_without_background_says_nothing_of_it() -> None:
 def test_a_row_names_what_lies_beside_once() -> None:
     counted, beside = np.ones((GRID, GRID), np.float32), np.zeros((GRID, GRID), np.float32)
     beside[1, 14] = beside[1, 3] = 5.0
-    scorer = SimpleNamespace(many=lambda pictures: [Scored(1.0, counted, beside=beside)])
+    scorer = SimpleNamespace(
+        many=lambda pictures, **_: [Scored(1.0, counted, beside=beside)],
+        preprocessing=Preprocessing(height=32, width=32),
+    )
     lane = PictureLane(scorer, _judge("look_again"), None)  # type: ignore[arg-type]
     found = lane.inspect(Part(source=Values(_picture()), name="part"))
     assert found.beside is not None and len(found.beside) == 2
