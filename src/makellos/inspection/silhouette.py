@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.inspection.loose import filled
+from makellos.inspection.background import part_in
 
 __all__ = ["Silhouette", "find_silhouette"]
 
@@ -18,7 +18,6 @@ _RING = 1 / 16  # of the shorter side: the ground is seen along the border
 _ROUNDS, _CLEAR, _NOISES = 4, 3.0, 5.0  # deviations that leave the ground; that are no noise
 _EVERY = 3  # of the pixels along the border
 _LEAST_CONTRAST = 0.04
-_PIECE = 0.2  # of the largest piece: smaller ones are dust
 _LEAST_AREA, _MOST_AREA = 0.005, 0.8  # shares of the picture
 _MOST_BORDER = 0.15  # share of the picture's border that a part may reach
 
@@ -57,7 +56,7 @@ def find_silhouette(picture: Floats) -> Silhouette | None:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     for step in (cv2.MORPH_CLOSE, cv2.MORPH_OPEN):
         found = cv2.morphologyEx(found, step, kernel).astype(np.uint8)
-    mask = _part(found)
+    mask = part_in(found > 0)
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     if not _LEAST_AREA <= mask.mean() <= _MOST_AREA or border.mean() > _MOST_BORDER:
         return None
@@ -101,16 +100,6 @@ def _terms(height: int, width: int) -> Floats:
 
 def _spread(values: Floats) -> float:
     return max(1.4826 * float(np.median(np.abs(values))), 1e-4)
-
-
-def _part(found: NDArray[np.uint8]) -> Mask:
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(found)
-    if count < 2:
-        return np.zeros(found.shape, bool)
-    areas = stats[:, cv2.CC_STAT_AREA]
-    large = areas >= _PIECE * areas[1:].max()
-    large[0] = False
-    return filled(large[labels])
 
 
 def _lying(mask: Mask) -> Silhouette:
