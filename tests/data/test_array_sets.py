@@ -148,7 +148,7 @@ def test_keys_that_a_user_names(tmp_path: Path) -> None:
     assert {part.name.partition("/")[0] for part in found} == {"a.npz#other"}
     assert [part.label for part in found] == ["0", "good", "2", "3"]
     assert [part.group for part in found] == ["1", "1", "2", "2"]
-    with pytest.raises(InputError, match=r"names 'kind', which is no array\. Did you mean"):
+    with pytest.raises(InputError, match=r"'kind', which is not an array here\. Did you mean"):
         find_parts(path, keys="images=one,labels=kind")
     with pytest.raises(ConfigurationError, match="--keys takes ROLE=ARRAY with the roles images"):
         find_parts(path, keys="pictures=one")
@@ -206,7 +206,7 @@ def test_colours_first_and_last_are_the_same_pictures(tmp_path: Path) -> None:
         ({"x": np.zeros((9, 784), np.uint8)}, r"reshape\(-1, 28, 28\)"),
         ({"data": np.zeros((9, 3072), np.uint8)}, r"reshape\(-1, 3, 32, 32\)"),
         ({"x": np.zeros((32, 32, 3, 9), np.uint8)}, r"transpose\(3, 0, 1, 2\)"),
-        ({"x": np.zeros((9, 8, 8, 8), np.uint8)}, "no axis is of 1, 3 or 4 colours"),
+        ({"x": np.zeros((9, 8, 8, 8), np.uint8)}, "no axis holds 1, 3 or 4 colours"),
         ({"DE": np.zeros(900)}, "DE: 900 float64.*give the folder"),
         ({"x": np.zeros((3, 8, 8)), "y": np.zeros(2)}, "y has 2 entries for the 3 pictures of x"),
         ({"x": np.zeros((3, 8, 8)), "y": np.eye(4)[:3] + 1}, "does not have one label"),
@@ -324,7 +324,7 @@ def test_a_manifest_names_pictures_in_arrays(tmp_path: Path) -> None:
     ]
     assert [int(part.read()[0, 0]) for part in found] == [int(images[i][0, 0]) for i in (3, 1, 2)]
     for cell, told in (
-        ("sub/mnist.npz#x_train/4", "has 4 pictures; there is no number 4"),
+        ("sub/mnist.npz#x_train/4", "has 4 pictures, counted from 0; there is no number 4"),
         ("sub/mnist.npz#3", "does not exist"),  # of which array?
         ("sub/mnist.npz#x_train/3,good\nsub/mnist.npz#x_train/3", "listed in line 2 already"),
     ):

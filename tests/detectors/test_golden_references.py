@@ -169,7 +169,7 @@ def test_a_part_without_reference_costs_itself_alone(model: Path, boards: Path) 
         on_row=lambda each, *_: found.append(each),
     )
     assert [each.error is None for each in found] == [True, False]
-    assert "b.png has no reference to be compared with" in str(found[1].error)
+    assert "b.png has no reference to compare it with" in str(found[1].error)
     rows = ["path,reference", "in/a.png,gold/a.bmp", "in/b.png,gold/gone.png"]
     manifest = folder / "new.csv"
     manifest.write_text("\n".join(rows), encoding="utf-8")
@@ -198,7 +198,7 @@ def test_other_detectors_say_that_they_do_not_use_it(boards: Path, tmp_path: Pat
         detector="patchcore",
         parameters={"image_size": 64},
     )
-    said = "The column 'reference' is not used by patchcore, only by: golden."
+    said = "The column 'reference' is used only by golden, not by patchcore."
     assert said in summary.notes
-    with pytest.raises(ConfigurationError, match="compares no part with a reference"):
+    with pytest.raises(ConfigurationError, match="does not compare parts with references"):
         makellos.inspect(summary.model, boards, references=boards)

@@ -158,8 +158,12 @@ def test_unknown_parameter_gets_a_suggestion() -> None:
         ("fanogan", "ngf", "it is called 'base_width' here"),
         ("fanogan", "ndf", "what comes nearest here is 'base_width' or 'discriminator_width'."),
         ("vae", "betas", "what comes nearest here is 'beta1' or 'beta2'."),
-        ("anogan", "n_critic", "it is one of fanogan. Known: "),
-        ("patchcore", "weight_decay", "it is one of anogan, autoencoder, classifier, fanogan, vae"),
+        ("anogan", "n_critic", "it is a parameter of fanogan. Known: "),
+        (
+            "patchcore",
+            "weight_decay",
+            "it is a parameter of anogan, autoencoder, classifier, fanogan, vae",
+        ),
     ],
 )
 def test_names_of_tutorials_are_told_by_those_here(name: str, given: str, said: str) -> None:

@@ -58,7 +58,7 @@ def test_preprocessing_takes_both_and_reads_each_reference_once() -> None:
     compares = plain.model_copy(update={"compares": "as it lies"})
     assert (plain.shape, compares.shape) == ((3, 32, 32), (6, 32, 32))
     np.testing.assert_array_equal(plain.read(part), part.read())
-    with pytest.raises(InputError, match="a has no reference to be compared with"):
+    with pytest.raises(InputError, match="a has no reference to compare it with"):
         compares.read(part)
     dark = Part(source=part.source, name="a", reference=Values(np.zeros((32, 32), np.uint8)))
     both = compares.read(dark)

@@ -97,7 +97,7 @@ def test_a_picture_that_cannot_be_read_costs_itself_alone(
 
 @pytest.mark.parametrize(
     ("way", "code", "said"),
-    [("turn", 2, "There is no way 'turn' to align"), ("rotate", 2, "no outline")],
+    [("turn", 2, "'turn' is not a way to align"), ("rotate", 2, "no outline")],
 )
 def test_what_cannot_be_aligned_is_refused(
     way: str, code: int, said: str, tmp_path: Path, cli: Callable[..., Any]

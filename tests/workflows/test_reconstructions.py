@@ -115,7 +115,7 @@ def test_a_detector_without_reconstructions_is_refused_before_any_work(
 ) -> None:
     told = cli("inspect", toy_model, toy_parts, "-o", tmp_path / "out", "--reconstructions")
     assert told.code == 2
-    assert "the model is of toy, which reconstructs no parts" in told.err
+    assert "the model is of toy, which does not reconstruct parts" in told.err
     assert "anogan, autoencoder, fanogan, vae" in told.err
     assert not (tmp_path / "out").exists()
 

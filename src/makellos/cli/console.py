@@ -240,14 +240,14 @@ Good = Annotated[
     str | None,
     typer.Option(
         metavar="LABEL,…",
-        help="Labels that mean good, where the data does not say so: 0 for the digit 0.",
+        help="Labels that mean good, where the data does not say so, such as 0 for a digit.",
     ),
 ]
 Keys = Annotated[
     str | None,
     typer.Option(
         metavar="ROLE=ARRAY,…",
-        help="Arrays of a NumPy file, where their names do not tell: images=a,labels=b.",
+        help="What arrays of a NumPy file are, where names do not tell: images=a,labels=b.",
     ),
 ]
 

@@ -56,7 +56,7 @@ def synth(
     layouts: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Layouts of boards, each with a reference that parts.csv names."
+            metavar="N", help="Board layouts; several have a reference each, named in parts.csv."
         ),
     ] = 1,
     signals: Annotated[
@@ -66,8 +66,8 @@ def synth(
 ) -> None:
     """Render pictures of parts, good and damaged, with masks, in the MVTec AD layout.
 
-    Screws lie in any direction. Circuit boards (--kind boards) have one layout
-    and lie nearly alike; their damage is opens, shorts, mouse bites, spurs and
+    Screws lie in any direction. Circuit boards (--kind boards) have one layout, or as many as
+    --layouts says, and lie nearly alike; their damage is opens, shorts, mouse bites, spurs and
     missing pads. With --signals, record synthetic vibration of good and damaged bearings instead.
 
     Example: makellos data synth -o screws
@@ -251,14 +251,14 @@ def align(
         str,
         typer.Option(
             metavar="auto|rotate|register",
-            help="rotate: by the outline on a plain ground; register: by what agrees best.",
+            help="rotate: by the outline on a plain background; register: by the best match.",
         ),
     ] = "auto",
     json: Json = None,
 ) -> None:
-    """Write a set anew, each part turned to the pose of the good ones and cropped, with its mask.
+    """Write a copy of a set in which all parts and masks are turned to one pose and cropped.
 
-    Nothing is stretched, and names and folders stay as they are. To do the same inside of a
+    Nothing is stretched, and names and folders stay as they are. To do the same inside a
     model, so that new parts are turned as well, use 'makellos fit --align auto'. Exits with 1 if
     a picture cannot be read.
 
@@ -275,7 +275,7 @@ def align(
 
 def _align_text(done: AlignSummary) -> str:
     """Say what was turned and how, and what to do next."""
-    how = "by the outline" if done.way == "rotate" else "by what agrees best"
+    how = "by the outline" if done.way == "rotate" else "by the best match"
     lines = [
         f"Turned {done.n_parts} parts {how}, and cropped them to {done.width} x {done.height} "
         f"pixels: {done.output}"
@@ -283,8 +283,8 @@ def _align_text(done: AlignSummary) -> str:
     if done.in_doubt:
         some = ", ".join(done.in_doubt[:5]) + (", ..." if len(done.in_doubt) > 5 else "")
         lines.append(
-            f"Note: {len(done.in_doubt)} of them agree little with the good ones, and may lie "
-            f"otherwise: {some}"
+            f"Note: {len(done.in_doubt)} of them match the good ones poorly, and may be turned "
+            f"wrongly: {some}"
         )
     lines += [f"Not readable: {name}: {why}" for name, why in done.unreadable.items()]
     return "\n".join(

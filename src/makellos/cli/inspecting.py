@@ -112,7 +112,7 @@ Reference = Annotated[
     typer.Option(
         metavar="PICTURE|FOLDER",
         help="What parts should look like, for models that compare them with references: one "
-        "picture, or a folder of pictures named as the parts are.",
+        "picture, or a folder of pictures named like the parts.",
     ),
 ]
 FailOnReject = Annotated[

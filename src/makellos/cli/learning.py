@@ -132,8 +132,8 @@ Align = Annotated[
     str | None,
     typer.Option(
         metavar="auto|rotate|register|none",
-        help="Turn parts that lie at any angle to one pose: by their outline, or by what agrees; "
-        "auto, the default for detectors that need one pose, looks whether and how.",
+        help="Turn parts that lie at any angle to one pose: by their outline, or by the best "
+        "match; auto, the default for detectors that need one pose, decides whether and how.",
     ),
 ]
 SkipUnreadable = Annotated[

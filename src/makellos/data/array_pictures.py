@@ -126,7 +126,7 @@ def shape_advice(array: StoredArray) -> str:
     if len(shape) == 4 and shape[2] in _CHANNELS:
         return f"In {array} the pictures come last: save it as array.transpose(3, 0, 1, 2)."
     if len(shape) in (4, 5):
-        return f"{array} is {'x'.join(map(str, shape))}: no axis is of 1, 3 or 4 colours."
+        return f"{array} is {'x'.join(map(str, shape))}: no axis holds 1, 3 or 4 colours."
     return ""
 
 
@@ -164,7 +164,9 @@ def array_picture(root: Path, name: str) -> ArrayPicture | None:
             array, axes = holding[key]
             n = 1 if axes == "HWC" else array.shape[0]
             if int(number) >= n:
-                raise InputError(f"{array} has {n:,} pictures; there is no number {number}.")
+                raise InputError(
+                    f"{array} has {n:,} pictures, counted from 0; there is no number {number}."
+                )
             return ArrayPicture(array, axes, int(number))
     return None
 
@@ -212,7 +214,7 @@ class _NoPicture:
         held = "; ".join(array.described for array in stored_arrays(self.path).values())
         raise InputError(
             f"{self.path} holds no pictures: {held}. Expected pictures x rows x columns, with 1, 3 "
-            "or 4 colours as last or second axis."
+            "or 4 colours as the last or second axis."
         )
 
     def read_mask(self, mask: Path, size: tuple[int, int]) -> Mask:
@@ -239,8 +241,8 @@ def _white(array: StoredArray, axes: Axes) -> float:
     if low >= -1 - _SLACK and high <= 1 + _SLACK:
         hint = " Save (pictures + 1) / 2 if they were scaled to [-1, 1]."
     raise InputError(
-        f"{array} has values from {low:g} to {high:g}; expected pictures of 0 to 1, 0 to 255 or 0 "
-        f"to 65535.{hint}"
+        f"{array} has values from {low:g} to {high:g}; expected 0 to 1, 0 to 255 or 0 to "
+        f"65535.{hint}"
     )
 
 

@@ -33,8 +33,8 @@ _NAME_WORDS = frozenset({"names", "classes", "categories"})
 _MASK_WORDS = frozenset({"mask", "masks", "gt", "segmentation", "segmentations"})
 _ROLES = ("images", "labels", "groups", "names")
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_EXPECTED = "Expected pictures x rows x columns, with 1, 3 or 4 colours as last or second axis."
-_NONE = f"{_EXPECTED} Of recordings give the folder that they are in."
+_EXPECTED = "Expected pictures x rows x columns, with 1, 3 or 4 colours as the last or second axis."
+_NONE = f"{_EXPECTED} For recordings, give the folder that holds them."
 _MOST_FILES = 100  # of a folder that is read as one set
 _MOST_CLASSES = 10_000
 
@@ -184,7 +184,7 @@ def _asked(key: str, arrays: Sequence[_Named]) -> _Named:
     found = [each for each in arrays if key in (each.name, each.array.key)]
     if len(found) != 1:
         names = [each.name for each in arrays]
-        raise InputError(f"--keys names {key!r}, which is no array. {suggest(key, names)}")
+        raise InputError(f"--keys names {key!r}, which is not an array here. {suggest(key, names)}")
     return found[0]
 
 

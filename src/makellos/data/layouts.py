@@ -104,8 +104,7 @@ def _arrays(data: Path, group_column: str | None, keys: Keys) -> PartSet | None:
         return array_set(data, (*keys, *of_groups))
     if keys and data.exists():
         raise ConfigurationError(
-            f"--keys names arrays of NumPy files (.npz, .npy), and {data} is no set of such. "
-            "Leave it out."
+            f"--keys names arrays of NumPy files (.npz, .npy), but {data} has none. Leave it out."
         )
     return None
 

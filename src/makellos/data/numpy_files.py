@@ -165,8 +165,7 @@ def _values(array: StoredArray) -> NDArray[Any]:
     n_bytes = n * array.dtype.itemsize
     if array.offset is None and n_bytes > _MOST_UNPACKED:
         raise InputError(
-            f"{array} has {n_bytes:,} bytes to be unpacked; at most {_MOST_UNPACKED:,} are. "
-            f"{_PLAIN}"
+            f"{array} unpacks to {n_bytes:,} bytes; the limit is {_MOST_UNPACKED:,}. {_PLAIN}"
         )
     try:
         return _mapped(array) if array.offset is not None and n else _unpacked(array, n)

@@ -201,8 +201,8 @@ class Part:
         """Read the picture of how the part should look; raises `InputError` where there is none."""
         if self.reference is None:
             raise InputError(
-                f"{self.name} has no reference to be compared with. Name a picture of how it "
-                "should look in the column 'reference' of the manifest, or by --reference."
+                f"{self.name} has no reference to compare it with. Name a picture of how it "
+                "should look in the column 'reference' of the manifest, or with --reference."
             )
         try:
             if isinstance(self.reference, Path):

@@ -89,8 +89,8 @@ class AnoGAN(Detector):
     batch_size: int = shared.batch_of(64, least=2)
     learning_rate: float = shared.logarithmic(
         0.0,
-        "Learning rate of Adam in training; 0: 0.0002 for pictures up to 64 pixels a side, 0.001 "
-        "for larger ones.",
+        "Learning rate of Adam in training; 0: 0.0002 for pictures of up to 64 pixels a side, "
+        "0.001 for larger ones.",
         within=(0.0, 1.0),
         search=(5e-5, 4e-3),
     )
@@ -118,9 +118,9 @@ class AnoGAN(Detector):
     )
     score: str = parameter(
         "auto",
-        "A(x) of the whole picture, or map_maximum, of a map of unusual residuals, which sees "
-        "damage that is small on a large part; auto: the first for pictures up to 64 pixels a "
-        "side, else the last.",
+        "picture: A(x) of the whole picture; map_maximum: the maximum of a map of unusual "
+        "residuals, which sees damage that is small on a large part; auto: picture up to 64 pixels "
+        "a side, else map_maximum.",
         choices=("auto", "picture", "map_maximum"),
         search=("picture", "map_maximum"),
     )
@@ -304,7 +304,7 @@ def _load_residual(weights: Weights, shape: tuple[int, ...]) -> UnusualResidual 
     residual.usual.usual, residual.usual.spread = torch.zeros(2, *shape[1:]).unbind()
     if load_arrays(residual, weights, _RESIDUAL):
         raise ConfigurationError(
-            f"anogan: what was learned as usual does not fit pictures of {shape}. Fit the model "
+            f"anogan: what it learned to be usual does not fit pictures of {shape}. Fit the model "
             "again."
         )
     residual.requires_grad_(requires_grad=False)

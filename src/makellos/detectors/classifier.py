@@ -159,7 +159,7 @@ class Classifier(Detector):
     )
     rotation: float = parameter(
         0.0,
-        "Largest random rotation of pictures in degrees; it blurs them, quarter_turns does not.",
+        "Largest random rotation of pictures in degrees; it blurs them; quarter_turns does not.",
         within=(0.0, 180.0),
     )
     shear: float = parameter(

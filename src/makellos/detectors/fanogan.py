@@ -100,7 +100,7 @@ class FAnoGAN(Detector):
         within=(0, 100),
     )
     gradient_penalty: float = parameter(
-        _PENALTY, "Weight of the critic's gradient penalty, of wgan-gp alone.", within=(0.0, 1e4)
+        _PENALTY, "Weight of the critic's gradient penalty; only for wgan-gp.", within=(0.0, 1e4)
     )
     augmentation: float = parameter(
         0.1,
@@ -116,9 +116,9 @@ class FAnoGAN(Detector):
     kappa: float = parameter(1.0, "Weight of features in the score.", within=(0.0, 1e6))
     score: str = parameter(
         "auto",
-        "A(x) of the whole picture, or map_maximum, of a map of unusual residuals, which sees "
-        "damage that is small on a large part; auto: the first for pictures up to 64 pixels a "
-        "side, else the last.",
+        "picture: A(x) of the whole picture; map_maximum: the maximum of a map of unusual "
+        "residuals, which sees damage that is small on a large part; auto: picture up to 64 pixels "
+        "a side, else map_maximum.",
         choices=("auto", "picture", "map_maximum"),
         search=("picture", "map_maximum"),
     )

@@ -114,7 +114,7 @@ def no_parameter(cls: type[Detector], key: str) -> ConfigurationError:
             f"What they mean: makellos detectors {cls.name}"
         )
     owners = [name for name, other in _registry.items() if key in other.parameters]
-    of = f"; it is one of {', '.join(sorted(owners))}" if owners else ""
+    of = f"; it is a parameter of {', '.join(sorted(owners))}" if owners else ""
     return ConfigurationError(f"{said}{of}. {suggest(key, cls.parameters)}")
 
 

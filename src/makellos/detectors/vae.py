@@ -93,9 +93,10 @@ class VAE(Detector):
     )
     score: str = parameter(
         "auto",
-        "Negative log-likelihood over draws of the latents, for elbo with the divergence; "
-        "or map_maximum, of a map of unusual residuals, which sees damage that is small on a large "
-        "part. auto: the first for pictures up to 64 pixels a side, else the last.",
+        "reconstruction_probability: negative log-likelihood over draws of the latents; elbo: plus "
+        "their divergence; map_maximum: the maximum of a map of unusual residuals, which sees "
+        "damage that is small on a large part; auto: the first up to 64 pixels a side, else the "
+        "last.",
         choices=("auto", "reconstruction_probability", "elbo", "map_maximum"),
         search=("reconstruction_probability", "map_maximum"),
     )

@@ -202,7 +202,7 @@ class Alignment(BaseModel):
 
     def __str__(self) -> str:
         """Return in words what is done with a part."""
-        how = "by the outline" if self.way == "rotate" else "by what agrees best"
+        how = "by the outline" if self.way == "rotate" else "by the best match"
         return f"turned to one pose {how}, and cropped"
 
     @classmethod
@@ -416,7 +416,7 @@ def _template(reference: str) -> Floats:
     except InputError as error:
         raise ValueError(str(error)) from error
     if picture.dtype != np.uint8 or picture.ndim != 2 or not min(picture.shape) >= 8:
-        raise ValueError("the mean part is no gray picture of 8 bits")
+        raise ValueError("the mean part is not an 8-bit grey picture")
     if max(picture.shape) > 2 * SIDE:
         raise ValueError(f"the mean part has more than {2 * SIDE} pixels per side")
     return picture.astype(np.float32) / np.float32(255)

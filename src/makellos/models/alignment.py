@@ -36,8 +36,8 @@ _LEAST, _LENIENT = 0.3, 0.7  # what a part has to reach: of what the worst of go
 
 WAYS: dict[str, Way] = {"rotate": "rotate", "register": "register"}
 _NOT_TURNED = {
-    "rotate": "The good parts have no outline on a plain ground to be turned by. Try register",
-    "register": "The good parts do not agree in any pose. Try rotate if they lie on a plain ground",
+    "rotate": "The good parts have no outline on a plain background. Try register",
+    "register": "No pose makes the good parts match. Try rotate if their background is plain",
 }
 
 Floats = NDArray[np.float32]
@@ -66,7 +66,7 @@ def choose_pose(
     where they cannot be turned in the way that is asked for.
     """
     if detector.compares and any(part.reference is not None for part in parts):
-        said = "Parts are laid onto their references, and not turned before."
+        said = "Parts are laid onto their references, and are not turned first."
         return PoseChoice(note=said if asked not in (None, "none") else "")
     if asked in WAYS:
         alignment = posed_by(parts, asked, progress)
@@ -91,7 +91,7 @@ def _turned(parts: Sequence[Part], detector: Detector, progress: Progress) -> Po
         )
     found = _learned(parts, None, progress)
     if found is None:
-        none = ". They cannot be turned to one pose, for they do not agree in any"
+        none = ". They cannot be turned to one pose, because no pose makes them match"
         return _left(detector, none, "Use a fixture, or patchcore.")
     if not found.at_any_angle:
         return _ALIKE
@@ -157,7 +157,7 @@ def _learned(parts: Sequence[Part], way: Way | None, progress: Progress) -> _Lea
     shown, step = [], -(-len(parts) // _N_SHOWN)
     for i, part in enumerate(parts[::step]):
         shown.append(looked_at(part.read())[0])
-        progress("looking how parts lie", i + 1, len(parts[::step]))
+        progress("checking how parts lie", i + 1, len(parts[::step]))
     outlines = [find_silhouette(each) for each in shown]
     found = [each for each in outlines if each is not None]
     outlined = len(found) >= _FOUND * len(shown)

@@ -348,9 +348,9 @@ def _arrange_cwru(job: Job) -> str:
     with (job.out / "recordings.csv").open("w", encoding="utf-8", newline="") as sink:
         csv.writer(sink).writerows([["path", "label", "split", "start", "end", "speed"], *rows])
     return (
-        "There is one good recording; recordings.csv learns from its first half, calibrates with "
-        "the next quarter and tests with the last. makellos fit FOLDER/recordings.csv -o MODEL "
-        "--rate 48000 --channel DE --bearing 6205"
+        "There is one good recording; recordings.csv gives its first half to learn from, the next "
+        "quarter to calibrate and the last to test. Next: makellos fit FOLDER/recordings.csv -o "
+        "MODEL --rate 48000 --channel DE --bearing 6205"
     )
 
 

@@ -140,8 +140,8 @@ def _few_notes(split: Partition, detector: Detector) -> list[str]:
         return []
     return [
         f"Only {n_learned} good {'part is' if n_learned == 1 else 'parts are'} learned from, and "
-        f"the {n_aside} of split val only calibrate. Without split val all are learned from and "
-        "calibrate, cross-fitted, with the same promise."
+        f"the {n_aside} of split val only calibrate. Without split val, all are learned from and "
+        "all calibrate, by cross-fitting, with the same promise."
     ]
 
 
@@ -195,9 +195,7 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     notes = [*notes, *more, *([structure_text(structure)] if structure.speaks else [])]
     if has_references and not compared:
         comparing = ", ".join(name for name, cls in detectors().items() if cls.compares)
-        notes.append(
-            f"The column 'reference' is not used by {detector.name}, only by: {comparing}."
-        )
+        notes.append(f"The column 'reference' is used only by {comparing}, not by {detector.name}.")
     finds = request.finds_groups and bool(structure.by)
     by = structure.by if finds else parts.grouping
     return _Usable(learned, calibrating, skipped, notes, has_copies or finds, shapes, by)

@@ -59,7 +59,7 @@ def align(
     """
     if way not in ("auto", *WAYS):
         known = ("auto", *WAYS)
-        raise ConfigurationError(f"There is no way {way!r} to align. {suggest(way, known)}")
+        raise ConfigurationError(f"{way!r} is not a way to align. {suggest(way, known)}")
     parts, folder = find_parts(data), Path(output)
     parts.require_pictures("data align")
     parts.require_good()

@@ -52,7 +52,7 @@ class References:
         if not found:
             raise InputError(
                 f"{given} holds no picture to compare parts with. Put references there that are "
-                "named as the parts are, or name one picture."
+                "named like the parts, or give one picture."
             )
         return cls(named, None, {_stem(path.relative_to(given)): path for path in found})
 
@@ -87,7 +87,7 @@ def list_inputs(inputs: Sequence[Path], kind: FileKind = PICTURES) -> Listed:
                 if part.element is not None:
                     raise InputError(
                         f"{item} lists pictures in NumPy files, such as {part.name}. Inspect the "
-                        "files, or 'makellos evaluate' the manifest with --csv FILE."
+                        "files, or give the manifest to 'makellos evaluate --csv FILE'."
                     )
                 relative = Path(part.name)
                 inside = not relative.is_absolute() and ".." not in relative.parts

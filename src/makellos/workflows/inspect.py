@@ -185,7 +185,7 @@ def _references(
     """Return where references are; raise `ConfigurationError` where the model uses none."""
     if given is not None and manifest.preprocessing.compares is None:
         raise ConfigurationError(
-            f"{model} compares no part with a reference of its own. Leave --reference out."
+            f"{model} does not compare parts with references. Leave out --reference."
         )
     return References.of(given, named)
 
@@ -299,7 +299,7 @@ def _check_outputs(outputs: Outputs, inspector: Inspector) -> None:
     if outputs.reconstructions is not None and not inspector.reconstructs:
         raise ConfigurationError(
             f"--reconstructions: the model is of {inspector.manifest.detector.name}, which "
-            "reconstructs no parts. Leave it out, or use a model of "
+            "does not reconstruct parts. Leave it out, or use a model of "
             f"{', '.join(detectors_giving('reconstruction'))}."
         )
     rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)

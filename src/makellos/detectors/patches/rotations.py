@@ -101,7 +101,7 @@ def turning_pays(
     choose from; of parts that lie at any angle the oddest come much nearer. Of few such parts some
     lie alike by chance, so that those which gain most are asked.
     """
-    found = embedder.stream(views(parts, n_turns=n_turns), progress, "looking how parts lie")
+    found = embedder.stream(views(parts, n_turns=n_turns), progress, "checking how parts lie")
     patches = [layers[-1] for layers in found]
     scale = np.concatenate(patches[::n_turns]).std(0) + 1e-6
     ratios: list[float] = []
