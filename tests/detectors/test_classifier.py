@@ -296,6 +296,8 @@ def test_masks_teach_where_to_look() -> None:
             pointing=1.0,
             flips="none",
             quarter_turns=False,
+            rotation=0.0,
+            shear=0.0,
             zoom=0.0,
             brightness=0.0,
             patience=0,
