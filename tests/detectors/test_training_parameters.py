@@ -11,7 +11,8 @@ from makellos.data.parts import Part, Values
 from makellos.detectors import make_detector
 from makellos.detectors.autoencoder import loss_weights
 from makellos.errors import ConfigurationError
-from makellos.training import loop
+
+pytestmark = pytest.mark.needs_torch
 
 _SIDE = 16
 _SMALL: dict[str, dict[str, Any]] = {
@@ -32,6 +33,8 @@ def _task(monkeypatch: pytest.MonkeyPatch, name: str, **given: Any) -> Any:
 
     def catch(task: Any, *_others: Any, **_named: Any) -> None:
         raise _Caught(task)
+
+    from makellos.training import loop
 
     monkeypatch.setattr(loop, "train", catch)
     noise = np.random.default_rng(0).integers(0, 255, (16, _SIDE, _SIDE), np.uint8)

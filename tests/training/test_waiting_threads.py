@@ -30,6 +30,7 @@ def test_what_the_user_set_stays() -> None:
     assert answer(ASK, OMP_WAIT_POLICY="active").stdout.strip() == "active"
 
 
+@pytest.mark.needs_torch
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' OpenMP says it otherwise")
 def test_torch_waits_so() -> None:
     pytest.importorskip("torch")
