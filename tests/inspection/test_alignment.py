@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from makellos.calibration import Calibration
 from makellos.data.parts import Part, Values
-from makellos.data.pictures import Picture
+from makellos.data.pictures import Picture, read_picture
+from makellos.inspection import Inspector
+from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.alignment import Alignment, in_one_pose
+from makellos.inspection.judge import Judge
+from makellos.inspection.model_file import read_model
+from makellos.inspection.scorer import Scored
 from makellos.inspection.silhouette import find_silhouette
 from makellos.models.alignment import learn_alignment
 
@@ -131,6 +137,11 @@ def test_resolution_and_depth_do_not_matter(alignment: Alignment) -> None:
     assert np.allclose(two.picture.shape[:2], np.array(one.picture.shape[:2]) * 3, atol=3)
     shrunk = cv2.resize(two.picture, one.picture.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(shrunk / 257 - one.picture).mean() < 3
+    twelve = alignment(np.asarray(small.astype(np.uint16) * 16, np.uint16))  # of 16 bits
+    dark = alignment(np.asarray(small // 8, np.uint8))
+    for other in (twelve, dark):
+        assert other.is_sure
+        assert np.allclose(other.motion, one.motion, atol=0.3)
     gray = alignment(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
     assert gray.picture.ndim == 2
 
@@ -184,6 +195,49 @@ def test_a_model_turns_parts_and_tells_what_it_cannot_turn(
     assert one["verdict"] == "ok"
     assert two["verdict"] in ("look_again", "reject")
     assert any("could not be turned" in note for note in two["notes"])
+
+
+def test_a_part_in_doubt_is_looked_at_again_whatever_its_score() -> None:
+    calibration = Calibration(np.arange(1.0, 101.0), 0.05)
+    judge = Judge(calibration, 100.0, None, Acceptance(), ())
+    for score, in_doubt, verdict in (
+        (1.0, False, "ok"),
+        (1.0, True, "look_again"),
+        (200.0, True, "reject"),
+    ):
+        found = judge("a", club(0), Scored(score, None, in_doubt=in_doubt), 0.0)
+        assert found.verdict == verdict
+
+
+def test_golden_parts_are_kept_in_their_pose_and_turned_once(
+    toy: Any, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    good = tmp_path / "set" / "train" / "good"
+    good.mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    for i, part in enumerate(parts_at(rng, 20)):
+        picture = np.asarray(part.read() * rng.uniform(0.7, 1.0), np.uint8)
+        cv2.imwrite(str(good / f"{i:02}.png"), picture)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy.install(patch), "needs_one_pose", True)
+        model = tmp_path / "m.makellos"
+        told = cli("fit", tmp_path / "set", "-o", model, "--false-alarms", "0.1")
+        assert told.code == 0, told.err
+    read = read_model(model)
+    prepare = read.manifest.preprocessing
+    assert prepare.alignment is not None
+    inspector = Inspector(model)
+    seen = {path: inspector.inspect(path).score for path in sorted(good.iterdir())}
+    for record in read.manifest.golden:
+        shown = read.golden_picture(record.file)
+        assert shown.shape[:2] == (prepare.height, prepare.width)
+        posed = [prepare.resize(prepare.alignment(read_picture(path)).picture) for path in seen]
+        nearest = min(seen, key=lambda path: _apart(shown, posed[list(seen).index(path)]))
+        assert record.score == pytest.approx(seen[nearest], rel=0.02)
+
+
+def _apart(one: Picture, two: Picture) -> float:
+    return float(np.abs(one.astype(float) - two).mean())
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     ),
     "data check": ({0, 1}, ["parts", "--json", "check.json"]),
     "data split": ({0}, ["parts", "-o", "parts.csv"]),
-    "data align": ({0, 2}, ["parts", "-o", "turned", "--way", "register"]),
+    "data align": ({0}, ["parts", "-o", "turned", "--way", "register"]),
     "data get": ({0}, ["list"]),
     "detectors": ({0}, []),
     "devices": ({0}, []),

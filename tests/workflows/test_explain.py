@@ -396,3 +396,34 @@ def test_masks_that_cannot_be_used_are_noted(bright: Path, labelled: Path, tmp_p
     assert any("10x10, but its picture is 128x128" in note for note in found.notes)
     assert any("marks nothing" in note for note in found.notes)
     assert found.n_unreadable == 0
+
+
+def test_a_turned_part_is_explained_as_it_lies(model: Path) -> None:
+    import cv2
+
+    from makellos.data.parts import Part, Values
+    from makellos.inspection.model_file import read_model
+    from makellos.models.alignment import learn_alignment
+    from makellos.models.explainer import Explainer
+
+    bar = np.full((96, 96, 3), 200, np.uint8)
+    cv2.rectangle(bar, (20, 44), (70, 52), (40, 40, 40), -1)
+    cv2.circle(bar, (70, 48), 10, (40, 40, 40), -1)
+
+    def at(degrees: float) -> NDArray[np.uint8]:
+        turn = cv2.getRotationMatrix2D((47.5, 47.5), degrees, 1.0)
+        turned = cv2.warpAffine(bar, turn, (96, 96), borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(turned, np.uint8)
+
+    parts = [Part(source=Values(at(40.0 * i)), name=str(i)) for i in range(8)]
+    alignment = learn_alignment(parts)
+    assert alignment is not None
+    explainer = Explainer(read_model(model), "gradcam", None, None)
+    plain = explainer(at(70), "a")
+    assert np.array_equal(plain.shown, plain.heat)
+    explainer.preprocessing = explainer.preprocessing.model_copy(update={"alignment": alignment})
+    found = explainer(at(70), "a")
+    posed = alignment(at(70))
+    assert np.array_equal(found.batch, explainer.preprocessing(posed.picture))
+    assert np.array_equal(found.shown, posed.back(found.heat))
+    assert found.shown.shape[0] == found.shown.shape[1]

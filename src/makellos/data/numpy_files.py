@@ -24,6 +24,7 @@ from makellos.data.files import check_file
 from makellos.errors import InputError
 
 __all__ = [
+    "DAMAGE",
     "NUMPY_SUFFIXES",
     "StoredArray",
     "check_directory",
@@ -40,7 +41,7 @@ _LOCAL_HEADER = 30  # bytes, before the name of a member
 _PLAIN = "Save it with np.save or np.savez, which are read piece by piece."
 _ADVICE = "Give a .npz or .npy file that NumPy wrote."
 # What parsers raise on bytes that are not what they should be.
-_DAMAGE = (
+DAMAGE = (
     ArithmeticError,
     EOFError,
     LookupError,
@@ -109,7 +110,7 @@ def stored_arrays(path: Path) -> dict[str, StoredArray]:
     try:
         status = path.stat()
         return _headers(path, (status.st_mtime_ns, status.st_size))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(path, error) from error
 
 
@@ -173,7 +174,7 @@ def _values(array: StoredArray) -> NDArray[Any]:
         raise InputError(
             f"{array} has {n_bytes:,} bytes, too many for the free memory. {_PLAIN}"
         ) from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(array.path, error) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,12 +64,12 @@ class Source(Protocol):
         ...
 
 
-class Element:
+class Element(ABC):
     """Be a source that is one of many parts in a file; what it holds is not the whole file."""
 
+    @abstractmethod
     def content(self) -> bytes:
         """Return what tells it from others, as the bytes of a file do."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

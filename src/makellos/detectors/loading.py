@@ -100,10 +100,8 @@ def load_masks(parts: Sequence[Part], preprocessing: Preprocessing) -> NDArray[n
     masks = np.zeros((len(parts), 1, height, width), np.uint8)
     for i, part in enumerate(parts):
         if part.mask is not None and not part.is_good:
-            height_width = part.read().shape
-            marked = part.read_mask((height_width[0], height_width[1]))
-            if marked is None:
-                continue
+            rows, columns = part.read().shape[:2]
+            marked = part.mask_in(part.mask, (rows, columns))
             white = marked.astype(np.uint8) * np.uint8(255)
             masks[i, 0] = cv2.resize(white, (width, height), interpolation=cv2.INTER_AREA)
     return masks

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.data.parts import Part
-from makellos.data.pictures import Picture, decode_picture, full_scale
+from makellos.data.pictures import Picture, decode_picture
 from makellos.errors import InputError
 from makellos.inspection.silhouette import Silhouette, find_silhouette
 
@@ -44,6 +44,7 @@ SIDE = 256  # pixels of the longer side of a picture that poses are found on
 _COARSE = 64  # of that on which all angles are tried
 _N_ANGLES = 48
 _N_BEST = 3  # angles that are refined
+_BRIGHTEST = 0.999
 _STEPS, _FINE, _BLUR = 50, 2e-5, 5
 _REACH = 0.06  # share of the longer side that a pose is refined by
 _MOST_CELLS = 512  # per side of a map that is turned back
@@ -268,11 +269,16 @@ def in_one_pose(parts: Sequence[Part], alignment: Alignment | None) -> list[Part
 
 
 def looked_at(picture: Picture) -> tuple[Floats, float]:
-    """Return a picture in [0, 1] at the size on which poses are found, and its scale."""
+    """Return a picture at the size on which poses are found, in shares of its white, and its scale.
+
+    Its white is that of its brightest thousandth: a pose depends neither on exposure nor depth.
+    """
     scale = SIDE / max(picture.shape[:2])
     small: Any = picture
     small = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32) / np.float32(full_scale(picture)), scale
+    pixels = np.asarray(small, np.float32)
+    white = max(float(np.quantile(pixels[::2, ::2], _BRIGHTEST)), 1e-6)
+    return np.minimum(pixels / np.float32(white), 1), scale
 
 
 def pose_of(

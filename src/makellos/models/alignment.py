@@ -26,7 +26,7 @@ from makellos.inspection.alignment import (
 )
 from makellos.inspection.silhouette import Silhouette, find_silhouette
 
-__all__ = ["WAYS", "PoseChoice", "choose_pose", "learn_alignment", "not_turned", "posed_by"]
+__all__ = ["WAYS", "PoseChoice", "choose_pose", "learn_alignment", "not_turned"]
 
 _N_SHOWN, _ROUNDS = 64, 3  # good parts that the mean part is made of; times it is made
 _FOUND, _ELONGATED = 0.9, 1.25  # share of parts with a silhouette that much longer than wide
@@ -69,7 +69,7 @@ def choose_pose(
         said = "Parts are laid onto their references, and are not turned first."
         return PoseChoice(note=said if asked not in (None, "none") else "")
     if asked in WAYS:
-        alignment = posed_by(parts, asked, progress)
+        alignment = learn_alignment(parts, asked, progress)
         if alignment is None:
             raise InputError(not_turned(asked, "use --align none"))
         return PoseChoice(alignment, f"Parts are {alignment}.")
@@ -113,26 +113,21 @@ def _left(detector: Detector, why: str, advice: str) -> PoseChoice:
     )
 
 
-def posed_by(parts: Sequence[Part], way: str | None, progress: Progress) -> Alignment | None:
-    """Return what `learn_alignment` does, for a way that is told by name, or auto."""
-    return learn_alignment(parts, WAYS.get(way or ""), progress)
-
-
 def not_turned(way: str | None, advice: str) -> str:
     """Return why good parts could not be turned to one pose in a way."""
     return f"{_NOT_TURNED.get(way or '', _NOT_TURNED['register'])}, or {advice}."
 
 
 def learn_alignment(
-    parts: Sequence[Part], way: Way | None = None, progress: Progress = no_progress
+    parts: Sequence[Part], way: str | None = None, progress: Progress = no_progress
 ) -> Alignment | None:
     """Return how parts are turned to one pose, learned from good ones; None if they cannot be.
 
-    Without a `way` it is by the outline where there is one that is longer than wide, else by what
-    agrees best. Parts cannot be turned by an outline that they do not have, and not where good ones
-    do not agree. Raises `InputError` for a part that cannot be read.
+    Unless `way` is one of `WAYS`, it is by the outline where there is one that is longer than wide,
+    else by what agrees best. Parts cannot be turned by an outline that they do not have, and not
+    where good ones do not agree. Raises `InputError` for a part that cannot be read.
     """
-    found = _learned(parts, way, progress)
+    found = _learned(parts, WAYS.get(way or ""), progress)
     return None if found is None else found.alignment
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.numpy_files import DAMAGE
 from makellos.errors import ConfigurationError, InputError, suggest
 from makellos.vibration._columns import MAX_BYTES, Column, Columns, check_size
 from makellos.vibration._recording_files import read_mat, read_numpy, read_parquet, read_wav
@@ -62,23 +59,7 @@ _STARTS: Mapping[bytes, Callable[[Path], Columns]] = {
 
 
 # What parsers raise on bytes that are not what the suffix says.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,  # of the header of .npy
-    zipfile.BadZipFile,
-    zlib.error,
-    csv.Error,
-)
+_DAMAGE = (*DAMAGE, AttributeError, csv.Error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import write_manifest
 from makellos.errors import ConfigurationError, InputError, StorageError, suggest
 from makellos.inspection.alignment import Alignment
-from makellos.models.alignment import WAYS, not_turned, posed_by
+from makellos.models.alignment import WAYS, learn_alignment, not_turned
 from makellos.storage import claim_folder, write_bytes
 from makellos.subjects import find_parts
 
@@ -68,7 +68,7 @@ def align(
             f"{folder} is not empty. The turned parts are written into a new or empty folder: "
             "choose another one with -o, or remove it first."
         )
-    found = posed_by([part for part in parts.good() if _is_readable(part)], way, progress)
+    found = learn_alignment([part for part in parts.good() if _is_readable(part)], way, progress)
     if found is None:
         raise InputError(not_turned(way, "choose another --way, or leave them as they lie"))
     claim_folder(folder)
