@@ -1,0 +1,113 @@
+"""Whether parts are turned, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import pytest
+
+from makellos.data.parts import Part, Values
+from makellos.data.progress import no_progress
+from makellos.detectors import Detector, make_detector
+from makellos.models import alignment
+from makellos.models.alignment import PoseChoice, choose_pose, learn_alignment
+
+
+def pin(degrees: float, side: int = 160, *, deep: bool = False) -> Part:
+    """Return a dark pin with a head at one end, turned about the middle."""
+    drawn = np.full((160, 160, 3), 200, np.uint8)
+    cv2.rectangle(drawn, (30, 74), (120, 86), (50, 50, 50), -1)
+    cv2.circle(drawn, (120, 80), 18, (40, 40, 40), -1)
+    turn = cv2.getRotationMatrix2D((79.5, 79.5), degrees, 1.0)
+    turned = cv2.warpAffine(drawn, turn, (160, 160), borderMode=cv2.BORDER_REPLICATE)
+    small = np.asarray(cv2.resize(turned, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+    pixels = small.astype(np.uint16) * 16 if deep else small
+    return Part(source=Values(pixels), name=f"{degrees}")
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[..., PoseChoice]:
+    """Return a function that chooses for parts whose patches look as if they lay at any angle."""
+    monkeypatch.setattr(alignment, "lie_at_any_angle", lambda *_: True)
+
+    def chosen(parts: list[Part], asked: str | None, detector: str = "padim") -> PoseChoice:
+        return choose_pose(parts, asked, cast(Detector, make_detector(detector)), no_progress)
+
+    return chosen
+
+
+AROUND = [37.0 * i for i in range(12)]
+
+
+@pytest.mark.parametrize(("asked", "detector"), [(None, "padim"), ("auto", "patchcore")])
+def test_parts_at_any_angle_are_turned(
+    choose: Callable[..., PoseChoice], asked: str | None, detector: str
+) -> None:
+    found = choose([pin(each) for each in AROUND], asked, detector)
+    assert found.alignment is not None
+    assert found.note.startswith("These parts lie at any angle")
+    assert "--align none" in found.note
+
+
+def test_parts_that_lie_a_little_aslant_are_left(choose: Callable[..., PoseChoice]) -> None:
+    aslant = [pin(each) for each in np.linspace(-20, 20, 12)]
+    assert choose(aslant, None) == PoseChoice()
+    found = choose(aslant, "auto")
+    assert found.alignment is None
+    assert "are not turned" in found.note
+
+
+def test_pictures_as_small_as_digits_are_left(choose: Callable[..., PoseChoice]) -> None:
+    small = [pin(each, side=64) for each in AROUND]
+    found = choose(small, None)
+    assert found.alignment is None
+    assert "this small" in found.note
+    assert choose(small, "rotate").alignment is not None
+
+
+def test_who_asks_for_none_is_told_what_it_costs(choose: Callable[..., PoseChoice]) -> None:
+    found = choose([pin(each) for each in AROUND], "none")
+    assert found.alignment is None
+    assert "compares places" in found.note
+    assert "--align auto" in found.note
+
+
+@pytest.mark.parametrize("asked", [None, "none"])
+def test_detectors_that_need_no_pose_leave_parts_unless_asked(
+    choose: Callable[..., PoseChoice], asked: str | None
+) -> None:
+    assert choose([pin(each) for each in AROUND], asked, "patchcore") == PoseChoice()
+
+
+def test_pictures_of_fewer_bits_than_their_file_have_outlines() -> None:
+    found = learn_alignment([pin(each, deep=True) for each in AROUND])
+    assert found is not None
+    assert found.way == "rotate"
+
+
+def test_a_detector_learns_from_turned_parts(
+    toy: Any, tmp_path: Any, cli: Callable[..., Any]
+) -> None:
+    good = tmp_path / "set" / "train" / "good"
+    good.mkdir(parents=True)
+    for i, each in enumerate(AROUND * 2):
+        cv2.imwrite(str(good / f"{i:02}.png"), pin(each + i).read())
+    shapes: set[tuple[int, ...]] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        kind = toy.install(patch)
+        learn = kind._learn
+
+        def watched(self: Any, parts: Any, *others: Any, **named: Any) -> Any:
+            shapes.update(part.read().shape for part in parts)
+            return learn(self, parts, *others, **named)
+
+        patch.setattr(kind, "_learn", watched)
+        model = tmp_path / "m.makellos"
+        told = cli("fit", tmp_path / "set", "-o", model, "--align", "rotate")
+        assert told.code == 0, told.err
+    assert len(shapes) == 1
+    height, width, _ = shapes.pop()
+    assert width > 1.5 * height
