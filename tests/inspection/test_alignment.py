@@ -101,6 +101,14 @@ def test_what_the_picture_does_not_show_decides_nothing(alignment: Alignment) ->
     assert hidden.any()
     cells[hidden] = 9
     assert found.back(cells).max() == 0
+    # Of the ground not even what lies next to it does.
+    beside = np.zeros((20, 40), np.float32)
+    beside[found.shown(20, 40) & ~found.shown(20, 40, 1 / 16)] = 9
+    assert beside.any()
+    assert found.back(beside).max() == 9
+    assert found.back_ground(beside).max() == 0
+    assert not found.back_mask(beside > 0).any()
+    assert found.back_mask(np.ones((20, 40), bool)).any()
 
 
 def test_masks_of_parts_that_are_turned_go_with_them(alignment: Alignment, tmp_path: Path) -> None:

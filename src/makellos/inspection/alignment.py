@@ -50,6 +50,7 @@ _REACH = 0.06  # share of the longer side that a pose is refined by
 _MOST_CELLS = 512  # per side of a map that is turned back
 _MOST_BYTES = 1 << 20
 _RIM = 1 / 64  # share of a side beside what a picture does not show that is not judged
+_WIDE = 1 / 16  # the same of the ground, where the border continued beyond looks odd
 
 Floats = NDArray[np.float32]
 Motion = NDArray[np.float64]  # 2×3, from places of the aligned picture to places of the other
@@ -86,21 +87,21 @@ class Aligned:
             "or partly out of the picture?",
         )
 
-    def shown(self, height: int, width: int) -> NDArray[np.bool_]:
-        """Return which cells of a map h×w the picture shows, but for a rim."""
+    def shown(self, height: int, width: int, rim: float = _RIM) -> NDArray[np.bool_]:
+        """Return which cells of a map h×w the picture shows, but for a rim, as a share of sides."""
         rows, columns = np.mgrid[:height, :width]
         places = np.stack([columns.ravel(), rows.ravel(), np.ones(rows.size)])
         x, y = self._from_cells(height, width) @ places
         seen = (x >= 0) & (x <= self.size[1] - 1) & (y >= 0) & (y <= self.size[0] - 1)
         grid = seen.reshape(height, width).astype(np.uint8)
-        rim = np.ones([2 * round(side * _RIM) + 1 for side in (height, width)], np.uint8)
+        kernel = np.ones([2 * round(side * rim) + 1 for side in (height, width)], np.uint8)
         return np.asarray(
-            cv2.erode(grid, rim, borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0, bool
+            cv2.erode(grid, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1) > 0, bool
         )
 
-    def kept(self, anomaly_map: Floats) -> Floats:
+    def kept(self, anomaly_map: Floats, rim: float = _RIM) -> Floats:
         """Return a map h×w whose cells that the picture does not show have its lowest value."""
-        seen = self.shown(*anomaly_map.shape)
+        seen = self.shown(anomaly_map.shape[0], anomaly_map.shape[1], rim)
         lowest = float(anomaly_map[seen].min()) if seen.any() else 0.0
         return np.where(seen, anomaly_map, np.float32(lowest))
 
@@ -110,6 +111,10 @@ class Aligned:
         there = np.array([column * self.size[1] - 0.5, row * self.size[0] - 0.5])
         x, y = np.linalg.inv(self.motion[:, :2]) @ (there - self.motion[:, 2]) + 0.5
         return float(np.clip(y / height, 0, 1)), float(np.clip(x / width, 0, 1))
+
+    def back_ground(self, anomaly_map: Floats) -> Floats:
+        """Return the map h×w of the ground as `back` does, but for a wide rim."""
+        return self.back(self.kept(anomaly_map, _WIDE))
 
     def back(self, anomaly_map: Floats) -> Floats:
         """Return a map h×w as it lies on the picture itself; what was not compared is least.
@@ -136,7 +141,8 @@ class Aligned:
         return found
 
     def back_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return a mask h×w as it lies on the picture itself."""
+        """Return a mask h×w of the ground as it lies on the picture itself, but for a wide rim."""
+        mask = mask & self.shown(mask.shape[0], mask.shape[1], _WIDE)
         motion, size = self._to_grid(*mask.shape)
         return np.asarray(
             cv2.warpAffine(mask.astype(np.uint8), motion, size, flags=cv2.INTER_NEAREST) > 0, bool

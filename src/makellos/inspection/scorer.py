@@ -231,7 +231,7 @@ class Scorer:
             notes=(*scored.notes, *aligned.notes),
             in_doubt=not aligned.is_sure,
             removed=None if scored.removed is None else aligned.back_mask(scored.removed),
-            beside=None if beside is None else aligned.back(beside),
+            beside=None if beside is None else aligned.back_ground(beside),
         )
         if made is not None:
             white = full_scale(picture, self.preprocessing.white_level)
