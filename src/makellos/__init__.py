@@ -5,7 +5,7 @@
 99
 
 Commands, as on the command line
-    align, audit, fit, inspect, evaluate, compare, calibrate, explain, generate, tune, queue
+    align, audit, fit, inspect, evaluate, compare, calibrate, explain, generate, tune, queue, verify
 To inspect one part after another
     Inspector, which returns an Inspection; read_picture, read_model
 Parts
@@ -101,6 +101,8 @@ if TYPE_CHECKING:
     from makellos.workflows.rows import RowFiles as RowFiles
     from makellos.workflows.tune import TuneSummary as TuneSummary
     from makellos.workflows.tune import tune as tune
+    from makellos.workflows.verify import VerifySummary as VerifySummary
+    from makellos.workflows.verify import verify as verify
 
 __version__ = "0.1.0"
 
@@ -158,6 +160,7 @@ _NAMES = {
     "workflows.queue": ("queue",),
     "workflows.rows": ("RowFiles",),
     "workflows.tune": ("TuneSummary", "tune"),
+    "workflows.verify": ("VerifySummary", "verify"),
 }
 _PLACES = {name: module for module, names in _NAMES.items() for name in names}
 _ROOMS = ("detectors", "evaluation", "sets", "testing", "vibration")

@@ -36,6 +36,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     "audit": ({0}, ["parts", "-o", "audit", "--false-alarms", "0.3"]),
     "fit": ({0}, ["parts", "-o", "m.makellos", *SMALL]),
     "calibrate": ({0}, ["m.makellos", "--false-alarms", "0.5", "-o", "n.makellos"]),
+    "verify": ({0}, ["m.makellos"]),
     "info": ({0}, ["m.makellos"]),
     "inspect": ({0}, ["m.makellos", "parts/test", "-o", "rows", "--overlays"]),
     "evaluate": ({0}, ["m.makellos", "parts", "-o", "report"]),

@@ -18,6 +18,7 @@ from makellos.cli import (
     learning,
     listing,
     queueing,
+    releasing,
     tuning,
 )
 from makellos.errors import legible
@@ -67,6 +68,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("queue", queueing.queue, "Run many fits one after another, overnight."),
     ("tune", tuning.tune, "Search for a detector's best parameters with Hyperband."),
     ("calibrate", learning.calibrate, "Change a model's budget or calibration parts."),
+    ("verify", releasing.verify, "Test that all runtimes give the same verdicts."),
     ("info", inspecting.info, "Show what a model file holds and promises."),
     ("detectors", listing.detectors, "List the detectors and their parameters."),
     ("devices", listing.devices, "Show what this machine can run on."),
@@ -90,11 +92,14 @@ def run(arguments: list[str]) -> int:
         if show is None or code is None:
             raise
         # A mistake in the arguments, told in the words of the parser.
-        vars(error)["message"] = legible(str(getattr(error, "message", "")), lines=True)
-        show()
+        message = legible(str(getattr(error, "message", "")), lines=True)
         from makellos.cli.hints import hint
 
-        if told := hint(error, arguments):
+        told = hint(error, arguments)
+        # The parser suggests what is spelled alike, the hint what means the same.
+        vars(error)["message"] = message.partition(" Did you mean")[0] if told else message
+        show()
+        if told:
             sys.stderr.write(f"{legible(told)}\n")
         return int(code)
     if result == INTERRUPTED:

@@ -18,6 +18,7 @@ _VERBS = {
     "compare": "bench benchmark",
     "tune": "optimise optimize hpo sweep search",
     "calibrate": "recalibrate threshold",
+    "verify": "parity doctor",
     "queue": "batch jobs",
     "info": "show describe summary",
     "detectors": "models methods algorithms list",
@@ -52,7 +53,7 @@ def hint(error: Any, arguments: Sequence[str]) -> str | None:
 
 
 def _verb_hint(error: Any) -> str | None:
-    typed = re.search(r"'(.*)'", str(error.message))
+    typed = re.search(r"'(.*?)'", str(error.message))
     word = typed[1].casefold() if typed else ""
     group = getattr(error.ctx, "info_name", None) if getattr(error.ctx, "parent", None) else None
     for verb, others in _VERBS.items():

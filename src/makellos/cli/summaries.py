@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from makellos.cli.console import figure_text, table
+from makellos.cli.release_texts import verified_lines
 from makellos.errors import legible
 from makellos.reports.formats import NARROW_SPACE
 from makellos.reports.provenance import calibrated_on, first_of_lot, learned_by, learned_from
@@ -357,6 +358,7 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["fitted", f"{manifest.created}, {training.fit_seconds:.0f} s"],
         *(["chosen by auto", line] for line in _auto_facts(training.auto)),
         *(["note", note] for note in training.notes),
+        *(["verified", line] for line in verified_lines(manifest)),
         ["data", f"SHA-256 {training.fingerprint[:16]}…"],
         ["versions", ", ".join(f"{k} {v}" for k, v in manifest.versions.items())],
     ]

@@ -29,6 +29,7 @@ __all__ = [
     "EngineChoice",
     "available_engines",
     "default_workers",
+    "missing_engines",
     "open_engine",
     "usable_here",
 ]
@@ -86,6 +87,23 @@ def available_engines() -> tuple[EngineChoice, ...]:
             "pip install onnxruntime."
         )
     return tuple(engines)
+
+
+def missing_engines() -> dict[EngineChoice, str]:
+    """Return the engines that makellos knows but this machine cannot run, each with the reason."""
+    known = [
+        EngineChoice("openvino", "bf16"),
+        EngineChoice("openvino", "f32"),
+        EngineChoice("onnxruntime", "f32"),
+    ]
+    present = available_engines()
+    return {each: _why_missing(each, present) for each in known if each not in present}
+
+
+def _why_missing(choice: EngineChoice, present: Sequence[EngineChoice]) -> str:
+    if any(each.runtime == choice.runtime for each in present):
+        return f"this processor has no {choice.precision}"
+    return f"{choice.runtime} is not installed"
 
 
 def usable_here(choice: EngineChoice) -> EngineChoice:

@@ -21,13 +21,12 @@ from makellos.data.threads import in_order
 from makellos.errors import ConfigurationError, InputError, ModelFileError
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.engines import EngineChoice, available_engines, usable_here
-from makellos.inspection.external_runtime import ExternalScoring
 from makellos.inspection.findings import UNREADABLE, Inspection, unreadable
 from makellos.inspection.judge import Judge
 from makellos.inspection.manifest import Manifest
-from makellos.inspection.model_file import GRAPH, TORCH_PREFIX, ModelFile, read_model
+from makellos.inspection.model_file import ModelFile, read_model
+from makellos.inspection.opening import recipe_of
 from makellos.inspection.pictures import PictureLane
-from makellos.inspection.recipe import Recipe
 from makellos.inspection.recordings import RecordingLane
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
@@ -219,28 +218,13 @@ class Inspector:
         workers, engine, *_ = self._asked
         # Windows' pictures are so small that one would keep no core busy.
         together = _WINDOWS_TOGETHER if self.manifest.signal else 1
-        with self.model.unpacked() as folder:
-            recipe = Recipe(
-                self._graph(folder),
-                self.manifest.preprocessing,
-                self.manifest.aggregation,
-                self.manifest.tiling,
-                self.zones,
-                background=self.manifest.background,
-            )
+        with recipe_of(self.model) as recipe:
             released = self.manifest.engine.choice()
             choice = usable_here(engine) if engine else choose_engine(released, recipe.engines())
             scorer = recipe.open(choice, workers=workers, together=together)
         learned = self.manifest.training.pictures
         pictures = PictureLane(scorer, self._judge, self.manifest.zones, learned)
         return _Opened(os.getpid(), scorer, pictures, self._recording_lane(scorer))
-
-    def _graph(self, folder: Path) -> Path | ExternalScoring:
-        detector = self.manifest.detector
-        if detector.runtime == "graph":
-            return folder / GRAPH
-        weights = self.model.arrays(folder, TORCH_PREFIX)
-        return ExternalScoring(detector.name, detector.parameters, weights)
 
 
 def choose_engine(

@@ -41,10 +41,14 @@ class DetectorRecord(_Record):
 
 
 class EngineRecord(_Record):
-    """Name the engine whose scores the calibration holds."""
+    """Name the engine whose scores the calibration holds.
+
+    An `exact` model computes in f32 alone; None where a file is older than this is recorded.
+    """
 
     runtime: Name
     precision: Name
+    exact: bool | None = None
 
     def choice(self) -> EngineChoice:
         """Return the record as an engine's name."""
@@ -247,6 +251,21 @@ class GoldenRecord(_Record):
     zone_scores: list[float | None] = Field(default=[], max_length=MOST_ZONES, fail_fast=True)
 
 
+class VerificationRecord(_Record):
+    """Say when, where and on how many parts `verify` last compared the runtimes of a machine.
+
+    `not_run` says of runtimes why they were left out, by their names.
+    """
+
+    at: Name
+    machine: Name
+    released: bool
+    n_golden: Count
+    n_parts: Count = 0
+    not_run: dict[Name, Text] = Field(default={}, max_length=_STORED)
+    versions: dict[Name, Name] = Field(default={}, max_length=_SOME)
+
+
 class MemberRecord(_Record):
     """Hold the SHA-256 and the size in bytes of one member of the model file."""
 
@@ -261,7 +280,8 @@ class Manifest(_Record):
     pictures are cut; None where they are seen whole. `zones` and `acceptance` say which places
     decide, and which rules regions are held to. `background` says how oddities beside the part
     count; None where no background is known. `map_name` says what the map shows, "" where there is
-    no name for it.
+    no name for it. `parity` holds figures of each runtime: the largest difference to the scores
+    that the model was released with and, once it was verified, how many verdicts flip.
     """
 
     format: Literal["makellos"] = "makellos"
@@ -283,8 +303,16 @@ class Manifest(_Record):
     background: Background | None = None
     map_name: Name = ""
     parity: dict[Name, _Figures] = Field(default={}, max_length=_STORED)
+    verification: VerificationRecord | None = None
     versions: dict[Name, Name] = Field(max_length=_SOME)
     members: dict[Name, MemberRecord] = Field(max_length=_SOME)
+
+    def is_exact(self) -> bool:
+        """Tell whether the model computes in f32 alone, by which runtimes it passed at release."""
+        if self.engine.exact is not None:
+            return self.engine.exact
+        passed = [name.endswith("f32") for name in self.parity]
+        return bool(passed) and all(passed) and self.engine.precision == "f32"
 
     def covered(self) -> list[tuple[str, str]]:
         """Return what of a picture is looked at and how, as pairs of name and words."""

@@ -99,7 +99,9 @@ class ReleasedModel:
             preprocessing=frame.recipe(graph).preprocessing,
             aggregation=graph.aggregation,
             engine=EngineRecord(
-                runtime=released.choice.runtime, precision=released.choice.precision
+                runtime=released.choice.runtime,
+                precision=released.choice.precision,
+                exact=graph.exact,
             ),
             calibration=CalibrationRecord(
                 scores=calibration.scores.tolist(),

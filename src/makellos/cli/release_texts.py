@@ -1,0 +1,94 @@
+"""What verify says at its end, and what a model file keeps of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from makellos.cli.console import figure_text, table
+from makellos.errors import legible
+
+if TYPE_CHECKING:
+    from makellos.inspection.manifest import Manifest
+    from makellos.workflows.verify import VerifySummary
+
+__all__ = ["verified_lines", "verify_text"]
+
+_MOST_NAMED = 10
+
+
+def verify_text(summary: VerifySummary) -> str:
+    """Say what each runtime makes of the parts, and whether a verdict flips."""
+    lines = [
+        _compared(summary),
+        "",
+        table(
+            ["runtime", "largest score difference", "flips", "ok or look again"],
+            [*map(_row, summary.runtimes, summary.runtimes.values())],
+        ),
+        "",
+        *(f"Not run: {name}, {why}." for name, why in summary.not_run.items()),
+        *(f"Failed: {why}" for why in summary.failed.values()),
+        *(_flip_text(each) for each in summary.flipped[:_MOST_NAMED]),
+    ]
+    if (more := len(summary.flipped) - _MOST_NAMED) > 0:
+        lines.append(f"{more} more flip; --json lists them.")
+    lines += [f"Not read: {error}" for error in summary.unreadable]
+    lines += [f"Note: {note}" for note in summary.notes]
+    return "\n".join([*lines, _conclusion(summary)])
+
+
+def _compared(summary: VerifySummary) -> str:
+    text = (
+        f"{_counted(summary.n_golden, 'golden part')}, compared with the scores at release "
+        f"({summary.released_with}; threshold {summary.threshold:.4g})"
+    )
+    if summary.n_parts:
+        text += f"; {_counted(summary.n_parts, 'further part')}, with {summary.reference}"
+    return f"{text}."
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _row(name: str, figures: dict[str, float]) -> list[str]:
+    difference, changes = figures["max_score_difference"], figures["band_changes"]
+    return [name, figure_text(difference, 5), f"{figures['flips']:.0f}", f"{changes:.0f}"]
+
+
+def _flip_text(flip: dict[str, Any]) -> str:
+    expected, found = (
+        verdict + ("" if score is None else f" ({score:.5g})")
+        for verdict, score in (
+            (flip["expected"], flip["expected_score"]),
+            (flip["verdict"], flip["score"]),
+        )
+    )
+    return f"Flips: {legible(flip['input'])} is {expected}, but {found} on {flip['runtime']}."
+
+
+def _conclusion(summary: VerifySummary) -> str:
+    if summary.released:
+        return "No verdict flips: this machine gives the verdicts that the model was released with."
+    return (
+        "This machine does not give the verdicts that the model was released with. Update openvino "
+        "and onnxruntime, inspect with a runtime that does (--engine), or fit the model again here."
+    )
+
+
+def verified_lines(manifest: Manifest) -> list[str]:
+    """Say when a model was verified, and what each runtime made of it; nothing if it was not."""
+    record = manifest.verification
+    if record is None:
+        return []
+    further = f" and {_counted(record.n_parts, 'further part')}" if record.n_parts else ""
+    return [
+        f"{record.at} on {record.machine}, {_counted(record.n_golden, 'golden part')}{further}: "
+        + ("no verdict flips" if record.released else "verdicts flip, or a runtime fails"),
+        *(
+            f"{name}: {figures.get('flips', 0):.0f} flips, largest score difference "
+            f"{figures['max_score_difference']:.5f}"
+            for name, figures in manifest.parity.items()
+        ),
+        *(f"{name}: not run, {why}" for name, why in record.not_run.items()),
+    ]

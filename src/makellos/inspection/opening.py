@@ -1,0 +1,39 @@
+"""From a model file to the recipe that scores parts with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from makellos.inspection.external_runtime import ExternalScoring
+from makellos.inspection.model_file import GRAPH, TORCH_PREFIX, ModelFile
+from makellos.inspection.recipe import Recipe
+
+__all__ = ["recipe_of"]
+
+
+@contextmanager
+def recipe_of(model: ModelFile) -> Iterator[Recipe]:
+    """Give the recipe of a model, whose graph lies in a folder that is gone afterwards.
+
+    Raises as `ModelFile.unpacked` and `ModelFile.zones` do.
+    """
+    manifest = model.manifest
+    with model.unpacked() as folder:
+        yield Recipe(
+            _graph(model, folder),
+            manifest.preprocessing,
+            manifest.aggregation,
+            manifest.tiling,
+            model.zones(),
+            exact=manifest.is_exact(),
+            background=manifest.background,
+        )
+
+
+def _graph(model: ModelFile, folder: Path) -> Path | ExternalScoring:
+    detector = model.manifest.detector
+    if detector.runtime == "graph":
+        return folder / GRAPH
+    return ExternalScoring(detector.name, detector.parameters, model.arrays(folder, TORCH_PREFIX))
