@@ -16,6 +16,7 @@ import pytest
 from makellos import Inspector, calibrate
 from makellos.errors import ConfigurationError, InputError, ModelFileError, StorageError
 from makellos.inspection.model_file import read_model
+from makellos.workflows.calibrate import Counted
 
 
 @pytest.fixture
@@ -123,6 +124,77 @@ def test_unreadable_parts_are_all_named_and_nothing_changes(model: Path, new_par
     assert "text.png" in str(caught.value)
     assert "void.png" in str(caught.value)
     assert model.read_bytes() == old
+
+
+def test_unreadable_parts_are_left_out_where_asked(
+    model: Path, new_parts: Path, cli: Callable[..., Any]
+) -> None:
+    (new_parts / "text.png").write_text("no picture")
+    told = cli("calibrate", model, new_parts, "--skip-unreadable", "--json", "-")
+    assert told.code == 0
+    summary = json.loads(told.out)
+    assert summary["n_calibration"] == 19
+    assert "text.png" in summary["skipped"][0]
+    assert "Left out: " in told.err
+    assert "text.png" in told.err
+
+
+def test_the_band_to_look_at_again_gets_a_budget(model: Path, toy_parts: Path) -> None:
+    summary = calibrate(model, false_alarms=0.1, look_again=0.4)
+    assert summary.look_again == pytest.approx(0.4)
+    for part in inspected(model, toy_parts / "test"):
+        expected = ("reject", "look_again", "ok")[int(part.p_value > 0.1) + int(part.p_value > 0.5)]
+        assert part.verdict == expected
+    assert calibrate(model, false_alarms=0.2).look_again == pytest.approx(0.4)  # kept
+
+
+def test_earlier_parts_count_by_their_weight(
+    model: Path, new_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    old = read_model(model).manifest.calibration
+    target = tmp_path / "w.makellos"
+    told = cli("calibrate", model, new_parts, "--earlier-weight", 0.2, "-o", target, "--json", "-")
+    summary = json.loads(told.out)
+    assert (summary["n_calibration"], summary["counts_as"]) == (49, pytest.approx(25))
+    assert "from 49 good parts, which count as 25" in told.err
+    record = read_model(target).manifest.calibration
+    assert record.method == "new and earlier good parts"
+    assert record.scores[:30] == old.scores
+    assert record.weights == [0.2] * 30 + [1.0] * 19
+    limits = sorted(old.scores, reverse=True)
+    new = [part.score for part in inspected(target, new_parts)]
+    for part in inspected(target, new_parts):
+        above = 0.2 * sum(s >= part.score for s in limits) + sum(s >= part.score for s in new)
+        assert part.p_value == pytest.approx((1 + above) / 26)
+    told = cli("info", target)
+    assert "49 good parts, new and earlier good parts, which count as 25" in told.out
+    assert "earlier ones have 24% of the weight" in told.out
+    # Once more: what was earlier then counts for less.
+    calibrate(target, new_parts, counted=Counted(earlier_weight=0.5))
+    weights = read_model(target).manifest.calibration.weights
+    assert weights == [0.1] * 30 + [0.5] * 19 + [1.0] * 19
+
+
+def test_groups_of_earlier_and_new_parts_stay_apart(
+    model: Path, new_parts: Path, tmp_path: Path
+) -> None:
+    rows = [f"{path},good,{i % 4}" for i, path in enumerate(sorted(new_parts.iterdir()))]
+    (tmp_path / "lots.csv").write_text("\n".join(["path,label,group", *rows]))
+    calibrate(model, tmp_path / "lots.csv")
+    summary = calibrate(model, tmp_path / "lots.csv", counted=Counted(earlier_weight=0.5))
+    assert (summary.n_groups, summary.counts_as) == (8, pytest.approx(6))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.5, -1.0])
+def test_weights_out_of_range_are_refused(model: Path, new_parts: Path, weight: float) -> None:
+    with pytest.raises(ConfigurationError, match="above 0 and up to 1"):
+        calibrate(model, new_parts, counted=Counted(earlier_weight=weight))
+
+
+def test_a_weight_needs_new_parts(model: Path, cli: Callable[..., Any]) -> None:
+    told = cli("calibrate", model, "--earlier-weight", 0.5)
+    assert told.code == 2
+    assert "Give new good parts" in told.err
 
 
 def test_wrong_use_is_refused_and_nothing_changes(

@@ -7,6 +7,12 @@ calibration parts and coming parts are exchangeable. Where good parts come in gr
 one tile, parts of one lot) the groups are exchangeable and the parts are not: each group then
 counts as one part, drawn from it (see `lots`). The promise holds for a part of a group not seen
 before, on average over groups: of a single group more may be rejected.
+
+Where parts resemble those to come more or less, they can have weights (Barber, Candès, Ramdas and
+Tibshirani 2023, arXiv 2202.13415): a part of weight w in (0, 1] counts as w parts, a new one as 1.
+More than the budget is then rejected by at most the sum, over parts, of the weight's share of all
+times the total variation distance between a set of parts and the same with that one and the new one
+exchanged: nothing where parts are exchangeable, little where only those of little weight differ.
 """
 
 from __future__ import annotations
@@ -20,13 +26,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from makellos.calibration.lots import expected_ranks
+from makellos.calibration.lots import expected_ranks, weighted_ranks
 from makellos.errors import ConfigurationError, InputError
 
-__all__ = ["Calibration", "Verdict", "parts_needed", "ranking", "realised_rate"]
+__all__ = ["Calibration", "Verdict", "check_look_again", "parts_needed", "realised_rate"]
 
 Verdict = Literal["ok", "look_again", "reject"]
-LOOK_AGAIN = 3.0  # parts with a p-value up to this many budgets are looked at again
+_LOOK_AGAIN = 2.0  # budgets, beside that of rejects, that parts looked at again have by default
+_MOST_AGAIN = 0.5
 _ROUNDING = 1e-9  # relative: sums of weights such as 1/3 carry rounding
 
 
@@ -47,14 +54,20 @@ class Calibration:
     says which of them belong together (None: none do). `asked` is the budget in (0, 0.5].
     `tolerance` (in units of the scores) is how much the same part's score may differ between
     runtimes: scores closer than this count as equal, so that a verdict does not depend on rounding.
+    `look_again` is the share of good parts, beside those rejected, that may be looked at again, in
+    [0, 0.5]; None is twice the budget. `weights` (n,) say as how many parts each counts, in (0, 1],
+    and the highest of a group those of the group; None is 1 for each.
+
     Raises `InputError` for no scores or scores that are not finite, `ConfigurationError` for a
-    budget or a tolerance out of range.
+    budget, a tolerance or weights out of range.
     """
 
     scores: NDArray[np.float64]
     asked: float = 0.01
     groups: Sequence[Hashable] | None = field(default=None, repr=False)
     tolerance: float = 0.0
+    look_again: float | None = None
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         scores = np.asarray(self.scores, dtype=np.float64)
@@ -75,17 +88,30 @@ class Calibration:
                 "of at least 0."
             )
         _check_budget(self.asked)
+        check_look_again(self.look_again)
         object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "weights", _checked_weights(self.weights, scores.size))
 
     @cached_property
     def n_groups(self) -> int:
         """Return the number of groups; that of the parts where none belong together."""
         return self.scores.size if self.groups is None else len(set(self.groups))
 
+    @cached_property
+    def n_effective(self) -> float:
+        """Return as how many groups all count: the sum of their weights; `n_groups` without."""
+        if self.weights is None:
+            return self.n_groups
+        highest: dict[Hashable, float] = {}
+        names = range(self.scores.size) if self.groups is None else self.groups
+        for name, weight in zip(names, self.weights.tolist(), strict=True):
+            highest[name] = max(weight, highest.get(name, 0.0))
+        return math.fsum(highest.values())
+
     @property
     def smallest_budget(self) -> float:
         """Return the smallest budget that this many groups can promise, 1 / (n + 1)."""
-        return 1.0 / (self.n_groups + 1)
+        return 1.0 / (self.n_effective + 1)
 
     @property
     def false_alarms(self) -> float:
@@ -113,7 +139,13 @@ class Calibration:
 
         Minus infinity where so few good groups are known that every part is.
         """
-        return self.quantile(LOOK_AGAIN * self.false_alarms)
+        return self.quantile(self.look_again_limit)
+
+    @property
+    def look_again_limit(self) -> float:
+        """Return the p-value up to which a part is at least to be looked at again."""
+        beside = _LOOK_AGAIN * self.false_alarms if self.look_again is None else self.look_again
+        return self.false_alarms + beside
 
     def p_value(self, score: float) -> float:
         """Return the conformal p-value of a part's score, in [1 / (n + 1), 1].
@@ -132,7 +164,7 @@ class Calibration:
         p_value = self.p_value(score)
         if p_value <= _rounded_up(self.false_alarms):
             return "reject"
-        return "look_again" if p_value <= _rounded_up(LOOK_AGAIN * self.false_alarms) else "ok"
+        return "look_again" if p_value <= _rounded_up(self.look_again_limit) else "ok"
 
     def quantile(self, false_alarms: float) -> float:
         """Return the score above which the p-value is at most `false_alarms`.
@@ -159,22 +191,51 @@ class Calibration:
         its score is above i of these limits. Verdicts and thresholds both read this table, so that
         rounding cannot set them at odds.
         """
-        return ranking(expected_ranks(self.scores, self.groups) + self.tolerance)
+        return self.ranking(1.0, self.tolerance)
 
+    def ranking(
+        self, scale: float, tolerance: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the ordered scores (n,) in units of `scale` and the p-values (n + 1,) between.
 
-def ranking(limits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return `limits` (n,), in ascending order, and the p-values (n + 1,) between them.
-
-    Equal limits, also those that only a sum with a tolerance made equal, share a rank.
-    """
-    ranks = np.append(np.searchsorted(limits, limits, side="left"), limits.size)
-    return limits, (1.0 + limits.size - ranks) / (limits.size + 1)
+        Equal limits, also those that only a sum with the tolerance made equal, share a rank.
+        """
+        if self.weights is None:
+            ranks = expected_ranks(self.scores, self.groups)
+            above = np.arange(ranks.size, -1.0, -1.0)
+        else:
+            ranks, above = weighted_ranks(self.scores, self.weights, self.groups)
+        limits = ranks / scale + tolerance
+        first = np.append(np.searchsorted(limits, limits, side="left"), limits.size)
+        return limits, (1.0 + above[first]) / (1.0 + above[0])
 
 
 def realised_rate(calibration: Calibration, scores: ArrayLike) -> float:
     """Return the share of `scores` (n,) that the calibration rejects."""
     values = np.asarray(scores, dtype=np.float64)
     return float(np.mean(values > calibration.threshold))
+
+
+def check_look_again(share: float | None) -> None:
+    """Raise `ConfigurationError` for a share of parts to look at again that is out of range."""
+    if share is not None and not 0.0 <= share <= _MOST_AGAIN:
+        raise ConfigurationError(
+            f"The share of good parts to look at again is {share:g}; expected a share from 0 to "
+            f"{_MOST_AGAIN:g}, such as 0.02 for two in a hundred, beside those rejected."
+        )
+
+
+def _checked_weights(weights: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
+    """Return weights (n,); None where all are 1."""
+    if weights is None:
+        return None
+    found = np.asarray(weights, np.float64)
+    if found.shape != (n,) or not ((found > 0) & (found <= 1)).all():
+        raise ConfigurationError(
+            f"{n} scores have weights of shape {found.shape}; expected a weight above 0 and up to "
+            "1 for each: as how many parts it counts."
+        )
+    return None if (found == 1).all() else found
 
 
 def _check_budget(false_alarms: float) -> float:

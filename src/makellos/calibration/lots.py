@@ -24,12 +24,14 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["expected_ranks", "lots_larger_than", "scores_in_lot"]
+__all__ = ["expected_ranks", "lots_larger_than", "scores_in_lot", "weighted_ranks"]
 
 _DRAWS = 256
 _SAMPLES = 4_000_000  # scores drawn at most, which bounds time and memory
 _COMMON = 10.0  # parts of a lot that the spread common to all lots counts as
 _LEAST = 1e-12  # a spread, relative to the scores
+_MOST_LEVELS = 4096  # sums of weights at which thresholds are known
+_ROUNDING = 1e-9
 
 
 def expected_ranks(
@@ -43,18 +45,56 @@ def expected_ranks(
     if groups is None or len(set(groups)) == scores.size:
         return np.sort(scores)
     # In an order that neither names nor parts decide.
-    lots = [np.array(lot) for lot in sorted(lot.tolist() for lot in _lots(scores, groups))]
-    n_draws = _n_draws(len(lots))
-    random = np.random.PCG64(0).random_raw(len(lots) * n_draws).reshape(len(lots), n_draws)
-    # Each lot is drawn from evenly, so that only how lots meet is left to chance.
-    shares = (np.argsort(random, axis=1, kind="stable") + 0.5) / n_draws
-    drawn = np.stack(
-        [lot[(share * lot.size).astype(int)] for lot, share in zip(lots, shares, strict=True)]
-    )
+    lots = sorted(lot.tolist() for lot in _lots(scores, groups))
+    drawn = _one_of_each([np.array(lot) for lot in lots])
     ranks = np.sort(drawn, axis=0)
     # The mean of equal numbers may be off by rounding.
     found: NDArray[np.float64] = ranks.mean(1).clip(ranks.min(1), ranks.max(1))
     return found
+
+
+def _one_of_each(lots: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return draws (K, draws) of a score of each of K lots, which are in ascending order."""
+    n_draws = _n_draws(len(lots))
+    random = np.random.PCG64(0).random_raw(len(lots) * n_draws).reshape(len(lots), n_draws)
+    # Each lot is drawn from evenly, so that only how lots meet is left to chance.
+    shares = (np.argsort(random, axis=1, kind="stable") + 0.5) / n_draws
+    return np.stack(
+        [lot[(share * lot.size).astype(int)] for lot, share in zip(lots, shares, strict=True)]
+    )
+
+
+def weighted_ranks(
+    scores: NDArray[np.float64], weights: NDArray[np.float64], groups: Sequence[Hashable] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return scores (m,), in ascending order, and the weight (m + 1,) of parts at or above each.
+
+    The last weight, 0, is that above all. Of groups, one part is drawn from each, which has the
+    highest weight of the group, and the score that leaves no more than a weight above it is
+    averaged over draws.
+    """
+    if groups is None or len(set(groups)) == scores.size:
+        order = np.argsort(scores, kind="stable")
+        return scores[order], np.append(np.cumsum(weights[order][::-1])[::-1], 0.0)
+    members: dict[Hashable, tuple[list[float], list[float]]] = {}
+    for name, score, weight in zip(groups, scores.tolist(), weights.tolist(), strict=True):
+        own = members.setdefault(name, ([], []))
+        own[0].append(score)
+        own[1].append(weight)
+    lots = sorted((sorted(own), max(weight)) for own, weight in members.values())
+    drawn = _one_of_each([np.array(own) for own, _ in lots])
+    order = np.argsort(-drawn, axis=0, kind="stable")
+    highest = np.take_along_axis(drawn, order, 0)
+    above = np.cumsum(np.array([weight for _, weight in lots])[order], axis=0)
+    levels = np.unique(np.append(0.0, above.round(9)))[:-1]
+    levels = levels[:: -(-levels.size // _MOST_LEVELS)]
+    limits = np.zeros(levels.size)
+    for scores_of, weights_of in zip(highest.T, above.T, strict=True):
+        # The highest score whose part, with all above it, weighs more than the level.
+        first = np.searchsorted(weights_of, levels + _ROUNDING, side="right")
+        limits += scores_of[np.minimum(first, len(lots) - 1)]
+    limits /= drawn.shape[1]
+    return limits[::-1], np.append(above[-1, 0], levels[::-1])
 
 
 def lots_larger_than(n: int, groups: Sequence[Hashable] | None) -> int:

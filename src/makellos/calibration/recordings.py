@@ -35,7 +35,7 @@ def judge_windows(
         p_value = _p_of_count(verdicts, calibration, apart)
     budget = calibration.false_alarms * (1 + 1e-9)
     verdict: Verdict = "ok"
-    if p_value <= 3 * budget:
+    if p_value <= calibration.look_again_limit * (1 + 1e-9):
         verdict = "reject" if p_value <= budget else "look_again"
     return score, p_value, verdict
 

@@ -16,8 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from makellos.calibration.conformal import Calibration, Verdict, parts_needed, ranking
-from makellos.calibration.lots import expected_ranks
+from makellos.calibration.conformal import Calibration, Verdict, parts_needed
 
 __all__ = ["ZonedCalibration", "calibrate_zones"]
 
@@ -38,7 +37,7 @@ class ZonedCalibration(Calibration):
     @property
     def smallest_budget(self) -> float:
         """Return the smallest budget that so many groups can promise over all zones."""
-        return len(self.zones) / (self.n_groups + 1)
+        return len(self.zones) / (self.n_effective + 1)
 
     @property
     def false_alarms(self) -> float:
@@ -71,13 +70,20 @@ class ZonedCalibration(Calibration):
         share = false_alarms / self.asked
         budgets = [zone.asked * share for zone in self.zones]
         rows = [zone.scores for zone in self.zones]
-        return calibrate_zones(rows, budgets, self.groups, self.tolerance)
+        return calibrate_zones(
+            rows,
+            budgets,
+            self.groups,
+            self.tolerance,
+            look_again=self.look_again,
+            weights=self.weights,
+        )
 
     @cached_property
     def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return where any zone's p-value changes (m,), and their sums (m + 1,) between."""
         rankings = [
-            ranking(expected_ranks(zone.scores, zone.groups) / scale + self.tolerance)
+            zone.ranking(scale, self.tolerance)
             for zone, scale in zip(self.zones, self.scales, strict=True)
         ]
         limits = np.sort(np.concatenate([limits for limits, _ in rankings]))
@@ -93,16 +99,30 @@ def calibrate_zones(
     budgets: Sequence[float],
     groups: Sequence[Hashable] | None = None,
     tolerance: float = 0.0,
+    *,
+    look_again: float | None = None,
+    weights: ArrayLike | None = None,
 ) -> ZonedCalibration:
     """Return the calibration of zone scores (zones, n) under a budget per zone.
 
-    `tolerance` is in units of the zones' thresholds. Raises as `Calibration` does.
+    `tolerance` is in units of the zones' thresholds, `look_again` and `weights` (n,) are those of
+    the parts. Raises as `Calibration` does.
     """
     rows = np.atleast_2d(np.asarray(scores, np.float64))
     zones = tuple(
-        Calibration(row, budget, groups) for row, budget in zip(rows, budgets, strict=True)
+        Calibration(row, budget, groups, weights=weights)  # type: ignore[arg-type]
+        for row, budget in zip(rows, budgets, strict=True)
     )
     scales = tuple(max(zone.threshold, _LEAST) for zone in zones)
     highest = (rows / np.array(scales)[:, np.newaxis]).max(0)
     asked = min(0.5, sum(budgets))
-    return ZonedCalibration(highest, asked, groups, tolerance, zones=zones, scales=scales)
+    return ZonedCalibration(
+        highest,
+        asked,
+        groups,
+        tolerance,
+        look_again,
+        zones[0].weights,
+        zones=zones,
+        scales=scales,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +24,7 @@ from makellos.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from makellos.data.progress import Progress
     from makellos.inspection import Inspection
     from makellos.inspection.engines import EngineChoice
     from makellos.workflows.inspect import InspectSummary
@@ -115,6 +116,14 @@ Reference = Annotated[
         "picture, or a folder of pictures named like the parts.",
     ),
 ]
+FalseDiscoveries = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Also say which parts to take out of this batch so that on average at most this "
+        "share of them is good; rows get a q_value, and are written at the end.",
+    ),
+]
 FailOnReject = Annotated[
     bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
 ]
@@ -148,6 +157,7 @@ def inspect(
     frames: MostFrames = None,
     pages: Pages = PagesTaken.FIRST,
     reference: Reference = None,
+    false_discoveries: FalseDiscoveries = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture or recording.
@@ -158,7 +168,7 @@ def inspect(
 
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """
-    from makellos.cli.summaries import inspect_text, row_text
+    from makellos.cli.summaries import inspect_text
     from makellos.workflows import inspect as work
 
     drawn, made = _folders(output, overlays=overlays, reconstructions=reconstructions)
@@ -169,12 +179,6 @@ def inspect(
     streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})
     listed = not any((output, csv, jsonl, parquet, windows, json))
     with bars() as progress:
-
-        def on_row(inspection: Inspection, done: int, total: int | None) -> None:
-            progress("inspecting", done, total)
-            if listed or inspection.error is not None:
-                say(row_text(inspection), quietly=not listed, vital=listed and not overlays)
-
         summary = work.inspect(
             model,
             inputs,
@@ -184,10 +188,25 @@ def inspect(
             held_to=work.RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel),
             frames=work.Frames(every=every, most=frames, pages=pages is PagesTaken.ALL),
             references=reference,
-            on_row=on_row,
+            false_discoveries=false_discoveries,
+            on_row=_telling(progress, listed, vital=listed and not overlays),
         )
     say(inspect_text(summary, outputs), quietly=streams)
     _end(summary, json, fail_on_reject)
+
+
+def _telling(
+    progress: Progress, listed: bool, *, vital: bool
+) -> Callable[[Inspection, int, int | None], None]:
+    """Return what shows how far an inspection is, and rows: all if `listed`, else the broken."""
+    from makellos.cli.summaries import row_text
+
+    def on_row(inspection: Inspection, done: int, total: int | None) -> None:
+        progress("inspecting", done, total)
+        if listed or inspection.error is not None:
+            say(row_text(inspection), quietly=not listed, vital=vital)
+
+    return on_row
 
 
 def _folders(output: Path | None, **wanted: bool) -> Iterator[Path | None]:

@@ -63,6 +63,14 @@ Budget = Annotated[
     float,
     typer.Option(metavar="SHARE", help="Share of good parts that may be rejected by mistake."),
 ]
+LookAgain = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of good parts that may get 'look_again', beside those rejected; by default "
+        "twice that.",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -139,8 +147,25 @@ Align = Annotated[
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
 ]
-
-
+NewBudget = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="The new budget; by default the model keeps its own."),
+]
+NewLookAgain = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of good parts that may get 'look_again', beside those rejected.",
+    ),
+]
+EarlierWeight = Annotated[
+    float | None,
+    typer.Option(
+        metavar="W",
+        help="Let the parts that calibrated before count as well, as W new ones each (0.2: five "
+        "of them as one).",
+    ),
+]
 Groups = Annotated[
     str | None,
     typer.Option(
@@ -185,6 +210,7 @@ def fit(
     config: Config = None,
     time_budget: TimeBudget = None,
     false_alarms: Budget = 0.01,
+    look_again: LookAgain = None,
     seed: Seed = 0,
     device: Device = "auto",
     devices: Devices = 1,
@@ -222,20 +248,34 @@ def fit(
         summary = run(
             data,
             output,
-            detector=detector,
-            preset=preset,
-            parameters=_parameters(config, settings),
+            **_chosen(detector, preset, config, settings, time_budget),
             false_alarms=false_alarms,
+            look_again=look_again,
             seed=seed,
             training=_training(resume, device, devices, nodes, precision),
             signal=_signal(rate, channel, window, hop, view, bearing, rpm),
             coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel, align),
             **_read_by(skip_unreadable, white_level, groups, good, keys),
-            time_budget=time_budget,
             progress=progress,
             on_note=lambda note: say(f"Note: {note}", quietly=True),
         )
     answer(fit_text(summary), json, asdict(summary))
+
+
+def _chosen(
+    detector: str,
+    preset: str,
+    config: Path | None,
+    settings: list[str] | None,
+    time_budget: float | None,
+) -> dict[str, Any]:
+    """Return which detector is fitted, and its parameters."""
+    return {
+        "detector": detector,
+        "preset": preset,
+        "parameters": _parameters(config, settings),
+        "time_budget": time_budget,
+    }
 
 
 def _read_by(
@@ -264,10 +304,10 @@ def calibrate(
             help="Good parts that the model has not learned from: new ones, or the first of a lot.",
         ),
     ] = None,
-    false_alarms: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="The new budget; by default the model keeps its own."),
-    ] = None,
+    false_alarms: NewBudget = None,
+    look_again: NewLookAgain = None,
+    earlier_weight: EarlierWeight = None,
+    skip_unreadable: SkipUnreadable = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -284,12 +324,23 @@ def calibrate(
     """
     from makellos.cli.summaries import calibration_text
     from makellos.errors import ConfigurationError
+    from makellos.workflows.calibrate import Counted
     from makellos.workflows.calibrate import calibrate as run
 
-    if data is None and false_alarms is None:
-        raise ConfigurationError("Give a budget with --false-alarms, or a folder of good parts.")
+    if data is None and false_alarms is None and look_again is None and earlier_weight is None:
+        raise ConfigurationError(
+            "Give a budget with --false-alarms or --look-again, or a folder of good parts."
+        )
     with bars() as progress:
-        summary = run(model, data, false_alarms=false_alarms, output=output, progress=progress)
+        summary = run(
+            model,
+            data,
+            false_alarms=false_alarms,
+            look_again=look_again,
+            counted=Counted(earlier_weight=earlier_weight, skip_unreadable=skip_unreadable),
+            output=output,
+            progress=progress,
+        )
     answer(calibration_text(summary), json, asdict(summary))
 
 

@@ -9,7 +9,13 @@ from makellos.cli.console import figure_text, table
 from makellos.cli.release_texts import verified_lines
 from makellos.errors import legible
 from makellos.reports.formats import NARROW_SPACE
-from makellos.reports.provenance import calibrated_on, first_of_lot, learned_by, learned_from
+from makellos.reports.provenance import (
+    calibrated_on,
+    first_of_lot,
+    guarantee_of,
+    learned_by,
+    learned_from,
+)
 from makellos.reports.statements import by_recording, noun_of, promise_sentence, range_sentence
 from makellos.vibration.recording_checks import RecordingsCheck
 
@@ -21,11 +27,13 @@ if TYPE_CHECKING:
     from makellos.workflows.audit import AuditSummary
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
+    from makellos.workflows.discoveries import Discoveries
     from makellos.workflows.fit import FitSummary
     from makellos.workflows.generate import GenerateSummary
     from makellos.workflows.inspect import InspectSummary, Outputs
 
 _MAX_NOTES = 5
+_MAX_NAMED = 20
 _FEWEST_SHOWN, _MOST_SHOWN = 10, 30  # parts of an audit
 _MOST_SETTERS = 3
 _NAMES = {"ok": "ok", "look_again": "look again", "reject": "reject", "unreadable": "unreadable"}
@@ -129,9 +137,13 @@ def calibration_text(summary: CalibrationSummary) -> str:
     counted = f"{summary.n_groups} {unit}"
     if summary.n_first:
         counted = first_of_lot(summary.n_first, summary.n_lots)
+    elif summary.counts_as < summary.n_groups - 0.5:
+        counted += f", which count as {summary.counts_as:.0f}"
     lines = [
         f"{summary.promise[0].upper()}{summary.promise[1:]} (threshold {summary.threshold:.4g}, "
         f"from {counted}).",
+        f"At most {summary.look_again:.2%} more of them will get look_again.",
+        *(f"Left out: {legible(reason)}" for reason in summary.skipped),
         *(f"Note: {note}" for note in summary.notes),
     ]
     return "\n".join([*lines, f"Model: {summary.model}"])
@@ -187,6 +199,8 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
     text = f"{summary.n_parts} {noun}: {counts}."
     if summary.trend is not None:
         text += f"\n{summary.trend.headline}."
+    if summary.discoveries is not None:
+        text += f"\n{_discoveries_text(summary.discoveries, summary.noun)}"
     if summary.masks_left_out:
         text += (
             f"\nNote: {summary.masks_left_out} pictures were left out; they are masks of others."
@@ -197,6 +211,20 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
     if len(noted) > _MAX_NOTES:
         text += f"\nThe rows have {len(noted) - _MAX_NOTES} more notes."
     return f"{text}\nWritten: {', '.join(written)}" if written else text
+
+
+def _discoveries_text(found: Discoveries, noun: str) -> str:
+    """Say which parts of a batch to take out, or why none can be."""
+    n, promise = len(found.inputs), f"on average at most {found.share:.0%} of them are good"
+    if n:
+        names = ", ".join(legible(name) for name in found.inputs[:_MAX_NAMED])
+        more = f" and {n - _MAX_NAMED} more" if n > _MAX_NAMED else ""
+        return f"Take out {n} of {found.n_parts} {noun}s; {promise}: {names}{more}"
+    return (
+        f"No {noun} can be taken out such that {promise}: with the good parts that this model was "
+        f"calibrated on, at least {found.n_needed} of {found.n_parts} would have to be odder than "
+        "all of those."
+    )
 
 
 def evaluation_text(figures: Mapping[str, Any]) -> str:
@@ -354,6 +382,11 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["learned from", f"{learned_by(manifest)} of {training.data}"],
         ["calibrated on", calibrated_on(manifest, calibration.n_groups)],
         ["promise", manifest.promise()],
+        ["guarantee", guarantee_of(manifest.calibration)],
+        [
+            "look again",
+            f"at most {calibration.look_again_limit - calibration.false_alarms:.2%} more",
+        ],
         ["threshold", f"{calibration.threshold:.5g}"],
         ["fitted", f"{manifest.created}, {training.fit_seconds:.0f} s"],
         *(["chosen by auto", line] for line in _auto_facts(training.auto)),

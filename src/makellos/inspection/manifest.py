@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from makellos.calibration import Calibration, Verdict, ZonedCalibration, calibrate_zones
@@ -68,7 +69,8 @@ class CalibrationRecord(_Record):
 
     With `zones` each has its own; those of parts, the highest in units of the zones' thresholds,
     follow from them, and `tolerance` is in these units. `beside_maxima` are the highest values of
-    the map beside the parts, where a background is known.
+    the map beside the parts, where a background is known. `look_again` and `weights` are those of
+    `Calibration`.
 
     Of a lot of which `n_first` parts are known, they are those parts and the parts of earlier lots
     at its level and spread, in ascending order. `earlier` is what the model promised before, of a
@@ -79,11 +81,18 @@ class CalibrationRecord(_Record):
     map_maxima: Numbers | None = None
     beside_maxima: Numbers | None = None
     groups: Names | None = None
+    weights: Numbers | None = None
     asked: float = Field(gt=0, le=0.5)
+    look_again: float | None = Field(default=None, ge=0, le=0.5)
     tolerance: float = Field(default=0.0, ge=0)
     zones: list[ZoneScoresRecord] = Field(default=[], max_length=MOST_ZONES, fail_fast=True)
     method: Literal[
-        "held out", "cross-fitted", "split val", "new good parts", "first parts of a lot"
+        "held out",
+        "cross-fitted",
+        "split val",
+        "new good parts",
+        "new and earlier good parts",
+        "first parts of a lot",
     ]
     lot: Name = ""
     n_first: Count = 0
@@ -91,7 +100,7 @@ class CalibrationRecord(_Record):
 
     @model_validator(mode="after")
     def _one_entry_per_part(self) -> Self:
-        lists = ("map_maxima", "beside_maxima", "groups")
+        lists = ("map_maxima", "beside_maxima", "groups", "weights")
         for name, values in ((name, getattr(self, name)) for name in lists):
             if values is not None and len(values) != len(self.scores):
                 raise ValueError(f"{len(self.scores)} scores have {len(values)} {name}")
@@ -99,6 +108,8 @@ class CalibrationRecord(_Record):
             not len(zone.scores) == len(zone.map_maxima) == len(self.scores) for zone in self.zones
         ):
             raise ValueError(f"a zone does not have the scores of {len(self.scores)} parts")
+        if self.weights is not None and not all(0 < weight <= 1 for weight in self.weights):
+            raise ValueError("a weight is not above 0 and up to 1")
         if (self.earlier is None) != (self.n_first == 0):
             raise ValueError("a lot has no earlier lots, or these no lot")
         if self.earlier is not None and self.earlier.earlier is not None:
@@ -135,10 +146,24 @@ class CalibrationRecord(_Record):
 
     def _zoned(self, rows: list[list[float]]) -> ZonedCalibration:
         budgets = [zone.share * self.asked for zone in self.zones]
-        return calibrate_zones(rows, budgets, self.groups, self.tolerance)
+        return calibrate_zones(
+            rows,
+            budgets,
+            self.groups,
+            self.tolerance,
+            look_again=self.look_again,
+            weights=self.weights,
+        )
 
     def _of(self, values: list[float]) -> Calibration:
-        return Calibration(values, self.asked, self.groups, self.tolerance)  # type: ignore[arg-type]
+        return Calibration(
+            np.array(values),
+            self.asked,
+            self.groups,
+            self.tolerance,
+            self.look_again,
+            None if self.weights is None else np.array(self.weights),
+        )
 
 
 class TrialRecord(_Record):

@@ -103,12 +103,20 @@ def budget_notes(calibration: Calibration, counted: str, record: CalibrationReco
     unit = {"groups": "groups of good parts"}.get(counted, f"good {counted}")
     return [
         f"A false-alarm budget of {calibration.asked:g} needs {calibration.n_needed} "
-        f"{unit} for calibration; there are {calibration.n_groups}, which can promise "
+        f"{unit} for calibration; there are {calibration.n_groups}, which {_counting(calibration)}"
+        "can promise "
         f"{calibration.false_alarms:.3g}. The model uses {calibration.false_alarms:.3g}. Add good "
         f"{'recordings' if counted == 'windows' else 'parts' if counted == 'groups' else counted} "
         "and run 'makellos calibrate', or fit again.",
         *_lot_hints(calibration, counted),
     ]
+
+
+def _counting(calibration: Calibration) -> str:
+    """Say as how many parts all count, where they have weights."""
+    if calibration.weights is None:
+        return ""
+    return f"by their weights count as {calibration.n_effective:.0f} and "
 
 
 def _lot_hints(calibration: Calibration, counted: str) -> list[str]:

@@ -24,7 +24,7 @@ from makellos.models.partition import Partition
 from makellos.models.scoring import score_parts
 from makellos.models.writing import golden_names
 
-__all__ = ["Release", "groups_of", "plain", "release"]
+__all__ = ["Folds", "Release", "groups_of", "plain", "release"]
 
 Folds = Sequence[tuple[Recipe, list[int]]]
 _N_JUDGED = 4  # calibration parts near the threshold that engines must agree about
@@ -86,8 +86,12 @@ def release(
     partition: Partition,
     false_alarms: float,
     progress: Progress,
+    look_again: float | None = None,
 ) -> Release:
-    """Take the fastest engine whose verdicts near the threshold all others share."""
+    """Take the fastest engine whose verdicts near the threshold all others share.
+
+    `false_alarms` and `look_again` are those of `Calibration`.
+    """
     engines, calibrate = recipe.engines(), partition.calibrate
     exact = [engine for engine in engines if engine.precision == "f32"]
     for choice in dict.fromkeys((engines[0], *exact)):
@@ -111,7 +115,7 @@ def release(
             golden = dict(zip(names, shown.values(), strict=True))
             return Release(
                 choice,
-                replace(calibration, tolerance=tolerance),
+                replace(calibration, tolerance=tolerance, look_again=look_again),
                 maxima or None,
                 parity,
                 {name: each.picture for name, each in golden.items()},

@@ -109,6 +109,7 @@ class ReleasedModel:
                 beside_maxima=released.beside_maxima,
                 groups=groups_of(self.partition.calibrate, neutral=neutral),
                 asked=calibration.asked,
+                look_again=calibration.look_again,
                 tolerance=calibration.tolerance,
                 zones=released.zones,
                 method=self.partition.method,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from makellos.inspection import Inspector
-from makellos.inspection.manifest import Manifest
+from makellos.inspection.manifest import CalibrationRecord, Manifest
 
 __all__ = [
     "calibrated_on",
     "first_of_lot",
+    "guarantee_of",
     "learned_by",
     "learned_from",
     "promised",
@@ -33,6 +34,7 @@ def provenance(inspector: Inspector) -> dict[str, str]:
         "Learned from": f"{learned_by(manifest)} of {training.data}",
         "Calibrated on": calibrated_on(manifest, calibration.n_groups),
         "Promise": manifest.promise(),
+        "Guarantee": guarantee_of(manifest.calibration),
         "Threshold": "conformal, from good parts alone; no defective part was used",
         "Engine": str(inspector.engine),
         "Fitted": manifest.created,
@@ -68,14 +70,38 @@ def calibrated_on(manifest: Manifest, n_groups: int) -> str:
     if record.n_first:
         name = f" {record.lot!r}" if record.lot else ""
         return f"{first_of_lot(record.n_first, record.n_lots)}: lot{name}"
-    unit = "good parts" if manifest.calibration.groups is None else "groups of good parts"
+    unit = "good parts" if record.groups is None else "groups of good parts"
     if manifest.signal is not None:
         unit = {"recordings": "good recordings", "blocks": "blocks of windows of good recordings"}[
             manifest.signal.calibrated_on
         ]
     grouping = manifest.training.grouping
-    by = f" by {grouping}" if grouping and manifest.calibration.groups is not None else ""
-    return f"{n_groups} {unit}{by}, {manifest.calibration.method}"
+    by = f" by {grouping}" if grouping and record.groups is not None else ""
+    counting = ""
+    if record.weights is not None:
+        counting = f", which count as {record.calibration().n_effective:.0f}"
+    return f"{n_groups} {unit}{by}, {record.method}{counting}"
+
+
+def guarantee_of(record: CalibrationRecord) -> str:
+    """Say what the promise of a calibration rests on, and what it does not."""
+    if record.method == "cross-fitted":
+        return (
+            "kept in measurements, but no theorem: the parts that calibrate were scored by "
+            "detectors that had not seen them, while the final one has learned from all"
+        )
+    if record.method == "first parts of a lot":
+        return "a theorem on average over lots, if lots and the parts in each are exchangeable"
+    if record.weights is not None:
+        old = sum(weight for weight in record.weights if weight < 1) / sum(record.weights)
+        if not old:
+            return "a theorem if new and earlier parts are alike; all of them count the same"
+        return (
+            f"a theorem for parts like the newest; earlier ones have {old:.0%} of the weight, and "
+            "as far as they differ more may be rejected"
+        )
+    unit = "parts of new groups like" if record.groups is not None else "parts like"
+    return f"a theorem, on average over calibrations, for {unit} those that calibrated"
 
 
 def first_of_lot(n_first: int, n_lots: int) -> str:

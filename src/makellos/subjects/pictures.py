@@ -111,13 +111,18 @@ class PictureSubject(Subject):
     def calibrating(
         self, inspector: Inspector, parts: Sequence[Part], progress: Progress
     ) -> Calibrating:
-        inspections = []
-        for inspection in inspector.inspect_many(parts):
-            inspections.append(inspection)
-            progress("scoring calibration parts", len(inspections), len(parts))
-        known, has_copies, notes = grouped(*sketched(parts, no_progress)[:2])
+        found: list[tuple[Part, Inspection]] = []
+        broken: list[str] = []
+        for done, each in enumerate(zip(parts, inspector.inspect_many(parts), strict=True), 1):
+            if each[1].error is None:
+                found.append(each)
+            else:
+                broken.append(each[1].error)
+            progress("scoring calibration parts", done, len(parts))
+        readable, inspections = [part for part, _ in found], [seen for _, seen in found]
+        known, has_copies, notes = grouped(*sketched(readable, no_progress)[:2])
         groups = groups_of(known, neutral=has_copies)
-        return Calibrating(list(parts), inspections, groups, notes=notes)
+        return Calibrating(readable, inspections, groups, notes=notes, broken=broken)
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         if inspection.picture is None:

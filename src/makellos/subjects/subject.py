@@ -47,7 +47,7 @@ class Gathered:
 class Calibrating:
     """Hold parts that calibrate anew, with their inspections and the groups that they count as.
 
-    `signal` says how recordings are seen.
+    `signal` says how recordings are seen, `broken` what is wrong with files that cannot be used.
     """
 
     parts: list[Part]
@@ -55,6 +55,7 @@ class Calibrating:
     groups: list[str] | None
     signal: SignalRecord | None = None
     notes: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
 class Subject(ABC):
@@ -111,7 +112,7 @@ class Subject(ABC):
     def calibrating(
         self, inspector: Inspector, parts: Sequence[Part], progress: Progress
     ) -> Calibrating:
-        """Inspect good parts that calibrate a model anew."""
+        """Inspect good parts that calibrate a model anew, and set those aside that are broken."""
 
     @abstractmethod
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:

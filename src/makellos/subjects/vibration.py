@@ -186,14 +186,15 @@ class VibrationSubject(Subject):
         windows: list[Part] = []
         inspections: list[Inspection] = []
         counts: list[int] = []
+        broken: list[str] = []
         for done, part in enumerate(parts, start=1):
             inspection, end = inspector.inspect_part(part), 0.0
             found = inspection.recording
-            pairs = [(0.0, inspection)]
-            if found is not None:
-                pairs = list(zip(found.starts, found.windows, strict=True))
+            if inspection.error is not None or found is None:
+                broken.append(inspection.error or f"{part.name} has no windows.")
+                continue
             counts.append(0)
-            for start, each in pairs:
+            for start, each in zip(found.starts, found.windows, strict=True):
                 window = _window(part, start, each)
                 if not by_recording:
                     # Windows that share samples are not counted twice.
@@ -210,7 +211,7 @@ class VibrationSubject(Subject):
         }
         groups = groups_of(windows, neutral=True)
         signal = record.model_copy(update=counted)
-        return Calibrating(windows, inspections, groups, signal, notes)
+        return Calibrating(windows, inspections, groups, signal, notes, broken)
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         return self._panel(inspector, inspection)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from makellos.calibration import lots_larger_than, parts_needed, scores_in_lot
+from makellos.calibration import check_look_again, lots_larger_than, parts_needed, scores_in_lot
 from makellos.data.parts import Part, PartSet
 from makellos.data.progress import Progress, no_progress
-from makellos.errors import InputError
+from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection
 from makellos.inspection.manifest import (
     CalibrationRecord,
@@ -27,7 +27,7 @@ from makellos.subjects import find_tested, open_inspector, subject_of, subject_o
 from makellos.subjects.subject import Calibrating
 from makellos.vibration.signal_record import SignalRecord
 
-__all__ = ["CalibrationSummary", "calibrate"]
+__all__ = ["CalibrationSummary", "Counted", "calibrate"]
 
 _FOLDERS_ABOVE = 2  # train/good below the folder of the fit
 _FEW_OF_LOT = 5  # parts that say little of a lot's level and spread
@@ -38,7 +38,9 @@ class CalibrationSummary:
     """Hold what a model promises after calibration, of which parts in `promise`.
 
     Of a lot `n_first` parts are known and `n_lots` earlier ones count; `n_calibration` are those
-    parts and what earlier lots lend it.
+    parts and what earlier lots lend it. `look_again` is the share of good parts that may be looked
+    at again beside those rejected, `counts_as` as how many parts or groups all count, and `skipped`
+    are what is wrong with files that were left out.
     """
 
     model: str
@@ -52,6 +54,37 @@ class CalibrationSummary:
     promise: str = ""
     n_first: int = 0
     n_lots: int = 0
+    look_again: float = 0.0
+    counts_as: float = 0.0
+    skipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Say how good parts count that calibrate anew.
+
+    Those that calibrated before count as `earlier_weight` parts each beside the new ones, in (0,
+    1]; None leaves them out. Files that cannot be used are left out if `skip_unreadable`.
+    """
+
+    earlier_weight: float | None = None
+    skip_unreadable: bool = False
+
+    def check(self, data: Path | str | None) -> None:
+        """Raise `ConfigurationError` for a weight that is out of range or for parts there are."""
+        weight = self.earlier_weight
+        if weight is None:
+            return
+        if not 0.0 < weight <= 1.0:
+            raise ConfigurationError(
+                f"The weight of earlier parts is {weight:g}; expected a number above 0 and up to "
+                "1, such as 0.2 where five of them count as one new part."
+            )
+        if data is None:
+            raise ConfigurationError(
+                "--earlier-weight weighs earlier parts against new ones. Give new good parts as "
+                "well: makellos calibrate MODEL DATA --earlier-weight 0.2."
+            )
 
 
 def calibrate(
@@ -59,6 +92,8 @@ def calibrate(
     data: Path | str | None = None,
     *,
     false_alarms: float | None = None,
+    look_again: float | None = None,
+    counted: Counted | None = None,
     output: Path | str | None = None,
     progress: Progress | None = None,
 ) -> CalibrationSummary:
@@ -69,13 +104,17 @@ def calibrate(
     fitted on: scored again they would look better than future ones. Where the model knows lots
     (groups of good parts), parts of no group, or of one, are the first of a lot: with what all lots
     have in common they calibrate that lot, until another is given. With `output`, another model is
-    written. Raises `InputError` for parts that cannot be read.
+    written. `look_again` is that of `fit`; `counted` says how new and earlier parts count. Raises
+    `InputError` for parts that cannot be read, `ConfigurationError` for values out of range.
     """
-    report = progress or no_progress
+    report, counts = progress or no_progress, counted or Counted()
+    counts.check(data)
+    check_look_again(look_again)
     target = Path(output) if output is not None else Path(model)
     read = read_model(Path(model))
     check_target(target)
-    record, signal, notes = read.manifest.calibration, read.manifest.signal, []
+    record, signal, notes = read.manifest.calibration, read.manifest.signal, list[str]()
+    skipped: list[str] = []
     asked = record.asked if false_alarms is None else false_alarms
     parts_needed(asked)
     if data is not None:
@@ -97,18 +136,22 @@ def calibrate(
                     f"{len(seen)} of {len(parts)} parts were left out: the model was "
                     "fitted on them."
                 )
-            record, signal, more = _measure(Path(model), found, new, record, report)
-            notes += more
-    record = record.model_copy(update={"asked": asked})
+            made = _measure(Path(model), found, new, record, counts, report)
+            record, signal, skipped = made.record, made.signal or signal, made.skipped
+            notes += made.notes
+    again = record.look_again if look_again is None else look_again
+    record = record.model_copy(update={"asked": asked, "look_again": again})
     golden = [_judged_again(part, record) for part in read.manifest.golden]
     manifest = read.manifest.model_copy(
         update={"calibration": record, "golden": golden, "signal": signal}
     )
     rewrite_manifest(read, manifest, target)
-    return _summary(target, manifest, notes)
+    return _summary(target, manifest, notes, skipped)
 
 
-def _summary(target: Path, manifest: Manifest, notes: list[str]) -> CalibrationSummary:
+def _summary(
+    target: Path, manifest: Manifest, notes: list[str], skipped: list[str]
+) -> CalibrationSummary:
     record, counted = manifest.calibration, subject_of_model(manifest).counted(manifest)
     calibration = record.calibration()
     return CalibrationSummary(
@@ -123,6 +166,9 @@ def _summary(target: Path, manifest: Manifest, notes: list[str]) -> CalibrationS
         promise=manifest.promise(),
         n_first=record.n_first,
         n_lots=record.n_lots,
+        look_again=calibration.look_again_limit - calibration.false_alarms,
+        counts_as=calibration.n_effective,
+        skipped=skipped,
     )
 
 
@@ -152,13 +198,24 @@ def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """Hold the calibration by new parts, how recordings are seen, and what is to be said of it."""
+
+    record: CalibrationRecord
+    signal: SignalRecord | None
+    notes: list[str]
+    skipped: list[str]
+
+
 def _measure(
     model: Path,
     found: PartSet,
     parts: Sequence[Part],
     record: CalibrationRecord,
+    counts: Counted,
     progress: Progress,
-) -> tuple[CalibrationRecord, SignalRecord | None, list[str]]:
+) -> _Measured:
     if not parts:
         raise InputError(
             f"{found.root} has no good parts to calibrate with ({found.layout}). Put them into a "
@@ -166,21 +223,42 @@ def _measure(
         )
     inspector = open_inspector(model, found, len(parts))
     anew = subject_of(found).calibrating(inspector, parts, progress)
-    inspections = anew.inspections
-    broken = [each.error for each in inspections if each.error is not None]
-    if broken:
+    if anew.broken and not (counts.skip_unreadable and anew.parts):
         raise InputError(
-            f"{len(broken)} of {len(parts)} calibration parts cannot be read:\n  "
-            + "\n  ".join(broken)
-            + "\nFix or remove them."
+            f"{len(anew.broken)} of {len(parts)} calibration parts cannot be read:\n  "
+            + "\n  ".join(anew.broken)
+            + "\nFix or remove them, or leave them out with --skip-unreadable."
         )
+    measured, before = _measured(anew, record), record.earlier or record
+    if counts.earlier_weight is not None:
+        if anew.signal is not None:
+            raise ConfigurationError(
+                "--earlier-weight is for models of pictures; this one is of recordings. Give all "
+                "good recordings that are to count."
+            )
+        both = _with_earlier(measured, before, counts.earlier_weight)
+        return _Measured(both, None, anew.notes, anew.broken)
+    if anew.signal is not None:
+        return _Measured(measured, anew.signal, anew.notes, anew.broken)
+    first, notes = _first_of_lot(anew, before)
+    notes = [*anew.notes, *notes]
+    if not first:
+        return _Measured(measured, None, notes, anew.broken)
+    of_lot = _in_lot(measured, first, before)
+    named = of_lot.model_copy(update={"lot": plain(found.root.resolve().stem)})
+    return _Measured(named, None, notes, anew.broken)
+
+
+def _measured(anew: Calibrating, record: CalibrationRecord) -> CalibrationRecord:
+    """Return the record of a calibration by new parts alone."""
+    inspections = anew.inspections
     maps = [each.anomaly_map for each in inspections if each.anomaly_map is not None]
     zones = []
     for i, zone in enumerate(record.zones):
         pairs_of = [_of_zone(each, i) for each in inspections]
         scores, maxima = ([pair[place] for pair in pairs_of] for place in (0, 1))
         zones.append(ZoneScoresRecord(share=zone.share, scores=scores, map_maxima=maxima))
-    measured = record.model_copy(
+    return record.model_copy(
         update={
             "zones": zones,
             "scores": [each.score for each in inspections],
@@ -188,20 +266,56 @@ def _measure(
             "beside_maxima": [b for each in inspections if (b := each.beside_maximum) is not None]
             or None,
             "groups": anew.groups,
+            "weights": None,
             "method": "new good parts",
             "lot": "",
             "n_first": 0,
             "earlier": None,
         }
     )
-    if anew.signal is not None:
-        return measured, anew.signal, anew.notes
-    first, notes = _first_of_lot(anew, record.earlier or record)
-    if not first:
-        return measured, None, anew.notes + notes
-    of_lot = _in_lot(measured, first, record.earlier or record)
-    named = of_lot.model_copy(update={"lot": plain(found.root.resolve().stem)})
-    return named, None, anew.notes + notes
+
+
+def _with_earlier(
+    new: CalibrationRecord, earlier: CalibrationRecord, weight: float
+) -> CalibrationRecord:
+    """Return the calibration by new parts and by earlier ones, which count as `weight` parts each.
+
+    So do those that had a weight before: theirs falls with every calibration.
+    """
+
+    def joined(name: str) -> list[float] | None:
+        old, own = getattr(earlier, name), getattr(new, name)
+        return None if old is None or own is None else [*old, *own]
+
+    n_old, n_new = len(earlier.scores), len(new.scores)
+    weights = [weight * each for each in earlier.weights or [1.0] * n_old] + [1.0] * n_new
+    groups = None
+    if earlier.groups or new.groups:
+        # Names of both may be plain numbers that have nothing to do with each other.
+        old_names = earlier.groups or [str(i) for i in range(n_old)]
+        numbers = {name: f"earlier {i}" for i, name in enumerate(dict.fromkeys(old_names))}
+        own_names = new.groups or [f"new {i}" for i in range(n_new)]
+        groups = [*(numbers[name] for name in old_names), *own_names]
+    zones = [
+        own.model_copy(
+            update={
+                "scores": [*old.scores, *own.scores],
+                "map_maxima": [*old.map_maxima, *own.map_maxima],
+            }
+        )
+        for old, own in zip(earlier.zones, new.zones, strict=True)
+    ]
+    return new.model_copy(
+        update={
+            "zones": zones,
+            "scores": [*earlier.scores, *new.scores],
+            "map_maxima": joined("map_maxima"),
+            "beside_maxima": joined("beside_maxima"),
+            "groups": groups,
+            "weights": weights,
+            "method": "new and earlier good parts",
+        }
+    )
 
 
 def _first_of_lot(anew: Calibrating, before: CalibrationRecord) -> tuple[list[int], list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from makellos.calibration import parts_needed
+from makellos.calibration import check_look_again, parts_needed
 from makellos.calibration.leaving_out import setters
 from makellos.data.array_sets import ArrayKeys
 from makellos.data.few import drawn_good
@@ -29,7 +29,7 @@ from makellos.models.coverage import Coverage, Frame, frame_of
 from makellos.models.learning import lesson_of
 from makellos.models.partition import Partition, PartitionRequest
 from makellos.models.provenance import budget_notes
-from makellos.models.release import plain, release
+from makellos.models.release import Folds, plain, release
 from makellos.models.released_model import ReleasedModel
 from makellos.search.auto import AutoSettings, Choice, check_auto, choose
 from makellos.subjects import find_parts, subject_of, subject_of_model
@@ -79,6 +79,7 @@ def fit(
     preset: str = "balanced",
     parameters: Mapping[str, Any] | None = None,
     false_alarms: float = 0.01,
+    look_again: float | None = None,
     seed: int = 0,
     skip_unreadable: bool = False,
     white_level: int | None = None,
@@ -96,7 +97,8 @@ def fit(
     """Learn from the good parts of `data` and write a calibrated model file.
 
     `data` is what `find_parts` takes, `false_alarms` the share of good parts that may be rejected
-    by mistake. A model that exists is replaced at once. Raises `InputError` for data that cannot be
+    by mistake, and `look_again` that which may be looked at again beside them, by default twice as
+    large. A model that exists is replaced at once. Raises `InputError` for data that cannot be
     used (files that cannot be decoded, unless `skip_unreadable`), `ConfigurationError` for names
     and values that are not accepted, `StorageError` if the model cannot be written.
 
@@ -110,7 +112,7 @@ def fit(
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
     named = _named(detector, preset, asked, signal)
-    parts_needed(false_alarms)
+    _check_promise(false_alarms, look_again)
     check_target(target)
     parts = drawn_good(find_parts(data, groups, good=good, keys=keys), n_good, seed)
     subject, covers = subject_of(parts), coverage or Coverage()
@@ -124,13 +126,30 @@ def fit(
     frame.check([part for part in partition.used if part.is_good], partition.calibrate)
     lesson, where = lesson_of(partition, frame, fitted.n_folds, seed), _where(choice, target)
     graphs = fitted.cross_fit(lesson.parts, lesson.folds, progress=report, training=where)
-    folds = lesson.recipes(graphs, frame)
-    released = release(frame.recipe(fitted.graph()), folds, partition, frame.false_alarms, report)
-    made = ReleasedModel(fitted, frame, partition, released)
+    made = _released(fitted, frame, partition, lesson.recipes(graphs, frame), look_again, report)
     record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
     spent = {"fit_seconds": round(time.perf_counter() - started, 2), "good": [*parse_good(good)]}
     manifest = made.write(target, record.model_copy(update=spent), report)
     return _summary(target, manifest, started, _set_by(partition, manifest), str(data))
+
+
+def _check_promise(false_alarms: float, look_again: float | None) -> None:
+    parts_needed(false_alarms)  # refuses what is no budget
+    check_look_again(look_again)
+
+
+def _released(
+    fitted: Detector,
+    frame: Frame,
+    partition: Partition,
+    folds: Folds,
+    look_again: float | None,
+    progress: Progress,
+) -> ReleasedModel:
+    """Return a fitted detector calibrated by good parts, each scored by a fold without it."""
+    recipe = frame.recipe(fitted.graph())
+    released = release(recipe, folds, partition, frame.false_alarms, progress, look_again)
+    return ReleasedModel(fitted, frame, partition, released)
 
 
 def _posed(

@@ -24,6 +24,7 @@ from makellos.inspection.model_file import read_model
 from makellos.inspection.zone_files import read_acceptance
 from makellos.storage import claim_folder
 from makellos.subjects import WINDOW, Subject, subject_of_model
+from makellos.workflows.discoveries import DISCOVERY_COLUMNS, Batch, Discoveries
 from makellos.workflows.inputs import References, list_inputs
 from makellos.workflows.rows import (
     COLUMNS,
@@ -63,6 +64,11 @@ class Outputs:
     overlays: Path | None = None
     reconstructions: Path | None = None
 
+    @property
+    def draws(self) -> bool:
+        """Tell whether pictures of parts are wanted."""
+        return self.overlays is not None or self.reconstructions is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOverrides:
@@ -77,7 +83,7 @@ class InspectSummary:
     """Hold the counts of an inspection run, and the trend of recordings where it was asked for.
 
     `notes` are what is odd about pictures, each with how many have it. `masks_left_out` lay among
-    the files of a folder.
+    the files of a folder. `discoveries` are the parts of the batch to take out, where asked for.
     """
 
     n_parts: int = 0
@@ -88,6 +94,7 @@ class InspectSummary:
     trend: TrendSummary | None = None
     noun: str = "part"
     masks_left_out: int = 0
+    discoveries: Discoveries | None = None
 
     def count(self, inspection: Inspection) -> None:
         """Take one part into account."""
@@ -107,6 +114,7 @@ def inspect(
     held_to: RuleOverrides | None = None,
     frames: Frames | None = None,
     references: Path | None = None,
+    false_discoveries: float | None = None,
     on_row: Callable[[Inspection, int, int | None], None] | None = None,
 ) -> InspectSummary:
     """Inspect files and folders, or one, with a model; every file gets a row, whatever happens.
@@ -115,7 +123,9 @@ def inspect(
     the shaft in recordings, if it differs from that at fit; `held_to` are rules to use instead of
     the model's. Videos, and cameras such as ``camera:0``, give a row for each frame, or for those
     that `frames` selects, which can also make a part of each page of a TIFF. `references` is a
-    picture, or a folder of pictures named as the parts are, to compare them with. `on_row` is
+    picture, or a folder of pictures named as the parts are, to compare them with. With
+    `false_discoveries`, a share, rows also say which parts to take out of the batch so that on
+    average at most that share of them is good; they are then written at the end. `on_row` is
     called with each inspection, its number and the total, if known. Raises `InputError` if there is
     nothing to inspect, `ModelFileError` for a model that cannot be trusted, `ConfigurationError`
     for rules that do not fit the model, `StorageError` if nothing can be written or a file of
@@ -131,29 +141,26 @@ def inspect(
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
     arrays = {p for p, _ in listed if subject.kind == PICTURES and is_numpy_file(p)}
     n_parts = None if films or arrays or taken.pages else len(listed)
-    inspector = Inspector(
-        opened,
-        workers=subject.workers(manifest, n_parts or _MANY),
-        engine=engine,
-        rpm=rpm,
-        acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
-    )
+    acceptance = read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance)
+    workers = subject.workers(manifest, n_parts or _MANY)
+    inspector = Inspector(opened, workers=workers, engine=engine, rpm=rpm, acceptance=acceptance)
+    batch = _batch(false_discoveries, inspector)
     _check_outputs(wanted, inspector)  # now that all else is right: it makes folders
     summary = InspectSummary(noun=_noun(subject), masks_left_out=len(masks))
     kept: list[Inspection] = []
     with ExitStack() as stack:
-        sinks = [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject)]
-        keep = wanted.overlays is not None or wanted.reconstructions is not None
+        sinks: list[Sink] = [] if batch is None else [batch.put]
+        sinks += [stack.enter_context(sink) for sink in _sinks(wanted, inspector, subject, batch)]
         ahead, beside = tee(_parts(listed, films, arrays, taken, reference_of))
-        inspections = inspector.inspect_many((part for part, _ in ahead), keep=keep)
+        inspections = inspector.inspect_many((part for part, _ in ahead), keep=wanted.draws)
         for (_, relative), inspection in zip(beside, inspections, strict=True):
             for put in sinks:
                 put(inspection, relative)
-            if wanted.trend is not None:
-                kept.append(_without_windows(inspection))
+            kept += [_without_windows(inspection)] if wanted.trend is not None else []
             summary.count(inspection)
             if on_row is not None:
                 on_row(inspection, summary.n_parts, n_parts)
+    summary.discoveries = None if batch is None else batch.found()
     if wanted.trend is not None:
         summary.trend = write_trend_of(kept, inspector, wanted.trend)
     return summary
@@ -170,6 +177,10 @@ def _check_asked(wanted: Outputs, taken: Frames, subject: Subject, model: Path |
         other = "--every, --frames and --pages are for models of pictures"
     if other:
         raise ConfigurationError(f"{other}; {model} is of {subject.kind.name}.")
+
+
+def _batch(share: float | None, inspector: Inspector) -> Batch | None:
+    return None if share is None else Batch(share, inspector.calibration.smallest_budget)
 
 
 def _noun(subject: Subject) -> str:
@@ -273,11 +284,12 @@ def _reconstructions(folder: Path) -> Iterator[Sink]:
 
 
 def _sinks(
-    outputs: Outputs, inspector: Inspector, subject: Subject
+    outputs: Outputs, inspector: Inspector, subject: Subject, batch: Batch | None
 ) -> Iterator[AbstractContextManager[Sink]]:
     columns, classes = columns_of(inspector, subject), bool(inspector.manifest.classes)
+    columns += () if batch is None else DISCOVERY_COLUMNS
     for writer in _writers(outputs, columns):
-        yield _rows(writer, classes=classes)
+        yield _rows(writer if batch is None else batch.rows(writer), classes=classes)
     if outputs.windows is not None:
         yield _windows(outputs.windows, inspector, subject)
     if outputs.overlays is not None:
