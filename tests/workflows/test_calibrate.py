@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from makellos import Inspector, calibrate
+from makellos import Inspector, calibrate, verify
 from makellos.errors import ConfigurationError, InputError, ModelFileError, StorageError
-from makellos.inspection.model_file import read_model
+from makellos.inspection.engines import EngineChoice, available_engines
+from makellos.inspection.model_file import ModelFile, read_model
 from makellos.workflows.calibrate import Counted
 
 
@@ -124,6 +126,56 @@ def test_unreadable_parts_are_all_named_and_nothing_changes(model: Path, new_par
     assert "text.png" in str(caught.value)
     assert "void.png" in str(caught.value)
     assert model.read_bytes() == old
+
+
+def test_new_parts_choose_engine_and_golden_parts_anew(
+    model: Path, new_parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = tuple(choice for choice in available_engines() if choice.precision == "f32")
+    monkeypatch.setattr("makellos.inspection.recipe.available_engines", lambda: exact[::-1])
+    calibrate(model, new_parts, false_alarms=0.1)
+    read = read_model(model)
+    assert read.manifest.engine.choice() == exact[-1]
+    assert set(read.manifest.parity) == {str(choice) for choice in exact}
+    assert len(read.manifest.golden) == 6
+    scores = read.manifest.calibration.scores
+    for part in read.manifest.golden:
+        own = Inspector(model).inspect(read.golden_picture(part.file))
+        assert own.score == pytest.approx(part.score, abs=1e-6)
+        assert min(abs(score - part.score) for score in scores) < 1e-6  # one of the new parts
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 5, 9])
+def test_engines_agree_about_golden_parts_at_any_budget(
+    model: Path, new_parts: Path, rank: int
+) -> None:
+    calibrate(model, new_parts, false_alarms=0.1)
+    summary = calibrate(model, false_alarms=rank / 20)
+    assert summary.false_alarms == pytest.approx(rank / 20)
+    assert verify(model).released
+
+
+def test_a_budget_at_which_engines_disagree_is_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(read: ModelFile, _recipe: object, choice: EngineChoice) -> list[float]:
+        scores = [part.score for part in read.manifest.golden]
+        return [math.nan, *scores[1:]] if choice.runtime == "onnxruntime" else scores
+
+    monkeypatch.setattr("makellos.models.recalibration.score_golden", score)
+    old = model.read_bytes()
+    with pytest.raises(InputError, match="disagree about golden parts at this budget"):
+        calibrate(model, false_alarms=0.3)
+    assert model.read_bytes() == old
+
+
+def test_a_table_of_runtimes_is_that_of_the_threshold(model: Path) -> None:
+    verify(model)
+    assert all("flips" in figures for figures in read_model(model).manifest.parity.values())
+    calibrate(model, false_alarms=0.3)
+    manifest = read_model(model).manifest
+    assert manifest.verification is None
+    assert not any("flips" in figures for figures in manifest.parity.values())
 
 
 def test_unreadable_parts_are_left_out_where_asked(

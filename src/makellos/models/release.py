@@ -14,7 +14,7 @@ from makellos.data.progress import Progress
 from makellos.data.tiles import cut_tile
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection.engines import EngineChoice
-from makellos.inspection.manifest import ZoneScoresRecord
+from makellos.inspection.manifest import GoldenRecord, ZoneScoresRecord
 from makellos.inspection.recipe import Recipe
 from makellos.inspection.scorer import Scored
 from makellos.inspection.tiling import STRIDE
@@ -45,6 +45,27 @@ class Release:
     zones: list[ZoneScoresRecord] = field(default_factory=list)
     golden_zones: dict[str, list[float | None]] = field(default_factory=dict)
     beside_maxima: list[float] | None = None
+
+    def golden_records(self) -> list[GoldenRecord]:
+        """Return the golden parts with the scores and verdicts that they are released with."""
+        scores = self.parity.scores[self.choice]
+        return [
+            GoldenRecord(
+                file=name,
+                score=score,
+                verdict=self.calibration.verdict(score),
+                zone_scores=self.golden_zones.get(name, []),
+            )
+            for name, score in zip(self.golden, scores, strict=True)
+        ]
+
+    def parity_figures(self) -> dict[str, dict[str, float]]:
+        """Return for each engine how far its scores are from those of the release."""
+        reference = np.array(self.parity.scores[self.choice])
+        return {
+            str(engine): {"max_score_difference": float(np.abs(np.array(found) - reference).max())}
+            for engine, found in self.parity.scores.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from makellos.data.pictures import Picture
 from makellos.data.progress import Progress
 from makellos.detectors import Detector
@@ -17,7 +15,6 @@ from makellos.inspection.manifest import (
     CalibrationRecord,
     DetectorRecord,
     EngineRecord,
-    GoldenRecord,
     Manifest,
     PicturesRecord,
     TrainingRecord,
@@ -88,8 +85,6 @@ class ReleasedModel:
     def _manifest(self, training: TrainingRecord, examples: list[str]) -> Manifest:
         detector, graph, frame = self.detector, self.detector.graph(), self.frame
         released, calibration = self.released, self.released.calibration
-        scores = released.parity.scores
-        reference = np.array(scores[released.choice])
         neutral = self.partition.numbers_groups
         return Manifest(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -115,15 +110,7 @@ class ReleasedModel:
                 method=self.partition.method,
             ),
             training=training,
-            golden=[
-                GoldenRecord(
-                    file=name,
-                    score=score,
-                    verdict=calibration.verdict(score),
-                    zone_scores=released.golden_zones.get(name, []),
-                )
-                for name, score in zip(released.golden, reference.tolist(), strict=True)
-            ],
+            golden=released.golden_records(),
             examples=examples,
             classes=list(graph.classes),
             signal=self.partition.signal,
@@ -132,12 +119,7 @@ class ReleasedModel:
             background=None if frame.zones is not None else graph.background,
             zones=None if frame.zones is None else frame.zones.record,
             map_name=graph.map_name,
-            parity={
-                str(engine): {
-                    "max_score_difference": float(np.abs(np.array(found) - reference).max())
-                }
-                for engine, found in scores.items()
-            },
+            parity=released.parity_figures(),
             versions=library_versions(),
             members={},
         )

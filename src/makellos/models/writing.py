@@ -180,14 +180,22 @@ def write_model(path: Path, manifest: Manifest, members: Mapping[str, bytes]) ->
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), raw)
 
 
-def rewrite_manifest(model: ModelFile, manifest: Manifest, path: Path) -> None:
+def rewrite_manifest(
+    model: ModelFile,
+    manifest: Manifest,
+    path: Path,
+    golden: Mapping[str, Picture] | None = None,
+) -> None:
     """Write a model with the members of `model` and another manifest to `path`.
 
-    Members are carried over byte for byte and checked again on the way. Raises `ModelFileError`
+    Members are carried over byte for byte and checked again on the way; golden parts can be given
+    anew, by the names of their members. Raises `ModelFileError`
     when one is damaged, and what `check_target` and `write_model` raise.
     """
     check_target(path)
-    write_model(path, manifest, {name: model.read(name) for name in model.manifest.members})
+    replaced = set() if golden is None else {part.file for part in model.manifest.golden}
+    kept = {name: model.read(name) for name in model.manifest.members if name not in replaced}
+    write_model(path, manifest, {**kept, **encode_pictures(golden or {})})
 
 
 def assemble(graph: PackedGraph, golden: Mapping[str, Picture]) -> dict[str, bytes]:

@@ -24,7 +24,6 @@ from makellos.inspection.engines import default_workers
 from makellos.inspection.manifest import Manifest
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest, split_parts
-from makellos.models.release import groups_of
 from makellos.models.structure import Structure, find_structure, structure_text
 from makellos.subjects.subject import Calibrating, Gathered, Subject
 from makellos.vibration.signals import SignalSettings
@@ -111,18 +110,11 @@ class PictureSubject(Subject):
     def calibrating(
         self, inspector: Inspector, parts: Sequence[Part], progress: Progress
     ) -> Calibrating:
-        found: list[tuple[Part, Inspection]] = []
-        broken: list[str] = []
-        for done, each in enumerate(zip(parts, inspector.inspect_many(parts), strict=True), 1):
-            if each[1].error is None:
-                found.append(each)
-            else:
-                broken.append(each[1].error)
-            progress("scoring calibration parts", done, len(parts))
-        readable, inspections = [part for part, _ in found], [seen for _, seen in found]
-        known, has_copies, notes = grouped(*sketched(readable, no_progress)[:2])
-        groups = groups_of(known, neutral=has_copies)
-        return Calibrating(readable, inspections, groups, notes=notes, broken=broken)
+        compared = inspector.manifest.preprocessing.compares is not None
+        readable, sketches, broken = sketched(parts, progress, compared=compared)
+        known, has_copies, notes = grouped(readable, sketches) if readable else ([], False, [])
+        counted = Partition([], known, "new good parts", notes=notes, numbers_groups=has_copies)
+        return Calibrating(readable, counted, [reason for _, reason in broken])
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         if inspection.picture is None:

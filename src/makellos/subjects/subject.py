@@ -19,7 +19,6 @@ from makellos.inspection.manifest import Manifest
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest
 from makellos.vibration.recording_checks import RecordingsCheck
-from makellos.vibration.signal_record import SignalRecord
 from makellos.vibration.signals import SignalSettings
 
 __all__ = ["WINDOW", "Calibrating", "Gathered", "Subject"]
@@ -45,16 +44,13 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Calibrating:
-    """Hold parts that calibrate anew, with their inspections and the groups that they count as.
+    """Hold parts that calibrate anew: as they were given, and as they count in a partition.
 
-    `signal` says how recordings are seen, `broken` what is wrong with files that cannot be used.
+    There are none of files that cannot be used; `broken` says what is wrong with these.
     """
 
     parts: list[Part]
-    inspections: list[Inspection]
-    groups: list[str] | None
-    signal: SignalRecord | None = None
-    notes: list[str] = field(default_factory=list)
+    partition: Partition
     broken: list[str] = field(default_factory=list)
 
 
@@ -112,7 +108,7 @@ class Subject(ABC):
     def calibrating(
         self, inspector: Inspector, parts: Sequence[Part], progress: Progress
     ) -> Calibrating:
-        """Inspect good parts that calibrate a model anew, and set those aside that are broken."""
+        """Return how good parts count that calibrate a model anew; those broken are set aside."""
 
     @abstractmethod
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:

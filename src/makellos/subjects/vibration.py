@@ -20,7 +20,6 @@ from makellos.inspection.findings import region_on_axes
 from makellos.inspection.manifest import Manifest
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest
-from makellos.models.release import groups_of
 from makellos.subjects.subject import WINDOW, Calibrating, Gathered, Subject
 from makellos.vibration.good_recordings import (
     counts_recordings,
@@ -184,11 +183,10 @@ class VibrationSubject(Subject):
         by_recording = counts_recordings(parts)
         length = record.view.window / record.view.rate
         windows: list[Part] = []
-        inspections: list[Inspection] = []
         counts: list[int] = []
         broken: list[str] = []
         for done, part in enumerate(parts, start=1):
-            inspection, end = inspector.inspect_part(part), 0.0
+            inspection, end = inspector.inspect_part(part, keep=True), 0.0
             found = inspection.recording
             if inspection.error is not None or found is None:
                 broken.append(inspection.error or f"{part.name} has no windows.")
@@ -202,16 +200,17 @@ class VibrationSubject(Subject):
                         continue
                     window, end = replace(window, group=window.name), start + length
                 windows.append(window)
-                inspections.append(each)
                 counts[-1] += 1
             progress("inspecting", done, len(parts))
         counted = {
             "calibrated_on": "recordings" if by_recording else "blocks",
             "recordings": _numbered(counts),
         }
-        groups = groups_of(windows, neutral=True)
         signal = record.model_copy(update=counted)
-        return Calibrating(windows, inspections, groups, signal, notes, broken)
+        made = Partition(
+            [], windows, "new good parts", notes=notes, signal=signal, numbers_groups=True
+        )
+        return Calibrating(windows, made, broken)
 
     def draw(self, inspector: Inspector, inspection: Inspection) -> NDArray[np.uint8]:
         return self._panel(inspector, inspection)
