@@ -110,7 +110,7 @@ def measure_windows(data: Path, folder: Path, detector: str, draw: int) -> dict[
         found = inspector.inspect_part(part).recording
         if found is None:
             raise RuntimeError(f"{part.name} cannot be read.")
-        scores += [window.score for window in found.windows]
+        scores += [window.score or 0.0 for window in found.windows]
         names += [f"{number} {i // BLOCK}" for i in range(len(found.windows))]
     return figures_of(inspector, np.array(scores), names, counted=False)
 
