@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makellos.calibration import Calibration, calibrate_zones
+from makellos.calibration.leaving_out import thresholds_without
 from makellos.errors import ConfigurationError
 
 eighths = st.integers(1, 8).map(lambda n: n / 8)
@@ -99,6 +100,17 @@ def test_zones_take_weights() -> None:
     assert zoned.scales[1] == pytest.approx(alone.threshold)
     assert zoned.n_effective == pytest.approx(25)
     assert zoned.with_budget(0.3).n_effective == pytest.approx(25)
+
+
+def test_leaving_a_part_out_takes_its_weight_along() -> None:
+    scores, weights = np.arange(30.0), np.r_[np.full(20, 0.1), np.ones(10)]
+    calibration = Calibration(scores, 0.2, weights=weights)
+    found = thresholds_without(calibration)
+    for left_out, threshold in enumerate(found):
+        kept = np.delete(np.arange(30), left_out)
+        alone = Calibration(scores[kept], 0.2, weights=weights[kept])
+        assert threshold == alone.threshold
+    assert len(set(found)) > 1
 
 
 @pytest.mark.parametrize("wrong", [[0.5], [0.0, 1.0], [1.5, 1.0], [math.nan, 1.0]])

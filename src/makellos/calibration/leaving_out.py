@@ -18,11 +18,12 @@ def calibration_without(calibration: Calibration, left_out: Collection[int]) -> 
     It promises its budget for parts like those kept, not for parts like those left out.
     """
     kept = [i for i in range(calibration.scores.size) if i not in left_out]
-    groups = calibration.groups
+    groups, weights = calibration.groups, calibration.weights
     return replace(
         calibration,
         scores=calibration.scores[kept],
         groups=None if groups is None else [groups[i] for i in kept],
+        weights=None if weights is None else weights[kept],
     )
 
 
@@ -31,7 +32,7 @@ def thresholds_without(calibration: Calibration) -> list[float]:
     n = calibration.scores.size
     if n < 2:
         return [calibration.threshold] * n
-    if calibration.groups is not None:
+    if calibration.groups is not None or calibration.weights is not None:
         return [calibration_without(calibration, {i}).threshold for i in range(n)]
     # Without groups the threshold depends on a part's rank alone, so equal sides share it.
     found: dict[int, float] = {}
