@@ -63,6 +63,15 @@ def hears_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the ledger of test sets that the tests have, in place of that of who runs them."""
+    path = tmp_path_factory.mktemp("own_ledger") / "test-sets.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MAKELLOS_LEDGER", str(path))
+        yield path
+
+
 @pytest.fixture(scope="session")
 def screws(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return rendered screws: 24 good ones to learn from, 6 good and 10 defective to test."""

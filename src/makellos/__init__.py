@@ -5,7 +5,8 @@
 99
 
 Commands, as on the command line
-    align, audit, fit, inspect, evaluate, compare, calibrate, explain, generate, tune, queue, verify
+    align, audit, fit, inspect, evaluate, accept, compare, calibrate, explain, generate, tune,
+    queue, verify
 To inspect one part after another
     Inspector, which returns an Inspection; read_picture, read_model
 Parts
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from makellos.errors import NotFittedError as NotFittedError
     from makellos.errors import StorageError as StorageError
     from makellos.errors import TrainingError as TrainingError
+    from makellos.evaluation.acceptance_record import AcceptanceRecord as AcceptanceRecord
     from makellos.evaluation.result import Evaluation as Evaluation
     from makellos.inspection import EngineChoice as EngineChoice
     from makellos.inspection import Inspection as Inspection
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from makellos.subjects import find_parts as find_parts
     from makellos.training import Training as Training
     from makellos.vibration.signals import SignalSettings as SignalSettings
+    from makellos.workflows.accept import accept as accept
     from makellos.workflows.align import AlignSummary as AlignSummary
     from makellos.workflows.align import align as align
     from makellos.workflows.audit import AuditSummary as AuditSummary
@@ -138,6 +141,7 @@ _NAMES = {
         "StorageError",
         "TrainingError",
     ),
+    "evaluation.acceptance_record": ("AcceptanceRecord",),
     "evaluation.result": ("Evaluation",),
     "inspection": ("EngineChoice", "Inspection", "Inspector", "ModelFile", "Region", "read_model"),
     "inspection.acceptance": ("Acceptance", "Rule"),
@@ -148,6 +152,7 @@ _NAMES = {
     "subjects": ("find_parts",),
     "training": ("Training",),
     "vibration.signals": ("SignalSettings",),
+    "workflows.accept": ("accept",),
     "workflows.align": ("AlignSummary", "align"),
     "workflows.audit": ("AuditSummary", "audit"),
     "workflows.calibrate": ("CalibrationSummary", "calibrate"),

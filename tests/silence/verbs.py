@@ -40,6 +40,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     "info": ({0}, ["m.makellos"]),
     "inspect": ({0}, ["m.makellos", "parts/test", "-o", "rows", "--overlays"]),
     "evaluate": ({0}, ["m.makellos", "parts", "-o", "report"]),
+    "accept": ({0}, ["m.makellos", "parts", "-o", "acceptance", "--ledger", "tests.jsonl"]),
     "compare": ({0}, ["parts", "--models", "m.makellos,n.makellos", "-o", "comparison"]),
     "generate": ({0}, ["generative.makellos", "-n", "4", "-o", "grid.png"]),
     "queue": ({0}, ["runs.yaml"]),
@@ -59,6 +60,7 @@ GIVEN = {"runs.yaml", "generative.makellos", "classifier.makellos"}
 MADE = {
     *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
     *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned"),
+    *("acceptance", "tests.jsonl", "tests.jsonl.lock"),
 }
 
 

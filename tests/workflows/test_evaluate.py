@@ -29,7 +29,7 @@ from makellos.drawing.panels import draw_panel
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.regions import resize_map
 from makellos.inspection.scorer import Scored, Scorer
-from makellos.workflows.evaluate import evaluate_parts
+from makellos.workflows.evaluate import evaluated as evaluated_parts
 
 Number = int | float
 KEYS: dict[str, type | tuple[type, ...]] = {
@@ -356,7 +356,9 @@ def test_no_picture_and_no_map_is_kept(
             most_alive = max(most_alive, sum(each() is not None for each in findings))
 
     monkeypatch.setattr(makellos.Inspector, "inspect_many", watched)
-    _, tested = evaluate_parts(toy_model, toy_parts, output=tmp_path / "report" if draws else None)
+    tested = evaluated_parts(
+        toy_model, toy_parts, output=tmp_path / "report" if draws else None
+    ).tested
     assert len(findings) == len(tested) == 20
     assert most_alive <= 3  # the one at hand, and the one before until it is replaced
     assert all(each() is None for each in findings)

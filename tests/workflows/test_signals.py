@@ -22,7 +22,7 @@ from makellos.subjects.vibration import VibrationSubject
 from makellos.vibration.bearings import find_bearing
 from makellos.vibration.signals import SignalSettings
 from makellos.vibration.windows import Piece, parse_piece
-from makellos.workflows.evaluate import evaluate, evaluate_parts
+from makellos.workflows.evaluate import evaluate, evaluated
 from makellos.workflows.fit import fit
 
 RATE, RPM = 12000.0, 1797.0
@@ -605,6 +605,6 @@ def test_a_window_has_one_thumbnail(bearings: Path, tmp_path: Path) -> None:
         save(tmp_path / "set" / "test" / name / "0.npz", source["DE"][:8000])
     target = tmp_path / "m.makellos"
     fit(bearings, target, false_alarms=0.05, signal=SETTINGS)
-    _, tested = evaluate_parts(target, tmp_path / "set", output=tmp_path / "report")
+    tested = evaluated(target, tmp_path / "set", output=tmp_path / "report").tested
     assert len(tested) == 14
     assert all(each.item.overlay and not each.item.picture for each in tested)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from makellos.cli import (
+    accepting,
     auditing,
     comparing,
     data,
@@ -62,6 +63,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("fit", learning.fit, "Learn from good parts and write a calibrated model file."),
     ("inspect", inspecting.inspect, "Give a verdict, a score and outlined damage."),
     ("evaluate", inspecting.evaluate, "Measure a model on labelled parts; HTML report."),
+    ("accept", accepting.accept, "Judge a model on a locked test set; report to sign."),
     ("compare", comparing.compare, "Compare detectors on the same parts."),
     ("explain", explaining.explain, "Show where a classifier looked."),
     ("generate", generating.generate, "Generate pictures with a generative model."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from makellos.data.judges import relabelled
 from makellos.data.parts import GOOD, PartSet
 from makellos.errors import InputError, suggest
 
@@ -29,7 +30,8 @@ def with_good(found: PartSet, labels: Sequence[str]) -> PartSet:
 
     Raises `InputError` for a label that no part has.
     """
-    spelled = {part.label.casefold(): part.label for part in found}
+    said = (label for part in found for each in part.judgements.values() for label in each)
+    spelled = {label.casefold(): label for label in (*said, *(part.label for part in found))}
     unknown = [label for label in labels if label.casefold() not in spelled]
     if unknown:
         raise InputError(
@@ -38,7 +40,8 @@ def with_good(found: PartSet, labels: Sequence[str]) -> PartSet:
         )
     wanted = {label.casefold() for label in labels}
     parts = [
-        replace(part, label=GOOD) if part.label.casefold() in wanted else part for part in found
+        relabelled(part, lambda label: GOOD if label.casefold() in wanted else label)
+        for part in found
     ]
     note = f"Read as good: {', '.join(labels)}." if labels else ""
     return replace(found, parts=tuple(parts), notes=(*found.notes, *([note] if note else [])))

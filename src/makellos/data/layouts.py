@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from makellos.data.array_pictures import is_numpy_file
 from makellos.data.array_sets import Keys, array_set, holds_arrays
+from makellos.data.judges import relabelled
 from makellos.data.manifests import COLUMNS, MANIFEST, read_manifest
 from makellos.data.masks import Masks, find_masks
 from makellos.data.names import SPLITS, begins_good, folded, generic_class
@@ -154,11 +155,12 @@ def _is_listed(name: str) -> bool:
 def _named(found: PartSet) -> PartSet:
     """Spell labels alike that differ in case alone, and say how general words were read."""
     spelling: dict[str, str] = {}
-    parts = []
-    for part in found:
-        label = GOOD if generic_class(part.label) == GOOD else part.label
-        label = spelling.setdefault(label.casefold(), label)
-        parts.append(part if part.label == label else replace(part, label=label))
+
+    def spelled(label: str) -> str:
+        label = GOOD if generic_class(label) == GOOD else label
+        return spelling.setdefault(label.casefold(), label)
+
+    parts = [relabelled(part, spelled) for part in found]
     words = dict.fromkeys(part.label for part in found)
     meant = [(word, of) for word in words if (of := generic_class(word)) and word.casefold() != of]
     notes = [

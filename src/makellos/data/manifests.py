@@ -11,6 +11,7 @@ from pathlib import Path
 
 from makellos.data.array_pictures import array_picture
 from makellos.data.files import read_text
+from makellos.data.judges import gathered, majority_note
 from makellos.data.names import SPLITS, generic_class, meant, spellings
 from makellos.data.parts import GOOD, FileKind, Part, Source
 from makellos.errors import InputError, suggest
@@ -20,6 +21,8 @@ __all__ = ["COLUMNS", "MANIFEST", "MANIFESTS", "read_manifest"]
 MANIFEST = "CSV manifest"
 MANIFESTS = frozenset({".csv", ".tsv"})
 COLUMNS = ("path", "label", "split", "mask", "group", "reference")
+_JUDGE = "judge"  # whose the label of a row is, where parts have several
+_READ = (*COLUMNS, _JUDGE)
 _DELIMITERS = ",;\t"
 _MAX_SHOWN = 20
 _MOST_BYTES = 256 << 20
@@ -46,7 +49,10 @@ def read_manifest(
     ]
     kind = _kind(path, [row.get("path", "") for row, _ in given], kinds)
     parts = [_row(row, line, path.parent, kind, problems) for row, line in given]
-    problems += _repeated(parts, [line for _, line in given], kind) if not problems else []
+    judges, lines = [row.get(_JUDGE, "") for row, _ in given], [line for _, line in given]
+    if any(judges):
+        parts, lines = gathered(parts, judges, lines)
+    problems += _repeated(parts, lines, kind) if not problems else []
     if problems:
         more = f"\n  and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
         shown = "\n  ".join(problems[:_MAX_SHOWN])
@@ -55,7 +61,8 @@ def read_manifest(
         raise InputError(f"{path} has {count}. Correct the {which}:\n  {shown}{more}")
     if not parts:
         raise InputError(f"{path} lists no parts. Add a row per picture below the header.")
-    return kind, parts, list(_notes(columns, rows, kind))
+    notes = [*_notes(columns, rows, kind), majority_note(parts)]
+    return kind, parts, list(filter(None, notes))
 
 
 def _with_groups(path: Path, columns: list[str], name: str) -> list[str]:
@@ -119,7 +126,9 @@ def _check_columns(path: Path, columns: list[str]) -> None:
             f"{path} has no column 'path' in its first line. {suggest('path', columns)} "
             f"Name the columns {', '.join(COLUMNS)}; path is required, the others are optional."
         )
-    twice = [name for name, count in Counter(columns).items() if count > 1 and name in COLUMNS]
+    twice = [
+        name for name, count in Counter(columns).items() if count > 1 and name in (*COLUMNS, _JUDGE)
+    ]
     if twice:
         raise InputError(f"{path} has more than one column {twice[0]!r}. Keep one of them.")
 
@@ -129,8 +138,8 @@ def _refuse_near_misses(path: Path, columns: list[str], rows: list[tuple[int, li
     wrong = []
     for place, name in enumerate(columns):
         values = {"".join(cells[place : place + 1]).casefold() for _, cells in rows}
-        right = meant(name, COLUMNS[1:]) or _held(values)
-        if name not in COLUMNS and right is not None and right not in columns:
+        right = meant(name, COLUMNS[1:]) or _held(values) or meant(name, (_JUDGE,))
+        if name not in _READ and right is not None and right not in columns:
             wrong.append(f"{name!r} (is it {right!r}?)")
     if wrong:
         raise InputError(
@@ -153,7 +162,7 @@ def _notes(columns: list[str], rows: list[tuple[int, list[str]]], kind: FileKind
     unused = [
         name or "(without a name)"
         for place, name in enumerate(columns)
-        if name not in (*COLUMNS, *kind.details) and any(any(c[place : place + 1]) for _, c in rows)
+        if name not in (*_READ, *kind.details) and any(any(c[place : place + 1]) for _, c in rows)
     ]
     if unused:
         yield (

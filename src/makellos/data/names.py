@@ -56,6 +56,7 @@ _SYNONYMS = {
     "mask": _words("segmentation seg gt groundtruth annotation maske"),
     "group": _words("gruppe groupe"),
     "reference": _words("referenz golden template"),
+    "judge": _words("appraiser rater prüfer pruefer"),
 }
 
 

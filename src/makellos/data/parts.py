@@ -146,7 +146,8 @@ class Part:
     `label` is ``good``, ``defective`` or a defect's name; `name` is the path relative to the
     data folder, with forward slashes; parts of one `group` belong together (one tile, one lot).
     `reference` is a picture of how it should look. `details` are what else a manifest says of it,
-    as texts by column.
+    as texts by column. `judgements` are labels that judges gave, once or several times, by the name
+    of the judge; with `by_majority` its own label is what most of them say.
     """
 
     source: Path | Source
@@ -157,6 +158,8 @@ class Part:
     group: str | None = None
     reference: Path | Source | None = None
     details: Mapping[str, str] = field(default_factory=dict, hash=False)
+    judgements: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    by_majority: bool = False
 
     @property
     def path(self) -> Path:

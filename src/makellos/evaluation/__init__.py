@@ -3,17 +3,28 @@
 `ranking` judges scores of whole parts, `pixels` anomaly maps against masks, `rates` verdicts,
 `classes` the classes that a classifier names, `intervals` says how sure the figures are, and
 `paired` whether two detectors differ by more than chance. `outcomes` puts them together into the
-`result` of an evaluation.
+`result` of an evaluation, `acceptance` into that of an acceptance test.
 """
 
 from __future__ import annotations
 
+from makellos.evaluation.acceptance import (
+    AcceptanceFigures,
+    Judged,
+    Promise,
+    acceptance_figures,
+    promise_figures,
+)
+from makellos.evaluation.attribute_study import AttributeStudy, attribute_study, cohen_kappa
 from makellos.evaluation.class_intervals import ClassIntervals, class_intervals
 from makellos.evaluation.classes import ClassFigures, OneClass, ReliabilityBin, class_figures
+from makellos.evaluation.detection_curve import DetectionCurve, detection_curve
+from makellos.evaluation.exact import Share, exact_bounds, share_of
 from makellos.evaluation.intervals import ImageIntervals, Interval, Resampling, image_intervals
 from makellos.evaluation.localisation import (
     LocalisationFigures,
     Located,
+    damage_length,
     localisation,
     localisation_by_defect,
     locate,
@@ -54,15 +65,19 @@ from makellos.evaluation.result import (
 )
 
 __all__ = [
+    "AcceptanceFigures",
+    "AttributeStudy",
     "BestAccuracy",
     "ClassFigures",
     "ClassIntervals",
     "DefectFigures",
+    "DetectionCurve",
     "Difference",
     "Evaluation",
     "F1Max",
     "ImageIntervals",
     "Interval",
+    "Judged",
     "LocalisationByDefect",
     "LocalisationFigures",
     "Located",
@@ -73,14 +88,18 @@ __all__ = [
     "PixelIntervals",
     "PixelMetrics",
     "PrecisionRecallCurve",
+    "Promise",
     "PromiseCheck",
     "Rates",
     "ReliabilityBin",
     "Resampling",
     "RocCurve",
+    "Share",
     "SizeFigures",
     "SizeGroup",
     "UnreadablePart",
+    "acceptance_figures",
+    "attribute_study",
     "auroc",
     "average_precision",
     "best_accuracy",
@@ -88,8 +107,12 @@ __all__ = [
     "check_promise",
     "class_figures",
     "class_intervals",
+    "cohen_kappa",
+    "damage_length",
     "damaged_area",
     "defective_from_labels",
+    "detection_curve",
+    "exact_bounds",
     "f1_max",
     "image_intervals",
     "localisation",
@@ -100,7 +123,9 @@ __all__ = [
     "paired_differences",
     "pixel_figures",
     "precision_recall_curve",
+    "promise_figures",
     "rates_at_threshold",
     "roc_curve",
+    "share_of",
     "verdict_rates",
 ]

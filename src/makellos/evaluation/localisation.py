@@ -23,6 +23,7 @@ __all__ = [
     "DeletionFigures",
     "LocalisationFigures",
     "Located",
+    "damage_length",
     "deletion",
     "grown",
     "heat_inside",
@@ -100,6 +101,25 @@ class DeletionFigures:
     probability_drop_by_chance: float
     better_than_chance: float
     better_interval: Interval
+
+
+def damage_length(mask: Bools) -> float:
+    """Return the greatest distance across one piece of the damage on a mask H×W, in pixels.
+
+    Pieces touch by sides or corners; 0 where nothing is marked.
+
+    >>> damage_length(np.eye(4, dtype=bool)), damage_length(np.ones((1, 1), dtype=bool))
+    (5.66, 1.41)
+    """
+    outlines, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    longest = 0.0
+    for outline in outlines:
+        corners = cv2.convexHull(outline).reshape(-1, 2).astype(np.float64)
+        apart = np.abs(corners[:, None] - corners) + 1.0  # a pixel is as wide as one
+        longest = max(longest, float(np.hypot(*np.moveaxis(apart, 2, 0)).max()))
+    return round(longest, 2)
 
 
 def locate(

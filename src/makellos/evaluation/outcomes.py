@@ -30,10 +30,10 @@ __all__ = ["Outcome", "overall_figures"]
 class Outcome:
     """Hold what was found on one labelled part.
 
-    Areas are in pixels of the picture, `damaged_area` that of the mask. `mapped` says that the
-    figures of pixels count it; `located` is how its map lies on the mask, of a rejected part.
-    `probabilities` are those of a classifier's classes, `calibrated_verdict` is the verdict without
-    rules, where there are some.
+    Areas are in pixels of the picture, `damaged_area` that of the mask; `damage_length` is the
+    greatest distance across its damage. `mapped` says that the figures of pixels count it;
+    `located` is how its map lies on the mask, of a rejected part. `probabilities` are those of a
+    classifier's classes, `calibrated_verdict` is the verdict without rules, where there are some.
     """
 
     label: str
@@ -43,6 +43,7 @@ class Outcome:
     milliseconds: float
     picture_area: int = 0
     damaged_area: int | None = None
+    damage_length: float | None = None
     mapped: bool = False
     located: Located | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from makellos.errors import InputError
+from makellos.evaluation.exact import beta_quantile, beta_share
 
 __all__ = ["PromiseCheck", "check_promise", "realised_range", "share_of_plants"]
 
@@ -87,7 +88,8 @@ def realised_range(n_units: int, budget: float, level: float = 0.95) -> tuple[fl
     """
     k = max(1, math.floor(budget * (n_units + 1) + 1e-9))
     tail = (1 - level) / 2
-    return _quantile(n_units, k, tail), _quantile(n_units, k, 1 - tail)
+    b = n_units + 1 - k
+    return beta_quantile(k, b, tail), beta_quantile(k, b, 1 - tail)
 
 
 def share_of_plants(n_units: int, budget: float, rate: float) -> float:
@@ -98,30 +100,6 @@ def share_of_plants(n_units: int, budget: float, rate: float) -> float:
     return _as_many(max(1, math.floor(budget * (n_units + 1) + 1e-9)), n_units, rate)
 
 
-def _quantile(n: int, k: int, below: float) -> float:
-    """Return the share that Beta(k, n + 1 - k) stays under with a probability, by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if _as_many(k, n, middle) < below:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
 def _as_many(k: int, n: int, share: float) -> float:
     """Return the probability of k or more of n, each by itself with a probability of `share`."""
-    if k <= 0 or share >= 1:
-        return 1.0
-    if share <= 0:
-        return 0.0
-    logs = (
-        math.lgamma(n + 1)
-        - math.lgamma(i + 1)
-        - math.lgamma(n - i + 1)
-        + i * math.log(share)
-        + (n - i) * math.log1p(-share)
-        for i in range(k, n + 1)
-    )
-    return min(1.0, math.fsum(math.exp(each) for each in logs))
+    return beta_share(k, n + 1 - k, share) if k > 0 else 1.0

@@ -7,19 +7,34 @@ import math
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from makellos.calibration import Calibration, lots_larger_than
 from makellos.data.parts import Part
 from makellos.errors import InputError
-from makellos.inspection.manifest import CalibrationRecord
+from makellos.inspection.manifest import CalibrationRecord, Manifest, TrainingRecord
 from makellos.models.release import plain
 
-__all__ = ["budget_notes", "contents", "fingerprint", "known", "library_versions"]
+__all__ = [
+    "Contents",
+    "budget_notes",
+    "contents",
+    "contents_of",
+    "fingerprint",
+    "identity",
+    "known",
+    "library_versions",
+    "seen_before",
+]
 
 _SUM_LENGTH = 12  # hexadecimal digits; two of a million files agree by chance once in 500 sets
 
 _FIRST_OF_LOT = 20
+_DECIDES = {
+    *("detector", "preprocessing", "aggregation", "engine", "calibration", "classes", "signal"),
+    *("tiling", "zones", "acceptance", "background"),
+}
 
 _LIBRARIES = (
     "makellos",
@@ -55,9 +70,7 @@ def known(parts: Sequence[Part], *recorded: str) -> list[Part]:
 
     One that cannot be opened is not known.
     """
-    sums = {
-        text[at : at + _SUM_LENGTH] for text in recorded for at in range(0, len(text), _SUM_LENGTH)
-    }
+    sums = _split("".join(recorded))
     found = []
     for part in parts if sums else ():
         with suppress(OSError, InputError):
@@ -66,14 +79,78 @@ def known(parts: Sequence[Part], *recorded: str) -> list[Part]:
     return found
 
 
+@dataclass(frozen=True)
+class Contents:
+    """Hold what a set of parts is, whatever they are called and in which order they come.
+
+    `fingerprint` is a SHA-256 over contents and labels, `sums` has the beginning of that of each
+    part's content, in order.
+    """
+
+    fingerprint: str
+    sums: tuple[str, ...]
+
+    def shared(self, recorded: str) -> int:
+        """Return how many of the parts are among those that `contents` recorded."""
+        return sum(each in _split(recorded) for each in self.sums)
+
+
+def contents_of(parts: Sequence[Part]) -> Contents:
+    """Return what a set is by contents and labels; files that cannot be opened are left out."""
+    rows = []
+    for part in parts:
+        with suppress(OSError, InputError):
+            if part.element is not None or part.path.is_file():
+                rows.append((_whole_sum(part), plain(part.label)))
+    digest = hashlib.sha256("".join(f"{sum_} {label}\n" for sum_, label in sorted(rows)).encode())
+    return Contents(digest.hexdigest(), tuple(sorted(sum_[:_SUM_LENGTH] for sum_, _ in rows)))
+
+
+def identity(manifest: Manifest) -> str:
+    """Return the SHA-256 of what decides a model's verdicts.
+
+    Two files have the same that give the same verdicts for the same reasons, whatever was noted in
+    them and when they were written.
+    """
+    aside = {each.file for each in manifest.golden} | set(manifest.examples)
+    members = {n: each.sha256 for n, each in manifest.members.items() if n not in aside}
+    decides = manifest.model_dump_json(include=_DECIDES)
+    return hashlib.sha256(f"{decides}{sorted(members.items())}".encode()).hexdigest()
+
+
+def seen_before(parts: Sequence[Part], training: TrainingRecord) -> tuple[list[Part], list[Part]]:
+    """Return the parts that a model learned from, and others that set its threshold."""
+    learned, aside = known(parts, training.contents), known(parts, training.set_aside)
+    if not training.contents and _fitted_on(parts, training.fingerprint):
+        learned = list(parts)
+    names = {part.name for part in learned}
+    return learned, [part for part in aside if part.name not in names]
+
+
+def _fitted_on(parts: Sequence[Part], recorded: str) -> bool:
+    """Tell whether these are the parts of the fit, where a model keeps one sum of all alone."""
+    try:
+        return recorded in (fingerprint([p for p in parts if p.is_good]), fingerprint(parts))
+    except OSError:
+        return False  # a file that cannot be opened is named among the unreadable ones
+
+
+def _split(recorded: str) -> set[str]:
+    return {recorded[at : at + _SUM_LENGTH] for at in range(0, len(recorded), _SUM_LENGTH)}
+
+
 def _content(part: Part) -> str:
+    return _whole_sum(part)[:_SUM_LENGTH]
+
+
+def _whole_sum(part: Part) -> str:
     if part.element is not None:
-        return hashlib.sha256(part.element.content()).hexdigest()[:_SUM_LENGTH]
+        return hashlib.sha256(part.element.content()).hexdigest()
     with part.path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
     # Pieces of one file are parts of their own.
     digest.update(part.piece.encode(errors="replace"))
-    return digest.hexdigest()[:_SUM_LENGTH]
+    return digest.hexdigest()
 
 
 def library_versions() -> dict[str, str]:

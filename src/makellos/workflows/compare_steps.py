@@ -57,9 +57,9 @@ def _fit(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _evaluate(task: Mapping[str, Any]) -> dict[str, Any]:
-    from makellos.workflows.evaluate import evaluate_parts
+    from makellos.workflows.evaluate import evaluated
 
-    figures, tested = evaluate_parts(
+    done = evaluated(
         task["model"], task["data"], output=task["output"], seed=task["seed"], **_read_by(task)
     )
     rows = [
@@ -71,16 +71,16 @@ def _evaluate(task: Mapping[str, Any]) -> dict[str, Any]:
             "verdict": test.item.verdict,
             "damage_area": test.item.damage_area,
         }
-        for test in tested
+        for test in done.tested
     ]
     if task["output"] is not None:
         pictures = {
             f"{kind}{i}": np.frombuffer(encoded, np.uint8)
-            for i, test in enumerate(tested)
+            for i, test in enumerate(done.tested)
             for kind, encoded in (("part", test.item.picture), ("overlay", test.item.overlay))
         }
         np.savez(Path(task["result"]).with_name(PICTURES), **pictures)  # type: ignore[arg-type]
-    return {"figures": figures, "parts": rows}
+    return {"figures": done.figures, "parts": rows}
 
 
 def _rank(task: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from makellos.evaluation import (
     PromiseCheck,
     UnreadablePart,
     check_promise,
+    damage_length,
     defective_from_labels,
     locate,
     overall_figures,
@@ -37,7 +38,7 @@ from makellos.evaluation import (
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.background import notes_on
 from makellos.inspection.regions import resize_map
-from makellos.models.provenance import fingerprint, known
+from makellos.models.provenance import seen_before
 from makellos.reports.evaluation import EvaluationReport, render_evaluation
 from makellos.reports.gallery import GalleryItem
 from makellos.reports.pages import write_page
@@ -45,11 +46,13 @@ from makellos.reports.provenance import promised, provenance
 from makellos.reports.thumbnails import Thumbnails, draw_thumbnails
 from makellos.storage import claim_folder, write_text
 from makellos.subjects import Gathered, find_tested, open_inspector, subject_of
+from makellos.workflows.ledger import count_evaluation
 from makellos.workflows.rows import RowFiles
 
-__all__ = ["RowFiles", "TestedPart", "evaluate", "evaluate_parts"]
+__all__ = ["Evaluated", "RowFiles", "TestedPart", "evaluate", "evaluated"]
 
 REPORT, FIGURES, ROWS = "report.html", "figures.json", "tested.csv"
+FITTED_ON = "The model was fitted on"  # how a note on known parts begins
 _MAX_UNLIKE = 3  # notes on pictures unlike those learned
 
 
@@ -62,6 +65,17 @@ class TestedPart:
 
     outcome: Outcome
     item: GalleryItem
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Hold an evaluation with what it is of: the set, its tested parts, and what inspected them."""
+
+    figures: Evaluation
+    tested: list[TestedPart]
+    parts: tuple[Part, ...]
+    found: PartSet
+    inspector: Inspector
 
 
 def evaluate(
@@ -83,17 +97,19 @@ def evaluate(
     `good` and `keys` say how a set is read, as in `find_parts`; labels that meant good at the fit
     do so where no tested part is good otherwise.
 
+    An evaluation of a test set that `accept` has locked is counted in its ledger, and says so.
+
     `data` is a folder or manifest; its split ``test`` is used, or all parts if there are no splits.
     The figures are those of ``makellos evaluate --json``, as attributes and as a dict. Raises
     `InputError` if there is no labelled test part or a mask cannot be used, and the errors of
     `Inspector`. A part that cannot be read is named under ``unreadable`` and counts nowhere else.
     """
-    return evaluate_parts(
+    return evaluated(
         model, data, output=output, rows=rows, good=good, keys=keys, seed=seed, progress=progress
-    )[0]
+    ).figures
 
 
-def evaluate_parts(
+def evaluated(
     model: Path | str,
     data: Path | str,
     *,
@@ -103,17 +119,16 @@ def evaluate_parts(
     keys: ArrayKeys = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> tuple[Evaluation, list[TestedPart]]:
-    """Do what `evaluate` does, and return every tested part beside the figures."""
+    counts: bool = True,
+) -> Evaluated:
+    """Do what `evaluate` does, and return with the figures what they are of.
+
+    Without `counts` an evaluation of a locked test set is not counted as one.
+    """
     check_seed(seed)
     report = progress or no_progress
     found = find_tested(model, data, good=good, keys=keys)
-    parts = found.test()
-    if not parts:
-        raise InputError(
-            f"{data} has no test parts ({found.layout}). Put them into test/good and "
-            "test/<defect>, or give rows of a manifest the split 'test'."
-        )
+    parts = _test_parts(found, data)
     inspector = open_inspector(model, found, len(parts))
     subject, wanted = subject_of(found), rows or RowFiles()
     if output is not None:
@@ -131,17 +146,16 @@ def evaluate_parts(
         tested.append(_test(inspector, part, inspection, pixels))
         aside = notes_on(inspection.beside or ())  # no doubt about the part: in its row
         odd.update(note for note in inspection.notes if note not in aside)
-    if all(test.outcome.score is None for test in tested):
-        raise InputError(
-            f"None of the {len(parts)} test parts of {data} can be read; the first: "
-            f"{tested[0].item.error}"
-        )
+    _require_readable(tested, data)
     wanted.write(gathered, inspector, subject)
     report("computing intervals", 0, 1)
     figures = _figures(inspector, tested, pixels, np.random.default_rng(seed))
     unlike = [f"{n} tested part{'s'[: n > 1]}: {note}" for note, n in odd.most_common(_MAX_UNLIKE)]
+    manifest, file = inspector.manifest, inspector.model.path.name
+    counted = count_evaluation(parts, manifest, file, datetime.now(UTC)) if counts else ""
     figures["notes"] = [
         *found.remarks(),
+        *([counted] if counted else []),
         *_no_good(parts),
         *_notes(found, inspector),
         *unlike,
@@ -152,7 +166,24 @@ def evaluate_parts(
     report("computing intervals", 1, 1)
     if output is not None:
         _write_report(Path(output), Path(data), inspector, tested, result, gathered.panels)
-    return result, tested
+    return Evaluated(result, tested, parts, found, inspector)
+
+
+def _test_parts(found: PartSet, data: Path | str) -> tuple[Part, ...]:
+    if parts := found.test():
+        return parts
+    raise InputError(
+        f"{data} has no test parts ({found.layout}). Put them into test/good and "
+        "test/<defect>, or give rows of a manifest the split 'test'."
+    )
+
+
+def _require_readable(tested: Sequence[TestedPart], data: Path | str) -> None:
+    if all(test.outcome.score is None for test in tested):
+        raise InputError(
+            f"None of the {len(tested)} test parts of {data} can be read; the first: "
+            f"{tested[0].item.error}"
+        )
 
 
 def _promise(
@@ -199,25 +230,15 @@ def _notes(found: PartSet, inspector: Inspector) -> list[str]:
 
 def _known(found: PartSet, inspector: Inspector) -> list[str]:
     """Say which of the tested parts the model was fitted or calibrated on."""
-    training, parts = inspector.manifest.training, found.test()
-    seen = known(parts, training.contents, training.set_aside)
-    if not training.contents and _fitted_on(parts, training.fingerprint):
-        seen = list(parts)
-    if not seen:
+    parts = found.test()
+    n_seen = sum(map(len, seen_before(parts, inspector.manifest.training)))
+    if not n_seen:
         return []
-    which = "these very parts" if len(seen) == len(parts) else f"{len(seen)} of these parts"
+    which = "these very parts" if n_seen == len(parts) else f"{n_seen} of these parts"
     return [
-        f"The model was fitted on {which}, so the figures look better than they are. Keep "
+        f"{FITTED_ON} {which}, so the figures look better than they are. Keep "
         "parts aside, in test/good or with split 'test' in a manifest."
     ]
-
-
-def _fitted_on(parts: Sequence[Part], recorded: str) -> bool:
-    """Tell whether these are the parts of the fit, where a model keeps one sum of all alone."""
-    try:
-        return recorded in (fingerprint([p for p in parts if p.is_good]), fingerprint(parts))
-    except OSError:
-        return False  # a file that cannot be opened is named among the unreadable ones
 
 
 def _test(
@@ -260,17 +281,18 @@ def _outcome(part: Part, inspection: Inspection, pixels: PixelMetrics) -> Outcom
         probabilities=inspection.probabilities,
         calibrated_verdict=inspection.calibrated_verdict,
     )
+    mask = None if inspection.size is None else _read_mask(part, inspection.size)
+    if mask is not None:
+        outcome = replace(outcome, damaged_area=int(mask.sum()), damage_length=damage_length(mask))
     if inspection.size is None or inspection.anomaly_map is None:
         return outcome
-    mask = _read_mask(part, inspection.size)
     if mask is None and not part.is_good:
         return outcome
     full = resize_map(inspection.anomaly_map, *inspection.size)
     pixels.update(full, mask)
-    if mask is None:
+    if mask is None or inspection.verdict != "reject":
         return replace(outcome, mapped=True)
-    located = locate(part.label, full, mask) if inspection.verdict == "reject" else None
-    return replace(outcome, mapped=True, damaged_area=int(mask.sum()), located=located)
+    return replace(outcome, mapped=True, located=locate(part.label, full, mask))
 
 
 def _read_mask(part: Part, size: tuple[int, int]) -> NDArray[np.bool_] | None:

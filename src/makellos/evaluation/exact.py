@@ -1,0 +1,144 @@
+"""Exact bounds of shares, and how many good parts a threshold set by chance rejects."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from makellos.errors import InputError
+
+__all__ = [
+    "Share",
+    "beta_quantile",
+    "beta_share",
+    "exact_bounds",
+    "rejected_as_many",
+    "share_of",
+]
+
+_MOST_STEPS = 100_000  # of a continued fraction; about the root of its parameters are needed
+_TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Share:
+    """Hold that `n_hit` of `n` were hit: their `share`, and its exact 95 % bounds, in [0, 1].
+
+    Parts of a group are alike: the bounds count `n_units` groups, and parts by themselves. Share
+    and bounds are None without parts.
+    """
+
+    n_hit: int
+    n: int
+    n_units: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+def share_of(hit: Sequence[bool], groups: Sequence[str | None]) -> Share:
+    """Return the share of parts that were hit; `groups` names that of each part, or None.
+
+    Raises `InputError` for lengths that differ.
+
+    >>> share_of([True, False, False], [None, None, None]).n_units
+    3
+    """
+    if len(hit) != len(groups):
+        raise InputError(f"There are {len(hit)} parts and {len(groups)} groups; expected as many.")
+    n, n_hit = len(hit), sum(map(bool, hit))
+    if not n:
+        return Share(0, 0, 0, None, None, None)
+    n_units = len({group for group in groups if group is not None}) + list(groups).count(None)
+    low, high = exact_bounds(n_hit / n * n_units, n_units)
+    return Share(n_hit, n, n_units, n_hit / n, low, high)
+
+
+def exact_bounds(n_hit: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact two-sided bounds of a share in [0, 1] (Clopper and Pearson 1934).
+
+    `n_hit` of `n` parts were hit; neither need be whole, for parts that count together (Korn and
+    Graubard 1998). Raises `InputError` unless 0 <= `n_hit` <= `n` and 0 < `n`.
+
+    >>> [round(bound, 4) for bound in exact_bounds(0, 29)]
+    [0.0, 0.1194]
+    """
+    if not (0 <= n_hit <= n and n > 0):
+        raise InputError(f"{n_hit} of {n} is no share. Give parts, and how many of them.")
+    tail = (1 - level) / 2
+    low = beta_quantile(n_hit, n - n_hit + 1, tail) if n_hit > 0 else 0.0
+    high = beta_quantile(n_hit + 1, n - n_hit, 1 - tail) if n_hit < n else 1.0
+    return low, high
+
+
+def rejected_as_many(n_rejected: int, n_good: int, n_units: int, budget: float) -> float:
+    """Return how likely `n_rejected` or more of `n_good` new good parts are rejected by chance.
+
+    `n_units` good parts like them set the threshold for a `budget` in (0, 1). It is the k-th
+    highest score of them, so that the share rejected has the distribution Beta(k, n + 1 - k), and
+    their number a beta-binomial one.
+
+    >>> round(rejected_as_many(3, 100, 99, 0.01), 3)
+    0.125
+    """
+    k = max(1, math.floor(budget * (n_units + 1) + 1e-9))
+    a, b = k, n_units + 1 - k
+    logs = (
+        math.lgamma(n_good + 1)
+        - math.lgamma(i + 1)
+        - math.lgamma(n_good - i + 1)
+        + _log_beta(i + a, n_good - i + b)
+        - _log_beta(a, b)
+        for i in range(n_rejected)
+    )
+    return max(0.0, 1.0 - math.fsum(math.exp(each) for each in logs))
+
+
+def beta_share(a: float, b: float, below: float) -> float:
+    """Return the probability that Beta(a, b) lies below a value in [0, 1].
+
+    It is the regularised incomplete beta function, by its continued fraction (Abramowitz and
+    Stegun 26.5.8).
+    """
+    if below <= 0 or below >= 1:
+        return float(below >= 1)
+    if below > (a + 1) / (a + b + 2):  # there the fraction of the other side converges
+        return 1.0 - beta_share(b, a, 1.0 - below)
+    log_front = a * math.log(below) + b * math.log1p(-below) - _log_beta(a, b)
+    return math.exp(log_front) / (a * _fraction(a, b, below))
+
+
+def beta_quantile(a: float, b: float, share: float) -> float:
+    """Return the value in [0, 1] that Beta(a, b) stays below with a probability of `share`."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if beta_share(a, b, middle) < share:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _fraction(a: float, b: float, x: float) -> float:
+    """Return 1 + d1 / (1 + d2 / (1 + ...)), from its front (the method of Lentz)."""
+    whole = c = 1.0
+    d = 0.0
+    for step in range(1, _MOST_STEPS):
+        m, is_odd = divmod(step, 2)
+        if is_odd:
+            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        d = 1.0 / ((1.0 + term * d) or _TINY)
+        c = (1.0 + term / c) or _TINY
+        whole *= c * d
+        if abs(c * d - 1.0) < 4 * sys.float_info.epsilon:
+            break
+    return whole
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
