@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from makellos.inspection import read_model as read_model
     from makellos.inspection.acceptance import Acceptance as Acceptance
     from makellos.inspection.acceptance import Rule as Rule
+    from makellos.inspection.drift import Alarm as Alarm
+    from makellos.inspection.drift import DriftMonitor as DriftMonitor
     from makellos.inspection.findings import RecordingFinding as RecordingFinding
     from makellos.jobs.compare_results import CompareResults as CompareResults
     from makellos.jobs.queue_results import QueueResults as QueueResults
@@ -145,6 +147,7 @@ _NAMES = {
     "evaluation.result": ("Evaluation",),
     "inspection": ("EngineChoice", "Inspection", "Inspector", "ModelFile", "Region", "read_model"),
     "inspection.acceptance": ("Acceptance", "Rule"),
+    "inspection.drift": ("Alarm", "DriftMonitor"),
     "inspection.findings": ("RecordingFinding",),
     "jobs.compare_results": ("CompareResults",),
     "jobs.queue_results": ("QueueResults",),

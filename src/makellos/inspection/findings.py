@@ -14,6 +14,7 @@ from makellos.data.pictures import Picture
 from makellos.inspection.acceptance import ZoneFinding
 from makellos.inspection.background import Beside
 from makellos.inspection.regions import Region
+from makellos.inspection.statistics import Statistics
 from makellos.vibration.bearing_faults import FaultFinding
 from makellos.vibration.signals import Windows
 from makellos.vibration.views import SignalView
@@ -79,6 +80,7 @@ class Inspection:
     is odd about it, as those of a `recording` do. `beside` are the oddities beside the part, and
     `beside_maximum` the highest value of the map there; None where no background is known.
     `map_name` says what the map shows, such as ``residual``; "" where there is no name for it.
+    `statistics` are those of the picture that tell of a drift, if the inspector was asked for them.
     """
 
     input: str
@@ -102,13 +104,15 @@ class Inspection:
     beside: tuple[Beside, ...] | None = None
     beside_maximum: float | None = None
     map_name: str = ""
+    statistics: Statistics | None = field(default=None, repr=False)
 
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.
 
         It has ``notes``, and ``probabilities`` where the model is a classifier; a recording's has
         ``n_windows``, ``share_rejected``, ``fault`` and ``finding``. With zones it has ``zones``,
-        with rules ``calibrated_verdict`` and ``broken_rules``, with a known background ``beside``.
+        with rules ``calibrated_verdict`` and ``broken_rules``, with a known background ``beside``,
+        and ``statistics`` if the inspector was asked for them.
         """
         row: dict[str, Any] = {
             "input": self.input,
@@ -130,6 +134,8 @@ class Inspection:
         if self.calibrated_verdict is not None:
             row["calibrated_verdict"] = self.calibrated_verdict
             row["broken_rules"] = list(self.broken_rules)
+        if self.statistics is not None:
+            row["statistics"] = self.statistics.row()
         return row
 
 

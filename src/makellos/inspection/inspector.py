@@ -49,7 +49,8 @@ class Inspector:
     `workers` parts are worked on at once (1: all cores serve one part), or as many tiles of one
     part if the model tiles pictures. `engine` overrides the model's own runtime and precision.
     `rpm` is the speed of the shaft in recordings, if it differs from that at fit; `acceptance`
-    holds rules to use instead of the model's. One inspector can be used from several threads.
+    holds rules to use instead of the model's. With `statistics` the findings of pictures have those
+    that a `DriftMonitor` takes. One inspector can be used from several threads.
 
     A forked process reopens the model with ONNX Runtime when it first inspects, because OpenVINO
     does not work there. A pickled inspector reopens its model by path, and refuses another model in
@@ -67,6 +68,7 @@ class Inspector:
         engine: EngineChoice | None = None,
         rpm: float | None = None,
         acceptance: Acceptance | None = None,
+        statistics: bool = False,
     ) -> None:
         if rpm is not None and not 0 < rpm < math.inf:
             raise ConfigurationError(f"The speed is {rpm:g} rpm; expected a number above 0.")
@@ -82,7 +84,7 @@ class Inspector:
         self.zones = self.model.zones()
         self.acceptance = acceptance or self.manifest.acceptance or Acceptance()
         self.acceptance.check([] if self.zones is None else self.zones.record.names)
-        self._asked = (workers, engine, rpm, acceptance)
+        self._asked = (workers, engine, rpm, acceptance, statistics)
         self._judge = Judge(
             self.calibration,
             self.map_threshold,
@@ -104,7 +106,7 @@ class Inspector:
         record = self.manifest.signal
         if record is None:
             return None
-        if self._asked[-1] is not None:
+        if self._asked[3] is not None:
             raise ConfigurationError("Rules about regions apply to pictures only; leave them out.")
         at_speed(record.view, self.rpm)  # refuses what the rate cannot follow
         spectra = self.model.good_spectra()
@@ -223,7 +225,7 @@ class Inspector:
             choice = usable_here(engine) if engine else choose_engine(released, recipe.engines())
             scorer = recipe.open(choice, workers=workers, together=together)
         learned = self.manifest.training.pictures
-        pictures = PictureLane(scorer, self._judge, self.manifest.zones, learned)
+        pictures = PictureLane(scorer, self._judge, self.manifest.zones, learned, self._asked[-1])
         return _Opened(os.getpid(), scorer, pictures, self._recording_lane(scorer))
 
 
@@ -299,6 +301,7 @@ def _opened_again(
     engine: EngineChoice | None,
     rpm: float | None,
     acceptance: Acceptance | None,
+    statistics: bool,
 ) -> Inspector:
     """Return the inspector that was pickled; raise `ModelFileError` where its model is gone."""
     model = read_model(path)
@@ -307,4 +310,6 @@ def _opened_again(
             f"{path} is not the model that the pickled inspector had. Open the new one with "
             "makellos.Inspector, or put the old one back."
         )
-    return kind(model, workers=workers, engine=engine, rpm=rpm, acceptance=acceptance)
+    return kind(
+        model, workers=workers, engine=engine, rpm=rpm, acceptance=acceptance, statistics=statistics
+    )

@@ -15,6 +15,7 @@ from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.aggregation import Aggregation
 from makellos.inspection.background import Background
 from makellos.inspection.engines import EngineChoice
+from makellos.inspection.good_state import GoodState
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.tiling import Tiling
 from makellos.inspection.zones import MOST_ZONES, ZonesRecord
@@ -305,8 +306,9 @@ class Manifest(_Record):
     pictures are cut; None where they are seen whole. `zones` and `acceptance` say which places
     decide, and which rules regions are held to. `background` says how oddities beside the part
     count; None where no background is known. `map_name` says what the map shows, "" where there is
-    no name for it. `parity` holds figures of each runtime: the largest difference to the scores
-    that the model was released with and, once it was verified, how many verdicts flip.
+    no name for it. `good_state` are limits of the statistics of good parts' pictures. `parity`
+    holds figures of each runtime: the largest difference to the scores that the model was released
+    with and, once it was verified, how many verdicts flip.
     """
 
     format: Literal["makellos"] = "makellos"
@@ -327,6 +329,7 @@ class Manifest(_Record):
     acceptance: Acceptance | None = None
     background: Background | None = None
     map_name: Name = ""
+    good_state: GoodState | None = None
     parity: dict[Name, _Figures] = Field(default={}, max_length=_STORED)
     verification: VerificationRecord | None = None
     versions: dict[Name, Name] = Field(max_length=_SOME)

@@ -15,6 +15,7 @@ from makellos.inspection.findings import Inspection, unreadable
 from makellos.inspection.judge import Judge
 from makellos.inspection.manifest import PicturesRecord
 from makellos.inspection.scorer import Scorer
+from makellos.inspection.statistics import statistics_of
 from makellos.inspection.zones import ZonesRecord
 
 __all__ = ["PictureLane"]
@@ -29,13 +30,15 @@ _FRAMES = (
 class PictureLane:
     """Inspect pictures with a scorer and a judge; `zones` are those drawn for the model.
 
-    `learned` says what the pictures were like that it learned from.
+    `learned` says what the pictures were like that it learned from. With `statistics` each finding
+    has those of its picture that tell of a drift.
     """
 
     scorer: Scorer
     judge: Judge
     zones: ZonesRecord | None
     learned: PicturesRecord | None = None
+    statistics: bool = False
 
     @property
     def batch_size(self) -> int:
@@ -90,4 +93,10 @@ class PictureLane:
         notes = [*found.notes, *([] if self.learned is None else self.learned.oddities(shape))]
         if n_frames > 1:
             notes.append(_FRAMES.format(n_frames))
-        return replace(found, picture=picture if keep else None, notes=tuple(notes))
+        white = self.scorer.preprocessing.white_level
+        return replace(
+            found,
+            picture=picture if keep else None,
+            notes=tuple(notes),
+            statistics=statistics_of(picture, white) if self.statistics else None,
+        )

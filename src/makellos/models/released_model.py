@@ -20,6 +20,7 @@ from makellos.inspection.manifest import (
     TrainingRecord,
 )
 from makellos.models.coverage import Frame, cut_to_learn
+from makellos.models.good_state import learn_good_state
 from makellos.models.partition import Partition
 from makellos.models.provenance import contents, fingerprint, library_versions
 from makellos.models.release import Release, groups_of, plain
@@ -74,7 +75,9 @@ class ReleasedModel:
     def write(self, path: Path, training: TrainingRecord, progress: Progress) -> Manifest:
         """Write the model file in one step, and return its manifest."""
         graph, golden, examples = self.detector.graph(), self.released.golden, self._examples()
+        state = learn_good_state(self.partition, self.frame.white_level, progress)
         manifest = self._manifest(training, list(examples))
+        manifest = manifest.model_copy(update={"good_state": state})
         members = pack_members(graph, self.frame.zones)
         members |= encode_pictures({**golden, **examples})
         progress("writing the model", 0, 1)
