@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from makellos.data.parts import Part
 from makellos.detectors import Graph, detector_class, make_detector
 from makellos.errors import ConfigurationError, InputError
+from makellos.models.partition import split_parts
 from makellos.training import Training
 
 pytestmark = pytest.mark.needs_torch
@@ -416,6 +417,118 @@ def test_places_are_judged_where_defects_have_masks(parts: list[Part]) -> None:
     assert not is_dense(parts, pointing=0.0)
     assert is_dense(bare, head="dense")
     assert not is_dense(parts, head="linear")
+
+
+CROSS = {"unfreeze": 0, "head_epochs": 2, "target": "type"}
+
+
+def test_heads_of_a_cross_fit_have_not_seen_their_folds(parts: list[Part], tmp_path: Path) -> None:
+    """Neither a part of the fold nor, in the fold of its turn, a defective one of no fold."""
+
+    def graphs(parts: Sequence[Part]) -> list[Graph]:
+        detector = make_detector("classifier", parameters={**SMALL, **CROSS, "standardise": "none"})
+        folds = [*(i % 5 for i in range(16)), *[-1] * 16]
+        return [*detector.cross_fit(parts, folds), detector.graph()]
+
+    def changed(number: int) -> list[int]:
+        other = replace(parts[number], source=tmp_path / "other.png")
+        after = graphs([*parts[:number], other, *parts[number + 1 :]])
+        pairs = zip(before, after, strict=True)
+        return [i for i, (a, b) in enumerate(pairs) if not _same(a, b, "neck.mix.weight")]
+
+    cv2.imwrite(str(tmp_path / "other.png"), np.full((40, 40), 200, np.uint8))
+    before = graphs(parts)
+    assert len(before) == 6
+    assert changed(3) == [0, 1, 2, 4, 5]
+    assert len(changed(20)) == 5
+
+
+def _same(first: Graph, second: Graph, name: str) -> bool:
+    assert first.weights is not None
+    assert second.weights is not None
+    return bool(np.array_equal(first.weights[name], second.weights[name]))
+
+
+def test_it_cross_fits_where_features_can_be_shared(parts: list[Part]) -> None:
+    def cross_fits(parts: Sequence[Part], **changes: Any) -> bool:
+        return make_detector("classifier", parameters=changes).cross_fits_on(parts)
+
+    assert cross_fits(parts)
+    assert not cross_fits(parts, unfreeze=2)
+    assert not cross_fits([replace(part, mask=None) for part in parts])  # unfreezes stages
+    assert not cross_fits(parts[:20])  # a fold could leave nothing defective to learn from
+    one_group = [part if part.is_good else replace(part, group="one") for part in parts]
+    assert not cross_fits(one_group)
+
+
+def test_parts_of_split_val_are_learned_from_as_well_where_all_calibrate(
+    parts: list[Part],
+) -> None:
+    calibrate = [replace(part, split="val") for part in parts[:4]]
+    learnable = [*parts[4:24], *(replace(part, split="val") for part in parts[24:])]
+    shares = make_detector("classifier")
+    found = split_parts(learnable, calibrate, shares, 0.2, 0)
+    assert found.method == "cross-fitted"
+    assert {part.name for part in found.learn} == {part.name for part in parts}
+    assert {part.split for part in found.learn} == {"train"}
+    assert [part.is_good for part in found.learn] == [True] * 16 + [False] * 16
+    assert found.calibrate == found.learn[:16]
+    other = make_detector("classifier", parameters={"unfreeze": 2})
+    held_out = split_parts(learnable, calibrate, other, 0.2, 0)
+    assert (held_out.method, held_out.calibrate) == ("split val", calibrate)
+    # Half of them rejected by mistake: two parts promise it, and sixteen are plenty.
+    plenty = split_parts(learnable, parts[:16], shares, 0.5, 0)
+    assert plenty.method == "split val"
+
+
+def test_copies_of_one_picture_are_drawn_one_an_epoch() -> None:
+    import torch
+
+    from makellos.training.pictures import Pictures
+
+    pictures = Pictures(np.zeros((3, 1, 2, 2), np.uint8)).labelled(np.array([0, 1, 2]))
+    rows = np.arange(12, dtype=np.float16).reshape(12, 1, 1, 1)
+    some = pictures.shown_as(rows, np.array([2, 0]), n_copies=4, known_as="some")
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(50):
+        order = some.order()
+        values = some.batch(order).flatten().tolist()
+        assert sorted(int(value) // 4 for value in values) == [0, 2]
+        targets = some.targets(order)
+        assert targets is not None
+        assert targets.tolist() == [int(value) // 4 for value in values]
+        seen.update(values)
+    assert some.n == 2
+    assert seen == {0, 1, 2, 3, 8, 9, 10, 11}
+
+
+def test_features_computed_once_are_those_of_the_network() -> None:
+    import torch
+
+    from makellos.detectors.networks.dense_classifier import DenseNetwork, mask_cover
+    from makellos.detectors.networks.fine_tuning import LabelledAugmentation
+    from makellos.detectors.networks.frozen_features import FrozenFeatures
+    from makellos.training.pictures import Pictures
+
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (3, 2, 48, 64), np.uint8)  # gray, and a mask
+    network = DenseNetwork("mobilenetv3_small_100", 1).eval()
+    mirrors = LabelledAugmentation(1, flips="both", quarter_turns=False, zoom=0.0, brightness=0.0)
+    pictures = Pictures(values).labelled(np.array([0, 1, 1]))
+    frozen = FrozenFeatures(network, pictures, 1, mirrors.copy, lambda *_: None)
+    rows = frozen.of(np.arange(3)).batch(range(12))
+    for number, axes in enumerate([(), (2,), (3,), (2, 3)]):
+        batch = torch.from_numpy(values).float().div(255).flip(axes)
+        own = rows[number::4]
+        with torch.no_grad():
+            shown = network.shown(batch[:, :1])
+        for found, expected in zip(frozen.layout.maps(own), shown, strict=True):
+            torch.testing.assert_close(found, expected, rtol=0.01, atol=0.01)
+        cover = frozen.layout.covered(own)
+        torch.testing.assert_close(cover, mask_cover(batch[:, 1:], (3, 4)), rtol=0, atol=1e-3)
+    expected = network(torch.from_numpy(values[:, :1]).float().div(255)).detach().double().numpy()
+    np.testing.assert_allclose(frozen.logits(network, np.arange(3)), expected, rtol=0.01, atol=1e-3)
 
 
 def test_one_class_alone_and_a_class_of_one_picture_are_refused(parts: list[Part]) -> None:

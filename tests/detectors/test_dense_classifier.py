@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from makellos.detectors.networks.dense_classifier import DenseNetwork, place_loss
+from makellos.detectors.networks.dense_classifier import DenseNetwork, mask_cover, place_loss
 from makellos.training.pictures import Pictures
 
 NETWORK = "mobilenetv3_small_100"
@@ -29,20 +29,24 @@ def masks(*covered: tuple[slice, slice] | None) -> torch.Tensor:
     return made
 
 
+def cover(given: torch.Tensor) -> torch.Tensor:
+    return mask_cover(given, (4, 4))
+
+
 def test_places_learn_from_masks_as_written_down() -> None:
     maps = torch.linspace(-2, 2, 32).view(2, 1, 4, 4)
     given = masks(None, (slice(16, 32), slice(32, 48)))  # the place (1, 2) of the second
     losses = F.softplus(maps[:, 0])  # of places that are good
     inside = F.softplus(-maps[1, 0, 1, 2])
     outside = (losses.sum() - losses[1, 1, 2]) / 31
-    found = place_loss(maps, given, torch.tensor([0, 1]), EVEN)
+    found = place_loss(maps, cover(given), torch.tensor([0, 1]), EVEN)
     torch.testing.assert_close(found, inside / 2 + outside)
 
 
 def test_small_and_large_defects_count_the_same() -> None:
     maps = torch.zeros(2, 1, 4, 4, requires_grad=True)
     given = masks((slice(0, 16), slice(0, 16)), (slice(0, 64), slice(0, 32)))
-    place_loss(maps, given, torch.tensor([1, 1]), EVEN).backward()
+    place_loss(maps, cover(given), torch.tensor([1, 1]), EVEN).backward()
     gradient = maps.grad
     assert gradient is not None
     small, large = (each[each < 0].sum() for each in gradient)
@@ -52,21 +56,21 @@ def test_small_and_large_defects_count_the_same() -> None:
 def test_a_defect_smaller_than_any_place_is_learned_from() -> None:
     maps = torch.zeros(1, 1, 4, 4, requires_grad=True)
     given = masks((slice(20, 21), slice(20, 21)))
-    place_loss(maps, given, torch.tensor([1]), EVEN).backward()
+    place_loss(maps, cover(given), torch.tensor([1]), EVEN).backward()
     assert maps.grad is not None
     assert [tuple(place) for place in (maps.grad[0, 0] < 0).nonzero().tolist()] == [(1, 1)]
 
 
 def test_defects_without_masks_teach_no_place() -> None:
     maps = torch.randn(2, 1, 4, 4)
-    both = place_loss(maps, masks(None, None), torch.tensor([0, 1]), EVEN)
+    both = place_loss(maps, cover(masks(None, None)), torch.tensor([0, 1]), EVEN)
     torch.testing.assert_close(both, F.softplus(maps[0]).mean())
 
 
 def test_kinds_of_defects_are_told_apart_inside_their_masks() -> None:
     maps = torch.zeros(1, 3, 4, 4, requires_grad=True)
     given = masks((slice(0, 16), slice(0, 16)))
-    place_loss(maps, given, torch.tensor([2]), EVEN).backward()
+    place_loss(maps, cover(given), torch.tensor([2]), EVEN).backward()
     assert maps.grad is not None
     assert maps.grad[0, :, 0, 0].argmin() == 2
     assert maps.grad[0, :, 3, 3].argmin() == 0
@@ -94,7 +98,7 @@ def test_large_logits_do_not_overflow(network: DenseNetwork) -> None:
 
 def test_features_are_standardised_as_measured(network: DenseNetwork) -> None:
     pictures = torch.rand(12, 3, 64, 64)
-    network.measure([pictures[:4], pictures[4:]])
+    network.measure(network.shown(some) for some in (pictures[:4], pictures[4:]))
     for norm, shown in zip(
         network.neck.norms, network.neck.shown(network._maps(pictures)), strict=True
     ):

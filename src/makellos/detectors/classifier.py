@@ -28,6 +28,7 @@ from makellos.training.temperature import fit_temperature
 
 if TYPE_CHECKING:
     from makellos.detectors.networks.classifier import ClassifierNetwork
+    from makellos.detectors.networks.fine_tuning import FineTuning
     from makellos.training.pictures import Pictures
 
 DEFECTIVE = "defective"
@@ -192,14 +193,59 @@ class Classifier(Detector):
     def packages(self) -> tuple[str, ...]:
         return (*super().packages(), "timm")
 
+    def cross_fits_on(self, parts: Sequence[Part]) -> bool:
+        """Tell whether a dense head is trained on a frozen network: its features are shared.
+
+        There must be defective parts to learn from outside of every fold.
+        """
+        if self._head(parts) != "dense" or self._unfrozen("dense"):
+            return False
+        names = zip(group_names(parts), parts, strict=True)
+        return len({name for name, part in names if not part.is_good}) >= self.n_folds
+
     def _train(self, parts: Sequence[Part], progress: Progress, training: Training) -> None:
+        from makellos.training.loop import seeded
+
+        learn, validation = self._apart(parts)
+        with seeded(self.seed):
+            steps = self._steps(learn, validation, progress, training)
+            steps.train_head()
+            if steps.settings.unfreeze:
+                steps.fine_tune()
+        self.temperature_ = fit_temperature(*steps.validated())
+
+    def _cross_learn(
+        self, parts: Sequence[Part], folds: Sequence[int], progress: Progress, training: Training
+    ) -> list[Graph]:
+        """Learn from all parts, and for each fold a head from those outside of it.
+
+        Each defective part of fold -1 is left out once as well, with its group: what the heads say
+        of parts that they have not seen tells the temperature.
+        """
+        from makellos.training.loop import seeded
+
+        if not self.cross_fits_on(parts):
+            return super()._cross_learn(parts, folds, progress, training)
+        left_out = _left_out(parts, folds)
+        with seeded(self.seed):
+            steps = self._steps(parts, [], progress, training)
+            networks, logits, classes = steps.cross_fit_heads(left_out)
+        self.temperature_ = fit_temperature(logits, classes)
+        return [self._graph_of(network) for network in networks]
+
+    def _steps(
+        self,
+        learn: Sequence[Part],
+        validation: Sequence[Part],
+        progress: Progress,
+        training: Training,
+    ) -> FineTuning:
+        """Read parts, build the network that they need, and return what trains it."""
         import torch
 
         from makellos.detectors.networks.classifier_training import Settings
         from makellos.detectors.networks.fine_tuning import FineTuning
-        from makellos.training.loop import seeded
 
-        learn, validation = self._apart(parts)
         self.classes_ = [GOOD, *sorted({self._name(part) for part in learn} - {GOOD})]
         check_labelled(learn, validation, classes=self.classes_ if self._by_type else None)
         head = self._head(learn)
@@ -212,34 +258,30 @@ class Classifier(Detector):
         known = [part for part in validation if self._name(part) in self.classes_]
         pictures, held_out = self._load(learn, progress), self._load(known, progress)
         balance = torch.from_numpy(self._class_weights(learn)).float()
-        with seeded(self.seed):
-            self.network_ = self._network(head)
-            if self.standardise == "set":
-                self.network_.standardise_set(*pictures.brightness())
-            steps = FineTuning(
-                self.network_,
-                pictures,
-                held_out,
-                balance if self.imbalance == "weight" else torch.ones_like(balance),
-                balance,
-                Settings(n_steps=_N_STEPS[head], **self._settings(head)),
-                training=training,
-                progress=progress,
-                identity={"detector": self.name, **self.get_parameters()},
-            )
-            steps.train_head()
-            if steps.settings.unfreeze:
-                steps.fine_tune()
-        self.temperature_ = fit_temperature(*steps.validated())
+        self.network_ = self._network(head)
+        if self.standardise == "set":
+            self.network_.standardise_set(*pictures.brightness())
+        return FineTuning(
+            self.network_,
+            pictures,
+            held_out,
+            balance if self.imbalance == "weight" else torch.ones_like(balance),
+            balance,
+            Settings(n_steps=_N_STEPS[head], **self._settings(head)),
+            training=training,
+            progress=progress,
+            identity={"detector": self.name, **self.get_parameters()},
+        )
 
     def _settings(self, head: str) -> dict[str, Any]:
         from makellos.detectors.networks.classifier_training import Settings
 
         names = {field.name for field in fields(Settings)}
         found = {name: value for name, value in self.get_parameters().items() if name in names}
-        if self.unfreeze == _AS_HEAD:
-            found["unfreeze"] = _UNFROZEN[head]
-        return found
+        return {**found, "unfreeze": self._unfrozen(head)}
+
+    def _unfrozen(self, head: str) -> int:
+        return _UNFROZEN[head] if self.unfreeze == _AS_HEAD else self.unfreeze
 
     def _class_weights(self, learn: Sequence[Part]) -> NDArray[np.float64]:
         """Return by how much the loss of each class counts, that rare ones count as much."""
@@ -316,12 +358,15 @@ class Classifier(Detector):
         return network
 
     def _build_graph(self) -> Graph:
+        return self._graph_of(self.network_)
+
+    def _graph_of(self, network: ClassifierNetwork) -> Graph:
         from makellos.detectors.networks.classifier import Scoring
         from makellos.detectors.networks.classifier_weights import weights_of
         from makellos.detectors.networks.exporting import export_graph
 
         onnx = export_graph(
-            Scoring(self.network_, self.temperature_),
+            Scoring(network, self.temperature_),
             self.preprocessing_.shape,
             ("anomaly_map", "score", "probabilities"),
         )
@@ -330,6 +375,23 @@ class Classifier(Detector):
             self.preprocessing_,
             Aggregation(),
             classes=tuple(self.classes_),
-            weights=weights_of(self.network_, self.temperature_),
+            weights=weights_of(network, self.temperature_),
             exact=True,
         )
+
+
+def _left_out(parts: Sequence[Part], folds: Sequence[int]) -> list[NDArray[np.intp]]:
+    """Return which parts each fold leaves out: its own, and its share of the groups of fold -1."""
+    n_folds = max(folds) + 1
+    names = group_names(parts)
+    free = sorted({name for name, fold in zip(names, folds, strict=True) if fold < 0})
+    turn_of = {name: i % n_folds for i, name in enumerate(free)}
+    turns = np.array([turn_of.get(name, fold) for name, fold in zip(names, folds, strict=True)])
+    damaged = np.array([not part.is_good for part in parts])
+    found = []
+    for fold in range(n_folds):
+        out = turns == fold
+        if not (damaged & ~out).any():  # nothing is learned without any defective part
+            out &= ~damaged
+        found.append(np.flatnonzero(out))
+    return found

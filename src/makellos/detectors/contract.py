@@ -135,6 +135,10 @@ class Detector(ABC):
         with self._learning(parts):
             return self._cross_learn(parts, folds, progress or no_progress, training or Training())
 
+    def cross_fits_on(self, _parts: Sequence[Part]) -> bool:
+        """Tell whether good parts calibrate cross-fitted when it learns from these."""
+        return self.cross_fits or not self.trains
+
     def graph(self) -> Graph:
         """Return the fitted detector as a graph; raises `NotFittedError` before `fit`."""
         if not any(name.endswith("_") for name in vars(self)):

@@ -71,13 +71,20 @@ def split_parts(
 ) -> Partition:
     """Return which parts are learned from and which calibrate.
 
-    Those given for calibration do so. Else a fifth of the groups is set aside where that is
-    plenty, and parts are cross-fitted where it is not: with few calibration parts the threshold is
-    that of the one or two oddest good parts, while cross-fitting calibrates on all good parts and
-    learns from all of them. A detector that trains would do so once per fold: unless it
-    `cross_fits`, a fifth of its parts is set aside, or what the budget needs, up to a third. Where
-    labels are needed, defective parts that are set aside validate.
+    Those given for calibration do so, but for a detector that learns from labels and cross-fits:
+    where they are not plenty, it learns from them as well. Else a fifth of the groups is set aside
+    where that is plenty, and parts are cross-fitted where it is not: with few calibration parts
+    the threshold is that of the one or two oddest good parts, while cross-fitting calibrates on all
+    good parts and learns from all of them. A detector that trains would do so once per fold: unless
+    it cross-fits on these parts, a fifth of them is set aside, or what the budget needs, up to a
+    third. Where labels are needed, defective parts that are set aside validate.
     """
+    cross_fits = detector.cross_fits_on(learnable)
+    needed = parts_needed(false_alarms)
+    joins = detector.learns == "labels" and cross_fits
+    if joins and 0 < len(set(group_names(calibration))) < _PLENTY * needed:
+        joined = [*learnable, *calibration]
+        learnable, calibration = [replace(part, split="train") for part in joined], []
     if calibration:
         return Partition(learnable, calibration, "split val")
     names = group_names(learnable)
@@ -85,15 +92,16 @@ def split_parts(
     groups = sorted({name for name, good in zip(names, is_good, strict=True) if good})
     n_good = sum(is_good)
     n_aside = len(groups) // 5
-    cross_fits = detector.cross_fits or not detector.trains
     if not cross_fits:
-        n_aside = max(1, n_aside, min(len(groups) // 3, parts_needed(false_alarms)))
+        n_aside = max(1, n_aside, min(len(groups) // 3, needed))
     too_few = len(groups) < 2 or n_good <= detector.least_parts
-    if too_few or n_aside < _PLENTY * parts_needed(false_alarms):
+    if too_few or n_aside < _PLENTY * needed:
         if too_few:
             raise _too_few(n_good, len(groups), detector.least_parts + 1)
         if cross_fits:
-            return Partition(learnable, [p for p in learnable if p.is_good], "cross-fitted")
+            good = [part for part in learnable if part.is_good]
+            defective = [part for part in learnable if not part.is_good]
+            return Partition([*good, *defective], good, "cross-fitted")
     if detector.learns == "labels":
         return _split_labelled(learnable, n_aside, seed)
     chosen = set(np.random.default_rng([seed, 1]).permutation(groups)[:n_aside])

@@ -132,7 +132,7 @@ class PictureSubject(Subject):
 def _few_notes(split: Partition, detector: Detector) -> list[str]:
     """Return what a user loses who learns from a few good parts and calibrates by many."""
     n_learned, n_aside = sum(part.is_good for part in split.learn), len(split.calibrate)
-    folds = detector.cross_fits or not detector.trains
+    folds = detector.cross_fits_on(split.learn)
     if split.method != "split val" or not folds or n_learned >= min(_FEW, n_aside):
         return []
     return [

@@ -21,7 +21,8 @@ class Pictures:
     """Hold pictures N×C×H×W, uint8, or float32 in [0, 1] where they have more than 8 bits.
 
     Features take the place of pictures, float32 or float16 and in any range, where a network is
-    trained on those; a batch of them has their kind.
+    trained on those; a batch of them has their kind. Of each there may be `n_copies` rows beside
+    each other, of which an epoch draws one.
 
     `targets` (N,) are the numbers of their classes, where they have such; `chances` (N,) say how
     often each is drawn in an epoch, in proportion: without them, each is drawn once.
@@ -35,6 +36,7 @@ class Pictures:
         targets: NDArray[np.intp] | None = None,
         chances: NDArray[np.float64] | None = None,
         known_as: str | None = None,
+        n_copies: int = 1,
     ) -> None:
         """Hold `values`, or those rows of them that are `chosen`, which are not copied.
 
@@ -44,11 +46,12 @@ class Pictures:
         self._values: NDArray[Any] = values
         self._chosen = np.arange(len(values)) if chosen is None else chosen
         self._targets, self._chances, self._known_as = targets, chances, known_as
+        self._n_copies = n_copies
 
     @property
     def n(self) -> int:
-        """Return how many there are."""
-        return len(self._chosen)
+        """Return how many there are, copies left out."""
+        return len(self._chosen) // self._n_copies
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,9 +98,30 @@ class Pictures:
     def order(self) -> Tensor:
         """Draw the numbers N of an epoch's pictures, by torch's global generator."""
         if self._chances is None:
-            return torch.randperm(self.n)
+            order = torch.randperm(self.n)
+            if self._n_copies == 1:
+                return order
+            return order * self._n_copies + torch.randint(self._n_copies, (self.n,))
         chances = torch.from_numpy(self._chances[self._chosen].astype(np.float64))
         return torch.multinomial(chances, self.n, replacement=True)
+
+    def shown_as(
+        self, rows: NDArray[np.float16], numbers: NDArray[np.intp], *, n_copies: int, known_as: str
+    ) -> Pictures:
+        """Return features of some pictures, by number, with their classes.
+
+        `rows` ((n·n_copies)×C×H×W) are those of all pictures, copies of one beside each other.
+        """
+        chosen = (numbers[:, None] * n_copies + np.arange(n_copies)).ravel()
+        owners = np.repeat(self._chosen, n_copies)
+        return Pictures(
+            rows,
+            chosen,
+            targets=None if self._targets is None else self._targets[owners],
+            chances=None if self._chances is None else self._chances[owners],
+            known_as=known_as,
+            n_copies=n_copies,
+        )
 
     def subset(self, indices: Sequence[int] | NDArray[np.intp]) -> Pictures:
         """Return some of the pictures, by number, sharing their memory."""

@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from makellos.detectors.networks.classifier import ClassifierNetwork
-from makellos.detectors.networks.dense_classifier import DenseNetwork, place_loss
+from makellos.detectors.networks.dense_classifier import DenseNetwork, mask_cover, place_loss
+from makellos.detectors.networks.frozen_features import Layout
 from makellos.training.task import Task, Update, half_cosine
 from makellos.training.temperature import fit_temperature
 
-__all__ = ["FineTuneTask", "HeadTask", "Settings", "classification_loss"]
+__all__ = ["DenseHeadTask", "FineTuneTask", "HeadTask", "Settings", "classification_loss"]
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _IN_MASK = 0.5  # share of white from which a place of a mask belongs to the defect
@@ -75,6 +76,54 @@ class HeadTask(Task):
 
 
 @dataclass(eq=False)
+class DenseHeadTask(Task):
+    """Train neck and head of a `DenseNetwork` on rows N×F×1×1 of what its frozen body shows.
+
+    Where rows say what masks cover, these teach the places at `pointing` times the `place_loss`.
+    """
+
+    network: DenseNetwork
+    layout: Layout
+    class_weights: Tensor
+    _: KW_ONLY
+    balance: Tensor
+    settings: Settings
+
+    mixed_precision = False
+
+    def __post_init__(self) -> None:
+        network, settings = self.network, self.settings
+        network.unfreeze(0)
+        network.set_dropout(settings.dropout)
+        self.networks = {"network": network}
+        learned = network.new_parameters()
+        decay = settings.weight_decay
+        self.optimizers = {"network": AdamW(learned, settings.learning_rate, weight_decay=decay)}
+
+    def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
+        self.set_rate(self.settings.learning_rate * _rate(number / self.n_steps))
+        targets, cover = _known(self.targets), self.layout.covered(batch)
+        features = self.network.neck.joined(self.layout.maps(batch))
+        logits = self.network.logits(features)
+        losses = _losses(logits, targets, self.class_weights, self.settings.label_smoothing)
+        if cover is not None and self.settings.pointing:
+            maps = self.network.class_maps(features)
+            losses["pointing"] = place_loss(maps, cover, targets, self.class_weights)
+            losses["loss"] = losses["loss"] + self.settings.pointing * losses["pointing"]
+        update(losses["loss"], "network")
+        return {name: value.detach() for name, value in losses.items()}
+
+    def validate_all(self, batches: Iterable[Tensor]) -> dict[str, float]:
+        """Return loss and accuracy of held-out features, as `validated` does."""
+        network, layout = self.network, self.layout
+        found = [
+            (network.logits(network.neck.joined(layout.maps(rows))), _known(self.targets))
+            for rows in batches
+        ]
+        return validated(found, self.balance)
+
+
+@dataclass(eq=False)
 class FineTuneTask(Task):
     """Train the unfrozen stages at one learning rate and the head at another.
 
@@ -107,7 +156,7 @@ class FineTuneTask(Task):
         self.optimizers = {"network": self.optimizer}
         network.set_dropout(self.settings.dropout)
         # The backward pass of depthwise convolutions takes longer in bf16 on a processor.
-        self.mixed_precision = torch.cuda.is_available() or not learned
+        self.mixed_precision = torch.cuda.is_available()
 
     def step(self, batch: Tensor, update: Update, number: int) -> dict[str, Tensor]:
         for group in self.optimizer.param_groups:
@@ -120,7 +169,8 @@ class FineTuneTask(Task):
         if masks is not None and self.settings.pointing:
             maps = self.network.class_maps(features)
             if isinstance(self.network, DenseNetwork):
-                pointing = place_loss(maps, masks, targets, self.class_weights)
+                cover = mask_cover(masks, maps.shape[2:])
+                pointing = place_loss(maps, cover, targets, self.class_weights)
             else:
                 pointing = _outside(maps, masks, targets)
             losses["pointing"] = pointing

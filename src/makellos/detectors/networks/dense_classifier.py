@@ -15,7 +15,7 @@ from makellos.detectors.networks.classifier import ClassifierNetwork
 from makellos.detectors.networks.feature_extractor import plain_name
 from makellos.errors import ConfigurationError
 
-__all__ = ["DenseNetwork", "place_loss"]
+__all__ = ["DenseNetwork", "mask_cover", "place_loss"]
 
 _STRIDE = 16  # pixels per place of the last feature map
 _WIDTH = 64  # channels of the last feature map
@@ -54,8 +54,12 @@ class DenseNetwork(ClassifierNetwork):
 
     def features(self, pictures: Tensor) -> Tensor:
         """Return the last feature map N×64×h×w."""
-        features: Tensor = self.neck(self._maps(pictures))
+        features: Tensor = self.neck.joined(self.shown(pictures))
         return features
+
+    def shown(self, pictures: Tensor) -> list[Tensor]:
+        """Return the maps N×C×h×w that the neck reads, of each stride."""
+        return self.neck.shown(self._maps(pictures))
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits N×K of feature maps N×64×h×w."""
@@ -78,18 +82,18 @@ class DenseNetwork(ClassifierNetwork):
         """Let the neck miss this share of the network's channels in training."""
         self.neck.dropout.p = share
 
-    def measure(self, batches: Iterable[Tensor]) -> None:
-        """Give the neck mean and spread of the features of pictures, in batches N×C×H×W."""
+    def measure(self, shown: Iterable[Sequence[Tensor]]) -> None:
+        """Give the neck mean and spread of features: batches of what it was `shown`."""
         n_seen = 0
         sums: list[Tensor] = []
         with torch.no_grad():
-            for batch in batches:
+            for maps in shown:
                 found = [
                     torch.stack([each.double(), each.double() ** 2]).mean((3, 4)).sum(1)
-                    for each in self.neck.shown(self._maps(batch))
+                    for each in maps
                 ]
                 sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
-                n_seen += len(batch)
+                n_seen += len(maps[0])
             for norm, (total, squares) in zip(self.neck.norms, sums, strict=True):
                 mean = total / n_seen
                 norm.running_mean.copy_(mean)
@@ -168,10 +172,11 @@ class Neck(nn.Module):  # type: ignore[misc]
             for each, factor in zip(maps, self.factors, strict=True)
         ]
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def joined(self, shown: Sequence[Tensor]) -> Tensor:
+        """Return the one map of those that are `shown`."""
         mapped = [
             lateral(self.dropout(norm(each).clamp(-_CLIP, _CLIP)))
-            for norm, lateral, each in zip(self.norms, self.laterals, self.shown(maps), strict=True)
+            for norm, lateral, each in zip(self.norms, self.laterals, shown, strict=True)
         ]
         size = mapped[self.target].shape[2:]
         joined = sum(
@@ -184,17 +189,21 @@ class Neck(nn.Module):  # type: ignore[misc]
         return first + F.relu(self.mix(first))
 
 
-def place_loss(maps: Tensor, masks: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
+def mask_cover(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Return how much of each place masks N×1×H×W, in [0, 1], cover at most: N×1×h×w."""
+    pooled = F.avg_pool2d(masks, _N_PIXELS, ceil_mode=True)
+    cover: Tensor = F.adaptive_max_pool2d(pooled, tuple(size))
+    return cover
+
+
+def place_loss(maps: Tensor, cover: Tensor, targets: Tensor, class_weights: Tensor) -> Tensor:
     """Return the cross-entropy of places: logits N×K×h×w, or N×1×h×w of the class 1.
 
-    `masks` N×1×H×W, in [0, 1], show the defects of class `targets`. Every defect counts the same,
-    as its class does, whatever its size; what it covers in part is left out, and so are defective
-    pictures whose masks are empty.
+    `cover` N×1×h×w is the `mask_cover` of the defects of class `targets`. Every defect counts the
+    same, as its class does, whatever its size; what it covers in part is left out, and so are
+    defective pictures whose masks are empty.
     """
-    maps = maps.float()
-    cover = F.adaptive_max_pool2d(F.avg_pool2d(masks, _N_PIXELS, ceil_mode=True), maps.shape[2:])[
-        :, 0
-    ]
+    maps, cover = maps.float(), cover[:, 0]
     # Of a defect too small to cover a place, the places that it covers most are inside.
     most = cover.amax((1, 2), keepdim=True)
     bad = (targets > 0).view(-1, 1, 1)

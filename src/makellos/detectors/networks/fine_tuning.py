@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -15,9 +16,15 @@ from torch.nn import functional as F
 
 from makellos.data.progress import Progress
 from makellos.detectors.networks.classifier import ClassifierNetwork
-from makellos.detectors.networks.classifier_training import FineTuneTask, HeadTask, Settings
+from makellos.detectors.networks.classifier_training import (
+    DenseHeadTask,
+    FineTuneTask,
+    HeadTask,
+    Settings,
+)
 from makellos.detectors.networks.dense_classifier import DenseNetwork
-from makellos.training.loop import Outcome, epochs_for, train
+from makellos.detectors.networks.frozen_features import FrozenFeatures
+from makellos.training.loop import epochs_for, train
 from makellos.training.pictures import Pictures
 from makellos.training.settings import Training
 
@@ -27,18 +34,8 @@ _N_HEAD_STEPS = 400
 _HEAD_BATCH = 64
 _N_DENSE_STEPS = 240
 _SEEN = 0.7  # share of a mask that stays in the picture
-_N_MEASURED = 256  # pictures whose features are measured
 _DENSE_FACTOR = 2  # batches of the frozen backbone to those of fine-tuning
 _BATCH = 16  # pictures that pass the network at once where nothing is learned
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    label: str
-    n_stages: int
-    n_epochs: int
-    batch_size: int
-    learning_rate: float
 
 
 class LabelledAugmentation:
@@ -67,10 +64,26 @@ class LabelledAugmentation:
         self.quarter_turns, self.zoom, self.brightness = quarter_turns, zoom, brightness
         self.rotation, self.shear = math.radians(rotation), math.radians(shear)
 
+    @property
+    def changes(self) -> bool:
+        """Tell whether copies of a picture differ from it."""
+        moves = self.zoom or self.rotation or self.shear
+        return bool(self.axes or self.quarter_turns or moves or self.brightness)
+
     def __call__(self, batch: Tensor) -> Tensor:
         """Return the batch N×C×H×W changed, in [0, 1]."""
         for axis in self.axes:
             batch = torch.where(_drawn(batch), batch.flip(axis), batch)
+        return self._unmirrored(batch)
+
+    def copy(self, batch: Tensor, number: int) -> Tensor:
+        """Return the copy of a `number` of the batch: it tells the mirrors, the rest is drawn."""
+        for place, axis in enumerate(self.axes):
+            if number >> place & 1:
+                batch = batch.flip(axis)
+        return self._unmirrored(batch)
+
+    def _unmirrored(self, batch: Tensor) -> Tensor:
         if self.quarter_turns and batch.shape[2] == batch.shape[3]:
             # Every second picture by a quarter; mirrored ones make it all four.
             batch = torch.where(_drawn(batch), batch.transpose(2, 3).flip(3), batch)
@@ -143,7 +156,7 @@ class FineTuning:
     def train_head(self) -> None:
         """Train the head on the frozen backbone: one linear layer on features computed once."""
         if isinstance(self.network, DenseNetwork):
-            self._train_dense_head(self.network)
+            self._train_dense_head(self.network, self._frozen(self.network))
         else:
             self._train_linear_head()
 
@@ -154,29 +167,94 @@ class FineTuning:
         resume = self.training.resume and not self.began_anew
         # The neck and head of places are trained by then, and go on as slowly as what they read.
         dense = isinstance(self.network, DenseNetwork)
-        step = _Step(
-            label="fine-tuning",
-            n_stages=settings.unfreeze,
+        self.network.unfreeze(settings.unfreeze)
+        task = FineTuneTask(
+            self.network,
+            self.class_weights,
+            balance=self.balance,
+            learning_rate=settings.backbone_learning_rate if dense else settings.learning_rate,
+            n_channels=self.n_channels,
+            settings=settings,
+        )
+        train(
+            task,
+            self.pictures,
+            identity={**self.identity, "step": "fine-tuning"},
             n_epochs=settings.epochs or epochs_for(settings.n_steps, n, settings.batch_size),
             batch_size=settings.batch_size,
-            learning_rate=settings.backbone_learning_rate if dense else settings.learning_rate,
+            training=replace(self.training.inside("network"), resume=resume),
+            progress=self.progress,
+            label="fine-tuning",
+            augment=self._augmentation,
+            validation=self.validation if self.validation.n else None,
+            patience=settings.patience,
+            # Of few validation parts the lowest loss is often one epoch's luck; rates that fall to
+            # zero end where it is low.
+            keep_best=settings.patience > 0,
         )
-        self._learn(step, replace(self.training.inside("network"), resume=resume))
 
-    def _train_dense_head(self, network: DenseNetwork) -> None:
-        settings, n = self.settings, self.pictures.n
+    def cross_fit_heads(
+        self, left_out: Sequence[NDArray[np.intp]]
+    ) -> tuple[list[DenseNetwork], NDArray[np.float64], NDArray[np.intp]]:
+        """Train the dense head, and others that have not seen some pictures.
+
+        `left_out` are the numbers of those that each leaves out. Returns their networks, which
+        share the frozen body, and the logits (n,) or (n, K) and classes (n,) of what they left out.
+        """
+        network = self.network
+        if not isinstance(network, DenseNetwork):
+            raise TypeError("only heads that judge places share what a frozen body shows")
+        frozen = self._frozen(network)
+        heads, logits = [], []
+        for fold, numbers in enumerate(left_out, start=1):
+            head = deepcopy(network, {id(network.body): network.body})
+            self._train_dense_head(head, frozen, numbers, fold)
+            heads.append(head)
+            logits.append(frozen.logits(head, numbers))
+        self._train_dense_head(network, frozen)
+        return heads, *_judged(np.concatenate(logits), self.pictures, np.concatenate(left_out))
+
+    def _frozen(self, network: DenseNetwork) -> FrozenFeatures:
+        augmentation = self._augmentation
+        change = augmentation.copy if augmentation.changes else None
+        return FrozenFeatures(network, self.pictures, self.n_channels, change, self.progress)
+
+    def _train_dense_head(
+        self,
+        network: DenseNetwork,
+        frozen: FrozenFeatures,
+        left_out: Sequence[int] | NDArray[np.intp] = (),
+        fold: int = 0,
+    ) -> None:
+        settings = self.settings
+        numbers = np.setdiff1d(np.arange(self.pictures.n), np.asarray(left_out, np.intp))
+        frozen.measure(network, numbers)
+        learned = frozen.of(numbers)
+        validation = None
+        if self.validation.n:
+            held_out = FrozenFeatures(
+                network, self.validation, self.n_channels, None, self.progress
+            )
+            validation = held_out.of(np.arange(self.validation.n))
+        # Epochs of this step are no epochs of the run, unless it is all of it.
+        heard = None if settings.unfreeze or fold else self.training.on_epoch
+        where = self.training.inside(f"fold-{fold}" if fold else "head")
         batch_size = _DENSE_FACTOR * settings.batch_size
-        spread = np.linspace(0, n - 1, min(n, _N_MEASURED)).astype(np.intp)
-        network.measure(self._batches(self.pictures.subset(spread)))
-        heard = None if settings.unfreeze else self.training.on_epoch
-        step = _Step(
-            label="training the head",
-            n_stages=0,
-            n_epochs=settings.head_epochs or epochs_for(_N_DENSE_STEPS, n, batch_size),
+        n_epochs = settings.head_epochs or epochs_for(_N_DENSE_STEPS, learned.n, batch_size)
+        outcome = train(
+            DenseHeadTask(
+                network, frozen.layout, self.class_weights, balance=self.balance, settings=settings
+            ),
+            learned,
+            identity={**self.identity, "step": "head", "fold": fold},
+            n_epochs=n_epochs,
             batch_size=batch_size,
-            learning_rate=settings.learning_rate,
+            training=replace(where, on_epoch=heard),
+            progress=self.progress,
+            label=f"cross-fit {fold}: training the head" if fold else "training the head",
+            validation=validation,
+            keep_best=False,
         )
-        outcome = self._learn(step, replace(self.training.inside("head"), on_epoch=heard))
         self.began_anew = outcome.went_on
 
     def _train_linear_head(self) -> None:
@@ -203,41 +281,17 @@ class FineTuning:
         )
         self.began_anew = outcome.went_on
 
-    def _learn(self, step: _Step, training: Training) -> Outcome:
-        """Train the head and the last stages on augmented pictures."""
+    @property
+    def _augmentation(self) -> LabelledAugmentation:
         settings = self.settings
-        self.network.unfreeze(step.n_stages)
-        task = FineTuneTask(
-            self.network,
-            self.class_weights,
-            balance=self.balance,
-            learning_rate=step.learning_rate,
-            n_channels=self.n_channels,
-            settings=settings,
-        )
-        return train(
-            task,
-            self.pictures,
-            identity={**self.identity, "step": step.label},
-            n_epochs=step.n_epochs,
-            batch_size=step.batch_size,
-            training=training,
-            progress=self.progress,
-            label=step.label,
-            augment=LabelledAugmentation(
-                self.n_channels,
-                flips=settings.flips,
-                quarter_turns=settings.quarter_turns,
-                rotation=settings.rotation,
-                shear=settings.shear,
-                zoom=settings.zoom,
-                brightness=settings.brightness,
-            ),
-            validation=self.validation if self.validation.n else None,
-            patience=settings.patience if step.n_stages else 0,
-            # Of few validation parts the lowest loss is often one epoch's luck; rates that fall to
-            # zero end where it is low.
-            keep_best=settings.patience > 0 and step.n_stages != 0,
+        return LabelledAugmentation(
+            self.n_channels,
+            flips=settings.flips,
+            quarter_turns=settings.quarter_turns,
+            rotation=settings.rotation,
+            shear=settings.shear,
+            zoom=settings.zoom,
+            brightness=settings.brightness,
         )
 
     def validated(self) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -248,10 +302,7 @@ class FineTuning:
             found += [
                 self.network(each).double().numpy() for each in self._batches(self.validation)
             ]
-        logits = np.concatenate(found)
-        targets = self.validation.targets(range(self.validation.n))
-        classes = np.zeros(0, np.intp) if targets is None else targets.numpy().astype(np.intp)
-        return (logits[:, 0] if logits.shape[1] == 1 else logits), classes
+        return _judged(np.concatenate(found), self.validation, np.arange(self.validation.n))
 
     def _pooled(self, pictures: Pictures) -> Pictures:
         """Return the features N×C×1×1 that the head sees of pictures, with their classes."""
@@ -277,6 +328,15 @@ class FineTuning:
             batch = pictures.batch(chosen)[:, : self.n_channels]
             yield batch.contiguous(memory_format=torch.channels_last)
             self.progress("computing features", chosen.stop, pictures.n)
+
+
+def _judged(
+    logits: NDArray[np.float64], pictures: Pictures, numbers: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return logits (N,) or (N, K) and classes (N,) of some pictures."""
+    targets = pictures.targets(numbers)
+    classes = np.zeros(0, np.intp) if targets is None else targets.numpy().astype(np.intp)
+    return (logits[:, 0] if logits.shape[1] == 1 else logits), classes
 
 
 def _drawn(batch: Tensor) -> Tensor:
