@@ -6,7 +6,7 @@
 
 Commands, as on the command line
     align, audit, fit, inspect, evaluate, accept, compare, calibrate, explain, generate, tune,
-    queue, verify
+    queue, verify, export
 To inspect one part after another
     Inspector, which returns an Inspection; read_picture, read_model
 Parts
@@ -94,6 +94,8 @@ if TYPE_CHECKING:
     from makellos.workflows.evaluate import evaluate as evaluate
     from makellos.workflows.explain import ExplainSummary as ExplainSummary
     from makellos.workflows.explain import explain as explain
+    from makellos.workflows.export import ExportSummary as ExportSummary
+    from makellos.workflows.export import export as export
     from makellos.workflows.fit import FitSummary as FitSummary
     from makellos.workflows.fit import fit as fit
     from makellos.workflows.generate import GenerateSummary as GenerateSummary
@@ -162,6 +164,7 @@ _NAMES = {
     "workflows.compare": ("compare",),
     "workflows.evaluate": ("evaluate",),
     "workflows.explain": ("ExplainSummary", "explain"),
+    "workflows.export": ("ExportSummary", "export"),
     "workflows.fit": ("FitSummary", "fit"),
     "workflows.generate": ("GenerateSummary", "generate"),
     "workflows.inspect": ("InspectSummary", "Outputs", "RuleOverrides", "inspect"),

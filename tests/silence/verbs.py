@@ -37,6 +37,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     "fit": ({0}, ["parts", "-o", "m.makellos", *SMALL]),
     "calibrate": ({0}, ["m.makellos", "--false-alarms", "0.5", "-o", "n.makellos"]),
     "verify": ({0}, ["m.makellos"]),
+    "export": ({0}, ["m.makellos", "-o", "m.onnx"]),
     "info": ({0}, ["m.makellos"]),
     "inspect": ({0}, ["m.makellos", "parts/test", "-o", "rows", "--overlays"]),
     "evaluate": ({0}, ["m.makellos", "parts", "-o", "report"]),
@@ -59,7 +60,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
 GIVEN = {"runs.yaml", "generative.makellos", "classifier.makellos"}
 MADE = {
     *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
-    *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned"),
+    *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned", "m.onnx"),
     *("acceptance", "tests.jsonl", "tests.jsonl.lock"),
 }
 

@@ -183,6 +183,11 @@ class Calibration:
         """Return the same calibration under another budget."""
         return replace(self, asked=false_alarms)
 
+    @property
+    def limits(self) -> NDArray[np.float64]:
+        """Return the scores (n,) by which p-values are ranked, tolerance included, ascending."""
+        return self._ranking[0]
+
     @cached_property
     def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the ordered scores plus tolerance (n,), and the p-values (n + 1,) between them.

@@ -71,6 +71,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("tune", tuning.tune, "Search for a detector's best parameters with Hyperband."),
     ("calibrate", learning.calibrate, "Change a model's budget or calibration parts."),
     ("verify", releasing.verify, "Test that all runtimes give the same verdicts."),
+    ("export", releasing.export, "Write a model for programs without makellos."),
     ("info", inspecting.info, "Show what a model file holds and promises."),
     ("detectors", listing.detectors, "List the detectors and their parameters."),
     ("devices", listing.devices, "Show what this machine can run on."),

@@ -19,6 +19,7 @@ _VERBS = {
     "tune": "optimise optimize hpo sweep search",
     "calibrate": "recalibrate threshold",
     "verify": "parity doctor",
+    "export": "convert onnx openvino quantise quantize deploy",
     "queue": "batch jobs",
     "info": "show describe summary",
     "detectors": "models methods algorithms list",

@@ -1,4 +1,4 @@
-"""What verify says at its end, and what a model file keeps of it."""
+"""What verify and export say at their end, and what a model file keeps of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from makellos.errors import legible
 
 if TYPE_CHECKING:
     from makellos.inspection.manifest import Manifest
+    from makellos.workflows.export import ExportSummary
     from makellos.workflows.verify import VerifySummary
 
-__all__ = ["verified_lines", "verify_text"]
+__all__ = ["export_text", "verified_lines", "verify_text"]
 
 _MOST_NAMED = 10
 
@@ -92,3 +93,35 @@ def verified_lines(manifest: Manifest) -> list[str]:
         ),
         *(f"{name}: not run, {why}" for name, why in record.not_run.items()),
     ]
+
+
+def export_text(summary: ExportSummary) -> str:
+    """Say what was written, how it was tested, and what another program has to do itself."""
+    rows = [[name, figure_text(value, 5)] for name, value in summary.runtimes.items()]
+    lines = [
+        f"Golden parts keep their verdicts in {summary.precision}:",
+        "",
+        table(["runtime", "largest score difference"], rows),
+        "",
+    ]
+    if summary.n_tested:
+        lines.append(f"So do {summary.n_tested} good parts that gave no ranges of values.")
+    for name, each in summary.gain.items():
+        unit, scale = ("MB", 1e-6) if name == "bytes" else ("ms for a part", 1.0)
+        of = "" if name == "bytes" else f" on {name.removesuffix(' ms')}"
+        lines.append(
+            f"{each['after'] * scale:.1f} {unit}{of}, in place of {each['before'] * scale:.1f}."
+        )
+    if summary.format == "folder":
+        lines.append(f"To inspect: python {summary.output}/verdict.py PICTURE...")
+    if summary.not_in_the_graph:
+        lines.append(
+            "Not in the graph, and needed for the same verdicts: "
+            f"{'; '.join(summary.not_in_the_graph)}."
+        )
+    if summary.format == "openvino":
+        lines.append(
+            "OpenVINO chooses the precision by itself; set INFERENCE_PRECISION_HINT to f32."
+        )
+    size = f"{summary.n_bytes / 1e6:.1f} MB"
+    return "\n".join([*lines, f"Written: {', '.join(summary.files)} ({size})"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,21 @@ from makellos.cli.console import Json, answer, bars
 EXIT_FLIPPED = 1
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")]
+
+
+class Formats(StrEnum):
+    """Name what a model is exported as."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+    FOLDER = "folder"
+
+
+class Precisions(StrEnum):
+    """Name what an exported graph computes in."""
+
+    F32 = "f32"
+    INT8 = "int8"
 
 
 def verify(
@@ -47,3 +63,48 @@ def verify(
     answer(verify_text(summary), json, asdict(summary))
     if not summary.released or summary.unreadable:
         raise typer.Exit(EXIT_FLIPPED)
+
+
+def export(
+    model: Model,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="TARGET", help="NAME.onnx, NAME.xml or a folder to write."
+        ),
+    ],
+    format: Annotated[  # noqa: A002 -- as the option is called
+        Formats | None,
+        typer.Option(help="onnx, openvino (IR) or folder; by default as TARGET ends."),
+    ] = None,
+    precision: Annotated[
+        Precisions, typer.Option(help="f32, or int8, which is tested on good parts.")
+    ] = Precisions.F32,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="GOOD", help="Good parts for int8: some give ranges, others test."),
+    ] = None,
+    json: Json = None,
+) -> None:
+    """Write a model for programs that do not use makellos.
+
+    An ONNX file or OpenVINO's IR is the graph alone, from pictures to maps; a folder also has the
+    calibration and a short program that gives verdicts with NumPy and ONNX Runtime alone. Golden
+    parts must keep their verdicts in what is exported, in int8 other good parts too; otherwise
+    nothing is written.
+
+    Example: makellos export screws.makellos -o screws.onnx
+    """
+    from makellos.cli.release_texts import export_text
+    from makellos.workflows.export import export as run
+
+    with bars() as progress:
+        summary = run(
+            model,
+            output,
+            format=None if format is None else format.value,
+            precision=precision.value,
+            data=data,
+            progress=progress,
+        )
+    answer(export_text(summary), json, asdict(summary))

@@ -34,6 +34,7 @@ __all__ = [
     "usable_here",
 ]
 
+IR = ".xml"  # the suffix of OpenVINO's own format, which no model file holds
 RECONSTRUCTION = "reconstruction"  # output of graphs that give the nearest good part
 Precision = Literal["bf16", "f32"]
 Batch = NDArray[np.float32]
@@ -127,7 +128,8 @@ def open_engine(
 ) -> Engine:
     """Compile a graph for one runtime and precision.
 
-    `graph` is an ONNX file or its bytes, `shape` the picture's C, H, W, `workers` how many threads
+    `graph` is an ONNX file or its bytes, or OpenVINO's own format, just written; `shape` is the
+    picture's C, H, W, `workers` how many threads
     will run it at once (1: all cores serve one picture). `together` pictures are computed at once
     where the runtime gains by it, which suits small ones; each gets what it would get alone.
     Raises `ConfigurationError` for an engine that this machine does not have and for no worker,
@@ -143,7 +145,9 @@ def open_engine(
         raise ConfigurationError(
             f"This machine has no engine {choice}. {suggest(str(choice), known)}"
         )
-    check_graph(graph, shape, together)
+    is_ir = isinstance(graph, Path) and graph.suffix == IR
+    if not is_ir:
+        check_graph(graph, shape, together)
     opener = _OpenVinoEngine if choice.runtime == "openvino" else _OnnxRuntimeEngine
     try:
         return _here.opened(opener(graph, choice, shape, workers, together))

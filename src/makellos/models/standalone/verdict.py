@@ -1,0 +1,268 @@
+"""Inspect parts with an exported model: NumPy and ONNX Runtime, and Pillow to read picture files.
+
+    python verdict.py PICTURE...     one line of JSON for each: verdict, score, p-value
+    python verdict.py --check        the golden parts: do they get the verdicts of the release?
+
+A picture is a file that Pillow reads, or an array saved by NumPy (``.npy``): H x W (gray) or
+H x W x 3 (RGB), uint8 or uint16. In a program of your own:
+
+    model = Model(Path("folder"))
+    finding = model.inspect(picture)
+
+It exits with 0, with 1 where a picture cannot be read or the check fails, with 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Picture = NDArray[Any]  # H x W or H x W x 3, uint8 or uint16
+
+ROUNDING = 1e-9  # of a budget, which a p-value may exceed
+LOOK_AGAIN = 3.0  # budgets up to which a part is to be looked at again
+
+
+class UnreadableError(Exception):
+    """Say why a picture allows no verdict."""
+
+
+@dataclass
+class Finding:
+    """Hold what is said of a part: `verdict` is ok, look_again, reject or unreadable."""
+
+    input: str
+    verdict: str
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    probabilities: dict[str, float] | None = None
+    error: str | None = None
+
+
+class Model:
+    """Score pictures with the graph of a folder, and judge them by its calibration."""
+
+    def __init__(self, folder: Path) -> None:
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
+        self.folder = folder
+        self.facts: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
+        self.limits = np.array(self.facts["calibration"]["limits"])
+        self.beside = np.array(self.facts["calibration"]["beside_limits"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(folder / "graph.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def inspect(self, picture: Picture, name: str = "array") -> Finding:
+        """Return the finding on a picture H x W or H x W x 3 (RGB), uint8 or uint16."""
+        outputs = self.run(self.prepare(picture))
+        score, beside = self.score(outputs)
+        if not math.isfinite(score):
+            return Finding(name, "unreadable", error=f"{name} has the score {score}.")
+        p_value, budget = _p_value(self.limits, score), self.facts["calibration"]["false_alarms"]
+        verdict = _verdict(p_value, budget)
+        if verdict == "ok" and beside is not None and self.beside.size:
+            budget = self.facts["calibration"]["beside_false_alarms"]
+            odd = _verdict(_p_value(self.beside, beside), budget) == "reject"
+            verdict = "look_again" if odd else verdict
+        shares = outputs.get("probabilities")
+        return Finding(
+            input=name,
+            verdict=verdict,
+            score=score,
+            p_value=p_value,
+            threshold=self.facts["calibration"]["threshold"],
+            probabilities=None
+            if shares is None
+            else dict(zip(self.facts["classes"], map(float, shares[0]), strict=True)),
+        )
+
+    def inspect_file(self, path: Path) -> Finding:
+        """Return the finding on a file; what cannot be read is ``unreadable``."""
+        try:
+            return self.inspect(read_picture(path), str(path))
+        except (UnreadableError, OSError) as error:
+            return Finding(str(path), "unreadable", error=f"{path}: {error}")
+
+    def prepare(self, picture: Picture) -> Floats:
+        """Return the batch 1 x C x H x W in [0, 1] that the graph takes of a picture."""
+        wanted = self.facts["input"]
+        if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3):
+            raise UnreadableError(f"{picture.dtype} {picture.shape} is no picture of 8 or 16 bits.")
+        resized = resize(picture, wanted["height"], wanted["width"])
+        white = 255 if picture.dtype == np.uint8 else wanted["white_level"] or 65535
+        if wanted["channels"] == 1 and resized.ndim == 3:
+            resized = to_gray(resized)
+        planes = [resized] if resized.ndim == 2 else [resized[..., i] for i in range(3)]
+        chosen = [planes[min(i, len(planes) - 1)] for i in range(wanted["channels"])]
+        scaled = np.stack(chosen).astype(np.float32) * np.float32(1.0 / white)
+        batch: Floats = np.minimum(scaled, np.float32(1))[np.newaxis]
+        return batch
+
+    def run(self, batch: Floats) -> dict[str, Floats]:
+        """Return the graph's outputs by name."""
+        found = self._session.run(self._names, {self._session.get_inputs()[0].name: batch})
+        return dict(zip(self._names, found, strict=True))
+
+    def score(self, outputs: dict[str, Floats]) -> tuple[float, float | None]:
+        """Return the score of a part, and the highest value beside it where that is known."""
+        if "score" in outputs:
+            return float(outputs["score"].reshape(-1)[0]), None
+        return self.aggregate(outputs["anomaly_map"][0]), None
+
+    def aggregate(self, anomaly_map: Floats) -> float:
+        """Return the score of a map h x w."""
+        rule, values = self.facts["aggregation"], anomaly_map.ravel()
+        share = rule["parameter"]
+        if rule["name"] == "quantile":
+            score = float(np.quantile(values, share))
+        elif rule["name"] == "top_k_mean":
+            k = max(1, round(share * values.size))
+            score = float(np.partition(values, -k)[-k:].mean())
+        else:
+            score = float(values.max())
+        weight = rule["mean_weight"]
+        return score + weight * float(values.mean(dtype=np.float64)) if weight else score
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the golden parts, which lie in the folder; nothing if all well.
+
+        They are kept at the size of the graph, with the scores that the model was released with.
+        """
+        wrong = []
+        for golden in self.facts["golden"]:
+            picture = np.load(self.folder / golden["file"], allow_pickle=False)
+            score, _ = self.score(self.run(self.prepare(picture)))
+            limit = self.facts["calibration"]["threshold"]
+            if not math.isfinite(score) or (score > limit) != (golden["score"] > limit):
+                wrong.append(f"{golden['file']}: score {score:.5g}, expected {golden['score']:.5g}")
+        return wrong
+
+
+def _p_value(limits: NDArray[np.float64], score: float) -> float:
+    """Return the conformal p-value of a score: `limits` are those of good parts, ascending."""
+    return float(1 + limits.size - np.searchsorted(limits, score, side="left")) / (limits.size + 1)
+
+
+def _verdict(p_value: float, budget: float) -> str:
+    if p_value <= budget * (1 + ROUNDING):
+        return "reject"
+    return "look_again" if p_value <= LOOK_AGAIN * budget * (1 + ROUNDING) else "ok"
+
+
+def read_picture(path: Path) -> Picture:
+    """Return the pixels of a file: H x W (gray) or H x W x 3 (RGB), uint8 or uint16 as stored.
+
+    The orientation that a camera noted is applied, transparency is dropped, palettes are resolved.
+    """
+    if path.suffix.lower() == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            if "16" in str(opened.tile) and not opened.mode.startswith("I"):
+                raise UnreadableError("colours of 16 bits; save it with NumPy as .npy instead.")
+            image = ImageOps.exif_transpose(opened)
+    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise UnreadableError(f"no picture that can be read ({error}).") from error
+    if image.mode.startswith("I"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))
+    if image.mode in ("P", "RGB", "RGBA"):
+        return np.asarray(image.convert("RGB"))
+    raise UnreadableError(f"mode {image.mode}; expected gray or RGB.")
+
+
+def resize(picture: Picture, height: int, width: int) -> Picture:
+    """Stretch a picture: axes that shrink by area averages, then axes that grow bilinearly."""
+    rows, columns = min(height, picture.shape[0]), min(width, picture.shape[1])
+    smaller = _shrunk(picture, rows, columns)
+    return smaller if (rows, columns) == (height, width) else _grown(smaller, height, width)
+
+
+def _shrunk(picture: Picture, height: int, width: int) -> Picture:
+    if picture.shape[:2] == (height, width):
+        return picture
+    values = np.tensordot(_areas(picture.shape[0], height), picture.astype(np.float64), axes=1)
+    values = np.moveaxis(np.tensordot(_areas(picture.shape[1], width), values, axes=(1, 1)), 0, 1)
+    # Sums of weights that are no binary fractions may miss a half by a rounding error.
+    values = np.round(values, 6)
+    if picture.shape[:2] == (2 * height, 2 * width):
+        return np.asarray(np.floor(values + 0.5), picture.dtype)
+    return np.asarray(np.rint(values), picture.dtype)
+
+
+def _areas(n: int, m: int) -> NDArray[np.float64]:
+    """Return which share of each of m equal pieces of n pixels is which pixel, m x n."""
+    ends, pixels = np.arange(m + 1) * n / m, np.arange(n)
+    covered = np.minimum(ends[1:, None], pixels + 1) - np.maximum(ends[:-1, None], pixels)
+    shares: NDArray[np.float64] = np.clip(covered, 0, None) * (m / n)
+    return shares
+
+
+def _grown(picture: Picture, height: int, width: int) -> Picture:
+    """Return a picture with lines between the centres of its pixels; 8 bits in whole numbers."""
+    (top, bottom, down), (left, right, across) = (
+        _neighbours(n, m) for n, m in zip(picture.shape, (height, width), strict=False)
+    )
+    down = down.reshape(-1, *[1] * (picture.ndim - 1))
+    across = across.reshape(-1, *[1] * (picture.ndim - 2))
+    if picture.dtype == np.uint8:
+        values = picture.astype(np.int64)
+        down, across = np.rint(down * 2048).astype(int), np.rint(across * 2048).astype(int)
+        lines = values[:, left] * (2048 - across) + values[:, right] * across >> 4
+        halves = ((2048 - down) * lines[top] >> 16) + (down * lines[bottom] >> 16)
+        return np.asarray(halves + 2 >> 2, np.uint8)
+    lines = picture[:, left] * (1 - across) + picture[:, right] * across
+    return np.asarray(np.rint(lines[top] * (1 - down) + lines[bottom] * down), picture.dtype)
+
+
+def _neighbours(n: int, m: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return of m places the pixels of n before and behind, and how near the second is."""
+    places = (np.arange(m) + 0.5) * (n / m) - 0.5
+    first = np.floor(places).astype(int)
+    return np.clip(first, 0, n - 1), np.clip(first + 1, 0, n - 1), places - first
+
+
+def to_gray(picture: Picture) -> Picture:
+    """Return a picture H x W x 3 (RGB) in gray, by the weights of television."""
+    weights = np.array([9798, 19235, 3735], np.int64)  # of 2**15
+    return np.asarray(picture.astype(np.int64) @ weights + (1 << 14) >> 15, picture.dtype)
+
+
+def main(arguments: list[str]) -> int:
+    """Inspect the files that the arguments name, or check the folder; return the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(__doc__ or "")
+        return 0 if arguments else 2
+    model = Model(Path(__file__).resolve().parent)
+    if arguments == ["--check"]:
+        wrong = model.check()
+        n = len(model.facts["golden"])
+        sys.stdout.write("\n".join(wrong or [f"All {n} golden parts have their verdicts."]) + "\n")
+        return 1 if wrong else 0
+    findings = (model.inspect_file(Path(each)) for each in arguments)
+    code = 0
+    for finding in findings:
+        sys.stdout.write(json.dumps(asdict(finding)) + "\n")
+        code = code or int(finding.error is not None)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
