@@ -157,7 +157,6 @@ def _promising(model: ModelFile, made: _Made) -> Manifest:
             runtime=choice.runtime, precision=choice.precision, exact=manifest.engine.exact
         )
         update["parity"] = released.parity_figures()
-    update["verification"] = None  # it was of another threshold
     update |= {"calibration": record, "golden": [judged_again(part, record) for part in golden]}
     return manifest.model_copy(update=update)
 
