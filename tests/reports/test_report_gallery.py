@@ -46,6 +46,22 @@ def test_outcome(item, label, verdict, expected):
     assert gallery.outcome(item(label=label, verdict=verdict)) == expected
 
 
+def test_rejected_parts_of_another_name_have_a_section_of_their_own(item):
+    items = [
+        item(input="right", named="thread", score=5.0),
+        item(input="split", named="scratch"),
+        item(input="bent", label="bent", named="good", score=2.5),
+        item(input="missed", verdict="ok", named="good", score=1.0),
+        item(input="alarm", label="good", named="thread"),
+        item(input="of a verdict", score=4.0),
+    ]
+    found = {section.key: names(section) for section in gallery.sections(items, 2.0)}
+    assert found["other-kind"] == ["bent", "split"]
+    assert found["right"] == ["right", "of a verdict"]
+    assert found["missed"] == ["missed"]
+    assert found["false-alarms"] == ["alarm"]
+
+
 def test_sections_begin_with_the_worst(item):
     items = [
         item(input="miss", verdict="ok", score=1.5),

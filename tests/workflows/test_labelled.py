@@ -108,6 +108,8 @@ def test_figures_are_those_of_the_rows(
     assert "macro_f1" in figures["intervals"]
     page = (report / "report.html").read_text(encoding="utf-8")
     assert "Classes" in page
+    confused = [f for t, f in zip(truth, found, strict=True) if f != t]
+    assert page.count("<span>named <b>") == len(confused)
     assert "Macro F1 of the classes" in cli("evaluate", model, folder / "parts.csv").out
     assert "scratch" in page
 

@@ -34,7 +34,8 @@ class GalleryItem:
     `verdict` is `ok`, `look_again`, `reject` or `unreadable`; `damage_area` counts mask pixels and
     is None without a mask; `picture`, `overlay` and `reconstruction` (the nearest good part that
     the method can make) are encoded JPEG, PNG or WebP thumbnails, empty where there is none;
-    `map_name` says what the heat of the overlay shows, if that has a name.
+    `map_name` says what the heat of the overlay shows, if that has a name; `named` is the class
+    that a classifier of several kinds finds the likeliest.
     """
 
     input: str
@@ -49,6 +50,7 @@ class GalleryItem:
     error: str | None = None
     reconstruction: bytes = b""
     map_name: str = ""
+    named: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,13 @@ def sections(items: Sequence[GalleryItem], threshold: float | None) -> list[Sect
             f"{n_bad} defective, {len(again) - n_bad} good, highest score first."
         )
         found.append(gallery.section("look-again", "Look again", again, lead))
-    if right:
-        found.append(_right(right, threshold, gallery))
+    confused = [item for item in right if _is_confused(item)]
+    if confused:
+        confused.sort(key=lambda item: (item.label, item.named))
+        lead = "Defective parts that were rejected, but under another name, by kind."
+        found.append(gallery.section("other-kind", "Taken for another kind", confused, lead))
+    if others := [item for item in right if not _is_confused(item)]:
+        found.append(_right(others, threshold, gallery))
     return found
 
 
@@ -187,6 +194,11 @@ def _right(items: Sequence[GalleryItem], threshold: float | None, gallery: _Gall
             "highest score first. The list below has more."
         )
     return Section("right", "Judged correctly", lead, "", len(items), cards)
+
+
+def _is_confused(item: GalleryItem) -> bool:
+    """Tell whether a defective part is named otherwise than labelled."""
+    return item.named not in ("", item.label) and item.label != "good"
 
 
 def _of_outcome(items: Iterable[GalleryItem], name: str) -> list[GalleryItem]:

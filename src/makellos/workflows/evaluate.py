@@ -264,9 +264,17 @@ def _test(
         damage_area=outcome.damaged_area,
         error=inspection.error,
         map_name=inspection.map_name,
+        named=_named(part, inspection),
         **pictures._asdict(),
     )
     return TestedPart(outcome, item)
+
+
+def _named(part: Part, inspection: Inspection) -> str:
+    """Return the likeliest class where a classifier knows kinds of damage, and the part's own."""
+    shares = inspection.probabilities
+    known = len(shares) > 2 and part.label in shares
+    return max(reversed(shares), key=shares.__getitem__) if known else ""
 
 
 def _outcome(part: Part, inspection: Inspection, pixels: PixelMetrics) -> Outcome:
