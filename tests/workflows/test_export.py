@@ -29,10 +29,11 @@ OLD = Path(__file__).parents[1] / "inspection" / "version_0_1"
 ONNX = EngineChoice("onnxruntime", "f32")
 # Runs the program of a folder where nothing but NumPy, ONNX Runtime and Pillow can be imported.
 ALONE = """
-import runpy, sys
+import os, runpy, sys
 for name in ("makellos", "cv2", "torch", "onnx", "openvino", "scipy", "pydantic"):
     sys.modules[name] = None
-sys.argv = [sys.argv[1], *sys.argv[2:]]
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -49,7 +50,7 @@ def alone(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def assert_same(folder: Path, model: Path, files: list[Path]) -> list[dict[str, Any]]:
-    """Assert that the program of a folder judges files as makellos does; return its rows."""
+    """Assert that the program of a folder judges as makellos does; return its rows."""
     done = alone(folder, *files)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
@@ -90,7 +91,7 @@ def test_program_judges_as_makellos_does(toy_model: Path, toy_parts: Path, tmp_p
     assert (checked.returncode, checked.stdout) == (0, "All 6 golden parts have their verdicts.\n")
 
 
-@pytest.mark.parametrize("fixture", ["patchcore_model", "padim_model"])
+@pytest.mark.parametrize("fixture", ["patchcore_model", "padim_model", "screw_model"])
 def test_program_judges_detectors(
     fixture: str, screws: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

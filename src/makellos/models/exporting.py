@@ -22,6 +22,8 @@ from makellos.inspection.recipe import Recipe
 from makellos.models.verification import compare, golden_expected, golden_found, score_golden
 
 __all__ = [
+    "BACKGROUND",
+    "FACTS",
     "around_the_graph",
     "check_exportable",
     "differing",
@@ -34,7 +36,9 @@ __all__ = [
 ]
 
 FACTS = "model.json"
-PROGRAM = "verdict.py"
+PROGRAM = ("verdict.py", "beside.py")
+PLACE = "makellos.models.standalone."  # of the program's files here; in a folder they lie together
+BACKGROUND = "telling part from background (--set background=...)"
 _LARGEST = 2_000_000_000  # bytes of one ONNX file
 _REQUIREMENTS = "numpy\nonnxruntime\npillow  # reads picture files; arrays do without\n"
 
@@ -65,7 +69,7 @@ def around_the_graph(manifest: Manifest) -> list[str]:
         "laying parts onto a reference": getattr(preprocessing, "registration", None),
         "a reference for each part": preprocessing.compares is not None,
         "rules for regions": acceptance is not None and bool(acceptance.rules),
-        "telling part from background (--set background=...)": manifest.background is not None,
+        BACKGROUND: manifest.background is not None,
     }
     return [name for name, is_there in has.items() if is_there]
 
@@ -103,6 +107,7 @@ def facts(model: ModelFile) -> dict[str, Any]:
             "beside_limits": [] if beside is None else beside.limits.tolist(),
             "beside_false_alarms": 0.0 if beside is None else beside.false_alarms,
         },
+        "background": None if manifest.background is None else manifest.background.model_dump(),
         "classes": manifest.classes,
         "map_name": manifest.map_name,
         "not_in_the_graph": around_the_graph(manifest),
@@ -170,7 +175,9 @@ def folder_members(model: ModelFile, graph: bytes, told: Mapping[str, Any]) -> d
     import io
 
     members = {"graph.onnx": graph, FACTS: json.dumps(told, indent=1).encode()}
-    members[PROGRAM] = Path(__file__).with_name("standalone").joinpath(PROGRAM).read_bytes()
+    for name in PROGRAM:
+        text = Path(__file__).with_name("standalone").joinpath(name).read_text("utf-8")
+        members[name] = text.replace(PLACE, "").encode()
     members["requirements.txt"] = _REQUIREMENTS.encode()
     for part, golden in zip(model.manifest.golden, told["golden"], strict=True):
         stream = io.BytesIO()

@@ -25,6 +25,7 @@ from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.opening import recipe_of
 from makellos.inspection.recipe import Recipe
 from makellos.models.exporting import (
+    BACKGROUND,
     FACTS,
     around_the_graph,
     check_exportable,
@@ -131,7 +132,7 @@ def export(
         files=files,
         n_bytes=sum(map(len, members.values())),
         runtimes=differences,
-        not_in_the_graph=around_the_graph(read.manifest),
+        not_in_the_graph=_left_to_do(read, kind),
         n_tested=0 if tested is None else tested.n_tested,
         gain={} if tested is None else tested.gain,
     )
@@ -163,13 +164,19 @@ def _check(read: ModelFile, kind: Format, precision: str, data: Path | str | Non
         )
     if precision == "f32" and data is not None:
         raise ConfigurationError("--data is for --precision int8; leave it out.")
-    around = around_the_graph(read.manifest)
+    around = _left_to_do(read, kind)
     if kind == "folder" and around:
         raise ConfigurationError(
             f"The program of a folder does not do what this model needs: {'; '.join(around)}. "
             "Without it verdicts would differ. Inspect with makellos, fit without it, or export "
             "the graph alone (--format onnx) and do this around it."
         )
+
+
+def _left_to_do(read: ModelFile, kind: Format) -> list[str]:
+    """Return what verdicts need that is not in what is exported."""
+    around = around_the_graph(read.manifest)
+    return [each for each in around if kind != "folder" or each != BACKGROUND]
 
 
 def _claim(target: Path, kind: Format) -> None:

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.models.standalone.beside import Background, without
+
 Floats = NDArray[np.float32]
 Picture = NDArray[Any]  # H x W or H x W x 3, uint8 or uint16
 
@@ -59,6 +61,8 @@ class Model:
         self.facts: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
         self.limits = np.array(self.facts["calibration"]["limits"])
         self.beside = np.array(self.facts["calibration"]["beside_limits"])
+        rule = self.facts["background"]
+        self.background = None if rule is None else Background(**rule)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
@@ -68,8 +72,9 @@ class Model:
 
     def inspect(self, picture: Picture, name: str = "array") -> Finding:
         """Return the finding on a picture H x W or H x W x 3 (RGB), uint8 or uint16."""
-        outputs = self.run(self.prepare(picture))
-        score, beside = self.score(outputs)
+        batch = self.prepare(picture)
+        outputs = self.run(batch)
+        score, beside = self.score(outputs, batch)
         if not math.isfinite(score):
             return Finding(name, "unreadable", error=f"{name} has the score {score}.")
         p_value, budget = _p_value(self.limits, score), self.facts["calibration"]["false_alarms"]
@@ -117,8 +122,22 @@ class Model:
         found = self._session.run(self._names, {self._session.get_inputs()[0].name: batch})
         return dict(zip(self._names, found, strict=True))
 
-    def score(self, outputs: dict[str, Floats]) -> tuple[float, float | None]:
-        """Return the score of a part, and the highest value beside it where that is known."""
+    def score(self, outputs: dict[str, Floats], batch: Floats) -> tuple[float, float | None]:
+        """Return the score of a part, and the highest value beside it where that is looked for.
+
+        If something lies loose near the oddest place, the picture is scored again without it.
+        """
+        if self.background is not None and "part" in outputs:
+            anomaly_map, part = outputs["anomaly_map"][0], outputs["part"][0]
+            counted, beside = self.background.apart(anomaly_map, part)
+            loose = self.background.loose(counted, part, batch[0])
+            if loose is not None:
+                again = self.run(without(batch[0], loose)[np.newaxis])
+                beside = self.background.with_loose(beside, anomaly_map, loose)
+                maps = again["anomaly_map"][0], again["part"][0]
+                counted, _ = self.background.apart(*maps, loose)
+            looks = self.background.choice == "look_again"
+            return self.aggregate(counted), float(beside.max()) if looks else None
         if "score" in outputs:
             return float(outputs["score"].reshape(-1)[0]), None
         return self.aggregate(outputs["anomaly_map"][0]), None
@@ -145,7 +164,8 @@ class Model:
         wrong = []
         for golden in self.facts["golden"]:
             picture = np.load(self.folder / golden["file"], allow_pickle=False)
-            score, _ = self.score(self.run(self.prepare(picture)))
+            batch = self.prepare(picture)
+            score, _ = self.score(self.run(batch), batch)
             limit = self.facts["calibration"]["threshold"]
             if not math.isfinite(score) or (score > limit) != (golden["score"] > limit):
                 wrong.append(f"{golden['file']}: score {score:.5g}, expected {golden['score']:.5g}")
