@@ -103,3 +103,14 @@ def test_sizes_are_above_zero() -> None:
         detection_curve([1.0, 0.0], [True, False])
     with pytest.raises(InputError, match="one entry per part"):
         detection_curve([1.0, 2.0], [True])
+
+
+def test_parts_that_count_together_widen_the_bound() -> None:
+    sizes, found = drawn(80, np.random.default_rng(3))
+    alone = detection_curve(sizes, found)
+    twice = detection_curve(np.tile(sizes, 2), np.tile(found, 2), n_units=80)
+    assert twice.a90 == pytest.approx(alone.a90, rel=1e-6)
+    assert twice.a90_95 == pytest.approx(alone.a90_95, rel=1e-6)
+    narrow = detection_curve(np.tile(sizes, 2), np.tile(found, 2))
+    assert narrow.a90_95 is not None and alone.a90_95 is not None
+    assert narrow.a90_95 < alone.a90_95

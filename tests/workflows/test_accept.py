@@ -110,6 +110,17 @@ def test_known_parts_are_named(toy_model: Path, toy_parts: Path, tmp_path: Path)
     assert first.about == "known parts" and "seen before.png" in first.text
 
 
+def test_parts_that_a_model_was_calibrated_with_are_known(
+    toy_model: Path, toy_parts: Path, tmp_path: Path, ledger: Path
+) -> None:
+    calibrated = tmp_path / "calibrated.makellos"
+    calibrate(toy_model, toy_parts / "test" / "good", output=calibrated, false_alarms=0.2)
+    record = accept(calibrated, toy_parts, ledger=ledger)
+    assert record.known.learned == ()
+    assert len(record.known.calibrated) == 10
+    assert "calibrated with" in record.reservations[0].text
+
+
 def test_judges_are_studied(toy_model: Path, toy_parts: Path, tmp_path: Path, ledger: Path) -> None:
     good, bad = files_of(toy_parts, "good"), files_of(toy_parts, kind_of(toy_parts))
     rows = ["path,label,judge,split"]

@@ -104,7 +104,8 @@ class Detection:
     """Hold how damage was found by its size, the greatest distance across it, in `unit`.
 
     `n_unknown` defective parts have no mask that says it. `overall` and `by_defect` are the curves
-    after MIL-HDBK-1823A; `enough` says that there are the 60 parts that it asks for.
+    after MIL-HDBK-1823A; `enough` says that there are the 60 parts that it asks for; parts of a
+    group count as one there, and in the bounds.
     """
 
     unit: Literal["mm", "px"]
@@ -172,7 +173,7 @@ def acceptance_figures(
             unit="mm" if mm_per_pixel else "px",
             mm_per_pixel=mm_per_pixel,
             n_unknown=len(bad) - len(measured),
-            enough=overall.n >= FEWEST_SIZES,
+            enough=_missed([each for _, each in measured]).n_units >= FEWEST_SIZES,
             overall=overall,
             by_defect={
                 kind: _curve([pair for pair in measured if pair[1].label == kind]) for kind in kinds
@@ -242,8 +243,9 @@ def _by_size(measured: Sequence[tuple[float, Judged]]) -> tuple[SizeShare, ...]:
 
 
 def _curve(measured: Sequence[tuple[float, Judged]], n_points: int = 0) -> DetectionCurve:
-    sizes, hit = [size for size, _ in measured], [each.is_rejected for _, each in measured]
-    return detection_curve(sizes, hit, n_points=n_points)
+    sizes, parts = [size for size, _ in measured], [each for _, each in measured]
+    hit = [each.is_rejected for each in parts]
+    return detection_curve(sizes, hit, n_points=n_points, n_units=_missed(parts).n_units or None)
 
 
 def _study(judged: Sequence[Judged]) -> AttributeStudy | None:

@@ -19,6 +19,7 @@ __all__ = [
     "Machine",
     "Reservation",
     "TestSet",
+    "Verified",
 ]
 
 About = Literal[
@@ -107,6 +108,22 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Verified:
+    """Hold when and where ``makellos verify`` last compared the runtimes, and what it found.
+
+    `n_golden` golden parts and `n_parts` others went through each; `not_run` says why some were
+    left out. `released` tells that no verdict differed.
+    """
+
+    at: str
+    machine: str
+    released: bool
+    n_golden: int
+    n_parts: int
+    not_run: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Reservation:
     """Hold one thing that speaks against relying upon the figures, in words."""
 
@@ -119,7 +136,8 @@ class AcceptanceRecord:
     """Hold an acceptance; `dataclasses.asdict` is the JSON of ``makellos accept --json``.
 
     `created` is the time in UTC, after ISO 8601. `promise` is None without good parts. `parity` has
-    what the model keeps of its golden parts on each runtime. `not_tested` says in sentences what
+    what the model keeps of its golden parts on each runtime, `verified` when that was last looked
+    at, None where it was at its release alone. `not_tested` says in sentences what
     the parts cannot show, `reservations` what speaks against the figures.
     """
 
@@ -135,6 +153,7 @@ class AcceptanceRecord:
     image_auroc: float | None
     image_auroc_interval: Interval | None
     parity: dict[str, dict[str, float]]
+    verified: Verified | None
     machine: Machine
     not_tested: tuple[str, ...]
     reservations: tuple[Reservation, ...]

@@ -16,7 +16,7 @@ __all__ = ["FEWEST_SIZES", "DetectionCurve", "detection_curve"]
 
 FEWEST_SIZES = 60  # that MIL-HDBK-1823A asks for, of parts that were found or missed
 _FEWEST = 10  # below it no curve says anything
-_DROP = 2.705543  # of the deviance, chi-squared: one-sided 95 %
+_DROP = 2.705543  # of the deviance of independent parts, chi-squared: one-sided 95 %
 _FARTHEST = 60.0  # of the logarithm of a size, from that of the curve
 _STEPS, _HALVINGS = 60, 50
 
@@ -51,13 +51,16 @@ class DetectionCurve:
     points: tuple[tuple[float, float, float | None], ...] = ()
 
 
-def detection_curve(sizes: ArrayLike, found: ArrayLike, *, n_points: int = 0) -> DetectionCurve:
+def detection_curve(
+    sizes: ArrayLike, found: ArrayLike, *, n_points: int = 0, n_units: int | None = None
+) -> DetectionCurve:
     """Fit the probability that damage is found by its size, from parts found or missed.
 
     After MIL-HDBK-1823A (2009), hit/miss: maximum likelihood of a logit that is linear in the
     logarithm of the size, and bounds by the likelihood ratio. They are one-sided and of the profile
     of each size, so that 95 % is what `a90_95` itself has. `sizes` (n,) are above 0, `found` (n,)
-    is bool or 0 and 1; `n_points` of the curve are returned beside the figures. Raises `InputError`
+    is bool or 0 and 1; `n_points` of the curve are returned beside the figures. Where parts belong
+    to only `n_units` groups, the likelihood counts as that of so many parts. Raises `InputError`
     for others and for lengths that differ.
     """
     given = np.asarray(sizes, dtype=np.float64)
@@ -82,8 +85,8 @@ def detection_curve(sizes: ArrayLike, found: ArrayLike, *, n_points: int = 0) ->
         return replace(curve, finding="no slope")
     shares = sorted({*np.linspace(0.02, 0.98, n_points).tolist(), 0.9})
     at = {share: (math.log(share / (1 - share)) - b0) / b1 for share in shares}
-    least = _loss(b0 + b1 * x, signs)
-    bounds = {share: _upper(x, signs, share, at[share], least) for share in at}
+    most = _loss(b0 + b1 * x, signs) + _DROP / 2 * given.size / (n_units or given.size)
+    bounds = {share: _upper(x, signs, share, at[share], most) for share in at}
 
     def size(x: float | None) -> float | None:
         return None if x is None or x + centre > 700 else math.exp(x + centre)
@@ -142,22 +145,25 @@ def _fit(x: Floats, signs: Floats) -> tuple[float, float]:
     return float(b[0]), float(b[1])
 
 
-def _upper(x: Floats, signs: Floats, share: float, at: float, least: float) -> float | None:
-    """Return the farthest logarithm of a size whose POD may be a `share`; None without an end."""
+def _upper(x: Floats, signs: Floats, share: float, at: float, most: float) -> float | None:
+    """Return the farthest logarithm of a size whose POD may be a `share`; None without an end.
+
+    It may where the loss of its profile is at `most` that.
+    """
     level = math.log(share / (1 - share))
 
-    def drop(place: float) -> float:
-        return 2 * (_best_slope(x - place, signs, level) - least) - _DROP
+    def beyond(place: float) -> float:
+        return _best_slope(x - place, signs, level) - most
 
     low, step = at, 0.1
-    while drop(low + step) < 0:
+    while beyond(low + step) < 0:
         low, step = low + step, 2 * step
         if step > _FARTHEST:
             return None
     high = low + step
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if drop(middle) < 0 else (low, middle)
+        low, high = (middle, high) if beyond(middle) < 0 else (low, middle)
     return high
 
 

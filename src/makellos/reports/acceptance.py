@@ -18,7 +18,7 @@ from makellos.reports.statements import Statement
 
 __all__ = ["detection_sentence", "render_acceptance"]
 
-_MOST_ROWS = 12  # of kinds or groups, the worst first
+_MOST_ROWS, _MOST_GROUPS = 12, 6  # of kinds and groups, the worst first
 _N_STEPS = 80
 _BESIDE = 1.15  # of the sizes at the ends of the curve's axis
 _JUDGED = {
@@ -113,8 +113,10 @@ def detection_sentence(found: Detection) -> str:
 def _a90_sentence(curve: DetectionCurve, unit: str) -> str:
     a90, largest = size_text(curve.a90, unit), curve.largest or math.inf
     if curve.a90_95 is None:
+        beyond = f"beyond the longest damage tested, {size_text(largest, unit)},"
+        where = beyond if (curve.a90 or math.inf) > largest else f"at about {a90},"
         return (
-            f"The size found at 90{NARROW_SPACE}% is about {a90}, but has no upper bound with "
+            f"The size found at 90{NARROW_SPACE}% lies {where} and has no upper bound with "
             f"95{NARROW_SPACE}% confidence: these parts hardly show that longer damage is found "
             "more often."
         )
@@ -155,11 +157,12 @@ def detection_chart(found: Detection) -> DetectionChart | None:
         if far is not None and ends[0] <= far <= ends[1]
     ]
     drawn = len(bound) > 1
+    is_whole = drawn and all(far is not None for _, _, far in curve.points)
     return DetectionChart(
         frame=share_frame(across.ticks(5)),
         line=path_through(line),
         bound=path_through(bound) if drawn else "",
-        band=f"{path_through([*line, *reversed(bound)])}Z" if drawn else "",
+        band=f"{path_through([*line, *reversed(bound)])}Z" if is_whole else "",
         level=path_through([(ACROSS[0], up.at(0.9)), (ACROSS[1], up.at(0.9))]),
         point=None if marked is None else (across.at(marked), up.at(0.9)),
     )
@@ -235,10 +238,10 @@ def _worst(
 
 
 def _worst_groups(groups: dict[str, GroupShares]) -> list[tuple[str, GroupShares]]:
-    def badness(pair: tuple[str, GroupShares]) -> float:
-        return -((pair[1].missed.share or 0) + (pair[1].false_alarms.share or 0))
+    def badness(pair: tuple[str, GroupShares]) -> int:
+        return -(pair[1].missed.n_hit + pair[1].false_alarms.n_hit)
 
-    return sorted(groups.items(), key=badness)[:_MOST_ROWS]
+    return sorted(groups.items(), key=badness)[:_MOST_GROUPS]
 
 
 def _parity(record: AcceptanceRecord) -> tuple[list[str], list[tuple[str, list[str]]]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from makellos.evaluation.acceptance import AcceptanceFigures, Promise
 from makellos.evaluation.acceptance_record import History, KnownParts, Reservation, TestSet
 from makellos.evaluation.exact import exact_bounds
-from makellos.inspection.manifest import Manifest
+from makellos.inspection.manifest import Manifest, VerificationRecord
 from makellos.reports.formats import count, percent
 
 __all__ = ["not_tested", "reservations"]
@@ -63,7 +63,7 @@ def reservations(
     history: History,
     promise: Promise | None,
     n_unreadable: int,
-    parity: Mapping[str, Mapping[str, float]],
+    verification: VerificationRecord | None,
 ) -> Iterator[Reservation]:
     """Yield what speaks against relying upon the figures, the worst first."""
     noun = data.unit
@@ -91,10 +91,12 @@ def reservations(
             f"{count(n_unreadable)} {noun if n_unreadable > 1 else noun[:-1]} could not be read "
             "and count nowhere else.",
         )
-    flips = {name: int(each["flips"]) for name, each in parity.items() if each.get("flips")}
-    if flips:
-        told = ", ".join(f"{name} {n}" for name, n in flips.items())
-        yield Reservation("parity", f"Verdicts on golden {noun} differ between runtimes: {told}.")
+    if verification is not None and not verification.released:
+        yield Reservation(
+            "parity",
+            f"Runtimes differ in their verdicts, as 'makellos verify' found on "
+            f"{verification.machine}: see parity.",
+        )
 
 
 def _kinds(figures: AcceptanceFigures, manifest: Manifest, noun: str) -> Iterator[str]:
@@ -111,7 +113,7 @@ def _kinds(figures: AcceptanceFigures, manifest: Manifest, noun: str) -> Iterato
         yield f"Kinds of damage other than {_some(list(kinds), 'and')}."
     few = [f"{name} ({share.n})" for name, share in kinds.items() if share.n < _FEW]
     if few and set(kinds) != {_NO_KIND}:
-        yield f"Kinds with fewer than {_FEW} {noun} to any certainty: {_some(few)}."
+        yield f"Kinds with fewer than {_FEW} {noun}, which say little: {_some(few)}."
 
 
 def _sizes(figures: AcceptanceFigures, noun: str) -> Iterator[str]:

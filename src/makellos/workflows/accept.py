@@ -25,8 +25,10 @@ from makellos.evaluation.acceptance_record import (
     KnownParts,
     Machine,
     TestSet,
+    Verified,
 )
 from makellos.inspection import Inspector
+from makellos.inspection.manifest import VerificationRecord
 from makellos.models.provenance import (
     Contents,
     contents_of,
@@ -119,6 +121,7 @@ def _record(
         image_auroc=done.figures.image_auroc,
         image_auroc_interval=done.figures.intervals.get("image_auroc"),
         parity=manifest.parity,
+        verified=_verified(manifest.verification),
         machine=Machine(str(inspector.engine), platform.platform(), library_versions()),
         not_tested=tuple(
             not_tested(
@@ -133,7 +136,7 @@ def _record(
                 before,
                 promise,
                 len(done.figures.unreadable),
-                manifest.parity,
+                manifest.verification,
             )
         ),
         notes=tuple(note for note in done.figures.notes if not note.startswith(FITTED_ON)),
@@ -174,9 +177,11 @@ def _promise(done: Evaluated) -> Promise | None:
     check, calibration = done.figures.promise, done.inspector.calibration
     if check is None:
         return None
-    manifest = done.inspector.manifest
-    is_plain = manifest.signal is None and not manifest.calibration.n_first
-    n_calibrated = calibration.n_groups if is_plain and manifest.zones is None else None
+    manifest, size = done.inspector.manifest, calibration.scores.size
+    # Only there is the threshold the score of one good part, whatever a few copies count as.
+    of_parts = manifest.signal is None and manifest.zones is None and calibration.weights is None
+    is_plain = of_parts and not manifest.calibration.n_first and 2 * calibration.n_groups > size
+    n_calibrated = calibration.n_groups if is_plain else None
     return promise_figures(check, calibration.false_alarms, calibration.asked, n_calibrated)
 
 
@@ -197,6 +202,12 @@ def _model(inspector: Inspector) -> JudgedModel:
         threshold=inspector.threshold,
         versions=dict(manifest.versions),
     )
+
+
+def _verified(record: VerificationRecord | None) -> Verified | None:
+    if record is None:
+        return None
+    return Verified(**record.model_dump(exclude={"versions"}))
 
 
 def _described(done: Evaluated, data: Path, tested: Contents) -> TestSet:

@@ -14,7 +14,7 @@ from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.manifest import CalibrationRecord, EngineRecord, Manifest
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.opening import recipe_of
-from makellos.models.provenance import budget_notes, fingerprint, known
+from makellos.models.provenance import budget_notes, contents_of, fingerprint, known
 from makellos.models.recalibration import (
     by_new_parts,
     first_of_lot,
@@ -130,7 +130,7 @@ def calibrate(
 class _Made:
     """Hold a calibration, how it was measured and recordings are seen, and what to say of it.
 
-    `released` is None where no part was scored.
+    `released` is None where no part was scored; `contents` are those of the parts that were.
     """
 
     record: CalibrationRecord
@@ -138,6 +138,7 @@ class _Made:
     signal: SignalRecord | None = None
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    contents: str = ""
 
 
 def _promising(model: ModelFile, made: _Made) -> Manifest:
@@ -145,6 +146,8 @@ def _promising(model: ModelFile, made: _Made) -> Manifest:
     manifest, released = model.manifest, made.released
     update: dict[str, Any] = {"calibration": made.record, "verification": None}
     update["signal"] = made.signal or manifest.signal
+    aside = manifest.training.set_aside + made.contents
+    update["training"] = manifest.training.model_copy(update={"set_aside": aside})
     if released is None:
         record = settled_anew(model, manifest.model_copy(update=update))
         golden, name = manifest.golden, "max_score_difference"
@@ -225,7 +228,7 @@ def _by_data(
             f"{len(seen)} of {len(parts)} parts were left out: the model was fitted on them."
         )
     made = _measure(model, found, new, record, counts, progress)
-    return replace(made, notes=[*notes, *made.notes])
+    return replace(made, notes=[*notes, *made.notes], contents="".join(contents_of(new).sums))
 
 
 def _measure(
