@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from makellos import find_parts
+from makellos import accept, find_parts
 from makellos.data.parts import Part
 from makellos.data.progress import no_progress
 from makellos.detectors import make_detector
@@ -608,3 +608,19 @@ def test_a_window_has_one_thumbnail(bearings: Path, tmp_path: Path) -> None:
     tested = evaluated(target, tmp_path / "set", output=tmp_path / "report").tested
     assert len(tested) == 14
     assert all(each.item.overlay and not each.item.picture for each in tested)
+
+
+def test_a_recording_is_what_an_acceptance_counts(
+    bearings: Path, model: Path, tmp_path: Path
+) -> None:
+    record = accept(model, bearings, ledger=tmp_path / "ledger.jsonl")
+    figures = evaluate(model, bearings)
+    assert figures.recordings is not None
+    assert record.data.unit == "recordings"
+    assert record.figures.n_good + record.figures.n_defective == len(figures.recordings)
+    missed = [
+        each["verdict"] != "reject" and each["label"] != "good"
+        for each in figures.recordings.values()
+    ]
+    assert record.figures.miss_rate.n_hit == sum(missed)
+    assert record.figures.detection.overall.n == 0

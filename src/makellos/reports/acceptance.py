@@ -78,6 +78,7 @@ def render_acceptance(record: AcceptanceRecord) -> str:
         engines=_parity(record),
         bounds=bounds,
         size=size_text,
+        found_size=found_size,
     )
 
 
@@ -90,7 +91,16 @@ def bounds(share: Share) -> str:
 
 def size_text(size: float | None, unit: str) -> str:
     """Return a size with three digits and its unit."""
-    return MISSING if size is None else f"{size:.3g}{NARROW_SPACE}{unit}"
+    if size is None:
+        return MISSING
+    return f"{f'{size:.3g}' if size < 1000 else count(size)}{NARROW_SPACE}{unit}"
+
+
+def found_size(curve: DetectionCurve, unit: str) -> str:
+    """Return a90/95 as text, for one beyond all damage that was tested that it is."""
+    if curve.a90_95 is None or curve.largest is None or curve.a90_95 <= curve.largest:
+        return size_text(curve.a90_95, unit)
+    return f">{NARROW_SPACE}{size_text(curve.largest, unit)}"
 
 
 def detection_sentence(found: Detection) -> str:

@@ -122,7 +122,7 @@ def _sizes(figures: AcceptanceFigures, noun: str) -> Iterator[str]:
     if curve.smallest is not None and curve.largest is not None:
         yield (
             f"Damage shorter than {curve.smallest:.3g} {found.unit} or longer than "
-            f"{curve.largest:.3g} {found.unit}."
+            f"{curve.largest:.4g} {found.unit}."
         )
     if found.n_unknown and figures.n_defective:
         n = "all" if found.n_unknown == figures.n_defective else f"{found.n_unknown} of the"
@@ -150,7 +150,7 @@ def _history(history: History, data: TestSet) -> str:
     place = len(history.others)
     ordinal = _ORDINALS[place] if place < len(_ORDINALS) else f"{place + 1}th"
     told = ", ".join(
-        f"{each.file} on {each.first}"
+        f"{each.file} ({each.identity[:8]}) on {each.first}"
         + ("" if each.n_shared >= data.n_parts else f" ({each.n_shared} of these {data.n_parts})")
         for each in history.others[-_SHOWN:]
     )
