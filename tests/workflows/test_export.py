@@ -289,6 +289,17 @@ def test_int8_takes_good_parts(toy_model: Path, toy_parts: Path, tmp_path: Path)
         export(toy_model, tmp_path / "a.onnx", precision="int8", data=toy_parts)
 
 
+def test_model_of_f32_alone_is_not_exported_in_int8(
+    toy_model: Path, toy_parts: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(toy_model, tmp_path / "m.makellos"))
+    read = read_model(model)
+    engine = read.manifest.engine.model_copy(update={"exact": True})
+    rewrite_manifest(read, read.manifest.model_copy(update={"engine": engine}), model)
+    with pytest.raises(ConfigurationError, match="computes in f32 alone"):
+        export(model, tmp_path / "a.onnx", precision="int8", data=toy_parts)
+
+
 def test_int8_is_written_where_all_verdicts_are_kept(
     toy_model: Path, toy_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,11 @@ def _check(read: ModelFile, kind: Format, precision: str, data: Path | str | Non
         raise ConfigurationError(
             "int8 takes good parts, which give the ranges of values and test it: --data GOOD."
         )
+    if precision == "int8" and read.manifest.is_exact():
+        raise ConfigurationError(
+            f"{read.path} computes in f32 alone: less would round away what its scores differ by. "
+            "Export it with --precision f32."
+        )
     if precision == "f32" and data is not None:
         raise ConfigurationError("--data is for --precision int8; leave it out.")
     around = _left_to_do(read, kind)
