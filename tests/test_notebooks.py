@@ -75,7 +75,13 @@ def test_models_are_built(tmp_path: Path) -> None:
 
 
 def test_notebooks_are_there() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"gan", "autoencoders", "bearings", "classifier", "transfer"}
+    assert {path.stem for path in NOTEBOOKS} >= {
+        "gan",
+        "autoencoders",
+        "bearings",
+        "classifier",
+        "transfer",
+    }
 
 
 # What is kept
