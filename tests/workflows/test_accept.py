@@ -15,9 +15,18 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from makellos import ConfigurationError, InputError, StorageError, accept, calibrate, evaluate
+from makellos import (
+    ConfigurationError,
+    InputError,
+    StorageError,
+    accept,
+    calibrate,
+    evaluate,
+    read_model,
+)
 from makellos.drawing import write_picture
 from makellos.evaluation.acceptance_record import AcceptanceRecord
+from makellos.models.provenance import identity
 from makellos.workflows.ledger import default_ledger
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "acceptance.schema.json"
@@ -272,3 +281,11 @@ def test_no_test_part(toy_model: Path, tmp_path: Path, ledger: Path) -> None:
     with pytest.raises(InputError):
         accept(toy_model, tmp_path / "empty", ledger=ledger)
     assert not ledger.exists()
+
+
+def test_what_was_noted_in_a_file_makes_no_other_model(toy_model: Path) -> None:
+    manifest = read_model(toy_model).manifest
+    noted = manifest.model_copy(update={"created": "later", "parity": {}, "versions": {}})
+    assert identity(noted) == identity(manifest)
+    budget = manifest.calibration.model_copy(update={"asked": 0.2})
+    assert identity(manifest.model_copy(update={"calibration": budget})) != identity(manifest)

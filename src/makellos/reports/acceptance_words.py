@@ -104,7 +104,7 @@ def _kinds(figures: AcceptanceFigures, manifest: Manifest, noun: str) -> Iterato
     if not kinds:
         yield f"Any damage: no defective {noun[:-1]} was tested, so nothing is known of misses."
         return
-    untested = [name for name in manifest.classes[1:] if name not in kinds]
+    untested = [name for name in manifest.classes[1:] if name not in {*kinds, _NO_KIND}]
     if untested:
         yield f"Kinds of damage that the model knows and the {noun} lack: {_some(untested)}."
     if set(kinds) == {_NO_KIND}:
