@@ -6,9 +6,9 @@
 
 Commands, as on the command line
     align, audit, fit, inspect, evaluate, accept, compare, calibrate, explain, generate, tune,
-    queue, verify, export
+    queue, verify, export, drift
 To inspect one part after another
-    Inspector, which returns an Inspection; read_picture, read_model
+    Inspector, which returns an Inspection; DriftMonitor, which takes it; read_picture, read_model
 Parts
     find_parts, Part, PartSet, parts_needed
 Drawing
@@ -91,6 +91,8 @@ if TYPE_CHECKING:
     from makellos.workflows.calibrate import CalibrationSummary as CalibrationSummary
     from makellos.workflows.calibrate import calibrate as calibrate
     from makellos.workflows.compare import compare as compare
+    from makellos.workflows.drift import DriftSummary as DriftSummary
+    from makellos.workflows.drift import drift as drift
     from makellos.workflows.evaluate import evaluate as evaluate
     from makellos.workflows.explain import ExplainSummary as ExplainSummary
     from makellos.workflows.explain import explain as explain
@@ -162,6 +164,7 @@ _NAMES = {
     "workflows.audit": ("AuditSummary", "audit"),
     "workflows.calibrate": ("CalibrationSummary", "calibrate"),
     "workflows.compare": ("compare",),
+    "workflows.drift": ("DriftSummary", "drift"),
     "workflows.evaluate": ("evaluate",),
     "workflows.explain": ("ExplainSummary", "explain"),
     "workflows.export": ("ExportSummary", "export"),

@@ -53,9 +53,9 @@ def test_limits_are_order_statistics_and_know_what_is_missing() -> None:
     assert limits.share[0, 0] == largest_share(19, 1, 0.01 / 8) + ALLOWED
 
 
-def test_first_part_of_each_group_counts() -> None:
-    values = np.array([[1.0], [9.0], [2.0], [7.0], [3.0]])
-    limits = learn_limits(values, (0.0,), 0.01, ["a", "a", "b", "b", "c"])
+def test_one_part_of_each_group_counts() -> None:
+    values = np.repeat([[1.0], [2.0], [3.0]], 4, axis=0)
+    limits = learn_limits(values, (0.0,), 0.01, [name for name in "abc" for _ in range(4)])
     assert (limits.low[0, 0], limits.high[0, 0]) == (1.0, 3.0)
     assert limits.share[0, 0] == min(1.0, largest_share(3, 1, 0.005) + ALLOWED)
 

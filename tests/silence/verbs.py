@@ -40,6 +40,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     "export": ({0}, ["m.makellos", "-o", "m.onnx"]),
     "info": ({0}, ["m.makellos"]),
     "inspect": ({0}, ["m.makellos", "parts/test", "-o", "rows", "--overlays"]),
+    "drift": ({0}, ["m.makellos", "parts/train/good", "-o", "drift"]),
     "evaluate": ({0}, ["m.makellos", "parts", "-o", "report"]),
     "accept": ({0}, ["m.makellos", "parts", "-o", "acceptance", "--ledger", "tests.jsonl"]),
     "compare": ({0}, ["parts", "--models", "m.makellos,n.makellos", "-o", "comparison"]),
@@ -60,7 +61,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
 GIVEN = {"runs.yaml", "generative.makellos", "classifier.makellos"}
 MADE = {
     *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
-    *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned", "m.onnx"),
+    *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned", "m.onnx", "drift"),
     *("acceptance", "tests.jsonl", "tests.jsonl.lock"),
 }
 

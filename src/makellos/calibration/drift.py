@@ -115,12 +115,12 @@ def learn_limits(
 
     At the level 0 they are the highest and lowest figure, at 0.1 those that a tenth lies beyond.
     With probability `doubt` at most, shared by all channels, a share is larger than is said. Of
-    parts that belong together the first counts. Raises `InputError` for other shapes.
+    parts that belong together one counts, which is drawn. Raises `InputError` for other shapes.
     """
     if values.ndim != 2 or not len(values):
         raise InputError(f"Limits are learned from figures (n, C); received {values.shape}.")
     if groups is not None:
-        values = values[[i for i, name in enumerate(groups) if name not in set(groups[:i])]]
+        values = values[_one_of_each(groups)]
     ordered = np.sort(values, axis=0)  # NaN last
     known = (~np.isnan(values)).sum(axis=0)
     n_channels = values.shape[1]
@@ -133,6 +133,14 @@ def learn_limits(
             low[those, j], high[those, j] = ordered[k - 1, those], ordered[n - k, those]
             share[those, j] = min(1.0, largest_share(n, k, each) + ALLOWED)
     return Limits(low, high, share)
+
+
+def _one_of_each(groups: Sequence[Hashable]) -> list[int]:
+    """Return the place of one part of each group; the first may be of a kind, such as darker."""
+    drawn: dict[Hashable, int] = {}
+    for place in np.random.default_rng(0).permutation(len(groups)).tolist():
+        drawn.setdefault(groups[place], place)
+    return sorted(drawn.values())
 
 
 @dataclass

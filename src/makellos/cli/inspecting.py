@@ -124,6 +124,12 @@ FalseDiscoveries = Annotated[
         "share of them is good; rows get a q_value, and are written at the end.",
     ),
 ]
+StatisticsWanted = Annotated[
+    bool,
+    typer.Option(
+        "--statistics", help="Add the statistics of pictures to rows, which makellos drift takes."
+    ),
+]
 FailOnReject = Annotated[
     bool, typer.Option("--fail-on-reject", help="Exit with 3 when any part is rejected.")
 ]
@@ -148,6 +154,7 @@ def inspect(
     trend: TrendPage = None,
     overlays: Overlays = False,
     reconstructions: Reconstructions = False,
+    statistics: StatisticsWanted = False,
     fail_on_reject: FailOnReject = False,
     engine: EngineName = None,
     rpm: Rpm = None,
@@ -175,7 +182,7 @@ def inspect(
     if output is not None:
         csv, jsonl = csv or output / "inspections.csv", jsonl or output / "inspections.jsonl"
     rows = work.Outputs(csv=csv, jsonl=jsonl, parquet=parquet, windows=windows, trend=trend)
-    outputs = replace(rows, overlays=drawn, reconstructions=made)
+    outputs = replace(rows, overlays=drawn, reconstructions=made, statistics=statistics)
     streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})
     listed = not any((output, csv, jsonl, parquet, windows, json))
     with bars() as progress:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from makellos.workflows.calibrate import CalibrationSummary
     from makellos.workflows.demo import DemoResult
     from makellos.workflows.discoveries import Discoveries
+    from makellos.workflows.drift import DriftSummary
     from makellos.workflows.fit import FitSummary
     from makellos.workflows.generate import GenerateSummary
     from makellos.workflows.inspect import InspectSummary, Outputs
@@ -225,6 +226,21 @@ def _discoveries_text(found: Discoveries, noun: str) -> str:
         f"calibrated on, at least {found.n_needed} of {found.n_parts} would have to be odder than "
         "all of those."
     )
+
+
+def drift_text(summary: DriftSummary) -> str:
+    """Return the alarms of a stream, one a line, and what was watched."""
+    n = len(summary.alarms)
+    said = [
+        f"{n} alarm{'' if n == 1 else 's'} in {_counted(summary.n_parts, 'part')}"
+        f" ({summary.watched}; at most {summary.false_alarms_per_10000:g} false in 10,000)"
+        if n
+        else f"No drift in {_counted(summary.n_parts, 'part')} ({summary.watched})"
+    ]
+    for each in summary.alarms:
+        where = f"part {each['at']} ({each['input']}), since about part {each['since']}"
+        said.append(f"  {each['cause']}: {each['detail']}. Noticed at {where}.")
+    return "\n".join([*said, *("Note: " + note for note in summary.notes)])
 
 
 def evaluation_text(figures: Mapping[str, Any]) -> str:

@@ -217,6 +217,7 @@ class DriftMonitor:
             evidence=evidence.by_cause(),
             changes=evidence.changes,
         )
+        self._take(self._good)
         self._pending, self._n_wanted = None, N_AFTER
         self._learning = []
         self._recent.clear()

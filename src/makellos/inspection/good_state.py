@@ -15,14 +15,16 @@ from makellos.inspection.statistics import CELLS, FIGURES, Statistics
 
 __all__ = ["LEVELS", "GoodState", "cells_of", "figures_of"]
 
-LEVELS = (0.0, 0.1, 0.3)  # shares of good parts beyond the limits of figures; of the field: none
+LEVELS = (0.0, 0.1, 0.3)  # shares of good parts beyond the limits of figures
+_OF_FIELD = (0.0, 0.1)  # the same of the field
 _DOUBT = 0.005  # of the figures, and of the field
 _LOST = -1e9  # the area of a part that is not found where others are
-_DIGITS = 6
+_DIGITS, _OF_CELLS = 6, 4
+_N_CELLS = len(_OF_FIELD) * CELLS**2
 
 Floats = NDArray[np.float64]
 Side = Annotated[list[float], Field(min_length=len(LEVELS), max_length=len(LEVELS))]
-Cells = Annotated[list[float], Field(min_length=CELLS**2, max_length=CELLS**2)]
+Cells = Annotated[list[float], Field(min_length=_N_CELLS, max_length=_N_CELLS)]
 
 
 class _Record(BaseModel):
@@ -40,7 +42,10 @@ class FigureRecord(_Record):
 
 
 class FieldRecord(_Record):
-    """Hold the limits of cells, row by row; `covered` ones show the part in most pictures."""
+    """Hold the limits of cells, row by row, level after level.
+
+    `covered` ones show the part in most pictures.
+    """
 
     low: Cells
     high: Cells
@@ -68,7 +73,7 @@ class GoodState(_Record):
 
     @classmethod
     def learned(cls, found: Sequence[Statistics], groups: Sequence[Hashable] | None = None) -> Self:
-        """Return the good state of parts; of those that belong together the first counts."""
+        """Return the good state of parts; of those that belong together one counts."""
         table = np.array([[each.figures.get(name, np.nan) for name in FIGURES] for each in found])
         area = table[:, FIGURES.index("area")]
         if np.isnan(area).mean() < 0.5:
@@ -89,14 +94,14 @@ class GoodState(_Record):
             )
         covered = np.mean([each.covered for each in found], axis=0) > 0.5
         cells = np.stack([cells_of(each, covered.ravel()) for each in found])
-        of_cells = learn_limits(cells, (0.0,), _DOUBT, groups)
+        of_cells = learn_limits(cells, _OF_FIELD, _DOUBT, groups)
         return cls(
             n_parts=len(found),
             figures=figures,
             field=FieldRecord(
-                low=_rounded(of_cells.low[:, 0]),
-                high=_rounded(of_cells.high[:, 0]),
-                share=_rounded(of_cells.share[:, 0]),
+                low=_rounded(of_cells.low.T.ravel(), _OF_CELLS),
+                high=_rounded(of_cells.high.T.ravel(), _OF_CELLS),
+                share=_rounded(of_cells.share.T.ravel(), _OF_CELLS),
                 covered="".join("01"[int(each)] for each in covered.ravel()),
             ),
         )
@@ -109,8 +114,8 @@ class GoodState(_Record):
 
     def field_limits(self) -> Limits:
         """Return the limits of the cells."""
-        columns = [np.array(getattr(self.field, name))[:, np.newaxis] for name in _SIDES]
-        return Limits(*columns)
+        shape = len(_OF_FIELD), CELLS**2
+        return Limits(*(np.array(getattr(self.field, name)).reshape(shape).T for name in _SIDES))
 
     @property
     def covered(self) -> NDArray[np.bool_]:
@@ -148,5 +153,5 @@ def cells_of(statistics: Statistics, covered: NDArray[np.bool_]) -> Floats:
     return np.where(same, statistics.local().ravel(), np.nan)
 
 
-def _rounded(values: Floats) -> list[float]:
-    return [round(value, _DIGITS) for value in values.tolist()]
+def _rounded(values: Floats, digits: int = _DIGITS) -> list[float]:
+    return [round(value, digits) for value in values.tolist()]

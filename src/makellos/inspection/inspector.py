@@ -77,6 +77,7 @@ class Inspector:
         self.model = model if isinstance(model, ModelFile) else read_model(Path(model))
         self.manifest: Manifest = self.model.manifest
         self.workers = workers
+        self.statistics = statistics
         self.calibration: Calibration = self.manifest.calibration.calibration()
         maps = self.manifest.calibration.map_calibration()
         self.threshold = self.calibration.threshold

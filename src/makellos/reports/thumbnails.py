@@ -13,7 +13,7 @@ from makellos.drawing import DAMAGE, NEAREST, PART, draw_overlay, draw_tiles
 from makellos.drawing.overlays import as_rgb
 from makellos.inspection import Inspection
 
-__all__ = ["Thumbnails", "draw_crop", "draw_thumbnails"]
+__all__ = ["Thumbnails", "draw_crop", "draw_small", "draw_thumbnails"]
 
 _SIDE = 320
 
@@ -49,6 +49,11 @@ def draw_thumbnails(
         for shown in (*([Inspection(inspection.input, inspection.verdict)] * plain), inspection)
     ]
     return Thumbnails(picture=drawn[0] if plain else b"", overlay=drawn[-1])
+
+
+def draw_small(picture: Picture, white_level: int | None = None) -> bytes:
+    """Return a small copy of a picture as WebP."""
+    return _encode(as_rgb(picture, white_level))
 
 
 def draw_crop(

@@ -20,7 +20,7 @@ from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.manifest import Manifest
-from makellos.inspection.model_file import read_model
+from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.zone_files import read_acceptance
 from makellos.storage import claim_folder
 from makellos.subjects import WINDOW, Subject, subject_of_model
@@ -53,7 +53,8 @@ class Outputs:
 
     `windows` gets a row for each window of a recording, as CSV; `trend` a page that shows how the
     health of a machine developed over its recordings. An overlay is a panel with the nearest good
-    part if the detector reconstructs one; `reconstructions` gets that part alone.
+    part if the detector reconstructs one; `reconstructions` gets that part alone. With
+    `statistics` rows also have those of pictures, which `drift` takes.
     """
 
     csv: Path | None = None
@@ -63,6 +64,7 @@ class Outputs:
     trend: Path | None = None
     overlays: Path | None = None
     reconstructions: Path | None = None
+    statistics: bool = False
 
     @property
     def draws(self) -> bool:
@@ -141,9 +143,7 @@ def inspect(
     films = {path for path, _ in listed if subject.kind == PICTURES and _has_frames(path)}
     arrays = {p for p, _ in listed if subject.kind == PICTURES and is_numpy_file(p)}
     n_parts = None if films or arrays or taken.pages else len(listed)
-    acceptance = read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance)
-    workers = subject.workers(manifest, n_parts or _MANY)
-    inspector = Inspector(opened, workers=workers, engine=engine, rpm=rpm, acceptance=acceptance)
+    inspector = _opened(opened, wanted, held, n_parts, engine, rpm)
     batch = _batch(false_discoveries, inspector)
     _check_outputs(wanted, inspector)  # now that all else is right: it makes folders
     summary = InspectSummary(noun=_noun(subject), masks_left_out=len(masks))
@@ -173,10 +173,31 @@ def _check_asked(wanted: Outputs, taken: Frames, subject: Subject, model: Path |
         other = "--windows and --trend are for models of recordings"
     if wanted.reconstructions and subject.kind != PICTURES:
         other = "--reconstructions is for models of pictures"
+    if wanted.statistics and subject.kind != PICTURES:
+        other = "--statistics is for models of pictures"
     if taken != Frames() and subject.kind != PICTURES:
         other = "--every, --frames and --pages are for models of pictures"
     if other:
         raise ConfigurationError(f"{other}; {model} is of {subject.kind.name}.")
+
+
+def _opened(
+    model: ModelFile,
+    wanted: Outputs,
+    held: RuleOverrides,
+    n_parts: int | None,
+    engine: EngineChoice | None,
+    rpm: float | None,
+) -> Inspector:
+    manifest = model.manifest
+    return Inspector(
+        model,
+        workers=subject_of_model(manifest).workers(manifest, n_parts or _MANY),
+        engine=engine,
+        rpm=rpm,
+        acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
+        statistics=wanted.statistics,
+    )
 
 
 def _batch(share: float | None, inspector: Inspector) -> Batch | None:

@@ -38,6 +38,7 @@ __all__ = [
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
 ZONE_COLUMN, BESIDE_COLUMN = "zones", "beside"
+STATISTICS = "statistics"  # a further column where they are asked for
 RULE_COLUMNS = ("calibrated_verdict", "broken_rules")
 TRUTH = ("label", "defect")  # what was known of a part that was tested
 CLASS_COLUMNS = ("true_class", "predicted_class")
@@ -93,6 +94,7 @@ def columns_of(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
         *(() if inspector.zones is None else (ZONE_COLUMN,)),
         *(() if inspector.manifest.background is None else (BESIDE_COLUMN,)),
         *(RULE_COLUMNS if inspector.acceptance.rules else ()),
+        *((STATISTICS,) if inspector.statistics else ()),
     )
 
 
@@ -151,7 +153,7 @@ def _check_target(path: Path, begin: bytes, verb: str) -> None:
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose lists and objects are JSON texts, for tables."""
     listed = ("regions", PROBABILITIES, "notes", ZONE_COLUMN, BESIDE_COLUMN, "broken_rules")
-    nested = (name for name in listed if name in row)
+    nested = (name for name in (*listed, STATISTICS) if name in row)
     return {**row, **{name: json.dumps(row[name]) for name in nested}}
 
 

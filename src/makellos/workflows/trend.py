@@ -14,7 +14,7 @@ from makellos.reports.pages import write_page
 from makellos.reports.trend import headline, render_trend
 from makellos.reports.trend_charts import TrendPage
 
-__all__ = ["TREND_BEGINS", "TrendSummary", "write_trend_of"]
+__all__ = ["TREND_BEGINS", "TrendSummary", "natural_order", "write_trend_of"]
 
 TREND_BEGINS = b"<!doctype html>\n<!-- makellos trend -->"
 
@@ -46,7 +46,7 @@ def write_trend_of(
         )
     names = [Path(each.input).name for each in inspections]
     times = times_of_names(names)
-    keys: list[object] = [_natural(name) for name in names] if times is None else [*times]
+    keys: list[object] = [natural_order(name) for name in names] if times is None else [*times]
     order = sorted(range(len(names)), key=lambda i: keys[i])  # type: ignore[arg-type,return-value]
     ordered = [inspections[i] for i in order]
     scores, verdicts = [each.score for each in ordered], [each.verdict for each in ordered]
@@ -78,7 +78,7 @@ def write_trend_of(
     )
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def natural_order(name: str) -> list[tuple[int, int | str]]:
     """Return a key that puts 2.csv before 10.csv."""
     pieces = re.split(r"(\d+)", name)
     return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces]
