@@ -185,7 +185,15 @@ def test_what_draws_plots_is_there_for_who_uses_it(tmp_path: Path) -> None:
 def test_the_runtimes_are_imported_in_one_place() -> None:
     imported = re.compile(r"^\s*(import|from) (openvino|onnxruntime)\b", re.MULTILINE)
     source = PROJECT / "src"
-    assert [p.name for p in source.rglob("*.py") if imported.search(p.read_text("utf-8"))] == []
+    importing = [p for p in source.rglob("*.py") if imported.search(p.read_text("utf-8"))]
+    # An exported folder runs without makellos; its program is copied there, and none of ours.
+    assert [p.name for p in importing if p.parent.name != "standalone"] == []
+
+
+def test_an_exported_program_switches_reports_off_before_it_computes() -> None:
+    program = (PROJECT / "src/makellos/models/standalone/verdict.py").read_text("utf-8")
+    switch, runtime = program.index('"ORT_DISABLE_TELEMETRY"'), program.index("import onnxruntime")
+    assert switch < runtime < program.index("InferenceSession")
 
 
 def test_the_watch_sees_what_it_is_there_for(tmp_path: Path) -> None:

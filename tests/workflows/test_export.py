@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from makellos import Coverage, Inspector, export, fit
+from makellos import Coverage, Inspector, calibrate, export, fit
 from makellos.errors import ConfigurationError, InputError, ModelFileError, StorageError
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.model_file import read_model
@@ -24,6 +24,7 @@ from makellos.inspection.preprocessing import Preprocessing
 from makellos.models.standalone.verdict import Model, read_picture, resize, to_gray
 from makellos.models.writing import rewrite_manifest
 from makellos.workflows import export as exporting
+from makellos.workflows.calibrate import Counted
 
 OLD = Path(__file__).parents[1] / "inspection" / "version_0_1"
 ONNX = EngineChoice("onnxruntime", "f32")
@@ -98,6 +99,24 @@ def test_program_judges_detectors(
     model: Path = request.getfixturevalue(fixture)
     export(model, tmp_path / "folder")
     assert_same(tmp_path / "folder", model, sorted((screws / "test").rglob("*.png")))
+
+
+def test_program_knows_weights_and_the_band_to_look_at_again(
+    toy_model: Path, toy_parts: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "m.makellos"
+    good, files = toy_parts / "test" / "good", sorted((toy_parts / "test").rglob("*.png"))
+    calibrate(
+        toy_model,
+        good,
+        false_alarms=0.1,
+        look_again=0.45,
+        counted=Counted(earlier_weight=0.3),
+        output=model,
+    )
+    export(model, tmp_path / "folder", format="folder")
+    rows = assert_same(tmp_path / "folder", model, files)
+    assert {row["verdict"] for row in rows} == {"ok", "look_again", "reject"}
 
 
 def test_program_reads_what_makellos_reads(toy_model: Path, tmp_path: Path) -> None:

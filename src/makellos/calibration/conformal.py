@@ -184,9 +184,12 @@ class Calibration:
         return replace(self, asked=false_alarms)
 
     @property
-    def limits(self) -> NDArray[np.float64]:
-        """Return the scores (n,) by which p-values are ranked, tolerance included, ascending."""
-        return self._ranking[0]
+    def steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the scores (n,) at which p-values change, ascending, and these (n + 1,) between.
+
+        Scores include the tolerance. A part has the p-value i when its score is above i of them.
+        """
+        return self._ranking
 
     @cached_property
     def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

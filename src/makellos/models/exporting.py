@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from makellos.calibration import Calibration
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.manifest import Manifest
@@ -102,9 +103,10 @@ def facts(model: ModelFile) -> dict[str, Any]:
         "calibration": {
             "threshold": calibration.threshold,
             "false_alarms": calibration.false_alarms,
+            "look_again": calibration.look_again_limit,
             "promise": manifest.promise(),
-            "limits": [] if manifest.zones else calibration.limits.tolist(),
-            "beside_limits": [] if beside is None else beside.limits.tolist(),
+            "steps": [] if manifest.zones else _steps(calibration),
+            "beside_steps": [] if beside is None else _steps(beside),
             "beside_false_alarms": 0.0 if beside is None else beside.false_alarms,
         },
         "background": None if manifest.background is None else manifest.background.model_dump(),
@@ -116,6 +118,10 @@ def facts(model: ModelFile) -> dict[str, Any]:
             for i, part in enumerate(golden_expected(model))
         ],
     }
+
+
+def _steps(calibration: Calibration) -> list[list[float]]:
+    return [values.tolist() for values in calibration.steps]
 
 
 def graph_in_one(model: ModelFile) -> bytes:

@@ -6,6 +6,7 @@ distances above all, stays in f32.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,9 +63,10 @@ def quantised(graph: bytes, batches: Sequence[Batch], operations: Sequence[str])
     """
     import_onnxruntime()
     import onnx
-    from onnxruntime import quantization as q
 
-    class Reader(q.CalibrationDataReader):  # type: ignore[misc]
+    q = importlib.import_module("onnxruntime.quantization")
+
+    class Reader(q.CalibrationDataReader):  # type: ignore[misc, name-defined]
         def __init__(self, name: str) -> None:
             self._left = iter({name: batch} for batch in batches)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +28,10 @@ from numpy.typing import NDArray
 from makellos.models.standalone.beside import Background, without
 
 Floats = NDArray[np.float32]
+Steps = list[list[float]]  # scores (n,), ascending, and p-values (n + 1,) between them
 Picture = NDArray[Any]  # H x W or H x W x 3, uint8 or uint16
 
 ROUNDING = 1e-9  # of a budget, which a p-value may exceed
-LOOK_AGAIN = 3.0  # budgets up to which a part is to be looked at again
 
 
 class UnreadableError(Exception):
@@ -54,13 +55,14 @@ class Model:
     """Score pictures with the graph of a folder, and judge them by its calibration."""
 
     def __init__(self, folder: Path) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # which is read at the import alone
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
         self.folder = folder
         self.facts: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
-        self.limits = np.array(self.facts["calibration"]["limits"])
-        self.beside = np.array(self.facts["calibration"]["beside_limits"])
+        self.steps: Steps = self.facts["calibration"]["steps"]
+        self.beside: Steps = self.facts["calibration"]["beside_steps"]
         rule = self.facts["background"]
         self.background = None if rule is None else Background(**rule)
         options = onnxruntime.SessionOptions()
@@ -77,12 +79,15 @@ class Model:
         score, beside = self.score(outputs, batch)
         if not math.isfinite(score):
             return Finding(name, "unreadable", error=f"{name} has the score {score}.")
-        p_value, budget = _p_value(self.limits, score), self.facts["calibration"]["false_alarms"]
-        verdict = _verdict(p_value, budget)
-        if verdict == "ok" and beside is not None and self.beside.size:
-            budget = self.facts["calibration"]["beside_false_alarms"]
-            odd = _verdict(_p_value(self.beside, beside), budget) == "reject"
-            verdict = "look_again" if odd else verdict
+        p_value, calibration = _p_value(self.steps, score), self.facts["calibration"]
+        verdict = "ok"
+        if p_value <= calibration["look_again"] * (1 + ROUNDING):
+            verdict = "look_again"
+        if p_value <= calibration["false_alarms"] * (1 + ROUNDING):
+            verdict = "reject"
+        if verdict == "ok" and beside is not None and self.beside:
+            budget = calibration["beside_false_alarms"] * (1 + ROUNDING)
+            verdict = "look_again" if _p_value(self.beside, beside) <= budget else verdict
         shares = outputs.get("probabilities")
         return Finding(
             input=name,
@@ -172,15 +177,10 @@ class Model:
         return wrong
 
 
-def _p_value(limits: NDArray[np.float64], score: float) -> float:
-    """Return the conformal p-value of a score: `limits` are those of good parts, ascending."""
-    return float(1 + limits.size - np.searchsorted(limits, score, side="left")) / (limits.size + 1)
-
-
-def _verdict(p_value: float, budget: float) -> str:
-    if p_value <= budget * (1 + ROUNDING):
-        return "reject"
-    return "look_again" if p_value <= LOOK_AGAIN * budget * (1 + ROUNDING) else "ok"
+def _p_value(steps: Steps, score: float) -> float:
+    """Return the conformal p-value of a score: `steps` are where it changes, and what it is."""
+    limits, p_values = steps
+    return p_values[int(np.searchsorted(limits, score, side="left"))]
 
 
 def read_picture(path: Path) -> Picture:
