@@ -37,20 +37,22 @@ def accept(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File that keeps which models were judged on which parts; by default the one that "
-            "MAKELLOS_LEDGER names, or your own.",
+            help="File that records which models were judged on which parts; by default the one "
+            "that MAKELLOS_LEDGER names, otherwise a file of your own.",
         ),
     ] = None,
     good: Good = None,
     keys: Keys = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the intervals.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed of the interval of the AUROC.")
+    ] = 0,
     json: Json = None,
 ) -> None:
     """Judge a model on a locked test set, and write the report that an auditor reads and signs.
 
     Exact bounds, misses by kind and size of damage, the smallest damage that is found, agreement
-    with judges (column judge of a manifest), and what was not tested. A ledger remembers the parts:
-    a model that is judged on them after another one is marked.
+    with judges (column judge of a manifest), and what was not tested. A ledger records which
+    models were judged on these parts: the report says if others were judged before this one.
 
     Example: makellos accept screws.makellos screws -o acceptance
     """

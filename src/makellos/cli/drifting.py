@@ -33,15 +33,15 @@ def drift(
         ),
     ] = 1.0,
     fail_on_alarm: Annotated[
-        bool, typer.Option("--fail-on-alarm", help="Exit with 3 when there was an alarm.")
+        bool, typer.Option("--fail-on-alarm", help="Exit with 3 if there was an alarm.")
     ] = False,
     json: Json = None,
 ) -> None:
     """Tell whether a stream of parts has left the good state, since when and why.
 
     Light, colour, focus, pose, noise and dirt on the lens are watched by statistics of pictures,
-    and the parts by their scores. A folder is inspected for it; rows have the statistics if they
-    were written with --statistics, and tell of scores alone if not.
+    and the parts by their scores. A folder is inspected first. Rows hold the statistics if
+    'inspect' wrote them with --statistics; without them only the scores are watched.
 
     Example: makellos drift screws.makellos screws/train/good -o drift
     """

@@ -121,13 +121,13 @@ FalseDiscoveries = Annotated[
     typer.Option(
         metavar="SHARE",
         help="Also say which parts to take out of this batch so that on average at most this "
-        "share of them is good; rows get a q_value, and are written at the end.",
+        "share of them are good; rows get q_value and discovery, and are written at the end.",
     ),
 ]
 StatisticsWanted = Annotated[
     bool,
     typer.Option(
-        "--statistics", help="Add the statistics of pictures to rows, which makellos drift takes."
+        "--statistics", help="Add statistics of the pictures to rows, for 'makellos drift'."
     ),
 ]
 FailOnReject = Annotated[

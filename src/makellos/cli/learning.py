@@ -67,8 +67,8 @@ LookAgain = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Share of good parts that may get 'look_again', beside those rejected; by default "
-        "twice that.",
+        help="Share of good parts that may get 'look_again', in addition to those rejected; by "
+        "default twice --false-alarms.",
     ),
 ]
 Device = Annotated[
@@ -155,15 +155,15 @@ NewLookAgain = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
-        help="Share of good parts that may get 'look_again', beside those rejected.",
+        help="Share of good parts that may get 'look_again', in addition to those rejected.",
     ),
 ]
 EarlierWeight = Annotated[
     float | None,
     typer.Option(
         metavar="W",
-        help="Let the parts that calibrated before count as well, as W new ones each (0.2: five "
-        "of them as one).",
+        help="Count the earlier calibration parts as well, each as W new ones (0.2: five earlier "
+        "parts count as one new part).",
     ),
 ]
 Groups = Annotated[
@@ -329,7 +329,7 @@ def calibrate(
 
     if data is None and false_alarms is None and look_again is None and earlier_weight is None:
         raise ConfigurationError(
-            "Give a budget with --false-alarms or --look-again, or a folder of good parts."
+            "Give a budget with --false-alarms or --look-again, or good parts (DATA)."
         )
     with bars() as progress:
         summary = run(

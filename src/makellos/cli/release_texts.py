@@ -23,7 +23,7 @@ def verify_text(summary: VerifySummary) -> str:
         _compared(summary),
         "",
         table(
-            ["runtime", "largest score difference", "flips", "ok or look again"],
+            ["runtime", "largest score difference", "flips", "ok/look again changes"],
             [*map(_row, summary.runtimes, summary.runtimes.values())],
         ),
         "",
@@ -105,7 +105,7 @@ def export_text(summary: ExportSummary) -> str:
         "",
     ]
     if summary.n_tested:
-        lines.append(f"So do {summary.n_tested} good parts that gave no ranges of values.")
+        lines.append(f"So do {summary.n_tested} good parts that did not set the ranges of values.")
     for name, each in summary.gain.items():
         unit, scale = ("MB", 1e-6) if name == "bytes" else ("ms for a part", 1.0)
         of = "" if name == "bytes" else f" on {name.removesuffix(' ms')}"

@@ -42,16 +42,19 @@ def verify(
     ] = None,
     keep: Annotated[
         bool,
-        typer.Option("--keep/--no-keep", help="Keep the table in the model file."),
+        typer.Option(
+            "--keep/--no-keep", help="Keep the table in the model file, for 'makellos info'."
+        ),
     ] = True,
     json: Json = None,
 ) -> None:
     """Test that every runtime of this machine gives the verdicts that the model was released with.
 
-    Every byte is checked, then the golden parts in the model file, and the parts of DATA, go
-    through OpenVINO in f32 and bf16 and through ONNX Runtime (or the runtime that the model needs).
-    Exits with 0 when no verdict flips, 1 when one does, a runtime fails or a part cannot be read,
-    2 for wrong usage or a damaged model.
+    Every byte is checked. Then the golden parts (calibration parts kept in the model file), and the
+    parts of DATA, go through OpenVINO in f32 and bf16 and through ONNX Runtime (or the runtime that
+    the model needs). A verdict flips if only one of two runtimes rejects a part, or can judge it.
+    Exits with 0 if no verdict flips, 1 if one does, a runtime fails or a part cannot be read, 2 for
+    wrong usage, a damaged model or a missing runtime.
 
     Example: makellos verify screws.makellos
     """
@@ -75,23 +78,28 @@ def export(
     ],
     format: Annotated[  # noqa: A002 -- as the option is called
         Formats | None,
-        typer.Option(help="onnx, openvino (IR) or folder; by default as TARGET ends."),
+        typer.Option(
+            help="onnx, openvino (IR) or folder; by default told by the ending of TARGET."
+        ),
     ] = None,
     precision: Annotated[
-        Precisions, typer.Option(help="f32, or int8, which is tested on good parts.")
+        Precisions, typer.Option(help="f32, or int8, which needs good parts (--data).")
     ] = Precisions.F32,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="GOOD", help="Good parts for int8: some give ranges, others test."),
+        typer.Option(
+            metavar="GOOD",
+            help="Good parts for int8: some set the ranges of values, others test it.",
+        ),
     ] = None,
     json: Json = None,
 ) -> None:
     """Write a model for programs that do not use makellos.
 
-    An ONNX file or OpenVINO's IR is the graph alone, from pictures to maps; a folder also has the
-    calibration and a short program that gives verdicts with NumPy and ONNX Runtime alone. Golden
-    parts must keep their verdicts in what is exported, in int8 other good parts too; otherwise
-    nothing is written.
+    An ONNX file or OpenVINO's format (IR) is the graph alone, from pictures to anomaly maps; a
+    folder also has the calibration and a short program that gives verdicts with only NumPy and ONNX
+    Runtime. In what is exported the golden parts (calibration parts kept in the model file) must
+    keep their verdicts, and in int8 other good parts too; otherwise nothing is written.
 
     Example: makellos export screws.makellos -o screws.onnx
     """

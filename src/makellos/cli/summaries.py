@@ -143,7 +143,7 @@ def calibration_text(summary: CalibrationSummary) -> str:
     lines = [
         f"{summary.promise[0].upper()}{summary.promise[1:]} (threshold {summary.threshold:.4g}, "
         f"from {counted}).",
-        f"At most {summary.look_again:.2%} more of them will get look_again.",
+        f"In addition, at most {summary.look_again:.2%} of the good ones will get look_again.",
         *(f"Left out: {legible(reason)}" for reason in summary.skipped),
         *(f"Note: {note}" for note in summary.notes),
     ]
@@ -224,7 +224,7 @@ def _discoveries_text(found: Discoveries, noun: str) -> str:
     return (
         f"No {noun} can be taken out such that {promise}: with the good parts that this model was "
         f"calibrated on, at least {found.n_needed} of {found.n_parts} would have to be odder than "
-        "all of those."
+        "all of these good parts."
     )
 
 
@@ -401,7 +401,8 @@ def info_rows(model: ModelFile) -> list[list[str]]:
         ["guarantee", guarantee_of(manifest.calibration)],
         [
             "look again",
-            f"at most {calibration.look_again_limit - calibration.false_alarms:.2%} more",
+            f"at most {calibration.look_again_limit - calibration.false_alarms:.2%} of the "
+            "good ones, in addition",
         ],
         ["threshold", f"{calibration.threshold:.5g}"],
         ["fitted", f"{manifest.created}, {training.fit_seconds:.0f} s"],

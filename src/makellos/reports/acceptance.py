@@ -29,14 +29,15 @@ _JUDGED = {
     "unknown": ("none", "Cannot be judged"),
 }
 _UNFITTED = {
-    "few": f"Too few parts of known size for a curve; the handbook asks for {FEWEST_SIZES}.",
-    "no size": "All damage has one size, so that there is no curve over sizes.",
+    "few": "Too few parts with damage of known size for a curve; the handbook asks for "
+    f"{FEWEST_SIZES}.",
+    "no size": "All damage has the same size, so there is no curve over sizes.",
     "all found": "All of it was found, whatever its size: no curve, and the bounds above hold.",
     "none found": "None of it was found, whatever its size: no curve.",
-    "separable": "All longer damage was found and all shorter missed, so that the slope of the "
+    "separable": "All longer damage was found and all shorter damage missed, so the slope of the "
     "curve is not determined: test more parts with damage of sizes in between.",
-    "no slope": "Longer damage is not found more often than shorter: its length does not decide "
-    "what is found.",
+    "no slope": "Longer damage is not found more often than shorter damage: its length does not "
+    "decide what is found.",
 }
 
 
@@ -107,7 +108,7 @@ def detection_sentence(found: Detection) -> str:
     """Say which size of damage is found at 90 % with 95 % confidence, or why that is unknown."""
     curve, unit = found.overall, found.unit
     if not curve.n:
-        return "How large the damage is that is found is unknown: no masks show its size."
+        return "What size of damage is found is unknown: no masks show the sizes."
     ends = f"{size_text(curve.smallest, unit)} to {size_text(curve.largest, unit)}"
     tested = f"Of {count(curve.n)} parts with damage of {ends}, {count(curve.n_found)} were found."
     if curve.finding != "fitted":
@@ -126,12 +127,12 @@ def _a90_sentence(curve: DetectionCurve, unit: str) -> str:
         beyond = f"beyond the longest damage tested, {size_text(largest, unit)},"
         where = beyond if (curve.a90 or math.inf) > largest else f"at about {a90},"
         return (
-            f"The size found at 90{NARROW_SPACE}% lies {where} and has no upper bound with "
-            f"95{NARROW_SPACE}% confidence: these parts hardly show that longer damage is found "
-            "more often."
+            f"The size found in 90{NARROW_SPACE}% of cases lies {where} and has no upper bound "
+            f"with 95{NARROW_SPACE}% confidence: these parts hardly show that longer damage is "
+            "found more often."
         )
     told = (
-        f"Damage of {size_text(curve.a90_95, unit)} is found at 90{NARROW_SPACE}% with "
+        f"Damage of {size_text(curve.a90_95, unit)} is found in 90{NARROW_SPACE}% of cases, with "
         f"95{NARROW_SPACE}% confidence (a90/95; best estimate {a90})."
     )
     if curve.a90_95 > largest:
@@ -212,7 +213,7 @@ def _rates(figures: AcceptanceFigures) -> list[tuple[str, Share]]:
     return [
         ("Miss rate (slip-through)", figures.miss_rate),
         ("False-alarm rate (pseudo rejects)", figures.false_alarm_rate),
-        ("Judged rightly", figures.accuracy),
+        ("Judged correctly", figures.accuracy),
         ("Look again, of the defective", figures.look_again_defective),
         ("Look again, of the good", figures.look_again_good),
     ]
@@ -230,13 +231,15 @@ def _promise_sentence(promise: Promise | None) -> str:
     says = {
         "kept": "That is within the budget.",
         "chance": "The bounds reach below the budget: it is not contradicted.",
-        "draw": "The bounds lie above the budget; which good parts set the threshold explains it.",
-        "broken": "The bounds, or the chance of so many, contradict the budget.",
-        "unknown": "A single one says nothing about others.",
+        "draw": "The bounds lie above the budget, but which good parts set the threshold can "
+        "explain it.",
+        "broken": "The bounds, or how unlikely so many are, contradict the budget.",
+        "unknown": "A single one says nothing about the others.",
     }[promise.finding]
     if promise.by_chance is None or promise.finding in ("kept", "unknown"):
         return f"{told} {says}"
-    return f"{told} {says} By chance, {percent(promise.by_chance)} of plants see as many or more."
+    chance = percent(promise.by_chance)
+    return f"{told} {says} By chance, {chance} of plants would see as many or more."
 
 
 def _worst(

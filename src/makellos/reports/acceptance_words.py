@@ -71,7 +71,7 @@ def reservations(
         if names:
             yield Reservation(
                 "known parts",
-                f"{len(names)} of the {data.n_parts} {noun} were {what}, so that the figures look "
+                f"{len(names)} of the {data.n_parts} {noun} were {what}, so the figures look "
                 f"better than they are: {_some(names)}. Test with {noun} that the model has not "
                 "seen.",
             )
@@ -83,13 +83,15 @@ def reservations(
             yield Reservation("sample", f"No {name} {noun[:-1]} was tested.")
     if figures.study is not None and (n := figures.study.n_by_majority):
         yield Reservation(
-            "truth", f"Of {n} {noun} the truth is what most judges say: no row without a judge."
+            "truth",
+            f"For {n} {noun} the truth is what most judges say: none of their rows is without a "
+            "judge.",
         )
     if n_unreadable:
         yield Reservation(
             "unreadable",
             f"{count(n_unreadable)} {noun if n_unreadable > 1 else noun[:-1]} could not be read "
-            "and count nowhere else.",
+            "and are counted nowhere else.",
         )
     if verification is not None and not verification.released:
         yield Reservation(
@@ -136,7 +138,7 @@ def _conditions(data: TestSet, details: Sequence[Mapping[str, str]]) -> Iterator
     if data.unit == "parts":
         yield (
             "Other light, focus, distance, pose or dirt than in these pictures, and whether a part "
-            "that is pictured again gets the same verdict."
+            "gets the same verdict when another picture of it is taken."
         )
         return
     for name, plural in (("machine", "Machines"), ("sensor", "Sensors"), ("load", "Loads")):
@@ -155,8 +157,8 @@ def _history(history: History, data: TestSet) -> str:
         for each in history.others[-_SHOWN:]
     )
     return (
-        f"This is the {ordinal} model judged on these {data.unit}, after {told}. Who changes a "
-        "model by such figures and judges again gets optimistic ones: keep new "
+        f"This is the {ordinal} model judged on these {data.unit}, after {told}. Whoever changes "
+        "a model by such figures and judges it again gets figures that are too good: keep new "
         f"{data.unit} for the last judgement."
     )
 
@@ -168,7 +170,7 @@ def _on_promise(promise: Promise | None, noun: str) -> Iterator[Reservation]:
         yield Reservation(
             "budget",
             f"A false-alarm budget of {percent(promise.budget_asked)} was asked for; the good "
-            f"{noun} of the calibration can promise {percent(promise.budget)}.",
+            f"{noun} in the calibration can promise only {percent(promise.budget)}.",
         )
     above = (
         f"The exact bound of the false-alarm rate, at least {percent(promise.low)}, is above the "
@@ -178,14 +180,14 @@ def _on_promise(promise: Promise | None, noun: str) -> Iterator[Reservation]:
         yield Reservation(
             "promise",
             f"{above}: these good {noun} differ from those that set the threshold. Calibrate with "
-            "such, too.",
+            f"{noun} like these, too.",
         )
     if promise.finding == "draw":
         yield Reservation(
             "promise",
-            f"{above}. Which good {noun} set the threshold explains it: the budget holds on "
-            f"average over plants, and {percent(promise.by_chance)} of them see as many. More good "
-            f"{noun} in the calibration narrow that.",
+            f"{above}. Which good {noun} set the threshold can explain it: the budget holds on "
+            f"average over plants, and by chance {percent(promise.by_chance)} of them would see as "
+            f"many or more. More good {noun} in the calibration narrow that.",
         )
 
 

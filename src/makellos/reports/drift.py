@@ -107,7 +107,7 @@ def render_drift(page: DriftPage) -> str:
 def _statement(page: DriftPage) -> Statement:
     n = len(page.shown)
     if not n:
-        said = f"All {count(len(page.names))} parts agree with the good state."
+        said = f"Nothing in {count(len(page.names))} parts speaks against the good state."
         return Statement("Found", "No", "drift", "right", None, (said,), ())
     sentences = tuple(
         f"Since about part {count(each.alarm.since)}: {each.alarm.cause} ({each.alarm.detail})."

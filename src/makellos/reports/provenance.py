@@ -87,7 +87,7 @@ def guarantee_of(record: CalibrationRecord) -> str:
     """Say what the promise of a calibration rests on, and what it does not."""
     if record.method == "cross-fitted":
         return (
-            "kept in measurements, but no theorem: the parts that calibrate were scored by "
+            "kept in measurements, but not a theorem: the parts that calibrate were scored by "
             "detectors that had not seen them, while the final one has learned from all"
         )
     if record.method == "first parts of a lot":
@@ -98,7 +98,7 @@ def guarantee_of(record: CalibrationRecord) -> str:
             return "a theorem if new and earlier parts are alike; all of them count the same"
         return (
             f"a theorem for parts like the newest; earlier ones have {old:.0%} of the weight, and "
-            "as far as they differ more may be rejected"
+            "the further they differ, the more may be rejected"
         )
     unit = "parts of new groups like" if record.groups is not None else "parts like"
     return f"a theorem, on average over calibrations, for {unit} those that calibrated"

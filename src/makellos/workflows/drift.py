@@ -115,8 +115,8 @@ def _summary(watched: _Watched, model: ModelFile, false_alarms: float, order: st
     pictures = subject_of_model(model.manifest).kind == PICTURES
     if pictures and not watched.n_statistics:
         notes.append(
-            "The rows have no statistics of pictures, so that a drift has no cause but the scores. "
-            "Inspect with --statistics, or give the folder of pictures."
+            "The rows have no statistics of pictures, so only the scores are watched. To learn "
+            "the cause of a drift, inspect with --statistics, or give the folder of pictures."
         )
     elif pictures and model.manifest.good_state is None:
         notes.append(
@@ -124,7 +124,7 @@ def _summary(watched: _Watched, model: ModelFile, false_alarms: float, order: st
             "parts stand for them. Fit it again to compare with good parts."
         )
     if watched.n_unreadable:
-        notes.append(f"{watched.n_unreadable} parts could not be read, and say nothing.")
+        notes.append(f"{watched.n_unreadable} parts could not be read, and add no evidence.")
     return DriftSummary(
         n_parts=len(watched.names),
         n_unreadable=watched.n_unreadable,

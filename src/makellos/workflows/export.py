@@ -160,12 +160,12 @@ def _check(read: ModelFile, kind: Format, precision: str, data: Path | str | Non
         raise ConfigurationError(f"The precision is {precision!r}; expected f32 or int8.")
     if precision == "int8" and data is None:
         raise ConfigurationError(
-            "int8 takes good parts, which give the ranges of values and test it: --data GOOD."
+            "int8 needs good parts: some set the ranges of values, others test it: --data GOOD."
         )
     if precision == "int8" and read.manifest.is_exact():
         raise ConfigurationError(
-            f"{read.path} computes in f32 alone: less would round away what its scores differ by. "
-            "Export it with --precision f32."
+            f"{read.path} computes in f32 alone: a lower precision would round away the "
+            "differences between its scores. Export it with --precision f32."
         )
     if precision == "f32" and data is not None:
         raise ConfigurationError("--data is for --precision int8; leave it out.")
@@ -173,8 +173,8 @@ def _check(read: ModelFile, kind: Format, precision: str, data: Path | str | Non
     if kind == "folder" and around:
         raise ConfigurationError(
             f"The program of a folder does not do what this model needs: {'; '.join(around)}. "
-            "Without it verdicts would differ. Inspect with makellos, fit without it, or export "
-            "the graph alone (--format onnx) and do this around it."
+            "Without that, verdicts would differ. Inspect with makellos, fit a model without it, "
+            "or export the graph alone (-o NAME.onnx) and do it in your own program."
         )
 
 
@@ -245,7 +245,7 @@ def _tested(
     if wrong:
         raise ModelFileError(
             f"{read.path} was not exported, because golden parts do not keep their verdicts: "
-            f"{'; '.join(wrong)}. Run 'makellos verify {read.path}'."
+            f"{'; '.join(wrong)}. 'makellos verify {read.path}' shows which runtimes differ."
         )
     return differences
 
@@ -271,14 +271,14 @@ def _good_parts(read: ModelFile, data: Path | str | None) -> tuple[list[Part], l
     kind = subject_of_model(read.manifest).kind
     if read.manifest.signal is not None or subject_of(found).kind != kind:
         raise InputError(
-            f"int8 takes pictures of good parts, and a model of pictures; {read.path} was fitted "
+            f"int8 needs pictures of good parts, and a model of pictures; {read.path} was fitted "
             f"on {kind.name}, and {data} holds {found.kind.name}. Export it with --precision f32."
         )
     good = [part for part in found if part.is_good]
     if len(good) < _FEWEST:
         raise InputError(
-            f"{data} holds {len(good)} good parts; int8 takes at least {_FEWEST}, of which some "
-            "give the ranges of values and others test it. Add good parts."
+            f"{data} holds {len(good)} good parts; int8 needs at least {_FEWEST}: some "
+            "set the ranges of values, others test it. Add good parts."
         )
     seen = {part.name for part in known(good, read.manifest.training.contents)}
     ranging = [part for part in good if part.name in seen]

@@ -88,8 +88,8 @@ def count_evaluation(parts: Sequence[Part], manifest: Manifest, file: str, at: d
     except (StorageError, InputError) as error:
         return f"Whether these parts are a locked test set cannot be told: {error}"
     return (
-        f"These parts are a test set that is locked since {min(locked_at):%Y-%m-%d}: this "
-        f"evaluation is counted in {path}."
+        f"These parts are a test set that has been locked since {min(locked_at):%Y-%m-%d}: this "
+        f"evaluation is entered in {path}."
     )
 
 

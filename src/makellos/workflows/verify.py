@@ -150,9 +150,9 @@ class _Verification:
         expected = golden_expected(self.model)
         if changed := rejudged(self.model, expected):
             self.notes.append(
-                f"This version of makellos judges {', '.join(changed)} otherwise than makellos "
-                f"{self.model.manifest.versions.get('makellos', 'of the fit')} did, by the same "
-                "score. Runtimes are compared by today's verdicts."
+                f"This version of makellos gives {', '.join(changed)} another verdict than "
+                f"makellos {self.model.manifest.versions.get('makellos', 'of the fit')} did, "
+                "for the same score. Runtimes are compared by the verdicts of this version."
             )
         for done, choice in enumerate(engines, start=1):
             with self._noting(choice):
