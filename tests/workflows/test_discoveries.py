@@ -47,13 +47,20 @@ def test_rows_say_which_parts_to_take_out(
     assert f"Take out {len(out)} of 20 parts; on average at most 20% of them are good" in told.out
 
 
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        # 30 good parts calibrate, 10 are inspected: 10 / 31 / 0.1 would have to be odder than all.
+        (0.1, "at least 4 of 10 would have to be"),
+        (0.01, "Calibrate it with at least 99"),
+    ],
+)
 def test_a_batch_without_damage_says_what_it_would_take(
-    toy_model: Path, toy_parts: Path, cli: Callable[..., Any]
+    toy_model: Path, toy_parts: Path, cli: Callable[..., Any], share: float, said: str
 ) -> None:
-    told = cli("inspect", toy_model, toy_parts / "test" / "good", "--false-discoveries", 0.01)
+    told = cli("inspect", toy_model, toy_parts / "test" / "good", "--false-discoveries", share)
     assert told.code == 0
-    # 31 good parts and 10 inspected: 10 / 31 / 0.01 parts would have to be odder than all.
-    assert "at least 33 of 10 would have to be" in told.out
+    assert said in told.out
 
 
 def test_rows_of_a_run_that_is_broken_off_are_kept(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from makellos.calibration import parts_needed
 from makellos.cli.console import figure_text, table
 from makellos.cli.release_texts import verified_lines
 from makellos.errors import legible
@@ -216,15 +217,20 @@ def inspect_text(summary: InspectSummary, outputs: Outputs) -> str:
 
 def _discoveries_text(found: Discoveries, noun: str) -> str:
     """Say which parts of a batch to take out, or why none can be."""
-    n, promise = len(found.inputs), f"on average at most {found.share:.0%} of them are good"
+    n, promise = len(found.inputs), f"on average at most {100 * found.share:g}% of them are good"
     if n:
         names = ", ".join(legible(name) for name in found.inputs[:_MAX_NAMED])
         more = f" and {n - _MAX_NAMED} more" if n > _MAX_NAMED else ""
         return f"Take out {n} of {found.n_parts} {noun}s; {promise}: {names}{more}"
+    none = f"No {noun} can be taken out such that {promise}"
+    if found.n_needed > found.n_parts:
+        return (
+            f"{none}: the model was calibrated on too few good parts for that. Calibrate it with "
+            f"at least {parts_needed(min(found.share, 0.5))} (makellos calibrate), or ask for less."
+        )
     return (
-        f"No {noun} can be taken out such that {promise}: with the good parts that this model was "
-        f"calibrated on, at least {found.n_needed} of {found.n_parts} would have to be odder than "
-        "all of these good parts."
+        f"{none}: with the good parts that this model was calibrated on, at least "
+        f"{found.n_needed} of {found.n_parts} would have to be odder than all of these good parts."
     )
 
 
