@@ -114,3 +114,13 @@ def test_parts_that_count_together_widen_the_bound() -> None:
     narrow = detection_curve(np.tile(sizes, 2), np.tile(found, 2))
     assert narrow.a90_95 is not None and alone.a90_95 is not None
     assert narrow.a90_95 < alone.a90_95
+
+
+@pytest.mark.parametrize(("small", "large"), [((21, 10), (44, 21)), ((23, 11), (25, 12))])
+def test_a_slope_just_above_none_has_no_sizes_without_end(
+    small: tuple[int, int], large: tuple[int, int]
+) -> None:
+    sizes = np.repeat([5.0, 20.0], [small[0], large[0]])
+    found = [i < n for count, n in (small, large) for i in range(count)]
+    curve = detection_curve(sizes, np.array(found), n_points=33)
+    assert all(np.isfinite(size) for size, _, _ in curve.points)

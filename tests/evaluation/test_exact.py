@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from makellos import InputError
-from makellos.evaluation.exact import beta_share, exact_bounds, rejected_as_many, share_of
+from makellos.evaluation.exact import (
+    beta_share,
+    effective_units,
+    exact_bounds,
+    rejected_as_many,
+    share_of,
+)
 
 
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -66,3 +72,22 @@ def test_share_counts_a_group_once() -> None:
     assert share_of([], []).share is None
     with pytest.raises(InputError, match="expected as many"):
         share_of([True], [])
+
+
+def test_bounds_cover_the_share_where_groups_differ_in_size() -> None:
+    sizes = [300, 200, 100, *[20] * 5]
+    groups = [f"lot {i}" for i, size in enumerate(sizes) for _ in range(size)]
+    rng, outside = np.random.default_rng(0), 0
+    for _ in range(300):
+        rejected = rng.random(len(sizes)) < 0.2
+        share = share_of(np.repeat(rejected, sizes).tolist(), groups)
+        assert share.low is not None
+        assert share.high is not None
+        outside += not share.low <= 0.2 <= share.high
+    assert outside / 300 < 0.1
+
+
+def test_groups_of_one_size_count_as_many_as_they_are() -> None:
+    assert effective_units(["a", "a", "b", "b", None, None]) == pytest.approx(36 / 10)
+    assert effective_units([None] * 7) == 7
+    assert effective_units([]) == 0

@@ -227,6 +227,22 @@ def test_earlier_parts_count_by_their_weight(
     assert weights == [0.1] * 30 + [0.5] * 19 + [1.0] * 19
 
 
+def test_earlier_and_new_parts_are_scored_by_one_engine(
+    model: Path, new_parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = tuple(choice for choice in available_engines() if choice.precision == "f32")
+    monkeypatch.setattr("makellos.inspection.recipe.available_engines", lambda: exact)
+    calibrate(model, new_parts)
+    assert read_model(model).manifest.engine.choice() == exact[0]
+    monkeypatch.setattr("makellos.inspection.recipe.available_engines", lambda: exact[::-1])
+    weighed = calibrate(model, new_parts, counted=Counted(earlier_weight=0.5))
+    assert read_model(model).manifest.engine.choice() == exact[0]
+    monkeypatch.setattr("makellos.inspection.recipe.available_engines", lambda: exact[1:])
+    elsewhere = calibrate(model, new_parts, counted=Counted(earlier_weight=0.5))
+    assert not any("scored with" in note for note in weighed.notes)
+    assert any(f"were scored with {exact[0]}" in note for note in elsewhere.notes)
+
+
 def test_groups_of_earlier_and_new_parts_stay_apart(
     model: Path, new_parts: Path, tmp_path: Path
 ) -> None:

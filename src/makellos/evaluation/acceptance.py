@@ -10,7 +10,13 @@ import numpy as np
 
 from makellos.evaluation.attribute_study import AttributeStudy, attribute_study
 from makellos.evaluation.detection_curve import FEWEST_SIZES, DetectionCurve, detection_curve
-from makellos.evaluation.exact import Share, exact_bounds, rejected_as_many, share_of
+from makellos.evaluation.exact import (
+    Share,
+    effective_units,
+    exact_bounds,
+    rejected_as_many,
+    share_of,
+)
 from makellos.evaluation.promise import LEVEL, PromiseCheck, Unit
 
 __all__ = [
@@ -245,7 +251,8 @@ def _by_size(measured: Sequence[tuple[float, Judged]]) -> tuple[SizeShare, ...]:
 def _curve(measured: Sequence[tuple[float, Judged]], n_points: int = 0) -> DetectionCurve:
     sizes, parts = [size for size, _ in measured], [each for _, each in measured]
     hit = [each.is_rejected for each in parts]
-    return detection_curve(sizes, hit, n_points=n_points, n_units=_missed(parts).n_units or None)
+    n_units = effective_units([each.group for each in parts])
+    return detection_curve(sizes, hit, n_points=n_points, n_units=n_units or None)
 
 
 def _study(judged: Sequence[Judged]) -> AttributeStudy | None:

@@ -52,7 +52,7 @@ class DetectionCurve:
 
 
 def detection_curve(
-    sizes: ArrayLike, found: ArrayLike, *, n_points: int = 0, n_units: int | None = None
+    sizes: ArrayLike, found: ArrayLike, *, n_points: int = 0, n_units: float | None = None
 ) -> DetectionCurve:
     """Fit the probability that damage is found by its size, from parts found or missed.
 
@@ -89,7 +89,7 @@ def detection_curve(
     bounds = {share: _upper(x, signs, share, at[share], most) for share in at}
 
     def size(x: float | None) -> float | None:
-        return None if x is None or x + centre > 700 else math.exp(x + centre)
+        return None if x is None or abs(x + centre) > 700 else math.exp(x + centre)
 
     return replace(
         curve,
@@ -98,7 +98,9 @@ def detection_curve(
         a50=size(-b0 / b1),
         a90=size(at[0.9]),
         a90_95=size(bounds[0.9]),
-        points=tuple((math.exp(at[s] + centre), s, size(bounds[s])) for s in at if n_points),
+        points=tuple(
+            (near, s, size(bounds[s])) for s in at if n_points and (near := size(at[s])) is not None
+        ),
     )
 
 

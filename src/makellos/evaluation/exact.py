@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ __all__ = [
     "Share",
     "beta_quantile",
     "beta_share",
+    "effective_units",
     "exact_bounds",
     "rejected_as_many",
     "share_of",
@@ -24,10 +26,11 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class Share:
-    """Hold that `n_hit` of `n` were hit: their `share`, and its exact 95 % bounds, in [0, 1].
+    """Hold that `n_hit` of `n` were hit: their `share`, and its 95 % bounds, in [0, 1].
 
-    Parts of a group are alike: the bounds count `n_units` groups, and parts by themselves. Share
-    and bounds are None without parts.
+    They are exact for parts by themselves. Parts of a group are alike: of `n_units` groups, and
+    parts by themselves, the bounds count as many as `effective_units` says. Share and bounds are
+    None without parts.
     """
 
     n_hit: int
@@ -52,8 +55,23 @@ def share_of(hit: Sequence[bool], groups: Sequence[str | None]) -> Share:
     if not n:
         return Share(0, 0, 0, None, None, None)
     n_units = len({group for group in groups if group is not None}) + list(groups).count(None)
-    low, high = exact_bounds(n_hit / n * n_units, n_units)
+    n_counted = effective_units(groups)
+    low, high = exact_bounds(n_hit / n * n_counted, n_counted)
     return Share(n_hit, n, n_units, n_hit / n, low, high)
+
+
+def effective_units(groups: Sequence[str | None]) -> float:
+    """Return as how many independent parts those count that `groups` names, 0 without any.
+
+    It is the number of groups where all have one size, and fewer where some are larger than
+    others (Kish 1965): then these decide the share.
+
+    >>> effective_units(["a", "a", "b", "b"]), round(effective_units(["a", "a", "a", "b"]), 2)
+    (2.0, 1.6)
+    """
+    sizes = Counter(group for group in groups if group is not None)
+    squares = sum(size**2 for size in sizes.values()) + list(groups).count(None)
+    return len(groups) ** 2 / squares if squares else 0.0
 
 
 def exact_bounds(n_hit: float, n: float, level: float = 0.95) -> tuple[float, float]:

@@ -92,7 +92,8 @@ class Contents:
 
     def shared(self, recorded: str) -> int:
         """Return how many of the parts are among those that `contents` recorded."""
-        return sum(each in _split(recorded) for each in self.sums)
+        known_sums = _split(recorded)
+        return sum(each in known_sums for each in self.sums)
 
 
 def contents_of(parts: Sequence[Part]) -> Contents:

@@ -108,14 +108,15 @@ def release(
     false_alarms: float,
     progress: Progress,
     look_again: float | None = None,
+    on: EngineChoice | None = None,
 ) -> Release:
-    """Take the fastest engine whose verdicts near the threshold all others share.
+    """Take the fastest engine whose verdicts near the threshold all others share, or that named.
 
     `false_alarms` and `look_again` are those of `Calibration`.
     """
     engines, calibrate = recipe.engines(), partition.calibrate
     exact = [engine for engine in engines if engine.precision == "f32"]
-    for choice in dict.fromkeys((engines[0], *exact)):
+    for choice in dict.fromkeys((engines[0], *exact)) if on is None else (on,):
         found = _calibration_scores(recipe, folds, calibrate, choice, progress)
         groups = groups_of(calibrate)
         zones, calibration, counted = _calibrated(found, recipe, false_alarms, groups)

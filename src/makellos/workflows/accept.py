@@ -101,14 +101,14 @@ def _record(
     manifest, now = inspector.manifest, datetime.now(UTC).replace(microsecond=0)
     progress("looking for parts that are known", 0, 1)
     tested = contents_of(parts)
-    before = history(ledger, tested, manifest)
-    enter(ledger, tested, manifest, file=inspector.model.path.name, at=now)
     own = None if inspector.acceptance is None else inspector.acceptance.mm_per_pixel
     figures = acceptance_figures(_judged(done), mm_per_pixel=mm_per_pixel or own)
     promise = _promise(done)
     learned, calibrated = seen_before(parts, manifest.training)
     seen = KnownParts(tuple(p.name for p in learned), tuple(p.name for p in calibrated))
     described = _described(done, data, tested)
+    before = history(ledger, tested, manifest)
+    enter(ledger, tested, manifest, file=inspector.model.path.name, at=now)
     progress("looking for parts that are known", 1, 1)
     return AcceptanceRecord(
         created=now.isoformat(),

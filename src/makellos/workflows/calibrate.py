@@ -11,6 +11,7 @@ from makellos.calibration import check_look_again, parts_needed
 from makellos.data.parts import Part, PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.inspector import choose_engine
 from makellos.inspection.manifest import CalibrationRecord, EngineRecord, Manifest
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.opening import recipe_of
@@ -24,7 +25,7 @@ from makellos.models.recalibration import (
     settled_anew,
     with_earlier,
 )
-from makellos.models.release import Release, plain, release
+from makellos.models.release import Release, groups_of, plain, release
 from makellos.models.writing import check_target, rewrite_manifest
 from makellos.subjects import find_tested, open_inspector, subject_of, subject_of_model
 from makellos.vibration.signal_record import SignalRecord
@@ -202,6 +203,17 @@ def _fitted_on(found: PartSet, manifest: Manifest) -> bool:
     return False
 
 
+def _mixed(manifest: Manifest, released: Release) -> list[str]:
+    """Say where new parts were scored by another engine than the earlier ones that count, too."""
+    earlier = manifest.engine.choice()
+    if released.choice == earlier:
+        return []
+    return [
+        f"The earlier parts that count were scored with {earlier}, which this machine does not "
+        f"have; the new ones with {released.choice}. Their scores differ a little by that alone."
+    ]
+
+
 def _by_data(
     model: ModelFile,
     data: Path | str,
@@ -258,15 +270,20 @@ def _measure(
             + "\nFix or remove them, or leave them out with --skip-unreadable."
         )
     partition, before = anew.partition, record.earlier or record
+    groups = groups_of(partition.calibrate, neutral=partition.numbers_groups)
+    weighs = counts.earlier_weight is not None
+    first, notes = list[int](), list[str]()
+    if not weighs and partition.signal is None:
+        first, notes = first_of_lot(anew.parts, groups, before)
     with recipe_of(model) as recipe:
-        released = release(recipe, (), partition, record.asked, progress, record.look_again)
-    measured, notes = by_new_parts(record, released, partition), partition.notes
-    first: list[int] = []
+        on = choose_engine(model.manifest.engine.choice(), recipe.engines())
+        joins = weighs or bool(first)
+        asked, again = record.asked, record.look_again
+        released = release(recipe, (), partition, asked, progress, again, on if joins else None)
+    notes = [*partition.notes, *notes, *(_mixed(model.manifest, released) if joins else [])]
+    measured = by_new_parts(record, released, partition)
     if counts.earlier_weight is not None:
         measured = with_earlier(measured, before, counts.earlier_weight)
-    elif partition.signal is None:
-        first, more = first_of_lot(anew.parts, measured.groups, before)
-        notes = [*notes, *more]
     if first:
         lot = plain(found.root.resolve().stem)
         measured = in_lot(measured, first, before).model_copy(update={"lot": lot})
