@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ from small_models import gray_picture, write_small_model
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.drift import N_AFTER, N_START, NAMING, Alarm, DriftMonitor
 from makellos.inspection.drift_causes import CAUSES
-from makellos.inspection.good_state import GoodState
+from makellos.inspection.good_state import GoodState, cells_of, figures_of
 from makellos.inspection.inspector import Inspector
+from makellos.inspection.manifest import ZoneScoresRecord
+from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.statistics import Statistics, statistics_of
+from makellos.vibration.signal_record import SignalRecord
+from makellos.vibration.views import SignalView
 
 Picture = NDArray[np.uint8]
 Change = Callable[[Picture], Picture]
@@ -218,6 +224,71 @@ def test_inspections_and_rows_are_the_same(model: Path) -> None:
         other.update(json.loads(json.dumps(inspection.row())))
     assert one.wealth == pytest.approx(other.wealth, rel=1e-6)
     assert Inspector(model).inspect(gray_picture(0.5)).statistics is None
+
+
+def test_good_parts_that_are_fed_again_lie_within_their_limits(tmp_path: Path) -> None:
+    """Plain grounds of whole gray levels: many parts lie exactly on a limit."""
+    pictures = [gray_picture((110 + i % 7) / 255) for i in range(60)]
+    good = GoodState.learned([statistics_of(each) for each in pictures])
+    model = write_small_model(tmp_path / "plain.makellos", good_state=good.model_dump())
+    inspector, monitor = Inspector(model, statistics=True), DriftMonitor(model)
+    figures, cells = good.limits(), good.field_limits()
+    for picture in pictures:
+        inspection = inspector.inspect(picture)
+        for each in (inspection.statistics, Statistics.of_row(inspection.row()["statistics"])):
+            assert each is not None
+            for found, limits in (
+                (figures_of(each, good), figures),
+                (cells_of(each, good.covered), cells),
+            ):
+                assert not (found < limits.low[:, 0]).any()
+                assert not (found > limits.high[:, 0]).any()
+        assert monitor.update(replace(inspection, p_value=0.5)) is None
+    assert monitor.wealth < 100
+
+
+def test_cells_of_a_picture_and_of_its_row_are_the_same() -> None:
+    found = statistics_of(part(1))
+    again = Statistics.of_row(json.loads(json.dumps(found.row())))
+    everywhere = found.covered.ravel()
+    assert np.array_equal(cells_of(found, everywhere), cells_of(again, everywhere))
+    assert np.array_equal(figures_of(found, None), figures_of(again, None), equal_nan=True)
+
+
+def changed(model: Path, **changes: Any) -> ModelFile:
+    read = read_model(model)
+    return replace(read, manifest=read.manifest.model_copy(update=changes))
+
+
+@pytest.mark.parametrize("kind", ["parts", "recordings", "blocks", "zones"])
+def test_highest_p_values_are_a_drift_where_they_are_rare(unknowing: Path, kind: str) -> None:
+    """Recordings without rejected windows, and parts below the scores of zones, have p = 1."""
+    of = partial(SignalRecord, view=SignalView(rate=1000.0, channels=("a",)))
+    record = read_model(unknowing).manifest.calibration
+    zones = [ZoneScoresRecord(share=0.5, scores=record.scores, map_maxima=record.scores)] * 2
+    model = {
+        "parts": changed(unknowing),
+        "recordings": changed(unknowing, signal=of(calibrated_on="recordings")),
+        "blocks": changed(unknowing, signal=of(calibrated_on="blocks")),
+        "zones": changed(unknowing, calibration=record.model_copy(update={"zones": zones})),
+    }[kind]
+    rows: Iterator[Row] = ({"input": "a", "p_value": 1.0} for _ in range(40))
+    assert bool(watched(DriftMonitor(model), rows)) == (kind in ("parts", "recordings"))
+    worse: Iterator[Row] = ({"input": "a", "p_value": 1 / 101} for _ in range(40))
+    assert watched(DriftMonitor(model), worse)
+
+
+def test_weighted_parts_count_as_many_as_their_weights_sum_to(unknowing: Path) -> None:
+    record = read_model(unknowing).manifest.calibration
+    light = record.model_copy(update={"weights": [0.1] * len(record.scores)})
+    few = record.model_copy(update={"scores": record.scores[:10], "map_maxima": None})
+    found = [DriftMonitor(changed(unknowing, calibration=each)) for each in (light, few)]
+    wealths = []
+    for monitor in found:
+        for p_value in (0.05, 0.15, 0.5, 0.97, 0.05, 0.02):
+            monitor.update({"input": "a", "p_value": p_value})
+        wealths.append(monitor.wealth)
+    assert wealths[0] == pytest.approx(wealths[1]) and wealths[0] > 0
 
 
 def test_what_is_no_row_and_no_state_is_refused(model: Path, unknowing: Path) -> None:

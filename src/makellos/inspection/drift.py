@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from makellos.calibration import Calibration
+from makellos.calibration import ZonedCalibration
 from makellos.calibration.drift import (
     ALLOWED,
     Limits,
@@ -27,8 +27,10 @@ from makellos.errors import InputError
 from makellos.inspection.drift_causes import CAUSE_OF, Evidence, name_cause
 from makellos.inspection.findings import Inspection
 from makellos.inspection.good_state import LEVELS, GoodState, cells_of, figures_of
+from makellos.inspection.manifest import CalibrationRecord
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.statistics import CELLS, FIGURES, Statistics
+from makellos.vibration.signal_record import SignalRecord
 
 __all__ = ["N_START", "Alarm", "DriftMonitor"]
 
@@ -90,7 +92,7 @@ class DriftMonitor:
     def __init__(self, model: Path | str | ModelFile, *, false_alarms: float = 1.0) -> None:
         read = model if isinstance(model, ModelFile) else read_model(Path(model))
         record = read.manifest.calibration
-        self._calibration, self._apart = record.calibration(), record.method in _APART
+        self._of_scores = _limits_of_scores(record, read.manifest.signal)
         self._own = read.manifest.good_state
         self._level = alarm_level(false_alarms)
         self.false_alarms = false_alarms
@@ -102,7 +104,7 @@ class DriftMonitor:
         self._learning: list[_Seen] = []
         self._pending: tuple[int, str] | None = None
         self._recent: deque[tuple[int, list[float | None]]] = deque(maxlen=_RECENT)
-        self._score = _limits_of_scores(self._calibration, apart=self._apart)
+        self._score = self._of_scores
         self._take(self._own)
 
     def _take(self, good: GoodState | None) -> None:
@@ -319,18 +321,24 @@ def _seen(part: Inspection | Mapping[str, Any]) -> _Seen:
     )
 
 
-def _limits_of_scores(calibration: Calibration, *, apart: bool) -> Limits:
+def _limits_of_scores(record: CalibrationRecord, signal: SignalRecord | None) -> Limits:
     """Return limits of 1 - p, which is beyond where the k-th highest or lowest score is passed.
 
-    Unless calibration parts were kept `apart`, the detector that calibrated them had learned from
-    fewer parts, and later ones score a little lower: of low ranks the half is a limit then.
+    Unless calibration parts were kept apart, the detector that calibrated them had learned from
+    fewer parts, and later ones score a little lower: of low ranks the half is a limit then. Good
+    recordings without rejected windows, and parts below the scores of zones, all have p = 1: no
+    1 - p is too low there. Parts that have weights count as many as these sum to.
     """
-    n = calibration.n_groups
+    calibration = record.calibration()
+    n = math.floor(calibration.n_effective + _EPS)
     which = np.array(ranks(n, LEVELS))
     each = _DOUBT / (2 * len(LEVELS))
     share = [min(1.0, largest_share(n, k, each) + ALLOWED) for k in which.tolist()]
-    lowest = which if apart else which // 2
+    lowest = which if record.method in _APART else which // 2
     high, low = 1 - which / (n + 1) - _EPS, (lowest - 1) / (n + 1) + _EPS
+    by_blocks = signal is not None and signal.calibrated_on == "blocks"
+    if by_blocks or isinstance(calibration, ZonedCalibration):
+        low = np.full(len(LEVELS), -1.0)
     return Limits(low[np.newaxis], high[np.newaxis], np.array(share)[np.newaxis])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Annotated, Self
 
@@ -74,7 +75,7 @@ class GoodState(_Record):
     @classmethod
     def learned(cls, found: Sequence[Statistics], groups: Sequence[Hashable] | None = None) -> Self:
         """Return the good state of parts; of those that belong together one counts."""
-        table = np.array([[each.figures.get(name, np.nan) for name in FIGURES] for each in found])
+        table = np.stack([figures_of(each, None) for each in found])
         area = table[:, FIGURES.index("area")]
         if np.isnan(area).mean() < 0.5:
             area[np.isnan(area)] = _LOST
@@ -134,10 +135,11 @@ _NO_FIGURE = FigureRecord(
 
 
 def figures_of(statistics: Statistics | None, good: GoodState | None) -> Floats:
-    """Return the `FIGURES` of a part, NaN for those that cannot be told."""
+    """Return the `FIGURES` of a part, rounded as limits are, NaN for those that cannot be told."""
     if statistics is None:
         return np.full(len(FIGURES), np.nan)
-    found = np.array([statistics.figures.get(name, np.nan) for name in FIGURES])
+    own = statistics.figures
+    found = np.array([round(own.get(name, math.nan), _DIGITS) for name in FIGURES])
     area = FIGURES.index("area")
     if good is not None and "area" in good.figures and np.isnan(found[area]):
         found[area] = _LOST
@@ -147,10 +149,10 @@ def figures_of(statistics: Statistics | None, good: GoodState | None) -> Floats:
 def cells_of(statistics: Statistics, covered: NDArray[np.bool_]) -> Floats:
     """Return how much lighter cells (1024,) are than around them, NaN where they show another kind.
 
-    `covered` tells which usually show the part.
+    `covered` tells which usually show the part. Values are rounded as limits are.
     """
     same = statistics.covered.ravel() == covered
-    return np.where(same, statistics.local().ravel(), np.nan)
+    return np.where(same, np.round(statistics.local().ravel(), _OF_CELLS), np.nan)
 
 
 def _rounded(values: Floats, digits: int = _DIGITS) -> list[float]:

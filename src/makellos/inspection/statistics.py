@@ -61,8 +61,7 @@ class Statistics:
 
     def row(self) -> dict[str, Any]:
         """Return the statistics as plain data: rounded figures, and the field as text."""
-        steps = np.clip(np.rint(self.field / _STEP), -(1 << 15), (1 << 15) - 1).astype("<i2")
-        packed = steps.tobytes() + np.packbits(self.covered).tobytes()
+        packed = self._steps().tobytes() + np.packbits(self.covered).tobytes()
         figures = {name: round(value, 6) for name, value in self.figures.items()}
         return {**figures, "field": base64.b64encode(packed).decode()}
 
@@ -82,16 +81,23 @@ class Statistics:
         return cls(figures, steps.astype(np.float32) * np.float32(_STEP), covered)
 
     def local(self) -> NDArray[np.float64]:
-        """Return how much lighter cells (32, 32) are than their surroundings of the same kind."""
-        found = np.zeros(self.field.shape)
+        """Return how much lighter cells (32, 32) are than their surroundings of the same kind.
+
+        The field counts as a row holds it, so that a picture and its row have the same.
+        """
+        field = self._steps().astype(np.float32) * np.float32(_STEP)
+        found = np.zeros(field.shape)
         for kind in (self.covered, ~self.covered):
             there = kind.astype(np.float32)
             near = cv2.GaussianBlur(there, (0, 0), _SURROUND)
-            around = cv2.GaussianBlur(self.field * there, (0, 0), _SURROUND) / np.maximum(
-                near, 1e-6
-            )
-            found = np.where(kind, self.field - around, found)
+            around = cv2.GaussianBlur(field * there, (0, 0), _SURROUND) / np.maximum(near, 1e-6)
+            found = np.where(kind, field - around, found)
         return found
+
+    def _steps(self) -> NDArray[np.int16]:
+        """Return the field in whole steps, as rows hold it."""
+        steps = np.clip(np.rint(self.field / _STEP), -(1 << 15), (1 << 15) - 1)
+        return steps.astype("<i2")
 
 
 def statistics_of(picture: Picture, white_level: int | None = None) -> Statistics:
