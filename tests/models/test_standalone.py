@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
+from makellos import read_picture
 from makellos.inspection import background, loose
-from makellos.models.standalone import beside
+from makellos.models.standalone import beside, verdict
 
 SIDE, CELL = 384, 24
 
@@ -112,3 +119,124 @@ def test_maps_are_divided_alike(choice: background.Choice, least: float) -> None
     for counted in (part, 1 - part):
         one, other = (rule.loose(counted, part, bolt(fibre=True)) for rule in (theirs, ours))
         assert (one is None) == (other is None)
+
+
+# Files that the program reads, or refuses
+
+
+@pytest.fixture(scope="module")
+def program() -> verdict.Model:
+    """Return a program whose score is the mean of a picture of 16×16."""
+    model = object.__new__(verdict.Model)
+    steps = [[0.5], [1.0, 0.0]]
+    model.facts = {
+        "input": {"height": 16, "width": 16, "channels": 3, "white_level": None},
+        "calibration": {"threshold": 0.5, "false_alarms": 0.1, "look_again": 0.1},
+        "aggregation": {"name": "max", "parameter": 0, "mean_weight": 0},
+    }
+    model.steps, model.beside, model.background = steps, [], None
+    model.run = lambda batch: {"anomaly_map": batch.mean(1)}  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (160, 120), (16, 16)])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm", "webp", "jpg"])
+def test_sizes_are_not_taken_for_bits(size: tuple[int, int], suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", size, (10, 160, 16)).save(path)
+    assert (verdict.read_picture(path) == read_picture(path)).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "ppm"])
+def test_colours_of_16_bits_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    cv2.imwrite(str(path), np.full((20, 20, 3), 999, np.uint16))
+    with pytest.raises(verdict.UnreadableError, match="16 bits"):
+        verdict.read_picture(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_ink_is_mixed_as_makellos_does(kind: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 4), np.uint8)
+    path = tmp_path / "a"
+    Image.fromarray(values, "CMYK").save(path, kind, quality=100)
+    found, expected = verdict.read_picture(path), read_picture(path)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_read"),
+    [
+        (b"P5 4 2 255 " + bytes(8), True),
+        (b"P5 2 2 65535 " + bytes(range(8)), True),
+        (b"P2 2 2 255 0 50 99 100\n", True),
+        (b"P2 2 2 65535 0 50 99 60000\n", True),
+        (b"P4 8 2 ab", True),
+        (b"P1 2 2 0 1 1 0\n", True),
+        (b"P5 4 2 100 " + bytes(8), False),
+        (b"P5 2 2 4095 " + bytes(8), False),
+        (b"P6 2 1 4095 " + bytes(12), False),
+        (b"P6 2 1 65535 " + bytes(12), False),
+        (b"P6 2 1 100 " + bytes(6), False),
+    ],
+)
+def test_white_has_to_be_that_of_8_or_16_bits(raw: bytes, is_read: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.pnm"
+    path.write_bytes(raw)
+    if is_read:
+        assert (verdict.read_picture(path) == read_picture(path)).all()
+        return
+    with pytest.raises(verdict.UnreadableError, match="white is"):
+        verdict.read_picture(path)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "ICO", "TGA", "PCX", "JPEG2000"])
+def test_formats_that_makellos_refuses_are_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (32, 32)).save(path, kind)
+    with pytest.raises(verdict.UnreadableError, match="no PNG, JPEG"):
+        verdict.read_picture(path)
+
+
+def bad_files(folder: Path) -> list[Path]:
+    arrays: dict[str, Any] = {
+        "two.npy": np.zeros((8, 8, 2), np.uint8),
+        "line.npy": np.zeros(8, np.uint8),
+        "film.npy": np.zeros((2, 8, 8, 3), np.uint8),
+        "none.npy": np.zeros((0, 8), np.uint8),
+        "real.npy": np.zeros((8, 8)),
+    }
+    for name, values in arrays.items():
+        np.save(folder / name, values)
+    np.save(folder / "object.npy", np.array([{}], object), allow_pickle=True)
+    np.savez(folder / "many.npz", a=np.zeros((8, 8), np.uint8))
+    (folder / "many.npz").rename(folder / "many.npy")
+    (folder / "empty.npy").write_bytes(b"")
+    (folder / "short.npy").write_bytes((folder / "real.npy").read_bytes()[:150])
+    (folder / "text.npy").write_text("no array")
+    Image.effect_noise((64, 64), 90).save(folder / "cut.png")
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:900])
+    Image.new("L", (8, 8)).save(folder / "bomb.bmp")
+    raw = bytearray((folder / "bomb.bmp").read_bytes())
+    raw[18:26] = struct.pack("<ii", 60_000, 60_000)
+    (folder / "bomb.bmp").write_bytes(raw)
+    for mode in ("I", "F"):
+        Image.new(mode, (8, 8)).save(folder / f"{mode}.tif")
+    return sorted(folder.iterdir())
+
+
+def test_bad_files_cost_themselves_alone(program: verdict.Model, tmp_path: Path) -> None:
+    for path in bad_files(tmp_path):
+        found = program.inspect_file(path)
+        assert (path.name, found.verdict) == (path.name, "unreadable")
+        assert found.error is not None and found.error.startswith(f"{path}: ")
+        json.dumps(found.error)
+
+
+def test_arrays_have_one_three_or_four_channels(program: verdict.Model) -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    opaque = np.full_like(gray, 255)
+    expected = program.inspect(gray).score
+    assert program.inspect(gray[..., None]).score == expected
+    assert program.inspect(np.dstack([gray] * 3)).score == expected
+    assert program.inspect(np.dstack([gray, gray, gray, opaque])).score == expected

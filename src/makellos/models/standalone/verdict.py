@@ -3,8 +3,9 @@
     python verdict.py PICTURE...     one line of JSON for each: verdict, score, p-value
     python verdict.py --check        the golden parts: do they get the verdicts of the release?
 
-A picture is a file that Pillow reads, or an array saved by NumPy (``.npy``): H x W (gray) or
-H x W x 3 (RGB), uint8 or uint16. In a program of your own:
+A picture is a PNG, JPEG, BMP, TIFF, WebP, PGM or PPM file, which Pillow reads, or an array saved by
+NumPy (``.npy``): H x W or H x W x 1 (gray), H x W x 3 (RGB) or H x W x 4 (RGB and transparency,
+which is dropped), uint8 or uint16. In a program of your own:
 
     model = Model(Path("folder"))
     finding = model.inspect(picture)
@@ -31,6 +32,7 @@ Floats = NDArray[np.float32]
 Steps = list[list[float]]  # scores (n,), ascending, and p-values (n + 1,) between them
 Picture = NDArray[Any]  # H x W or H x W x 3, uint8 or uint16
 
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")  # in Pillow's words; others are refused
 ROUNDING = 1e-9  # of a budget, which a p-value may exceed
 
 
@@ -73,7 +75,10 @@ class Model:
         self._names = [output.name for output in self._session.get_outputs()]
 
     def inspect(self, picture: Picture, name: str = "array") -> Finding:
-        """Return the finding on a picture H x W or H x W x 3 (RGB), uint8 or uint16."""
+        """Return the finding on a picture H x W or H x W x 3 (RGB), uint8 or uint16.
+
+        Raises `UnreadableError` for another array.
+        """
         batch = self.prepare(picture)
         outputs = self.run(batch)
         score, beside = self.score(outputs, batch)
@@ -110,8 +115,15 @@ class Model:
     def prepare(self, picture: Picture) -> Floats:
         """Return the batch 1 x C x H x W in [0, 1] that the graph takes of a picture."""
         wanted = self.facts["input"]
-        if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3):
-            raise UnreadableError(f"{picture.dtype} {picture.shape} is no picture of 8 or 16 bits.")
+        channels = picture.shape[2:] if picture.ndim in (2, 3) else (0,)
+        known = picture.dtype in (np.uint8, np.uint16) and channels in ((), (1,), (3,), (4,))
+        if not known or not picture.size:
+            raise UnreadableError(
+                f"{picture.dtype} of shape {picture.shape}; expected uint8 or uint16, H x W, or "
+                "H x W with 1, 3 or 4 channels."
+            )
+        if channels:
+            picture = picture[..., 0] if channels == (1,) else picture[..., :3]
         resized = resize(picture, wanted["height"], wanted["width"])
         white = 255 if picture.dtype == np.uint8 else wanted["white_level"] or 65535
         if wanted["channels"] == 1 and resized.ndim == 3:
@@ -189,22 +201,57 @@ def read_picture(path: Path) -> Picture:
     The orientation that a camera noted is applied, transparency is dropped, palettes are resolved.
     """
     if path.suffix.lower() == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    from PIL import Image, ImageOps, UnidentifiedImageError
+        try:
+            with path.open("rb") as stream:
+                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+        except (ValueError, EOFError, MemoryError) as error:
+            raise UnreadableError(f"no array that NumPy saved ({error}).") from error
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as opened:
-            if "16" in str(opened.tile) and not opened.mode.startswith("I"):
-                raise UnreadableError("colours of 16 bits; save it with NumPy as .npy instead.")
-            image = ImageOps.exif_transpose(opened)
-    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise UnreadableError(f"no picture that can be read ({error}).") from error
-    if image.mode.startswith("I"):
+        with Image.open(path, formats=FORMATS) as opened:
+            return _pixels(opened)
+    except UnidentifiedImageError as error:
+        raise UnreadableError("no PNG, JPEG, BMP, TIFF, WebP, PGM or PPM picture.") from error
+    except (UnreadableError, OSError):
+        raise
+    except Exception as error:
+        # Decoders have errors of many kinds; none may stop the other parts.
+        why = str(error) or type(error).__name__
+        raise UnreadableError(f"no picture that can be read ({why}).") from error
+
+
+def _pixels(opened: Any) -> Picture:
+    """Return the pixels of a file that Pillow opened; refuse what it decodes to other values."""
+    from PIL import ImageOps
+
+    packed = opened.tile[0].args if opened.tile else ""
+    raw = packed if isinstance(packed, str) else str(packed[0])
+    deep, advice = opened.mode.startswith("I"), "save it with NumPy as .npy instead."
+    if opened.format == "PPM" and not isinstance(packed, str):
+        if packed[1] != 255 and (not deep or packed[1] != 65535):
+            raise UnreadableError(f"colours of 16 bits, or white is {packed[1]}; {advice}")
+    elif deep and not raw.startswith("I;16"):
+        raise UnreadableError(f"gray of {raw}, expected 8 or 16 bits; {advice}")
+    if ";16" in raw and not deep:
+        raise UnreadableError(f"colours of 16 bits; {advice}")
+    if opened.format == "TIFF":
+        tags = opened.tag_v2
+        if (deep and tags.get(262) == 0) or (tags.get(284) == 2 and tags.get(277, 1) > 1):
+            raise UnreadableError(f"a TIFF with white as 0, or stored plane by plane; {advice}")
+    image = ImageOps.exif_transpose(opened)
+    if deep:
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("1", "L", "LA"):
         return np.asarray(image.convert("L"))
     if image.mode in ("P", "RGB", "RGBA"):
         return np.asarray(image.convert("RGB"))
+    if image.mode == "CMYK" and opened.format in ("JPEG", "TIFF"):
+        ink, black = np.split(np.asarray(image).astype(np.int64), [3], axis=2)
+        white = 255 - black
+        if opened.format == "TIFF":
+            return np.asarray((255 - ink) * white // 255, np.uint8)
+        return np.asarray(white - (ink * white >> 8), np.uint8)
     raise UnreadableError(f"mode {image.mode}; expected gray or RGB.")
 
 
