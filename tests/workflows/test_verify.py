@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from makellos import Inspector, verify
+from makellos import Inspector, calibrate, verify
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection import engines
 from makellos.inspection.engines import EngineChoice, available_engines
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.models.verification import Judged, compare
 from makellos.models.writing import rewrite_manifest
+from makellos.workflows import verify as verifying
 
 OLD = Path(__file__).parents[1] / "inspection" / "version_0_1"
 ONNX = "onnxruntime f32"
@@ -128,6 +130,35 @@ def test_runtime_that_fails_is_named(
     assert "no such operation" in found["failed"][ONNX]
     assert ONNX not in found["runtimes"]
     assert "openvino f32" in found["runtimes"]
+    record = read_model(model).manifest.verification
+    assert record is not None
+    assert (list(record.failed), ONNX in record.not_run) == ([ONNX], False)
+    told = cli("info", model)
+    assert f"{ONNX}: failed, " in told.out
+    assert f"{ONNX}: not run" not in told.out
+
+
+def test_calibration_that_ran_meanwhile_is_kept(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calibrating(*given: Any) -> Any:
+        calibrate(model, false_alarms=0.2)
+        return compare(*given)
+
+    monkeypatch.setattr(verifying, "compare", calibrating)
+    summary = verify(model)
+    assert not summary.kept
+    assert "it was changed while this ran" in summary.notes[-1]
+    manifest = read_model(model).manifest
+    assert manifest.calibration.calibration().false_alarms == 0.2
+    assert manifest.verification is None
+
+
+def test_pickled_inspector_takes_its_model_after_verify(model: Path) -> None:
+    raw = pickle.dumps(Inspector(model))
+    assert verify(model).kept
+    assert pickle.loads(raw).threshold == Inspector(model).threshold  # noqa: S301
+    assert verify(model).kept  # what the first one kept does not count as a change
 
 
 def test_missing_runtimes_are_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,7 @@ def verified_lines(manifest: Manifest) -> list[str]:
             for name, figures in manifest.parity.items()
         ),
         *(f"{name}: not run, {why}" for name, why in record.not_run.items()),
+        *(f"{name}: failed, {why}" for name, why in record.failed.items()),
     ]
 
 

@@ -112,7 +112,8 @@ class Verified:
     """Hold when and where ``makellos verify`` last compared the runtimes, and what it found.
 
     `n_golden` golden parts and `n_parts` others went through each; `not_run` says why some were
-    left out. `released` tells that no verdict differed.
+    left out, `failed` why some cannot compute the model. `released` tells that no verdict differed,
+    and that none failed.
     """
 
     at: str
@@ -121,6 +122,7 @@ class Verified:
     n_golden: int
     n_parts: int
     not_run: dict[str, str]
+    failed: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ if hasattr(os, "register_at_fork"):  # Windows does not fork
 
 def _fingerprint(model: ModelFile) -> str:
     """Return what tells a model from others: its manifest has the hash of all that is in it."""
-    return hashlib.sha256(model.manifest.model_dump_json().encode()).hexdigest()
+    return hashlib.sha256(model.manifest.without_verification().encode()).hexdigest()
 
 
 def _check_asked(workers: object, engine: object) -> None:

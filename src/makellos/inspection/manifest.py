@@ -280,7 +280,7 @@ class GoldenRecord(_Record):
 class VerificationRecord(_Record):
     """Say when, where and on how many parts `verify` last compared the runtimes of a machine.
 
-    `not_run` says of runtimes why they were left out, by their names.
+    `not_run` says of runtimes why they were left out, `failed` why they cannot compute the model.
     """
 
     at: Name
@@ -289,6 +289,7 @@ class VerificationRecord(_Record):
     n_golden: Count
     n_parts: Count = 0
     not_run: dict[Name, Text] = Field(default={}, max_length=_STORED)
+    failed: dict[Name, Text] = Field(default={}, max_length=_STORED)
     versions: dict[Name, Name] = Field(default={}, max_length=_SOME)
 
 
@@ -334,6 +335,10 @@ class Manifest(_Record):
     verification: VerificationRecord | None = None
     versions: dict[Name, Name] = Field(max_length=_SOME)
     members: dict[Name, MemberRecord] = Field(max_length=_SOME)
+
+    def without_verification(self) -> str:
+        """Return as JSON what tells a model from others: all but what `verify` keeps in it."""
+        return self.model_dump_json(exclude={"parity", "verification"})
 
     def is_exact(self) -> bool:
         """Tell whether the model computes in f32 alone, by which runtimes it passed at release."""

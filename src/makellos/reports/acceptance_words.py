@@ -96,7 +96,7 @@ def reservations(
     if verification is not None and not verification.released:
         yield Reservation(
             "parity",
-            f"Runtimes differ in their verdicts, as 'makellos verify' found on "
+            f"Runtimes differ in their verdicts, or one fails, as 'makellos verify' found on "
             f"{verification.machine}: see parity.",
         )
 

@@ -216,17 +216,21 @@ def _kept(read: ModelFile, summary: VerifySummary) -> VerifySummary:
         released=summary.released,
         n_golden=summary.n_golden,
         n_parts=summary.n_parts,
-        not_run=summary.not_run | summary.failed,
+        not_run=summary.not_run,
+        failed=summary.failed,
         versions=library_versions(),
     )
-    manifest = read.manifest.model_copy(update={"parity": summary.runtimes, "verification": record})
     why = ""
     try:
-        if read.path.stat().st_mode & stat.S_IWUSR:
-            rewrite_manifest(read, manifest, read.path)
-        else:
+        now = read_model(read.path)  # it may have been calibrated meanwhile
+        if now.manifest.without_verification() != read.manifest.without_verification():
+            why = "it was changed while this ran. Verify it again."
+        elif not read.path.stat().st_mode & stat.S_IWUSR:
             why = "it is read-only."
-    except (ConfigurationError, OSError, StorageError) as error:
+        else:
+            update = {"parity": summary.runtimes, "verification": record}
+            rewrite_manifest(now, now.manifest.model_copy(update=update), read.path)
+    except (ConfigurationError, ModelFileError, OSError, StorageError) as error:
         why = str(error)
     if why:
         note = f"The table was not kept in the model file: {why}"
