@@ -26,7 +26,9 @@ from makellos import (
 )
 from makellos.drawing import write_picture
 from makellos.evaluation.acceptance_record import AcceptanceRecord
+from makellos.inspection.manifest import VerificationRecord
 from makellos.models.provenance import identity
+from makellos.models.writing import rewrite_manifest
 from makellos.workflows.ledger import default_ledger
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "acceptance.schema.json"
@@ -83,6 +85,28 @@ def test_record_page_and_rows_are_written(
     assert record["data"]["fingerprint"] in page and record["model"]["identity"] in page
     assert all(sentence in page for sentence in record["not_tested"])
     assert "http" not in page.split("</head>")[1]
+
+
+def test_runtime_that_failed_is_not_called_left_out(
+    cli: Callable[..., Any], toy_model: Path, toy_parts: Path, tmp_path: Path, ledger: Path
+) -> None:
+    model, read = tmp_path / "m.makellos", read_model(toy_model)
+    record = VerificationRecord(
+        at="now",
+        machine="here",
+        released=False,
+        n_golden=6,
+        not_run={"openvino bf16": "no bf16"},
+        failed={"onnxruntime f32": "broken"},
+    )
+    rewrite_manifest(read, read.manifest.model_copy(update={"verification": record}), model)
+    folder = tmp_path / "out"
+    told = cli("accept", model, toy_parts, "-o", folder, "--ledger", ledger)
+    assert told.code == 0
+    fits_schema((folder / "acceptance.json").read_text(encoding="utf-8"))
+    page = html.unescape((folder / "acceptance.html").read_text(encoding="utf-8"))
+    assert "not run: openvino bf16; failed: onnxruntime f32" in page
+    assert "or one fails" in page
 
 
 def test_sizes_are_measured_on_masks(screw_model: Path, screws: Path, ledger: Path) -> None:
