@@ -14,8 +14,10 @@ import pytest
 
 from makellos import Outputs, drift, inspect
 from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.drift import DriftMonitor
 from makellos.inspection.model_file import read_model
 from makellos.models.writing import rewrite_manifest
+from makellos.workflows.drift import _watch
 
 N_CALM, N_CHANGED = 24, 30
 
@@ -119,6 +121,54 @@ def test_unreadable_parts_are_counted(screw_model: Path, stream: Path, tmp_path:
     found = drift(screw_model, folder, output=tmp_path / "page")
     assert (found.n_parts, found.n_unreadable, found.alarms) == (6, 1, [])
     assert "could not be read" in found.notes[0]
+
+
+def test_nothing_that_can_be_read_is_an_error(
+    cli: Callable[..., Any], screw_model: Path, tmp_path: Path
+) -> None:
+    for number in range(3):
+        (tmp_path / f"part{number}.png").write_bytes(b"no picture")
+    told = cli("drift", screw_model, tmp_path)
+    assert told.code == 2 and "No part of" in told.everything
+    assert "makellos inspect" in told.everything and "No drift" not in told.everything
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"input": "a", "p_value": null}\n')
+    with pytest.raises(InputError, match="could be read"):
+        drift(screw_model, rows)
+
+
+def test_sentences_count_what_was_read(
+    cli: Callable[..., Any], screw_model: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    values = ["0.5", "null", "0.7"]
+    rows.write_text("".join(f'{{"input": "a", "p_value": {each}}}\n' for each in values))
+    told = cli("drift", screw_model, rows, "-o", tmp_path / "page")
+    assert told.code == 0 and "No drift in 2 parts" in told.everything
+    assert "Nothing in 2 parts" in (tmp_path / "page" / "drift.html").read_text(encoding="utf-8")
+
+
+def test_pictures_in_arrays_are_parts(screw_model: Path, stream: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    files = sorted(stream.iterdir(), key=lambda path: int(path.stem[4:]))
+    pictures = [cv2.cvtColor(cv2.imread(str(each)), cv2.COLOR_BGR2RGB) for each in files]
+    np.save(folder / "batch2.npy", np.stack(pictures[:30]))
+    np.save(folder / "batch10.npy", np.stack(pictures[30:]))
+    found = drift(screw_model, folder, output=tmp_path / "page")
+    (alarm,), (expected,) = found.alarms, drift(screw_model, stream).alarms
+    assert found.n_parts == N_CALM + N_CHANGED
+    assert (alarm["at"], alarm["cause"]) == (expected["at"], expected["cause"])
+    assert alarm["input"].endswith(f"#{(alarm['at'] - 1) % 30}")
+    page = (tmp_path / "page" / "drift.html").read_text(encoding="utf-8")
+    assert page.count("data:image/webp") == 6
+
+
+def test_wealths_are_kept_for_a_page_alone(screw_model: Path) -> None:
+    rows = [{"input": "a", "p_value": 0.5}] * 5
+    for keep in (False, True):
+        found = _watch(DriftMonitor(screw_model), rows, keep=keep)
+        assert (found.n_parts, len(found.wealths)) == (5, 5 * keep)
 
 
 def test_verb_writes_json_and_exits_with_what_was_found(

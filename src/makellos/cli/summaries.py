@@ -241,7 +241,8 @@ def drift_text(summary: DriftSummary) -> str:
         f"{n} alarm{'' if n == 1 else 's'} in {_counted(summary.n_parts, 'part')}"
         f" ({summary.watched}; at most {summary.false_alarms_per_10000:g} false in 10,000)"
         if n
-        else f"No drift in {_counted(summary.n_parts, 'part')} ({summary.watched})"
+        else f"No drift in {_counted(summary.n_parts - summary.n_unreadable, 'part')}"
+        f" ({summary.watched})"
     ]
     for each in summary.alarms:
         where = f"part {each['at']} ({each['input']}), since about part {each['since']}"

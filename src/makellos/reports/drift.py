@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from makellos.drawing.scales import Scale
@@ -67,14 +67,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class DriftPage:
-    """Hold all that the page shows: the `wealths` of each cause after each part, and the alarms.
+    """Hold all that the page shows: the sum of `wealths` after each part, and the alarms.
 
     `level` is the wealth at which an alarm is raised, `order` what parts were ordered by.
     """
 
     title: str
-    names: Sequence[str]
-    wealths: Sequence[Mapping[str, float]]
+    n_parts: int
+    wealths: Sequence[float]
     level: float
     shown: Sequence[Shown]
     n_unreadable: int
@@ -107,7 +107,8 @@ def render_drift(page: DriftPage) -> str:
 def _statement(page: DriftPage) -> Statement:
     n = len(page.shown)
     if not n:
-        said = f"Nothing in {count(len(page.names))} parts speaks against the good state."
+        n_read = page.n_parts - page.n_unreadable
+        said = f"Nothing in {count(n_read)} parts speaks against the good state."
         return Statement("Found", "No", "drift", "right", None, (said,), ())
     sentences = tuple(
         f"Since about part {count(each.alarm.since)}: {each.alarm.cause} ({each.alarm.detail})."
@@ -120,7 +121,7 @@ def _statement(page: DriftPage) -> Statement:
 
 def _chart(page: DriftPage, width: float, height: float) -> Chart:
     bottom, right = height - _BELOW, width - _RIGHT
-    sums = [min(max(sum(each.values()), _LEAST), _MOST) for each in page.wealths]
+    sums = [min(max(each, _LEAST), _MOST) for each in page.wealths]
     scale = Scale((_LEAST, max(page.level, *sums) * 3), (bottom, _TOP), log=True)
     across = Scale((1.0, float(max(2, len(sums)))), (_LEFT + 6, right - 6))
     points = {round(2 * across.at(i)) / 2: scale.at(each) for i, each in enumerate(sums, start=1)}

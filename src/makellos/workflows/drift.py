@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from makellos.data.array_pictures import is_numpy_file, pictures_in
 from makellos.data.files import is_folder
 from makellos.data.parts import PICTURES, Part
 from makellos.data.progress import Progress, no_progress
@@ -49,10 +50,10 @@ class DriftSummary:
 
 @dataclass
 class _Watched:
-    """Hold what the page shows of each part: its name, and the wealth of each cause after it."""
+    """Hold the alarms of a stream and its counts, and for a page the wealth after each part."""
 
-    names: list[str] = field(default_factory=list)
-    wealths: list[dict[str, float]] = field(default_factory=list)
+    n_parts: int = 0
+    wealths: list[float] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     n_unreadable: int = 0
     n_statistics: int = 0
@@ -71,8 +72,9 @@ def drift(
     `source` is a file of rows that `inspect` wrote, in their order, or a folder of parts, in the
     order of their names, in which 2.png comes before 10.png. Rows without statistics tell of scores
     alone. `false_alarms` are allowed in 10,000 parts, on average. With `output` a page is written
-    there. Raises `InputError` for a source without parts or of another kind, `ConfigurationError`
-    for a rate out of range, `ModelFileError` for a model that cannot be trusted.
+    there. Raises `InputError` for a source of another kind or without parts that could be read,
+    `ConfigurationError` for a rate out of range, `ModelFileError` for a model that cannot be
+    trusted.
     """
     read, given, report = read_model(Path(model)), Path(source), progress or no_progress
     monitor = DriftMonitor(read, false_alarms=false_alarms)
@@ -80,30 +82,37 @@ def drift(
     if target is not None:
         claim_folder(target)
     rows: Iterable[Row]
-    files: list[Path] = []
+    parts: list[Part] = []
     if is_folder(given):
-        files = _files(read, given)
-        rows, order = _inspected(read, files, report), "names of files"
+        parts = _parts(read, given)
+        rows, order = _inspected(read, parts, report), "names of files"
     else:
         rows, order = read_rows(given), "rows of the file"
-    watched = _watch(monitor, rows)
-    if not watched.names:
+    watched = _watch(monitor, rows, keep=target is not None)
+    if not watched.n_parts:
         raise InputError(f"{given} has no rows of parts. Write them with 'makellos inspect'.")
+    if watched.n_unreadable == watched.n_parts:
+        raise InputError(
+            f"No part of {given} could be read, so nothing is known about a drift. Run 'makellos "
+            "inspect' on the parts: its column 'error' says what is wrong with each."
+        )
     summary = _summary(watched, read, false_alarms, order)
     if target is not None:
-        page = _page(watched, summary, read, given, files)
+        page = _page(watched, summary, read, given, parts)
         write_page(target / PAGE, render_drift(page))
     return summary
 
 
-def _watch(monitor: DriftMonitor, rows: Iterable[Row]) -> _Watched:
+def _watch(monitor: DriftMonitor, rows: Iterable[Row], *, keep: bool) -> _Watched:
+    """Return what a monitor says of rows, and if asked to `keep` them the wealths."""
     found = _Watched()
     for row in rows:
         alarm = monitor.update(row)
-        found.names.append(str(row.get("input", "")))
+        found.n_parts += 1
         found.n_unreadable += row.get("p_value") is None
         found.n_statistics += row.get("statistics") is not None
-        found.wealths.append(monitor.wealths)
+        if keep:
+            found.wealths.append(monitor.wealth)
         found.alarms += [] if alarm is None else [alarm]
     last = monitor.finish()
     found.alarms += [] if last is None else [last]
@@ -126,7 +135,7 @@ def _summary(watched: _Watched, model: ModelFile, false_alarms: float, order: st
     if watched.n_unreadable:
         notes.append(f"{watched.n_unreadable} parts could not be read, and add no evidence.")
     return DriftSummary(
-        n_parts=len(watched.names),
+        n_parts=watched.n_parts,
         n_unreadable=watched.n_unreadable,
         alarms=[alarm.row() for alarm in watched.alarms],
         false_alarms_per_10000=false_alarms,
@@ -136,20 +145,24 @@ def _summary(watched: _Watched, model: ModelFile, false_alarms: float, order: st
     )
 
 
-def _files(model: ModelFile, folder: Path) -> list[Path]:
-    listed = list_inputs([folder], subject_of_model(model.manifest).kind).files
-    found = sorted(listed, key=lambda each: natural_order(each[1].as_posix()))
-    return [path for path, _ in found]
+def _parts(model: ModelFile, folder: Path) -> list[Part]:
+    """Return the parts of a folder in the order of their names, each picture of an array one."""
+    kind = subject_of_model(model.manifest).kind
+    listed = list_inputs([folder], kind).files
+    parts: list[Part] = []
+    for path, _ in sorted(listed, key=lambda each: natural_order(each[1].as_posix())):
+        holds_many = kind == PICTURES and is_numpy_file(path)
+        parts += pictures_in(path) if holds_many else [Part(source=path, name=str(path))]
+    return parts
 
 
-def _inspected(model: ModelFile, files: list[Path], progress: Progress) -> Iterator[Row]:
+def _inspected(model: ModelFile, parts: list[Part], progress: Progress) -> Iterator[Row]:
     subject = subject_of_model(model.manifest)
-    workers = subject.workers(model.manifest, len(files))
+    workers = subject.workers(model.manifest, len(parts))
     inspector = Inspector(model, workers=workers, statistics=subject.kind == PICTURES)
-    parts = (Part(source=path, name=str(path)) for path in files)
     for done, inspection in enumerate(inspector.inspect_many(parts), start=1):
         yield inspection.row()
-        progress("inspecting", done, len(files))
+        progress("inspecting", done, len(parts))
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -207,12 +220,12 @@ def _plain(row: Mapping[str, Any]) -> Row:
 
 
 def _page(
-    watched: _Watched, summary: DriftSummary, model: ModelFile, given: Path, files: list[Path]
+    watched: _Watched, summary: DriftSummary, model: ModelFile, given: Path, parts: list[Part]
 ) -> DriftPage:
-    pictures = files if subject_of_model(model.manifest).kind == PICTURES else []
+    pictures = parts if subject_of_model(model.manifest).kind == PICTURES else []
     return DriftPage(
         title=given.resolve().name,
-        names=watched.names,
+        n_parts=watched.n_parts,
         wealths=watched.wealths,
         level=10_000 / summary.false_alarms_per_10000,
         shown=[_shown(alarm, pictures, model) for alarm in watched.alarms],
@@ -224,7 +237,7 @@ def _page(
     )
 
 
-def _shown(alarm: Alarm, files: list[Path], model: ModelFile) -> Shown:
+def _shown(alarm: Alarm, parts: list[Part], model: ModelFile) -> Shown:
     """Return an alarm with pictures of parts before the change, and of the latest at its naming."""
     white = getattr(model.manifest.preprocessing, "white_level", None)
     first = max(0, alarm.since - 1)
@@ -233,16 +246,16 @@ def _shown(alarm: Alarm, files: list[Path], model: ModelFile) -> Shown:
         range(alarm.named_at - _N_SHOWN, alarm.named_at),
     )
     before, after = (
-        [(f"part {i + 1}", drawn) for i in each if (drawn := _drawn(files, i, white))]
+        [(f"part {i + 1}", drawn) for i in each if (drawn := _drawn(parts, i, white))]
         for each in places
     )
     return Shown(alarm, before, after)
 
 
-def _drawn(files: list[Path], place: int, white: int | None) -> bytes:
-    if not 0 <= place < len(files):
+def _drawn(parts: list[Part], place: int, white: int | None) -> bytes:
+    if not 0 <= place < len(parts):
         return b""
     try:
-        return draw_small(Part(source=files[place], name=str(files[place])).read(), white)
+        return draw_small(parts[place].read(), white)
     except InputError:
         return b""
