@@ -305,3 +305,21 @@ def test_what_is_no_row_and_no_state_is_refused(model: Path, unknowing: Path) ->
             DriftMonitor.from_state(model, wrong)
     with pytest.raises(InputError, match="state"):
         DriftMonitor.from_state(unknowing, state)
+
+
+def test_state_of_another_model_is_refused(model: Path, calm: list[Row]) -> None:
+    monitor = DriftMonitor(model)
+    watched(monitor, stream(calm, 10))
+    state = json.loads(json.dumps(monitor.state()))
+    manifest = read_model(model).manifest
+    record, good = manifest.calibration, manifest.good_state
+    assert good is not None
+    others = (
+        changed(model, calibration=record.model_copy(update={"scores": record.scores[1:]})),
+        changed(model, good_state=good.model_copy(update={"n_parts": good.n_parts + 1})),
+        changed(model, good_state=None),
+    )
+    for other in others:
+        with pytest.raises(InputError, match="of another model"):
+            DriftMonitor.from_state(other, state)
+    assert DriftMonitor.from_state(changed(model), state).wealth == pytest.approx(monitor.wealth)

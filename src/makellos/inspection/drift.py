@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -94,6 +95,7 @@ class DriftMonitor:
         record = read.manifest.calibration
         self._of_scores = _limits_of_scores(record, read.manifest.signal)
         self._own = read.manifest.good_state
+        self._model = _print_of(record, self._own)
         self._level = alarm_level(false_alarms)
         self.false_alarms = false_alarms
         self.n_parts = 0
@@ -155,17 +157,6 @@ class DriftMonitor:
     def wealth(self) -> float:
         """Return the sum of all bets' wealths: 10,000 over the rate of false alarms is an alarm."""
         return self._figures.total() + (0.0 if self._cells is None else self._cells.total())
-
-    @property
-    def wealths(self) -> dict[str, float]:
-        """Return the sum of wealths by cause."""
-        found = dict.fromkeys(CAUSE_OF.values(), 0.0)
-        _, sums, _ = self._figures.evidence()
-        for name, own in zip(("score", *FIGURES), sums.sum(axis=0).tolist(), strict=False):
-            found[CAUSE_OF[name]] += own
-        if self._cells is not None:
-            found[CAUSE_OF["cells"]] += self._cells.total()
-        return found
 
     @property
     def n_missing(self) -> int:
@@ -252,6 +243,7 @@ class DriftMonitor:
     def state(self) -> dict[str, Any]:
         """Return what `from_state` goes on from, as data for JSON."""
         return {
+            "model": self._model,
             "false_alarms": self.false_alarms,
             "n_parts": self.n_parts,
             "good": None
@@ -280,6 +272,11 @@ class DriftMonitor:
         """
         try:
             made = cls(model, false_alarms=state["false_alarms"])
+            if state["model"] != made._model:
+                raise InputError(
+                    "The state of the monitor is of another model, or of this one before it was "
+                    "calibrated anew. Begin without it."
+                )
             good = made._own if state["of_model"] else None
             if state["good"] is not None:
                 good = GoodState.model_validate(state["good"])
@@ -295,7 +292,7 @@ class DriftMonitor:
             made._recent.extend((int(number), list(row)) for number, row in state["recent"])
             made._figures.restored(state["figures"])
             if (made._cells is None) != (state["cells"] is None):
-                raise InputError("the model has another good state")
+                raise InputError("The state of the monitor lacks cells, or has too many.")
             if made._cells is not None:
                 made._cells.restored(state["cells"])
         except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
@@ -319,6 +316,12 @@ def _seen(part: Inspection | Mapping[str, Any]) -> _Seen:
         None if p_value is None else float(p_value),
         None if row is None else Statistics.of_row(row),
     )
+
+
+def _print_of(record: CalibrationRecord, good: GoodState | None) -> str:
+    """Return the SHA-256 sum of what a model says of good parts, by which states are told apart."""
+    known = [each.model_dump_json(exclude_defaults=True) for each in (record, good) if each]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()
 
 
 def _limits_of_scores(record: CalibrationRecord, signal: SignalRecord | None) -> Limits:
