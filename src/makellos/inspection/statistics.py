@@ -97,7 +97,7 @@ class Statistics:
     def _steps(self) -> NDArray[np.int16]:
         """Return the field in whole steps, as rows hold it."""
         steps = np.clip(np.rint(self.field / _STEP), -(1 << 15), (1 << 15) - 1)
-        return steps.astype("<i2")
+        return np.asarray(steps, "<i2")
 
 
 def statistics_of(picture: Picture, white_level: int | None = None) -> Statistics:
