@@ -264,6 +264,7 @@ def test_flip_is_refused_and_nothing_is_written(toy_model: Path, tmp_path: Path)
     for target in ("a.onnx", "a.xml", "folder"):
         with pytest.raises(ModelFileError, match="do not keep their verdicts"):
             export(model, tmp_path / target)
+    assert not list((tmp_path / "folder").iterdir())
     assert {each.name for each in tmp_path.rglob("*") if each.is_file()} == {"m.makellos"}
 
 
@@ -292,6 +293,59 @@ def test_foreign_files_are_left_alone(toy_model: Path, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_text("mine")
     with pytest.raises(StorageError, match="is left alone"):
         export(toy_model, tmp_path / "a.onnx")
+
+
+def test_weights_of_another_are_left_alone(toy_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_text("mine")
+    with pytest.raises(StorageError, match=r"a\.bin exists and was not exported by makellos"):
+        export(toy_model, tmp_path / "a.xml")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.bin"]
+    assert (tmp_path / "a.bin").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.xml"])
+def test_graph_of_another_is_left_alone(name: str, toy_model: Path, tmp_path: Path) -> None:
+    with read_model(toy_model).unpacked() as folder:
+        shutil.copy(folder / "graph.onnx", tmp_path / "a.onnx")
+    (tmp_path / "a.xml").write_text("<?xml version='1.0'?><net name='mine'/>")
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(StorageError, match="was not exported by makellos"):
+        export(toy_model, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_onnx_file_and_folder_replace_their_own(toy_model: Path, tmp_path: Path) -> None:
+    for name in ("a.onnx", "a.onnx", "folder", "folder"):
+        export(toy_model, tmp_path / name)
+    golden = tmp_path / "folder" / "golden"
+    facts = json.loads((tmp_path / "folder" / "model.json").read_text())
+    facts["golden"] += [{"file": "golden/90.npy"}, {"file": "../a.onnx"}, {"file": 3}, None]
+    (tmp_path / "folder" / "model.json").write_text(json.dumps(facts))
+    (golden / "90.npy").write_text("older")
+    (golden / "notes.txt").write_text("mine")
+    export(toy_model, tmp_path / "folder")
+    names = [f"{i:02d}.npy" for i in range(6)]
+    assert sorted(each.name for each in golden.iterdir()) == [*names, "notes.txt"]
+    assert (tmp_path / "a.onnx").is_file()
+
+
+@pytest.mark.parametrize("text", ['{"layers": 3}', "[1]", "no json", ""])
+def test_model_of_another_program_is_left_alone(text: str, toy_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "golden").mkdir()
+    for name in ("model.json", "golden/00.npy"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(StorageError, match="holds other files"):
+        export(toy_model, tmp_path, format="folder")
+    assert (tmp_path / "golden" / "00.npy").read_text() == text
+
+
+def test_golden_part_of_another_is_left_alone(toy_model: Path, tmp_path: Path) -> None:
+    export(toy_model, tmp_path / "a")
+    facts = json.loads((tmp_path / "a" / "model.json").read_text())
+    del facts["golden"][5]
+    (tmp_path / "a" / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(StorageError, match=r"05\.npy exists and was not exported"):
+        export(toy_model, tmp_path / "a")
 
 
 # int8

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,9 +31,12 @@ __all__ = [
     "check_exportable",
     "differing",
     "facts",
+    "facts_in",
     "folder_members",
     "graph_in_one",
     "ir_members",
+    "is_exported",
+    "kept_golden",
     "recipe_with",
     "with_facts",
 ]
@@ -40,6 +45,8 @@ FACTS = "model.json"
 PROGRAM = ("verdict.py", "beside.py")
 PLACE = "makellos.models.standalone."  # of the program's files here; in a folder they lie together
 BACKGROUND = "telling part from background (--set background=...)"
+_FORMAT = "makellos export"
+_GOLDEN = re.compile(r"golden/[0-9]{2,}\.npy")
 _LARGEST = 2_000_000_000  # bytes of one ONNX file
 _REQUIREMENTS = "numpy\nonnxruntime\npillow  # reads picture files; arrays do without\n"
 
@@ -92,7 +99,7 @@ def facts(model: ModelFile) -> dict[str, Any]:
         }
     )
     return {
-        "format": "makellos export",
+        "format": _FORMAT,
         "makellos": version("makellos"),
         "model": model.path.name,
         "created": manifest.created,
@@ -190,6 +197,29 @@ def folder_members(model: ModelFile, graph: bytes, told: Mapping[str, Any]) -> d
         np.save(stream, model.golden_picture(part.file), allow_pickle=False)
         members[golden["file"]] = stream.getvalue()
     return members
+
+
+def is_exported(path: Path) -> bool:
+    """Tell whether an ONNX file or OpenVINO's xml carries the facts that `with_facts` adds."""
+    mark = json.dumps({"format": _FORMAT})[1:-1]
+    raw = path.read_bytes()
+    return mark.encode() in raw or html.escape(mark).encode() in raw
+
+
+def facts_in(folder: Path) -> dict[str, Any] | None:
+    """Return the facts of a folder that was exported; None for any other folder."""
+    try:
+        told = json.loads((folder / FACTS).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return told if isinstance(told, dict) and told.get("format") == _FORMAT else None
+
+
+def kept_golden(told: Mapping[str, Any] | None) -> set[str]:
+    """Return the files of golden parts that facts name, relative to their folder."""
+    listed = (told or {}).get("golden")
+    named = [each.get("file") for each in listed or () if isinstance(each, dict)]
+    return {name for name in named if isinstance(name, str) and _GOLDEN.fullmatch(name)}
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,14 +25,16 @@ from makellos.inspection.opening import recipe_of
 from makellos.inspection.recipe import Recipe
 from makellos.models.exporting import (
     BACKGROUND,
-    FACTS,
     around_the_graph,
     check_exportable,
     differing,
     facts,
+    facts_in,
     folder_members,
     graph_in_one,
     ir_members,
+    is_exported,
+    kept_golden,
     recipe_with,
     with_facts,
 )
@@ -50,7 +51,6 @@ __all__ = ["ExportSummary", "Format", "export"]
 Format = Literal["onnx", "openvino", "folder"]
 Precision = Literal["f32", "int8"]
 _SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
-_ONNX, _XML = b"\x08", b"<?xml"  # what such files begin with
 _MOST_HEARD = 64  # parts whose values give the ranges of int8
 _FEWEST = 10  # good parts for int8: some give ranges, the others test
 _N_TIMED = 9
@@ -110,7 +110,8 @@ def export(
     read, target = read_model(Path(model)), Path(output)
     kind = _format(target, format)
     _check(read, kind, precision, data)
-    _claim(target, kind)
+    told = {**facts(read), "precision": precision}
+    _claim(target, kind, told)
     read.check()
     report("packing the graph", 0, 1)
     graph, tested = graph_in_one(read), None
@@ -118,7 +119,6 @@ def export(
     if precision == "int8":
         tested = _in_int8(read, graph, engines, _good_parts(read, data), report)
         graph = tested.graph
-    told = {**facts(read), "precision": precision}
     with scratch_folder() as scratch:
         members = _members(read, graph, told, kind, scratch)
         differences = _tested(read, members, kind, engines, scratch)
@@ -184,16 +184,23 @@ def _left_to_do(read: ModelFile, kind: Format) -> list[str]:
     return [each for each in around if kind != "folder" or each != BACKGROUND]
 
 
-def _claim(target: Path, kind: Format) -> None:
-    """Raise `StorageError` where the target is another's, before any work."""
+def _claim(target: Path, kind: Format, told: dict[str, Any]) -> None:
+    """Raise `StorageError` where what is to be written would replace another's, before any work."""
+    foreign = "was not exported by makellos"
     if kind != "folder":
-        begin = _ONNX if kind == "onnx" else _XML
-        claim_file(target, lambda path: path.read_bytes()[:5].startswith(begin), f"is no {kind}")
+        main = target.with_suffix(".onnx" if kind == "onnx" else ".xml")
+        claim_file(main, is_exported, foreign)
+        if kind == "openvino":  # the weights of an xml that makellos wrote are its own as well
+            claim_file(main.with_suffix(".bin"), lambda _: main.is_file(), foreign)
         return
-    if target.is_dir() and any(target.iterdir()) and not (target / FACTS).is_file():
+    before = facts_in(target)
+    if target.is_dir() and any(target.iterdir()) and before is None:
         raise StorageError(
             f"{target} holds other files, and is left alone. Choose another folder, or empty it."
         )
+    for name in sorted(kept_golden(told) - kept_golden(before)):
+        if (target / name).exists():
+            claim_file(target / name, lambda _: False, foreign)
     claim_folder(target)
 
 
@@ -255,7 +262,8 @@ def _write(target: Path, members: dict[str, bytes], kind: Format) -> list[str]:
         for suffix, raw in members.items():
             write_bytes(target.with_suffix(suffix), raw)
         return [str(target.with_suffix(suffix)) for suffix in members]
-    shutil.rmtree(target / "golden", ignore_errors=True)
+    for name in kept_golden(facts_in(target)) - members.keys():
+        (target / name).unlink(missing_ok=True)
     for name, raw in members.items():
         (target / name).parent.mkdir(exist_ok=True)
         write_bytes(target / name, raw)
