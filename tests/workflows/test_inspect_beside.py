@@ -22,6 +22,7 @@ def _inspector() -> tuple[Any, Any]:
     inspector = SimpleNamespace(
         manifest=SimpleNamespace(classes=(), background=background),
         zones=None,
+        statistics=False,
         acceptance=SimpleNamespace(rules=()),
     )
     return inspector, SimpleNamespace(columns=("notes",))

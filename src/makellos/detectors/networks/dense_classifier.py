@@ -54,7 +54,7 @@ class DenseNetwork(ClassifierNetwork):
 
     def features(self, pictures: Tensor) -> Tensor:
         """Return the last feature map N×64×h×w."""
-        features: Tensor = self.neck.joined(self.shown(pictures))
+        features: Tensor = self.neck(self._maps(pictures))
         return features
 
     def shown(self, pictures: Tensor) -> list[Tensor]:
@@ -171,6 +171,9 @@ class Neck(nn.Module):  # type: ignore[misc]
             _covered(each, factor) if factor > 1 else each
             for each, factor in zip(maps, self.factors, strict=True)
         ]
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return self.joined(self.shown(maps))
 
     def joined(self, shown: Sequence[Tensor]) -> Tensor:
         """Return the one map of those that are `shown`."""
