@@ -62,3 +62,13 @@ def test_blocks_count_rejected_windows() -> None:
         1.0,
         "ok",
     )
+
+
+@pytest.mark.parametrize(("again", "expected"), [(None, "look_again"), (0.0, "ok"), (0.3, "ok")])
+def test_a_recording_is_looked_at_again_within_the_budget_of_the_band(
+    again: float | None, expected: str
+) -> None:
+    calibration = Calibration(np.arange(9.0), 0.2, look_again=again)
+    # Five of nine good recordings are as high: 0.6 is three budgets, beyond 0.2 and 0.5.
+    _, p_value, verdict = judge_windows([4.0], ["ok"], calibration, tuple(range(9)))
+    assert (p_value, verdict) == (pytest.approx(0.6), expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,6 +60,18 @@ def test_budget_that_few_parts_cannot_keep_is_replaced_by_the_smallest(
     inspector = Inspector(tmp_path / "m.makellos")
     assert inspector.calibration.false_alarms == pytest.approx(1 / 31)
     assert inspector.threshold == max(inspector.calibration.scores)
+
+
+def test_the_band_to_look_at_again_has_the_budget_asked_for(
+    detector: Any, toy_parts: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    model = tmp_path / "m.makellos"
+    assert cli("fit", toy_parts, "-o", model, "--false-alarms", 0.1, "--look-again", 0.4).code == 0
+    assert manifest_of(model).calibration.look_again == 0.4
+    calibration = Inspector(model).calibration
+    assert calibration.look_again_threshold == calibration.quantile(0.5)
+    for golden in manifest_of(model).golden:
+        assert golden.verdict == calibration.verdict(golden.score)
 
 
 def test_budget_that_parts_can_keep_needs_no_note(
