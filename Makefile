@@ -87,7 +87,7 @@ lock: .venv-lock/.pinned ## pin what pyproject.toml asks for anew; UPGRADE=--upg
 	$(COMPILE) --extra all --extra test --extra dev -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
-	$(COMPILE) --extra parquet --extra signals --extra test -c requirements/dev.txt \
+	$(COMPILE) --extra parquet --extra signals --extra station --extra test -c requirements/dev.txt \
 		-o requirements/test.txt pyproject.toml
 	$(COMPILE) --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt pyproject.toml
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
