@@ -21,7 +21,7 @@ from makellos.data.own_outputs import is_own_output
 from makellos.data.parts import GOOD, PICTURES, FileKind, Part, PartSet
 from makellos.errors import ConfigurationError, InputError
 
-__all__ = ["list_parts", "walk_parts"]
+__all__ = ["is_listed", "list_parts", "walk_parts"]
 
 # What file servers, archivers and drives put beside pictures; some of it may not be opened.
 _FOREIGN = frozenset(
@@ -125,8 +125,8 @@ def walk_parts(folder: Path, kind: FileKind = PICTURES) -> list[Path]:
     while waiting:
         top, above = waiting.pop(0)
         for here, folders, files in os.walk(top, onerror=partial(_refuse, folder)):
-            folders[:] = filter(_is_listed, folders)
-            paths = (Path(here, name) for name in files if _is_listed(name))
+            folders[:] = filter(is_listed, folders)
+            paths = (Path(here, name) for name in files if is_listed(name))
             found += (path for path in paths if kind.has(path) and not is_own_output(path))
             real = Path(os.path.realpath(here))
             for name in folders.copy():
@@ -148,7 +148,8 @@ def _refuse(data: Path, error: OSError) -> NoReturn:
     ) from error
 
 
-def _is_listed(name: str) -> bool:
+def is_listed(name: str) -> bool:
+    """Tell whether a name is neither hidden nor that of a folder of a file server."""
     return not name.startswith(".") and name.casefold() not in _FOREIGN
 
 
@@ -212,7 +213,7 @@ def _folder(root: Path, kind: FileKind) -> PartSet:
 
 
 def _folders(folder: Path) -> list[str]:
-    entries = sorted(entry for entry in folder.iterdir() if _is_listed(entry.name))
+    entries = sorted(entry for entry in folder.iterdir() if is_listed(entry.name))
     return [entry.name for entry in entries if entry.is_dir()]
 
 
