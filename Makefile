@@ -89,6 +89,8 @@ lock: .venv-lock/.pinned ## pin what pyproject.toml asks for anew; UPGRADE=--upg
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
 	$(COMPILE) --extra parquet --extra signals --extra station --extra test -c requirements/dev.txt \
 		-o requirements/test.txt pyproject.toml
+	$(COMPILE) --extra station --extra postgresql --extra parquet -c requirements/dev.txt \
+		-o requirements/station.txt pyproject.toml
 	$(COMPILE) --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt pyproject.toml
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
 	printf 'uv\n' | $(COMPILE) -o requirements/lock.txt -

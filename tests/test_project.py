@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -34,14 +39,16 @@ CLI = (sys.executable, "-c", "import sys; from makellos.cli import main; sys.exi
 # folder; the other documents begin there: in a folder that holds `screws/` (a small synthetic
 # set) and `screws.makellos` (a model fitted on it), with the environment activated. A block is
 # exempt after `<!-- not run: REASON -->`; after `<!-- exit code: N -->` its last command must end
-# with N. Blocks that hold no example are marked as text, json and so on: a block without a
-# language is refused, it might hide one.
+# with N; after `<!-- keeps running -->` its one command must say an address, and runs until the end
+# of the document. `curl` asks what runs. Blocks that hold no example are marked as text, json and
+# so on: a block without a language is refused, it might hide one.
 
 PYTHON = {"python", "py"}
 SHELL = {"console", "sh", "bash", "shell"}
 DATA = {"text", "json", "jsonl", "yaml", "toml", "csv", "html", "ini", "mermaid", "bibtex"}
 FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,}|~{3,})\s*(?P<language>[\w+-]*)")
 NOT_RUN = re.compile(r"^<!--\s*not run\b:?\s*(?P<reason>.*?)\s*-->$")
+KEEPS_RUNNING = "<!-- keeps running -->"
 EXIT_CODE = re.compile(r"^<!--\s*exit code:\s*(?P<code>\d+)\s*-->$")
 
 
@@ -54,6 +61,7 @@ class Block:
     text: str
     not_run: str | None
     exit_code: int
+    keeps_running: bool = False
 
 
 def blocks(markdown: str) -> Iterator[Block]:
@@ -76,7 +84,8 @@ def blocks(markdown: str) -> Iterator[Block]:
             raise AssertionError(f"line {number}: 'not run' needs a reason")
         reason = exempt["reason"] if exempt else None
         exit_code = int(code["code"]) if code else 0
-        yield Block(number, opening["language"].lower(), "\n".join(held), reason, exit_code)
+        language, text = opening["language"].lower(), "\n".join(held)
+        yield Block(number, language, text, reason, exit_code, comment == KEEPS_RUNNING)
         comment = ""
 
 
@@ -104,9 +113,40 @@ class Shell:
         elif words[0] == "cd" and len(words) == 2:
             self.folder /= words[1]
             assert self.folder.is_dir(), f"{words[1]} is no folder"
+        elif words[0] == "curl" and shutil.which("curl"):
+            check_step(["curl", "--fail-with-body", *words[1:]], 0, self.folder, 0)
         else:
             return False
         return True
+
+
+@contextmanager
+def running(step: list[str], folder: Path, line: int) -> Iterator[None]:
+    """Run a command that does not end by itself, from the address that it says until it is left."""
+    output = folder / f"output-{line}.txt"
+    with output.open("w") as stream:
+        process = subprocess.Popen(
+            step, cwd=folder, env=surroundings(folder), stdout=stream, stderr=subprocess.STDOUT
+        )
+        try:
+            for _ in range(600):
+                said = output.read_text(encoding="utf-8")
+                assert process.poll() is None, f"line {line}: {' '.join(step[3:])}\n{said}"
+                if "http://" in said:
+                    break
+                time.sleep(0.1)
+            else:
+                pytest.fail(f"line {line}: {' '.join(step[3:])} said no address\n{said}")
+            yield
+        finally:
+            process.terminate()
+            code = process.wait(timeout=60)
+    assert code == 0, output.read_text(encoding="utf-8")
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """Return the environment of examples, which keep what they keep of a user beside `folder`."""
+    return {**os.environ, "XDG_DATA_HOME": str(folder.parent / "kept")}
 
 
 def run_examples(
@@ -116,24 +156,36 @@ def run_examples(
 
     With a `demo` it is a fresh clone, in which `make demo` makes it.
     """
-    n_run, shell = 0, Shell(folder, cli, active=demo is None, demo=demo)
+    with ExitStack() as services:
+        if KEEPS_RUNNING in markdown:  # two documents may use the same port
+            lock = Path(tempfile.gettempdir()) / "makellos-examples.lock"
+            services.enter_context(FileLock(lock))
+        return _run_examples(markdown, Shell(folder, cli, demo is None, demo), services)
+
+
+def _run_examples(markdown: str, shell: Shell, services: ExitStack) -> int:
+    n_run = 0
     for block in blocks(markdown):
         if block.not_run is not None or block.language in DATA:
             continue
         if block.language in PYTHON:
             steps = [[sys.executable, "-c", block.text]]
         elif block.language in SHELL:
-            steps = [[*cli, *words] for words in commands(block, shell)]
+            steps = [[*shell.cli, *words] for words in commands(block, shell)]
         else:
             raise AssertionError(
                 f"line {block.line}: a block marked {block.language!r}. It must be marked as one "
                 f"of {', '.join(sorted(PYTHON | SHELL | DATA))}."
             )
         assert shell.active or not steps, f"line {block.line}: no environment was activated"
+        n_run += len(steps)
+        if block.keeps_running:
+            (step,) = steps
+            services.enter_context(running(step, shell.folder, block.line))
+            continue
         for index, step in enumerate(steps, start=1):
             wanted = block.exit_code if index == len(steps) else 0
             check_step(step, wanted, shell.folder, block.line)
-        n_run += len(steps)
     return n_run
 
 
@@ -146,6 +198,7 @@ def check_step(step: list[str], exit_code: int, folder: Path, line: int) -> None
         encoding="utf-8",
         check=False,
         timeout=300,
+        env=surroundings(folder),
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == exit_code, (
@@ -348,6 +401,24 @@ def test_fresh_clone_needs_all_that_is_typed(tmp_path: Path) -> None:
                 run_examples(f"```sh\n{typed}\n```", clone, ECHO, demo=demo)
 
 
+SERVICE = """
+import http.server, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+open("port", "w").write(str(server.server_port))
+print("Open http://127.0.0.1 in the browser.", flush=True)
+server.serve_forever()
+"""
+
+
+def test_example_that_keeps_running_is_there_for_those_after_it(tmp_path: Path) -> None:
+    asks = "import urllib.request as u; u.urlopen(f'http://127.0.0.1:{open(\"port\").read()}/port')"
+    text = f"<!-- keeps running -->\n```sh\nmakellos serve\n```\n```python\n{asks}\n```"
+    assert run_examples(text, tmp_path, [sys.executable, "-c", SERVICE]) == 2
+    with pytest.raises(AssertionError, match="serve"):
+        run_examples(text, tmp_path, ECHO)
+
+
 @pytest.mark.parametrize(
     ("markdown", "message"),
     [
@@ -427,8 +498,9 @@ def test_offline_page_names_what_pip_leaves_out_for_windows_elsewhere() -> None:
     [
         ("base", []),
         ("train", ["train"]),
-        ("test", ["parquet", "signals", "test"]),
-        ("dev", ["train", "parquet", "signals", "test", "dev"]),
+        ("station", ["parquet", "station", "postgresql"]),
+        ("test", ["parquet", "signals", "station", "test"]),
+        ("dev", ["train", "parquet", "signals", "station", "postgresql", "test", "dev"]),
         ("notebooks", ["train", "signals", "notebooks"]),
     ],
 )
@@ -463,7 +535,7 @@ def test_nothing_is_installed_without_its_hash() -> None:
     assert all("--require-hashes" in line or "--no-deps" in line for line in installs)
 
 
-@pytest.mark.parametrize("name", ["base", "test"])
+@pytest.mark.parametrize("name", ["base", "station", "test"])
 def test_base_install_has_no_torch(name: str) -> None:
     pinned = pins(PROJECT / "requirements" / f"{name}.txt").keys()
     assert not pinned & {"torch", "torchvision", "timm", "onnxscript", "lightning-fabric"}
