@@ -13,6 +13,9 @@ import pytest
 # Threads of small networks wait for each other, for long where a machine does other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Alembic loads these by itself, when it has set the scene.
+collect_ignore_glob = ["src/makellos/store/migrations/*"]
+
 # A file that imports one of these at its top needs PyTorch as a whole; single tests are marked.
 IMPORTS_TORCH = re.compile(
     r"^(?:from|import) (?:torch|torchvision|timm|lightning_fabric|onnxscript|tensorboard"

@@ -1,0 +1,68 @@
+"""What a station knows: inspections and their pictures, people and their words, the audit log."""
+
+from __future__ import annotations
+
+from makellos.store.audit_log import AuditCheck, AuditEntry, AuditLog
+from makellos.store.people import (
+    LONGEST_PASSWORD,
+    ROLES,
+    SHORTEST_PASSWORD,
+    NewSession,
+    People,
+    Person,
+    Session,
+    Token,
+    allows,
+)
+from makellos.store.recipes import Recipes, RecipeVersion, StoredModel
+from makellos.store.records import (
+    DECISIONS,
+    LONGEST_INPUT,
+    LONGEST_TEXT,
+    Box,
+    Filter,
+    NewInspection,
+    NotFoundError,
+    Removed,
+    Retention,
+    Review,
+    StoredInspection,
+)
+from makellos.store.settings import Settings
+from makellos.store.store import Store
+from makellos.store.times import Clock, iso, microseconds, utc_now
+
+__all__ = [
+    "DECISIONS",
+    "LONGEST_INPUT",
+    "LONGEST_PASSWORD",
+    "LONGEST_TEXT",
+    "ROLES",
+    "SHORTEST_PASSWORD",
+    "AuditCheck",
+    "AuditEntry",
+    "AuditLog",
+    "Box",
+    "Clock",
+    "Filter",
+    "NewInspection",
+    "NewSession",
+    "NotFoundError",
+    "People",
+    "Person",
+    "RecipeVersion",
+    "Recipes",
+    "Removed",
+    "Retention",
+    "Review",
+    "Session",
+    "Settings",
+    "Store",
+    "StoredInspection",
+    "StoredModel",
+    "Token",
+    "allows",
+    "iso",
+    "microseconds",
+    "utc_now",
+]

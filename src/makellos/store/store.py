@@ -1,0 +1,150 @@
+"""The store: one door to the database and the folder of files of a station."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from argon2 import PasswordHasher
+from numpy.typing import NDArray
+
+from makellos.storage import claim_folder
+from makellos.store.audit_log import AuditLog
+from makellos.store.database import Database, place_of
+from makellos.store.history import History
+from makellos.store.inspections import Inspections
+from makellos.store.people import People
+from makellos.store.pictures import Files, map_from
+from makellos.store.recipes import Recipes
+from makellos.store.records import Box, Filter, NewInspection, Review, StoredInspection
+from makellos.store.settings import Settings
+from makellos.store.times import Clock, utc_now
+
+__all__ = ["Store"]
+
+
+class Store:
+    """Keep all that a station knows. Several threads and processes may use one at once.
+
+    `recipes`, `people`, `audit` and `settings` are its parts with doors of their own. `folder`
+    holds pictures, maps and models; `address` names the database, without a password.
+    """
+
+    def __init__(
+        self, database: Database, folder: Path, clock: Clock, hasher: PasswordHasher
+    ) -> None:
+        self.folder = folder
+        self.address = database.address
+        self.clock = clock
+        self._database = database
+        self._pictures = Files(folder / "pictures")
+        self._maps = Files(folder / "maps", ".npy")
+        self.audit = AuditLog(database, folder, clock)
+        self.recipes = Recipes(database, folder / "models", self.audit, clock)
+        self.people = People(database, self.audit, clock, hasher)
+        self.settings = Settings(database, self.audit)
+        self._inspections = Inspections(database, self._pictures, self._maps, self.audit, clock)
+        self._history = History(database)
+
+    @classmethod
+    def open(
+        cls,
+        address: str | Path | None = None,
+        *,
+        pictures: Path | None = None,
+        clock: Clock = utc_now,
+        hasher: PasswordHasher | None = None,
+    ) -> Store:
+        """Open the store at an address, which is made or brought up to date where necessary.
+
+        The address is a folder, ``sqlite:///FILE`` or ``postgresql://…``, which needs `pictures`, a
+        folder; None is the station of this user. Raises `ConfigurationError` for an address that
+        is none, `StorageError` for a place that cannot be used or that a newer makellos made.
+        """
+        url, folder = place_of(address, pictures)
+        claim_folder(folder)
+        database = Database(url)
+        try:
+            database.update()
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, folder, clock, hasher or PasswordHasher())
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        self._database.close()
+
+    def record(self, parts: Sequence[NewInspection]) -> list[int]:
+        """Store parts, all or none, and return their numbers once they are on the disk for good.
+
+        A part whose key is known has its number from before. Raises `StorageError` where there is
+        no room, `InputError` for texts that are too long.
+        """
+        return self._inspections.record(parts)
+
+    def known(self, keys: Iterable[str]) -> dict[str, int]:
+        """Return the numbers of the parts that were stored with these keys."""
+        return self._inspections.known(keys)
+
+    def inspection(self, number: int) -> StoredInspection:
+        """Return one part; raises `NotFoundError`."""
+        return self._inspections.one(number)
+
+    def newest(self) -> int:
+        """Return the highest number of a part, 0 without any."""
+        return self._inspections.newest()
+
+    def history(
+        self, wanted: Filter | None = None, *, before: int | None = None, limit: int = 50
+    ) -> list[StoredInspection]:
+        """Return parts that a filter lets through, with numbers under `before`, newest first."""
+        return self._history.find(wanted or Filter(), before, limit)
+
+    def counts(self, since: int, until: int, recipe: str | None = None) -> dict[str, int]:
+        """Return the number of parts by verdict in a time in µs since 1970."""
+        return self._history.counts(since, until, recipe)
+
+    def keep(self, number: int, *, person: str, kept: bool = True) -> None:
+        """Mark a part so that it is never removed by age or size, or take the mark away."""
+        self._inspections.keep(number, person=person, kept=kept)
+
+    def review(
+        self,
+        number: int,
+        *,
+        person: str,
+        decision: str,
+        boxes: Sequence[Box] = (),
+        note: str = "",
+        blind: bool = False,
+    ) -> int:
+        """Add a person's word on a part, ``good`` or ``defective``, and return its number.
+
+        What is not `blind` is the decision that stands from now on. Raises `NotFoundError`.
+        """
+        return self._inspections.review(
+            number, person=person, decision=decision, boxes=boxes, note=note, blind=blind
+        )
+
+    def reviews(self, number: int) -> list[Review]:
+        """Return all that was said of a part, in order."""
+        return self._inspections.reviews(number)
+
+    def all_reviews(self, after: int = 0, limit: int = 1000) -> list[Review]:
+        """Return what was said of all parts after a review's number, in order."""
+        return self._inspections.all_reviews(after, limit)
+
+    def to_review(self, person: str, limit: int = 20) -> list[StoredInspection]:
+        """Return what waits for a person: parts to look at again, then blind second looks."""
+        return self._history.to_review(person, limit)
+
+    def picture(self, name: str | None) -> Path | None:
+        """Return the file of a picture by its hash; None where there is none any more."""
+        return self._pictures.find(name)
+
+    def map(self, name: str | None) -> NDArray[np.float32] | None:
+        """Return a map by its hash, h×w float32; None where there is none any more."""
+        path = self._maps.find(name)
+        return None if path is None else map_from(path)
