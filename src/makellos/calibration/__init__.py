@@ -12,7 +12,7 @@ from makellos.calibration.conformal import (
 from makellos.calibration.counts import count_p_value
 from makellos.calibration.discoveries import check_discoveries, q_values
 from makellos.calibration.lots import lots_larger_than, scores_in_lot
-from makellos.calibration.zones import ZonedCalibration, calibrate_zones
+from makellos.calibration.zones import ZonedCalibration, calibrate_zones, divided_budget
 
 __all__ = [
     "Calibration",
@@ -22,6 +22,7 @@ __all__ = [
     "check_discoveries",
     "check_look_again",
     "count_p_value",
+    "divided_budget",
     "lots_larger_than",
     "parts_needed",
     "q_values",

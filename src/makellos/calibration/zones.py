@@ -1,10 +1,13 @@
-"""Zones of a part, each with a calibration and a budget of its own, as one calibration.
+"""Zones of a part, or kinds of damage, each with a calibration and a budget, as one calibration.
 
 A zone rejects a part when its score there is above the threshold that the zone's budget sets; the
 part is rejected when any zone rejects it. By the union bound at most the sum of the budgets of
 good parts is rejected, however zones hang together. Scores of zones compare once each is divided
 by its zone's threshold: their highest is the part's score, rejected above 1, and its p-value is
 the sum of the zones' p-values at that height.
+
+Kinds of damage that a classifier tells apart are such zones as well: each has the probability of
+its kind for a score.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from makellos.calibration.conformal import Calibration, Verdict, parts_needed
+from makellos.errors import ConfigurationError
 
-__all__ = ["ZonedCalibration", "calibrate_zones"]
+__all__ = ["ZonedCalibration", "calibrate_zones", "divided_budget"]
 
 _LEAST = 1e-12  # a zone in which good parts never differ from what was learned has threshold 0
 
@@ -83,8 +87,7 @@ class ZonedCalibration(Calibration):
     def _ranking(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return where any zone's p-value changes (m,), and their sums (m + 1,) between."""
         rankings = [
-            zone.ranking(scale, self.tolerance)
-            for zone, scale in zip(self.zones, self.scales, strict=True)
+            self._heights(zone, scale) for zone, scale in zip(self.zones, self.scales, strict=True)
         ]
         limits = np.sort(np.concatenate([limits for limits, _ in rankings]))
         heights = np.append(limits, np.inf)
@@ -92,6 +95,37 @@ class ZonedCalibration(Calibration):
             p_values[np.searchsorted(own, heights, side="left")] for own, p_values in rankings
         )
         return limits, np.asarray(sums, np.float64)
+
+    def _heights(
+        self, zone: Calibration, scale: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return a zone's ranking, which reaches its budget at its threshold.
+
+        Where that is less than `scale`, for it is next to 0, it would do so below: what others may
+        reject more by that is not theirs.
+        """
+        limits, p_values = zone.ranking(scale, self.tolerance)
+        if 0.0 <= zone.threshold < scale:
+            reached = limits >= zone.threshold / scale + self.tolerance
+            limits = np.where(reached, np.maximum(limits, 1.0 + self.tolerance), limits)
+        return limits, p_values
+
+
+def divided_budget(own: Sequence[float | None], asked: float, whose: str) -> list[float]:
+    """Return the budget of each zone or kind; what is left of `asked` is shared by those without.
+
+    Raises `ConfigurationError` where their `own` budgets are more than that; `whose` says of what.
+    """
+    given = sum(budget for budget in own if budget is not None)
+    n_free = list(own).count(None)
+    left = asked - given
+    if left < -1e-12 or (n_free and left < 1e-12):
+        raise ConfigurationError(
+            f"The budgets of {whose} add up to {given:g}, but all {whose} together may have "
+            f"{asked:g}{' with something left for the others' if n_free else ''}. Raise "
+            f"--false-alarms or lower those of {whose}."
+        )
+    return [left / n_free if budget is None else budget for budget in own]
 
 
 def calibrate_zones(

@@ -71,6 +71,14 @@ LookAgain = Annotated[
         "default twice --false-alarms.",
     ),
 ]
+ClassBudget = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=SHARE",
+        help="Share of good parts that a classifier may call NAME by mistake, within "
+        "--false-alarms; repeatable. Kinds of defects without one share the rest.",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -211,6 +219,7 @@ def fit(
     time_budget: TimeBudget = None,
     false_alarms: Budget = 0.01,
     look_again: LookAgain = None,
+    class_budget: ClassBudget = None,
     seed: Seed = 0,
     device: Device = "auto",
     devices: Devices = 1,
@@ -249,8 +258,7 @@ def fit(
             data,
             output,
             **_chosen(detector, preset, config, settings, time_budget),
-            false_alarms=false_alarms,
-            look_again=look_again,
+            **_budgets(false_alarms, look_again, class_budget),
             seed=seed,
             training=_training(resume, device, devices, nodes, precision),
             signal=_signal(rate, channel, window, hop, view, bearing, rpm),
@@ -306,6 +314,7 @@ def calibrate(
     ] = None,
     false_alarms: NewBudget = None,
     look_again: NewLookAgain = None,
+    class_budget: ClassBudget = None,
     earlier_weight: EarlierWeight = None,
     skip_unreadable: SkipUnreadable = False,
     output: Annotated[
@@ -327,16 +336,16 @@ def calibrate(
     from makellos.workflows.calibrate import Counted
     from makellos.workflows.calibrate import calibrate as run
 
-    if data is None and false_alarms is None and look_again is None and earlier_weight is None:
+    if data is None and not class_budget and {false_alarms, look_again, earlier_weight} == {None}:
         raise ConfigurationError(
-            "Give a budget with --false-alarms or --look-again, or good parts (DATA)."
+            "Give a budget with --false-alarms, --look-again or --class-budget, or good parts "
+            "(DATA)."
         )
     with bars() as progress:
         summary = run(
             model,
             data,
-            false_alarms=false_alarms,
-            look_again=look_again,
+            **_budgets(false_alarms, look_again, class_budget),
             counted=Counted(earlier_weight=earlier_weight, skip_unreadable=skip_unreadable),
             output=output,
             progress=progress,
@@ -349,6 +358,27 @@ def _parameters(config: Path | None, settings: list[str] | None) -> dict[str, An
 
     given = {} if config is None else read_parameters(config)
     return given | parse_settings(settings or [])
+
+
+def _budgets(
+    false_alarms: float | None, look_again: float | None, class_budget: list[str] | None
+) -> dict[str, Any]:
+    """Return how many good parts may get which verdict, of a classifier by kind of defect."""
+    from makellos.errors import ConfigurationError
+
+    budgets: dict[str, float] = {}
+    for option in class_budget or ():
+        name, _, share = option.rpartition("=")
+        try:
+            budgets[name.strip()] = float(share)
+        except ValueError:
+            name = ""
+        if not name.strip():
+            raise ConfigurationError(
+                "--class-budget takes NAME=SHARE, such as --class-budget scratch=0.005; received "
+                f"{option!r}."
+            )
+    return {"false_alarms": false_alarms, "look_again": look_again, "class_budgets": budgets}
 
 
 def _training(resume: bool, device: str, devices: int, nodes: int, precision: str) -> Training:

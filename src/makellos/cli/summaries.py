@@ -159,10 +159,11 @@ def row_text(inspection: Inspection) -> str:
         return _recording_text(inspection, inspection.recording)
     n_regions = len(inspection.regions)
     if inspection.probabilities:
-        name, share = max(inspection.probabilities.items(), key=lambda item: item[1])
+        shares = inspection.probabilities
+        name = inspection.rejected_as or max(shares, key=shares.__getitem__)
         return (
             f"{_NAMES[inspection.verdict]:<10}  score {inspection.score:7.3f}  "
-            f"p {inspection.p_value:.3f}  {name} {share:.1%}  {legible(inspection.input)}"
+            f"p {inspection.p_value:.3f}  {name} {shares[name]:.1%}  {legible(inspection.input)}"
         )
     found = f"{n_regions} region{'s' if n_regions != 1 else ''}" if n_regions else ""
     found += "".join(f"  rule: {rule}" for rule in inspection.broken_rules)

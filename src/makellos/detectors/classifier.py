@@ -193,6 +193,9 @@ class Classifier(Detector):
     def packages(self) -> tuple[str, ...]:
         return (*super().packages(), "timm")
 
+    def tells_apart(self, parts: Sequence[Part]) -> list[str]:
+        return [GOOD, *sorted({self._name(part) for part in parts} - {GOOD})]
+
     def cross_fits_on(self, parts: Sequence[Part]) -> bool:
         """Tell whether a dense head is trained on a frozen network: its features are shared.
 
@@ -246,7 +249,7 @@ class Classifier(Detector):
         from makellos.detectors.networks.classifier_training import Settings
         from makellos.detectors.networks.fine_tuning import FineTuning
 
-        self.classes_ = [GOOD, *sorted({self._name(part) for part in learn} - {GOOD})]
+        self.classes_ = self.tells_apart(learn)
         check_labelled(learn, validation, classes=self.classes_ if self._by_type else None)
         head = self._head(learn)
         self.preprocessing_ = choose_preprocessing(

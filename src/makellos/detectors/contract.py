@@ -74,6 +74,14 @@ class Detector(ABC):
         """Return the parameters this detector was made with, by name."""
         return {name: getattr(self, name) for name in self.parameters}
 
+    def tells_apart(self, parts: Sequence[Part]) -> list[str]:
+        """Return the classes that it would learn from labelled parts, good first; none by default.
+
+        Only detectors that give ``classes`` learn some.
+        """
+        del parts
+        return []
+
     def packages(self) -> tuple[str, ...]:
         """Return what fitting it takes beyond the base install, as packages are imported."""
         return ("torch", "lightning_fabric") if self.trains else ()

@@ -16,7 +16,15 @@ from makellos.errors import ConfigurationError, suggest
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.zones import IGNORED, ZonedMap, Zones
 
-__all__ = ["MOST_RULES", "Acceptance", "Rule", "ZoneFinding", "find_zone_regions", "find_zones"]
+__all__ = [
+    "MOST_RULES",
+    "Acceptance",
+    "Rule",
+    "ZoneFinding",
+    "find_classes",
+    "find_zone_regions",
+    "find_zones",
+]
 
 MOST_RULES = 1000
 _MEASURES = ("larger_than_mm2", "longer_than_mm", "more_than")
@@ -27,7 +35,7 @@ class ZoneFinding:
     """Hold what one zone of a part says: its score, in the detector's own unit, and its p-value.
 
     `maximum` is the highest value of the map there. All are None in a zone that the map does not
-    show.
+    show. Of a classifier's kind of damage the score is its probability, without a maximum.
     """
 
     name: str
@@ -36,8 +44,13 @@ class ZoneFinding:
     p_value: float | None
     maximum: float | None
 
+    @property
+    def rejects(self) -> bool:
+        """Tell whether the part is rejected by what is found here."""
+        return self.score is not None and self.score > self.threshold
+
     def row(self) -> dict[str, Any]:
-        """Return what a row of `makellos inspect` says of the zone."""
+        """Return what a row of `makellos inspect` says of the zone or class."""
         return {
             "name": self.name,
             "score": self.score,
@@ -160,18 +173,31 @@ def find_zones(
     looked: ZonedMap, zones: Zones | None, calibration: Calibration
 ) -> tuple[ZoneFinding, ...]:
     """Return what each zone of a part says, under a calibration of zones."""
-    if zones is None or not isinstance(calibration, ZonedCalibration):
+    names = [] if zones is None else zones.record.names
+    return _findings(names, looked.scores, looked.maxima, calibration)
+
+
+def find_classes(
+    names: Sequence[str], probabilities: Sequence[float], calibration: Calibration
+) -> tuple[ZoneFinding, ...]:
+    """Return what each of a classifier's kinds of damage says, where they have own budgets."""
+    return _findings(names, probabilities, [None] * len(names), calibration)
+
+
+def _findings(
+    names: Sequence[str],
+    scores: Sequence[float | None],
+    maxima: Sequence[float | None],
+    calibration: Calibration,
+) -> tuple[ZoneFinding, ...]:
+    if not names or not isinstance(calibration, ZonedCalibration):
         return ()
     found = []
     for name, zone, scale, score, maximum in zip(
-        zones.record.names,
-        calibration.zones,
-        calibration.scales,
-        looked.scores,
-        looked.maxima,
-        strict=True,
+        names, calibration.zones, calibration.scales, scores, maxima, strict=True
     ):
         shift = calibration.tolerance * scale
+        threshold = zone.threshold if zone.threshold < 0 else scale
         p_value = None if score is None else zone.p_value(score - shift)
-        found.append(ZoneFinding(name, zone.threshold + shift, score, p_value, maximum))
+        found.append(ZoneFinding(name, threshold + shift, score, p_value, maximum))
     return tuple(found)

@@ -74,7 +74,9 @@ class Inspection:
     those of a classifier's classes by name, good first. A recording's verdict combines those of its
     windows, which `recording` holds; these have no regions, but `window_regions` finds them in
     their maps. `zones` are the results of each zone, if the model has any: score and map are then
-    in units of the zones' thresholds. `broken_rules` are those of the model's rules that regions
+    in units of the zones' thresholds. `by_class` are the results of a classifier's kinds of
+    damage, if they have budgets of their own: the score is then in units of their thresholds.
+    `broken_rules` are those of the model's rules that regions
     break, and `calibrated_verdict` is the verdict without rules; None if there are no rules.
     `picture` is what was judged, decoded, if the inspector was asked to keep it. `notes` say what
     is odd about it, as those of a `recording` do. `beside` are the oddities beside the part, and
@@ -97,6 +99,7 @@ class Inspection:
     probabilities: dict[str, float] = field(default_factory=dict)
     recording: RecordingFinding | None = field(default=None, repr=False)
     zones: tuple[ZoneFinding, ...] = ()
+    by_class: tuple[ZoneFinding, ...] = ()
     calibrated_verdict: str | None = None
     broken_rules: tuple[str, ...] = ()
     picture: Picture | None = field(default=None, repr=False)
@@ -106,11 +109,19 @@ class Inspection:
     map_name: str = ""
     statistics: Statistics | None = field(default=None, repr=False)
 
+    @property
+    def rejected_as(self) -> str:
+        """Return the kind of damage that passes its own threshold the most; "" where none does."""
+        passed = [(kind.score or 0.0) / kind.threshold for kind in self.by_class if kind.rejects]
+        names = [kind.name for kind in self.by_class if kind.rejects]
+        return names[passed.index(max(passed))] if names else ""
+
     def row(self) -> dict[str, Any]:
         """Return the row that `makellos inspect` writes, as plain data.
 
         It has ``notes``, and ``probabilities`` where the model is a classifier; a recording's has
         ``n_windows``, ``share_rejected``, ``fault`` and ``finding``. With zones it has ``zones``,
+        with budgets per class ``classes``,
         with rules ``calibrated_verdict`` and ``broken_rules``, with a known background ``beside``,
         and ``statistics`` if the inspector was asked for them.
         """
@@ -129,6 +140,8 @@ class Inspection:
         row.update({"notes": list(self.notes)} if self.recording is None else self.recording.row())
         if self.zones:
             row["zones"] = [zone.row() for zone in self.zones]
+        if self.by_class:
+            row["classes"] = [kind.row() for kind in self.by_class]
         if self.beside is not None:
             row["beside"] = [each.row() for each in self.beside]
         if self.calibrated_verdict is not None:

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 from makellos.calibration import Calibration, Verdict
 from makellos.data.pictures import Picture
-from makellos.inspection.acceptance import Acceptance, find_zone_regions, find_zones
+from makellos.inspection.acceptance import (
+    Acceptance,
+    find_classes,
+    find_zone_regions,
+    find_zones,
+)
 from makellos.inspection.background import (
     Background,
     Beside,
@@ -66,6 +71,9 @@ class Judge:
             height, width = picture.shape[:2]
             found = find_zone_regions(anomaly_map, height, width, self.map_threshold, self.zones)
             regions = self.acceptance.measure(found)
+        shares = dict[str, float]()
+        if probabilities is not None:
+            shares = dict(zip(self.classes, map(float, probabilities), strict=True))
         beside = self._beside(picture, scored)
         calibrated, broken = self._calibrated(scored), self.acceptance.broken(regions)
         return Inspection(
@@ -79,9 +87,10 @@ class Judge:
             size=(picture.shape[0], picture.shape[1]) if picture.ndim > 1 else None,
             anomaly_map=anomaly_map,
             reconstruction=reconstruction,
-            probabilities={}
-            if probabilities is None
-            else dict(zip(self.classes, map(float, probabilities), strict=True)),
+            probabilities=shares,
+            by_class=find_classes(self.classes[1:], [*shares.values()][1:], self.calibration)
+            if shares and looked is None
+            else (),
             zones=() if looked is None else find_zones(looked, self.zones, self.calibration),
             calibrated_verdict=calibrated if self.acceptance.rules else None,
             broken_rules=broken,

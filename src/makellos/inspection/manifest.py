@@ -65,13 +65,24 @@ class ZoneScoresRecord(_Record):
     map_maxima: Numbers = Field(min_length=1)
 
 
+class ClassScoresRecord(_Record):
+    """Hold the probabilities of a kind of damage on good calibration parts, and its budget.
+
+    `share` is that of the model's budget; None where kinds have no budgets of their own.
+    """
+
+    share: float | None = Field(default=None, gt=0, le=1)
+    scores: Numbers = Field(min_length=1)
+
+
 class CalibrationRecord(_Record):
     """Hold the scores of good calibration parts, and how they came to be.
 
     With `zones` each has its own; those of parts, the highest in units of the zones' thresholds,
-    follow from them, and `tolerance` is in these units. `beside_maxima` are the highest values of
-    the map beside the parts, where a background is known. `look_again` and `weights` are those of
-    `Calibration`.
+    follow from them, and `tolerance` is in these units. So it is with the kinds of damage of a
+    classifier, `classes`, where they have budgets of their own. `beside_maxima` are the highest
+    values of the map beside the parts, where a background is known. `look_again` and `weights` are
+    those of `Calibration`.
 
     Of a lot of which `n_first` parts are known, they are those parts and the parts of earlier lots
     at its level and spread, in ascending order. `earlier` is what the model promised before, of a
@@ -87,6 +98,7 @@ class CalibrationRecord(_Record):
     look_again: float | None = Field(default=None, ge=0, le=0.5)
     tolerance: float = Field(default=0.0, ge=0)
     zones: list[ZoneScoresRecord] = Field(default=[], max_length=MOST_ZONES, fail_fast=True)
+    classes: list[ClassScoresRecord] = Field(default=[], max_length=MOST_ZONES, fail_fast=True)
     method: Literal[
         "held out",
         "cross-fitted",
@@ -109,6 +121,10 @@ class CalibrationRecord(_Record):
             not len(zone.scores) == len(zone.map_maxima) == len(self.scores) for zone in self.zones
         ):
             raise ValueError(f"a zone does not have the scores of {len(self.scores)} parts")
+        if any(len(kind.scores) != len(self.scores) for kind in self.classes):
+            raise ValueError(f"a class does not have the scores of {len(self.scores)} parts")
+        if self.by_class and (self.zones or any(kind.share is None for kind in self.classes)):
+            raise ValueError("only some classes have a budget, or zones have one as well")
         if self.weights is not None and not all(0 < weight <= 1 for weight in self.weights):
             raise ValueError("a weight is not above 0 and up to 1")
         if (self.earlier is None) != (self.n_first == 0):
@@ -121,6 +137,11 @@ class CalibrationRecord(_Record):
     def n_lots(self) -> int:
         """Return how many earlier lots count for a lot of which the first parts are known."""
         return (len(self.scores) + 1) // (self.n_first + 1) - 1 if self.n_first else 0
+
+    @property
+    def by_class(self) -> bool:
+        """Tell whether a classifier's kinds of damage have budgets of their own."""
+        return any(kind.share is not None for kind in self.classes)
 
     def calibration(self) -> Calibration:
         """Return the calibration of scores."""
@@ -137,16 +158,23 @@ class CalibrationRecord(_Record):
         return None if self.beside_maxima is None else self._of(self.beside_maxima)
 
     def zoned(self) -> ZonedCalibration | None:
-        """Return the calibration of the zones' scores; None without zones."""
-        return self._zoned([zone.scores for zone in self.zones]) if self.zones else None
+        """Return the calibration of the scores of zones or classes; None without their budgets."""
+        rows = [each.scores for each in (self.classes if self.by_class else self.zones)]
+        return self._zoned(rows) if rows else None
 
     def scales(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the zones' thresholds of scores and of map maxima, in which they are counted."""
         maxima = self._zoned([zone.map_maxima for zone in self.zones])
-        return self._zoned([zone.scores for zone in self.zones]).scales, maxima.scales
+        return self.score_scales(), maxima.scales
+
+    def score_scales(self) -> tuple[float, ...]:
+        """Return the thresholds of zones or classes, in units of which parts are scored, or ()."""
+        zoned = self.zoned()
+        return () if zoned is None else zoned.scales
 
     def _zoned(self, rows: list[list[float]]) -> ZonedCalibration:
-        budgets = [zone.share * self.asked for zone in self.zones]
+        of = self.classes if self.by_class else self.zones
+        budgets = [(each.share or 0.0) * self.asked for each in of]
         return calibrate_zones(
             rows,
             budgets,
@@ -268,7 +296,8 @@ class TrainingRecord(_Record):
 class GoldenRecord(_Record):
     """Hold one golden part's file in the model and the score and verdict it had at release.
 
-    `zone_scores` are the detector's own in each zone; None in one that the part does not show.
+    `zone_scores` are the detector's own in each zone, None in one that the part does not show; of
+    a classifier, the probabilities of each kind of damage.
     """
 
     file: Name
@@ -354,6 +383,9 @@ class Manifest(_Record):
             shares = self.zones.budgets(self.calibration.asked)
             named = zip(self.zones.names, shares, strict=True)
             pairs.append(("zones", ", ".join(f"{name} ({share:.2%})" for name, share in named)))
+        if self.calibration.by_class:
+            named = zip(self.classes[1:], self.class_budgets(), strict=True)
+            pairs.append(("classes", ", ".join(f"{name} ({share:.2%})" for name, share in named)))
         alignment = getattr(self.preprocessing, "alignment", None)
         if alignment is not None:
             pairs.append(("pose", str(alignment)))
@@ -365,6 +397,11 @@ class Manifest(_Record):
             pairs += [("rule", f"reject for {rule}") for rule in rules]
             pairs += [("rules decide", self.acceptance.how)] if rules else []
         return pairs
+
+    def class_budgets(self) -> list[float]:
+        """Return the budget of each kind of damage; empty where they have none of their own."""
+        record = self.calibration
+        return [(kind.share or 0.0) * record.asked for kind in record.classes if record.by_class]
 
     def promise(self) -> str:
         """Say what is promised of which good parts, without a capital letter and a full stop."""
@@ -384,4 +421,7 @@ class Manifest(_Record):
         n_zones = 0 if self.zones is None else len(self.zones.zones)
         if n_zones != len(self.calibration.zones):
             raise ValueError(f"{n_zones} zones have {len(self.calibration.zones)} calibrations")
+        n_kinds = len(self.calibration.classes)
+        if n_kinds and n_kinds != len(self.classes) - 1:
+            raise ValueError(f"{len(self.classes)} classes have {n_kinds} calibrations")
         return self

@@ -19,7 +19,7 @@ def recipe_of(model: ModelFile) -> Iterator[Recipe]:
 
     Raises as `ModelFile.unpacked` and `ModelFile.zones` do.
     """
-    manifest = model.manifest
+    manifest, record = model.manifest, model.manifest.calibration
     with model.unpacked() as folder:
         yield Recipe(
             _graph(model, folder),
@@ -29,6 +29,7 @@ def recipe_of(model: ModelFile) -> Iterator[Recipe]:
             model.zones(),
             exact=manifest.is_exact(),
             background=manifest.background,
+            class_scales=record.score_scales() if record.by_class else (),
         )
 
 

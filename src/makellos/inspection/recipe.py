@@ -27,7 +27,8 @@ class Recipe:
 
     `preprocessing` knows the size and the white level, `aggregation` makes a score of a map,
     `tiling` says how pictures are cut and `zones` which cells decide; without zones `background`
-    says what lies beside the part. An `exact` recipe is computed in f32 alone.
+    says what lies beside the part. An `exact` recipe is computed in f32 alone. `class_scales` are
+    those of `Scorer`.
     """
 
     graph: Path | bytes | ExternalScoring
@@ -37,6 +38,7 @@ class Recipe:
     zones: Zones | None = None
     exact: bool = False
     background: Background | None = None
+    class_scales: tuple[float, ...] = ()
 
     def engines(self) -> tuple[EngineChoice, ...]:
         """Return the engines of this machine that can score with it, the fastest first."""
@@ -63,6 +65,7 @@ class Recipe:
             self.aggregation,
             tiling=self.tiling,
             zones=self.zones,
+            class_scales=self.class_scales,
             background=self.background,
             workers=workers,
         )

@@ -57,7 +57,9 @@ class Scorer:
 
     With a `tiling` each picture is cut, and `workers` of its tiles are worked on at once; the score
     is that of the whole map, or the highest of the tiles' own. Zones that were drawn decide alone;
-    without them a `background` does where the graph tells the part.
+    without them a `background` does where the graph tells the part. With `class_scales`, the
+    thresholds of a classifier's kinds of damage, the score is the highest probability of a kind in
+    units of its threshold.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Scorer:
         *,
         tiling: Tiling | None = None,
         zones: Zones | None = None,
+        class_scales: Sequence[float] = (),
         background: Background | None = None,
         workers: int = 1,
     ) -> None:
@@ -76,6 +79,7 @@ class Scorer:
         self.aggregation = aggregation
         self.tiling = tiling
         self.zones = zones
+        self.class_scales = class_scales
         self.background = background if zones is None else None
         self.workers = workers
 
@@ -106,6 +110,8 @@ class Scorer:
             scored if each is None else self._turned_back(scored, each, picture)
             for scored, each, picture in zip(found, posed, pictures, strict=True)
         ]
+        if self.class_scales:
+            return [self._by_class(each) for each in found]
         zones = self.zones
         return found if zones is None else [self._by_zone(each, zones) for each in found]
 
@@ -241,6 +247,16 @@ class Scorer:
         kept = aligned.kept(found)
         score = self.aggregation(kept) if scored.score == self.aggregation(found) else scored.score
         return said._replace(score=score, anomaly_map=aligned.back(kept))
+
+    def _by_class(self, scored: Scored) -> Scored:
+        """Return a part scored by the probabilities of the kinds of damage."""
+        if scored.probabilities is None or len(scored.probabilities) != len(self.class_scales) + 1:
+            raise ModelFileError(
+                "The graph gives no probabilities of the classes that have budgets of their own. "
+                "Fit the model again."
+            )
+        kinds = scored.probabilities[1:].tolist()
+        return scored._replace(score=Zones.score(kinds, self.class_scales))
 
     def _by_zone(self, scored: Scored, zones: Zones) -> Scored:
         """Return what zones make of a part: its score and its map are theirs."""

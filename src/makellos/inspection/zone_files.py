@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from makellos.calibration import divided_budget
 from makellos.data.files import read_json
 from makellos.data.limits import Name, Side
 from makellos.data.pictures import PICTURE_SUFFIXES, read_marks
@@ -74,19 +75,10 @@ class Drawn:
         """
         if self.raster is None:
             return None
-        given = sum(budget for budget in self.false_alarms if budget is not None)
-        n_free = self.false_alarms.count(None)
-        left = asked - given
-        if left < -1e-12 or (n_free and left < 1e-12):
-            raise ConfigurationError(
-                f"The zones' false_alarms add up to {given:g}, but all zones together may have "
-                f"{asked:g}{' with something left for the others' if n_free else ''}. Raise "
-                "--false-alarms or lower those of zones."
-            )
-        shares = [left / n_free if own is None else own for own in self.false_alarms]
+        budgets = divided_budget(self.false_alarms, asked, "zones")
         records = [
-            ZoneRecord(name=name, share=min(1.0, share / asked))
-            for name, share in zip(self.names, shares, strict=True)
+            ZoneRecord(name=name, share=min(1.0, budget / asked))
+            for name, budget in zip(self.names, budgets, strict=True)
         ]
         return Zones(ZonesRecord(zones=records, size=self.size), self.raster)
 

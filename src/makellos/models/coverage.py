@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from makellos.calibration import divided_budget, parts_needed
 from makellos.data.parts import Part, group_names
 from makellos.data.tiles import cut_parts
 from makellos.detectors import Detector, Graph
@@ -17,9 +18,17 @@ from makellos.inspection.alignment import Alignment
 from makellos.inspection.recipe import Recipe
 from makellos.inspection.tiling import STRIDE, Tiling
 from makellos.inspection.zone_files import read_acceptance, read_zones
-from makellos.inspection.zones import Zones
+from makellos.inspection.zones import MOST_ZONES, Zones
 
-__all__ = ["ALIGN", "Coverage", "Frame", "cut_to_learn", "frame_of"]
+__all__ = [
+    "ALIGN",
+    "Coverage",
+    "Frame",
+    "check_enough",
+    "class_shares",
+    "cut_to_learn",
+    "frame_of",
+]
 
 ALIGN = ("auto", "rotate", "register", "none")
 
@@ -46,7 +55,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Frame:
-    """Hold what surrounds a detector's graph, for graphs of every fold alike; and the budget."""
+    """Hold what surrounds a detector's graph, for graphs of every fold alike; and the budget.
+
+    `class_shares` are those of each kind of damage, where these have budgets of their own.
+    """
 
     false_alarms: float
     white_level: int | None = None
@@ -54,12 +66,13 @@ class Frame:
     zones: Zones | None = None
     acceptance: Acceptance | None = None
     alignment: Alignment | None = None
+    class_shares: tuple[float, ...] = ()
 
     @property
     def smallest_budget(self) -> float:
-        """Return the budget that takes the most parts: with zones that of one of them."""
+        """Return the budget that takes the most parts: that of one zone or kind, if they have."""
         if self.zones is None:
-            return self.false_alarms
+            return self.false_alarms * min(self.class_shares, default=1.0)
         return min(self.zones.record.budgets(self.false_alarms))
 
     def check_detector(self, detector: Detector) -> None:
@@ -80,19 +93,13 @@ class Frame:
 
     def check(self, used: Sequence[Part], calibrating: Sequence[Part]) -> None:
         """Raise `InputError` where zones do not fit pictures, or are too many to calibrate."""
+        check_enough(len(self.class_shares), "classes", len(set(group_names(calibrating))))
         if self.zones is None:
             return
         if self.zones.record.size is not None:
             for part in used:
                 self.zones.record.check_size(str(part.path), part.read().shape[:2])
-        n_groups, n_zones = len(set(group_names(calibrating))), len(self.zones.record.zones)
-        if n_zones > _MOST_PROMISED * (n_groups + 1):
-            raise InputError(
-                f"{n_zones} zones, each with a threshold of its own, cannot be calibrated on "
-                f"{n_groups} good parts or groups: half of all good parts would be rejected. Draw "
-                f"fewer zones, or use at least {math.ceil(n_zones / _MOST_PROMISED) - 1} good "
-                "parts."
-            )
+        check_enough(len(self.zones.record.zones), "zones", len(set(group_names(calibrating))))
 
     def notes(self, learned: Sequence[Part]) -> list[str]:
         """Return what a user should know of parts that are cut into tiles."""
@@ -113,6 +120,44 @@ class Frame:
         return replace(
             graph.recipe(), preprocessing=preprocessing, tiling=self.tiling, zones=self.zones
         )
+
+
+def check_enough(n: int, what: str, n_groups: int) -> None:
+    """Raise `InputError` where `n` zones or classes are too many to calibrate on good groups."""
+    if n > _MOST_PROMISED * (n_groups + 1):
+        fewer = "Draw fewer zones" if what == "zones" else "Leave --class-budget out"
+        raise InputError(
+            f"{n} {what}, each with a threshold of its own, cannot be calibrated on {n_groups} "
+            f"good parts or groups: half of all good parts would be rejected. {fewer}, or use at "
+            f"least {math.ceil(n / _MOST_PROMISED) - 1} good parts."
+        )
+
+
+def class_shares(
+    budgets: Mapping[str, float], classes: Sequence[str], asked: float
+) -> tuple[float, tuple[float, ...]]:
+    """Return the budget of all kinds of damage, and each kind's share of it.
+
+    `classes` are those that a classifier tells apart, good first; kinds without a budget share what
+    is left of `asked`. Raises `ConfigurationError` for kinds that are unknown, for a model without
+    any, and for budgets that are no shares or add up to more than `asked`.
+    """
+    kinds = classes[1:]
+    for name, budget in budgets.items():
+        if not kinds or len(kinds) > MOST_ZONES:
+            raise ConfigurationError(
+                f"The budget of class {name!r} is for a classifier of up to {MOST_ZONES} kinds of "
+                f"defects; this model tells {len(kinds) or 'none'} apart. Leave --class-budget "
+                "out, or fit one: --detector classifier --set target=type."
+            )
+        if name not in kinds:
+            raise ConfigurationError(
+                f"The model knows no kind of defect {name!r}. {suggest(name, kinds)}"
+            )
+        parts_needed(budget)  # refuses what is no budget
+    found = divided_budget([budgets.get(name) for name in kinds], asked, "classes")
+    whole = sum(found)
+    return whole, tuple(min(1.0, budget / whole) for budget in found)
 
 
 def frame_of(

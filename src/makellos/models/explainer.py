@@ -16,6 +16,7 @@ from makellos.detectors.patches.backbones import backbone_card
 from makellos.errors import ConfigurationError, InputError, ModelFileError, suggest
 from makellos.inspection.external_runtime import check_parameters
 from makellos.inspection.model_file import TORCH_PREFIX, ModelFile
+from makellos.inspection.zones import Zones
 
 if TYPE_CHECKING:
     from makellos.detectors.networks.classifier import ClassifierNetwork
@@ -66,6 +67,7 @@ class Explainer:
         self.layer, self.method = self.maps.layer or "last feature map", method
         self.preprocessing = model.manifest.preprocessing
         self.calibration = model.manifest.calibration.calibration()
+        self.class_scales = model.manifest.calibration.score_scales()
         self._scoring = Scoring(network, temperature).eval()
         self._target = None if class_name is None else self._place(class_name)
 
@@ -77,6 +79,8 @@ class Explainer:
         batch = self.preprocessing(picture if posed is None else posed.picture)
         scores, probabilities = self.judge(batch)
         score = float(scores[0])
+        if self.class_scales:
+            score = Zones.score(probabilities[0, 1:].tolist(), self.class_scales)
         if not math.isfinite(score):
             raise InputError(
                 f"{name} has the score {score:g}, which allows no verdict. Look at the part."

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from makellos.calibration import Calibration
+from makellos.calibration import Calibration, ZonedCalibration
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.manifest import Manifest
@@ -73,6 +73,7 @@ def around_the_graph(manifest: Manifest) -> list[str]:
         "features of signals": isinstance(preprocessing, Vectors),
         "tiles": manifest.tiling is not None,
         "zones": manifest.zones is not None,
+        "budgets per class": manifest.calibration.by_class,
         "turning parts to one pose (--align)": getattr(preprocessing, "alignment", None),
         "laying parts onto a reference": getattr(preprocessing, "registration", None),
         "a reference for each part": preprocessing.compares is not None,
@@ -112,7 +113,7 @@ def facts(model: ModelFile) -> dict[str, Any]:
             "false_alarms": calibration.false_alarms,
             "look_again": calibration.look_again_limit,
             "promise": manifest.promise(),
-            "steps": [] if manifest.zones else _steps(calibration),
+            "steps": [] if isinstance(calibration, ZonedCalibration) else _steps(calibration),
             "beside_steps": [] if beside is None else _steps(beside),
             "beside_false_alarms": 0.0 if beside is None else beside.false_alarms,
         },

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from makellos.calibration import lots_larger_than, scores_in_lot
 from makellos.data.parts import Part
-from makellos.errors import InputError, MissingRuntimeError
-from makellos.inspection.manifest import CalibrationRecord, GoldenRecord, Manifest
+from makellos.errors import ConfigurationError, InputError, MissingRuntimeError
+from makellos.inspection.manifest import (
+    CalibrationRecord,
+    ClassScoresRecord,
+    GoldenRecord,
+    Manifest,
+)
 from makellos.inspection.model_file import ModelFile
 from makellos.inspection.opening import recipe_of
 from makellos.inspection.zones import Zones
+from makellos.models.coverage import check_enough, class_shares
 from makellos.models.parity import Parity
 from makellos.models.partition import Partition
 from makellos.models.release import Release, groups_of
@@ -24,6 +32,9 @@ __all__ = [
     "judged_again",
     "settled",
     "settled_anew",
+    "shares_of",
+    "sharing",
+    "with_class_budgets",
     "with_earlier",
 ]
 
@@ -37,6 +48,7 @@ def by_new_parts(
     return record.model_copy(
         update={
             "zones": released.zones,
+            "classes": released.classes,
             "scores": released.calibration.scores.tolist(),
             "map_maxima": released.map_maxima,
             "beside_maxima": released.beside_maxima,
@@ -81,9 +93,14 @@ def with_earlier(
         )
         for old, own in zip(earlier.zones, new.zones, strict=True)
     ]
+    classes = [
+        own.model_copy(update={"scores": [*old.scores, *own.scores]})
+        for old, own in _both(earlier, new)
+    ]
     return new.model_copy(
         update={
             "zones": zones,
+            "classes": classes,
             "scores": [*earlier.scores, *new.scores],
             "map_maxima": joined("map_maxima"),
             "beside_maxima": joined("beside_maxima"),
@@ -92,6 +109,71 @@ def with_earlier(
             "method": "new and earlier good parts",
         }
     )
+
+
+def with_class_budgets(
+    record: CalibrationRecord,
+    budgets: Mapping[str, float],
+    manifest: Manifest,
+    *,
+    has_data: bool,
+) -> CalibrationRecord:
+    """Return a calibration with budgets of a classifier's kinds of damage, all of one sum.
+
+    Where parts calibrate it anew, it may lack what they bring. Raises `ConfigurationError` as
+    `class_shares` and `sharing` do.
+    """
+    if manifest.signal is not None:
+        raise ConfigurationError("--class-budget is for pictures; this model is of recordings.")
+    whole, shares = class_shares(budgets, manifest.classes, record.asked)
+    record = record.model_copy(update={"asked": whole})
+    if has_data and not record.classes:
+        kinds = [ClassScoresRecord(scores=[0.0] * len(record.scores)) for _ in shares]
+        record = record.model_copy(update={"classes": kinds})
+    return sharing(record, shares)
+
+
+def _both(
+    before: CalibrationRecord, new: CalibrationRecord
+) -> list[tuple[ClassScoresRecord, ClassScoresRecord]]:
+    """Return the probabilities of each kind of damage before and now; none that are not known.
+
+    Raises `ConfigurationError` where kinds have budgets now, and earlier parts no probabilities.
+    """
+    if new.by_class and not before.classes:
+        raise ConfigurationError(
+            "The model does not hold its earlier parts' probabilities of each class, without which "
+            "they cannot count towards budgets per class. Give new good parts of several lots or "
+            "of none, and leave --earlier-weight out."
+        )
+    return list(zip(before.classes, new.classes, strict=True)) if before.classes else []
+
+
+def shares_of(record: CalibrationRecord) -> list[float]:
+    """Return the share of the budget that each kind of damage has; empty where they have none."""
+    return [kind.share for kind in record.classes if kind.share is not None]
+
+
+def sharing(record: CalibrationRecord, shares: Sequence[float]) -> CalibrationRecord:
+    """Return a calibration whose kinds of damage have shares of its budget, if any are given.
+
+    Raises `ConfigurationError` where it does not hold probabilities of each kind.
+    """
+    if not shares:
+        return record
+    if len(record.classes) != len(shares):
+        raise ConfigurationError(
+            "The model does not hold its calibration parts' probabilities of each class. Give new "
+            "good parts as well: makellos calibrate MODEL DATA --class-budget NAME=SHARE."
+        )
+    check_enough(len(shares), "classes", record.calibration().n_groups)
+    pairs = zip(record.classes, shares, strict=True)
+    update: dict[str, Any] = {
+        "classes": [kind.model_copy(update={"share": share}) for kind, share in pairs],
+    }
+    if not record.by_class:
+        update["tolerance"] = 0.0  # that of other units
+    return record.model_copy(update=update)
 
 
 def first_of_lot(
@@ -137,6 +219,10 @@ def in_lot(
         )
         for old, new in zip(before.zones, measured.zones, strict=True)
     ]
+    classes = [
+        new.model_copy(update={"scores": moved(old.scores, new.scores)})
+        for old, new in _both(before, measured)
+    ]
     maxima = None
     if before.map_maxima is not None and measured.map_maxima is not None:
         maxima = moved(before.map_maxima, measured.map_maxima)
@@ -146,6 +232,7 @@ def in_lot(
     return measured.model_copy(
         update={
             "zones": zones,
+            "classes": classes,
             "scores": moved(before.scores, measured.scores),
             "map_maxima": maxima,
             "beside_maxima": beside,
@@ -158,10 +245,10 @@ def in_lot(
 
 
 def judged_again(part: GoldenRecord, record: CalibrationRecord) -> GoldenRecord:
-    """Return a golden part with its verdict, and with zones its score in their new units."""
+    """Return a golden part with its verdict, and its score in new units of zones or classes."""
     score = part.score
-    if record.zones:
-        score = Zones.score(part.zone_scores, record.scales()[0])
+    if scales := record.score_scales():
+        score = Zones.score(part.zone_scores, scales)
     verdict = record.calibration().verdict(score)
     return part.model_copy(update={"score": score, "verdict": verdict})
 
@@ -169,10 +256,10 @@ def judged_again(part: GoldenRecord, record: CalibrationRecord) -> GoldenRecord:
 def settled(record: CalibrationRecord, parity: Parity, released: Release) -> CalibrationRecord:
     """Return a calibration with the tolerance by which engines agree about its golden parts.
 
-    Of zones it is that of the release, which was settled in their units. Raises `InputError` where
-    none is small enough.
+    Of zones and classes it is that of the release, which was settled in their units. Raises
+    `InputError` where none is small enough.
     """
-    if record.zones:
+    if record.score_scales():
         return record
     plain = record.model_copy(update={"tolerance": 0.0})
     return _tolerant(plain, parity.settle(released.choice, plain.calibration().threshold))
@@ -190,10 +277,11 @@ def settled_anew(model: ModelFile, manifest: Manifest) -> CalibrationRecord:
     released = manifest.engine.choice()
     try:
         with recipe_of(model) as recipe:
-            found = {choice: score_golden(model, recipe, choice) for choice in recipe.engines()}
+            anew = replace(recipe, class_scales=record.score_scales())
+            found = {choice: score_golden(model, anew, choice) for choice in recipe.engines()}
     except MissingRuntimeError:
         return record  # nothing on this machine can compute it
-    stored = [part.score for part in manifest.golden]
+    stored = [judged_again(part, record).score for part in manifest.golden]
     more = Parity({**found, released: stored}).settle(released, record.calibration().threshold)
     return _tolerant(record, more)
 

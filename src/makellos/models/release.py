@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from makellos.data.progress import Progress
 from makellos.data.tiles import cut_tile
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection.engines import EngineChoice
-from makellos.inspection.manifest import GoldenRecord, ZoneScoresRecord
+from makellos.inspection.manifest import ClassScoresRecord, GoldenRecord, ZoneScoresRecord
 from makellos.inspection.recipe import Recipe
 from makellos.inspection.scorer import Scored
 from makellos.inspection.tiling import STRIDE
-from makellos.inspection.zones import ZonedMap, Zones
+from makellos.inspection.zones import MOST_ZONES, ZonedMap, Zones
 from makellos.models.parity import Parity, choose_golden, compare_engines
 from makellos.models.partition import Partition
 from makellos.models.scoring import score_parts
@@ -34,7 +35,8 @@ _N_JUDGED = 4  # calibration parts near the threshold that engines must agree ab
 class Release:
     """The engine that a model is released with, and what was measured with it.
 
-    `zones` are the scores of each zone, `golden_zones` those of golden parts by name.
+    `zones` are the scores of each zone, `classes` of each kind of damage that a classifier knows,
+    `golden_zones` those of golden parts by name.
     """
 
     choice: EngineChoice
@@ -45,6 +47,7 @@ class Release:
     zones: list[ZoneScoresRecord] = field(default_factory=list)
     golden_zones: dict[str, list[float | None]] = field(default_factory=dict)
     beside_maxima: list[float] | None = None
+    classes: list[ClassScoresRecord] = field(default_factory=list)
 
     def golden_records(self) -> list[GoldenRecord]:
         """Return the golden parts with the scores and verdicts that they are released with."""
@@ -72,7 +75,8 @@ class Release:
 class _Brief:
     """What calibration keeps of a part's map: where it is highest, in shares of height and width.
 
-    `zones` is what zones say of it, in the detector's own unit.
+    `zones` is what zones say of it, in the detector's own unit, and `kinds` are the probabilities
+    of kinds of damage.
     """
 
     score: float
@@ -80,17 +84,19 @@ class _Brief:
     peak: tuple[float, float]
     zones: ZonedMap | None
     beside: float | None = None
+    kinds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, scored: Scored) -> _Brief:
-        found = scored.anomaly_map
+        found, shares = scored.anomaly_map, scored.probabilities
+        kinds = () if shares is None else tuple(shares[1:].tolist())
         if found is None:
-            return cls(scored.score, None, (0.5, 0.5), scored.zones)
+            return cls(scored.score, None, (0.5, 0.5), scored.zones, kinds=kinds)
         height, width = found.shape
         row, column = divmod(int(found.argmax()), width)
         peak = (row + 0.5) / height, (column + 0.5) / width
         beside = None if scored.beside is None else float(scored.beside.max())
-        return cls(scored.score, float(found.max()), peak, scored.zones, beside)
+        return cls(scored.score, float(found.max()), peak, scored.zones, beside, kinds)
 
 
 @dataclass(frozen=True)
@@ -109,17 +115,20 @@ def release(
     progress: Progress,
     look_again: float | None = None,
     on: EngineChoice | None = None,
+    shares: Sequence[float] = (),
 ) -> Release:
     """Take the fastest engine whose verdicts near the threshold all others share, or that named.
 
-    `false_alarms` and `look_again` are those of `Calibration`.
+    `false_alarms` and `look_again` are those of `Calibration`; `shares` of the budget are those of
+    a classifier's kinds of damage, where each has its own.
     """
     engines, calibrate = recipe.engines(), partition.calibrate
     exact = [engine for engine in engines if engine.precision == "f32"]
     for choice in dict.fromkeys((engines[0], *exact)) if on is None else (on,):
         found = _calibration_scores(recipe, folds, calibrate, choice, progress)
         groups = groups_of(calibrate)
-        zones, calibration, counted = _calibrated(found, recipe, false_alarms, groups)
+        classes = _class_records(found, shares)
+        zones, calibration, counted = _calibrated(found, classes, recipe, false_alarms, groups)
         chosen = choose_golden(calibration.scores.tolist(), calibration.threshold)
         final = counted(recipe)
         shown = {i: _show(final, calibrate[i], found[i].peak) for i in chosen}
@@ -142,8 +151,9 @@ def release(
                 parity,
                 {name: each.picture for name, each in golden.items()},
                 zones,
-                _golden_zones(final, choice, golden),
+                _golden_zones(final, choice, golden) if zones or classes else {},
                 beside or None,
+                classes,
             )
     raise ModelFileError(
         "The runtimes of this machine disagree about the golden parts even in f32, so the model "
@@ -151,11 +161,36 @@ def release(
     )
 
 
+def _class_records(found: Sequence[_Brief], shares: Sequence[float]) -> list[ClassScoresRecord]:
+    """Return the probabilities of each kind of damage on calibration parts; none of too many."""
+    rows = list(zip(*(each.kinds for each in found), strict=True))
+    if len(rows) > MOST_ZONES:
+        return []
+    if shares and len(shares) != len(rows):
+        raise InputError(
+            f"There are budgets for {len(shares)} kinds of defects, but the detector tells "
+            f"{len(rows)} apart. Look for files of a kind that cannot be read, and leave it out."
+        )
+    return [
+        ClassScoresRecord(share=share, scores=list(row))
+        for row, share in zip(rows, shares or repeat(None, len(rows)), strict=True)
+    ]
+
+
 def _calibrated(
-    found: Sequence[_Brief], recipe: Recipe, false_alarms: float, groups: list[str] | None
+    found: Sequence[_Brief],
+    classes: Sequence[ClassScoresRecord],
+    recipe: Recipe,
+    false_alarms: float,
+    groups: list[str] | None,
 ) -> tuple[list[ZoneScoresRecord], Calibration, Callable[[Recipe], Recipe]]:
     """Return the zones' scores, the calibration, and what counts a recipe's scores in its units."""
     zones = recipe.zones
+    shares = [kind.share for kind in classes if kind.share is not None]
+    if shares:
+        own = [share * false_alarms for share in shares]
+        by_class = calibrate_zones([kind.scores for kind in classes], own, groups)
+        return [], by_class, lambda recipe: replace(recipe, class_scales=by_class.scales)
     if zones is None:
         scores = np.array([each.score for each in found])
         return [], Calibration(scores, false_alarms, groups), lambda recipe: recipe
@@ -251,11 +286,15 @@ def _compare(recipe: Recipe, shown: Sequence[_Shown]) -> Parity:
 def _golden_zones(
     recipe: Recipe, choice: EngineChoice, golden: Mapping[str, _Shown]
 ) -> dict[str, list[float | None]]:
-    """Return the zones' scores of golden parts, in the detector's own unit; none without zones."""
+    """Return the zones' scores of golden parts, in the detector's own unit, or those of classes."""
     zones, recipe = recipe.zones, replace(recipe, preprocessing=recipe.preprocessing.posed)
+    found: dict[str, list[float | None]] = {}
     if zones is None:
-        return {}
-    found = {}
+        scorer = recipe.open(choice)
+        for name, each in golden.items():
+            shares = scorer(each.picture).probabilities
+            found[name] = [] if shares is None else shares[1:].tolist()
+        return found
     for name, each in golden.items():
         here = zones.only(each.zone) if each.zone else zones
         zoned = replace(recipe, zones=here).open(choice)(each.picture).zones

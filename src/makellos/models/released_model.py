@@ -110,6 +110,7 @@ class ReleasedModel:
                 look_again=calibration.look_again,
                 tolerance=calibration.tolerance,
                 zones=released.zones,
+                classes=released.classes,
                 method=self.partition.method,
             ),
             training=training,

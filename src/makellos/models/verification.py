@@ -98,8 +98,7 @@ def golden_expected(model: ModelFile) -> list[Judged]:
     """Return the golden parts with the scores that the model was released with."""
     calibration = model.manifest.calibration
     scores = [part.score for part in model.manifest.golden]
-    if calibration.zones:
-        scales, _ = calibration.scales()
+    if scales := calibration.score_scales():
         scores = [Zones.score(part.zone_scores, scales) for part in model.manifest.golden]
     return golden_found(model, scores)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from makellos.calibration import ZonedCalibration
 from makellos.data.array_sets import ArrayKeys
 from makellos.data.good_labels import GoodLabels
 from makellos.data.parts import GOOD, Part, PartSet
@@ -179,7 +180,8 @@ def _promise(done: Evaluated) -> Promise | None:
         return None
     manifest, size = done.inspector.manifest, calibration.scores.size
     # Only there is the threshold the score of one good part, whatever a few copies count as.
-    of_parts = manifest.signal is None and manifest.zones is None and calibration.weights is None
+    of_parts = manifest.signal is None and calibration.weights is None
+    of_parts &= not isinstance(calibration, ZonedCalibration)
     is_plain = of_parts and not manifest.calibration.n_first and 2 * calibration.n_groups > size
     n_calibrated = calibration.n_groups if is_plain else None
     return promise_figures(check, calibration.false_alarms, calibration.asked, n_calibrated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from makellos.inspection.inspector import choose_engine
 from makellos.inspection.manifest import CalibrationRecord, EngineRecord, Manifest
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.opening import recipe_of
+from makellos.models.coverage import check_enough
 from makellos.models.provenance import budget_notes, contents_of, fingerprint, known
 from makellos.models.recalibration import (
     by_new_parts,
@@ -23,6 +24,9 @@ from makellos.models.recalibration import (
     judged_again,
     settled,
     settled_anew,
+    shares_of,
+    sharing,
+    with_class_budgets,
     with_earlier,
 )
 from makellos.models.release import Release, groups_of, plain, release
@@ -95,6 +99,7 @@ def calibrate(
     *,
     false_alarms: float | None = None,
     look_again: float | None = None,
+    class_budgets: Mapping[str, float] | None = None,
     counted: Counted | None = None,
     output: Path | str | None = None,
     progress: Progress | None = None,
@@ -106,8 +111,9 @@ def calibrate(
     fitted on: scored again they would look better than future ones. Where the model knows lots
     (groups of good parts), parts of no group, or of one, are the first of a lot: with what all lots
     have in common they calibrate that lot, until another is given. With `output`, another model is
-    written. `look_again` is that of `fit`; `counted` says how new and earlier parts count. Raises
-    `InputError` for parts that cannot be read, `ConfigurationError` for values out of range.
+    written. `look_again` and `class_budgets` are those of `fit`; `counted` says how new and earlier
+    parts count. Raises `InputError` for parts that cannot be read, `ConfigurationError` for values
+    out of range.
     """
     report, counts = progress or no_progress, counted or Counted()
     counts.check(data)
@@ -120,6 +126,8 @@ def calibrate(
     again = manifest.calibration.look_again if look_again is None else look_again
     parts_needed(asked)  # refuses what is no budget
     record = manifest.calibration.model_copy(update={"asked": asked, "look_again": again})
+    if class_budgets:
+        record = with_class_budgets(record, class_budgets, manifest, has_data=data is not None)
     made = _Made(record) if data is None else _by_data(read, data, record, counts, report)
     written = _promising(read, made)
     golden = None if made.released is None else made.released.golden
@@ -232,7 +240,7 @@ def _by_data(
         )
         own = {"asked": record.asked, "look_again": record.look_again}
         before = (record.earlier or record).model_copy(update=own)
-        return _Made(before, notes=[*found.remarks(), note])
+        return _Made(sharing(before, shares_of(record)), notes=[*found.remarks(), note])
     new = [part for part in parts if part.name not in seen]
     notes = found.remarks()
     if seen:
@@ -279,7 +287,10 @@ def _measure(
         on = choose_engine(model.manifest.engine.choice(), recipe.engines())
         joins = weighs or bool(first)
         asked, again = record.asked, record.look_again
-        released = release(recipe, (), partition, asked, progress, again, on if joins else None)
+        shares = shares_of(record)
+        check_enough(len(shares), "classes", len(set(groups or range(len(anew.parts)))))
+        kept = on if joins else None
+        released = release(recipe, (), partition, asked, progress, again, kept, shares)
     notes = [*partition.notes, *notes, *(_mixed(model.manifest, released) if joins else [])]
     measured = by_new_parts(record, released, partition)
     if counts.earlier_weight is not None:

@@ -271,10 +271,14 @@ def _test(
 
 
 def _named(part: Part, inspection: Inspection) -> str:
-    """Return the likeliest class where a classifier knows kinds of damage, and the part's own."""
+    """Return the class where a classifier knows kinds of damage, and the part's own.
+
+    It is that which rejects the part by its own budget, else the likeliest.
+    """
     shares = inspection.probabilities
     known = len(shares) > 2 and part.label in shares
-    return max(reversed(shares), key=shares.__getitem__) if known else ""
+    likeliest = max(reversed(shares), key=shares.__getitem__) if known else ""
+    return (known and inspection.rejected_as) or likeliest
 
 
 def _outcome(part: Part, inspection: Inspection, pixels: PixelMetrics) -> Outcome:

@@ -16,7 +16,7 @@ from makellos.data.array_sets import ArrayKeys
 from makellos.data.few import drawn_good
 from makellos.data.good_labels import GoodLabels, parse_good
 from makellos.data.groups import AUTO
-from makellos.data.parts import PartSet
+from makellos.data.parts import PICTURES, PartSet
 from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
 from makellos.data.splits import check_seed
@@ -25,7 +25,7 @@ from makellos.errors import ConfigurationError
 from makellos.inspection.manifest import Manifest
 from makellos.models import check_target
 from makellos.models.alignment import choose_pose
-from makellos.models.coverage import Coverage, Frame, frame_of
+from makellos.models.coverage import Coverage, Frame, class_shares, frame_of
 from makellos.models.learning import lesson_of
 from makellos.models.partition import Partition, PartitionRequest
 from makellos.models.provenance import budget_notes
@@ -80,6 +80,7 @@ def fit(
     parameters: Mapping[str, Any] | None = None,
     false_alarms: float = 0.01,
     look_again: float | None = None,
+    class_budgets: Mapping[str, float] | None = None,
     seed: int = 0,
     skip_unreadable: bool = False,
     white_level: int | None = None,
@@ -97,28 +98,27 @@ def fit(
     """Learn from the good parts of `data` and write a calibrated model file.
 
     `data` is what `find_parts` takes, `false_alarms` the share of good parts that may be rejected
-    by mistake, and `look_again` that which may be looked at again beside them, by default twice as
-    large. A model that exists is replaced at once. Raises `InputError` for data that cannot be
-    used (files that cannot be decoded, unless `skip_unreadable`), `ConfigurationError` for names
-    and values that are not accepted, `StorageError` if the model cannot be written.
+    by mistake (`class_budgets`: as some kind of defect, by a classifier; the others share the
+    rest), `look_again` that looked at again beside them, by default twice as large. A model
+    that exists is replaced at once. Raises `InputError` for data that cannot be used (files that
+    cannot be decoded, unless `skip_unreadable`), `ConfigurationError` for names and values that are
+    not accepted, `StorageError` if the model cannot be written.
 
     `training` says where and how a detector that `trains` does so, by default in ``MODEL.run``;
     with `training.resume` an interrupted run there is continued. `signal` says how recordings are
     seen, `coverage` how pictures are turned, cut and judged. `groups`, `good` and `keys` are those
-    of `find_parts`; ``auto`` finds groups. `n_good` parts are drawn by the seed, and no other good
-    ones learned from. The detector ``auto`` tries some for `time_budget` minutes (10 by default).
-    `on_note` is called with what should be known beforehand.
+    of `find_parts`; ``auto`` finds groups. Only `n_good` good parts, drawn by the seed, are learned
+    from. ``auto`` tries detectors for `time_budget` minutes. `on_note` gets notes beforehand.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
     named = _named(detector, preset, asked, signal)
-    _check_promise(false_alarms, look_again)
-    check_target(target)
+    _check_promise(false_alarms, look_again, target)
     parts = drawn_good(find_parts(data, groups, good=good, keys=keys), n_good, seed)
     subject, covers = subject_of(parts), coverage or Coverage()
     subject.check_options(parts, signal, covers, white_level)
     frame = frame_of(covers, false_alarms, white_level)
-    choice = _chosen(named, parts, asked, frame, report)
+    choice, frame = _chosen(named, parts, asked, frame, class_budgets or {}, report)
     asks = (choice.detector, frame.smallest_budget, seed, skip_unreadable, signal, groups == AUTO)
     partition = subject.partition(parts, PartitionRequest(*asks), report)
     partition, frame = _posed(partition, frame, covers.align, choice.detector, report, on_note)
@@ -133,9 +133,26 @@ def fit(
     return _summary(target, manifest, started, _set_by(partition, manifest), str(data))
 
 
-def _check_promise(false_alarms: float, look_again: float | None) -> None:
+def _check_promise(false_alarms: float, look_again: float | None, target: Path) -> None:
     parts_needed(false_alarms)  # refuses what is no budget
     check_look_again(look_again)
+    check_target(target)
+
+
+def _by_class(
+    frame: Frame, budgets: Mapping[str, float], detector: Detector, parts: PartSet
+) -> Frame:
+    """Return a frame with the budgets of a classifier's kinds of damage, if any were given."""
+    if not budgets:
+        return frame
+    if parts.kind is not PICTURES:
+        raise ConfigurationError(
+            f"{parts.root} holds {parts.kind.name}, but --class-budget is for pictures. Leave it "
+            "out."
+        )
+    known = detector.tells_apart(parts.labelled())
+    whole, shares = class_shares(budgets, known, frame.false_alarms)
+    return replace(frame, false_alarms=whole, class_shares=shares)
 
 
 def _released(
@@ -148,7 +165,8 @@ def _released(
 ) -> ReleasedModel:
     """Return a fitted detector calibrated by good parts, each scored by a fold without it."""
     recipe = frame.recipe(fitted.graph())
-    released = release(recipe, folds, partition, frame.false_alarms, progress, look_again)
+    asked = (frame.false_alarms, progress, look_again)
+    released = release(recipe, folds, partition, *asked, shares=frame.class_shares)
     return ReleasedModel(fitted, frame, partition, released)
 
 
@@ -215,9 +233,13 @@ def _chosen(
     parts: PartSet,
     asked: AutoSettings,
     frame: Frame,
+    budgets: Mapping[str, float],
     progress: Progress,
-) -> Choice:
-    """Return the detector to fit, how to train it, and how it was chosen where none was named."""
+) -> tuple[Choice, Frame]:
+    """Return the detector to fit, how to train it and how it was chosen, and its frame.
+
+    The frame has the `budgets` of the kinds of defects that a classifier will know.
+    """
     if named is not None:
         choice = Choice(named, asked.training)
     else:
@@ -225,7 +247,7 @@ def _chosen(
         choice = choose(parts, replace(asked, on_maps=on_maps), progress)
     frame.check_detector(choice.detector)
     _check_device(choice.detector, choice.training)
-    return choice
+    return choice, _by_class(frame, budgets, choice.detector, parts)
 
 
 def _summary(

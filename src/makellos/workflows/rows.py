@@ -37,7 +37,7 @@ __all__ = [
 
 COLUMNS = ("input", "verdict", "score", "p_value", "threshold", "regions", "milliseconds", "error")
 PROBABILITIES = "probabilities"  # a further column where the model is a classifier
-ZONE_COLUMN, BESIDE_COLUMN = "zones", "beside"
+ZONE_COLUMN, CLASS_COLUMN, BESIDE_COLUMN = "zones", "classes", "beside"
 STATISTICS = "statistics"  # a further column where they are asked for
 RULE_COLUMNS = ("calibrated_verdict", "broken_rules")
 TRUTH = ("label", "defect")  # what was known of a part that was tested
@@ -92,6 +92,7 @@ def columns_of(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
         *([PROBABILITIES] if inspector.manifest.classes else []),
         *subject.columns,
         *(() if inspector.zones is None else (ZONE_COLUMN,)),
+        *((CLASS_COLUMN,) if inspector.manifest.calibration.by_class else ()),
         *(() if inspector.manifest.background is None else (BESIDE_COLUMN,)),
         *(RULE_COLUMNS if inspector.acceptance.rules else ()),
         *((STATISTICS,) if inspector.statistics else ()),
@@ -152,8 +153,9 @@ def _check_target(path: Path, begin: bytes, verb: str) -> None:
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose lists and objects are JSON texts, for tables."""
-    listed = ("regions", PROBABILITIES, "notes", ZONE_COLUMN, BESIDE_COLUMN, "broken_rules")
-    nested = (name for name in (*listed, STATISTICS) if name in row)
+    listed = ("regions", PROBABILITIES, "notes", "broken_rules", STATISTICS)
+    by_part = (ZONE_COLUMN, CLASS_COLUMN, BESIDE_COLUMN)
+    nested = (name for name in (*listed, *by_part) if name in row)
     return {**row, **{name: json.dumps(row[name]) for name in nested}}
 
 
