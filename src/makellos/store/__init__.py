@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from makellos.store.audit_log import AuditCheck, AuditEntry, AuditLog
+from makellos.store.candidates import STATES, Candidate, Candidates, Change
 from makellos.store.people import (
     LONGEST_PASSWORD,
     ROLES,
@@ -28,6 +29,7 @@ from makellos.store.records import (
     Review,
     StoredInspection,
 )
+from makellos.store.regression_sets import RegressionPart, RegressionSet, RegressionSets
 from makellos.store.settings import Settings
 from makellos.store.store import Store
 from makellos.store.times import Clock, iso, microseconds, utc_now
@@ -39,10 +41,14 @@ __all__ = [
     "LONGEST_TEXT",
     "ROLES",
     "SHORTEST_PASSWORD",
+    "STATES",
     "AuditCheck",
     "AuditEntry",
     "AuditLog",
     "Box",
+    "Candidate",
+    "Candidates",
+    "Change",
     "Clock",
     "Filter",
     "NewInspection",
@@ -52,6 +58,9 @@ __all__ = [
     "Person",
     "RecipeVersion",
     "Recipes",
+    "RegressionPart",
+    "RegressionSet",
+    "RegressionSets",
     "Removed",
     "Retention",
     "Review",

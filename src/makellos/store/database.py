@@ -19,7 +19,7 @@ from makellos.storage import storage_errors
 
 __all__ = ["REVISION", "Database", "default_folder", "place_of"]
 
-REVISION = "0001"  # of the tables; a test compares it with the newest migration
+REVISION = "0002"  # of the tables; a test compares it with the newest migration
 FILE = "station.db"
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _WRITES = "makellos_writes"  # the option of a transaction that writes

@@ -30,6 +30,7 @@ from makellos.store.tables import (
     inspection_rows,
     inspection_zones,
     inspections,
+    regression_parts,
     reviews,
 )
 from makellos.store.times import Clock
@@ -115,9 +116,17 @@ class Inspections:
             return int(connection.scalar(select(func.max(inspections.c.id))) or 0)
 
     def keep(self, number: int, *, person: str, kept: bool) -> None:
-        """Mark a part so that it is never removed by age or size, or take the mark away."""
+        """Mark a part so that it is never removed by age or size, or take the mark away.
+
+        Raises `InputError` for taking it from a part of a locked set.
+        """
         action = "part_kept" if kept else "part_not_kept"
         with self._audit.recorded(person, action, f"part {number}", {}) as connection:
+            locked = select(regression_parts.c.set_name).where(
+                regression_parts.c.inspection_id == number
+            )
+            if not kept and (name := connection.scalar(locked)) is not None:
+                raise InputError(f"Part {number} belongs to the locked set {name!r}, and is kept.")
             change = update(inspections).where(inspections.c.id == number).values(kept=kept)
             _changed_one(connection.execute(change).rowcount, number)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from makellos.storage import claim_folder
 from makellos.store.audit_log import AuditLog
+from makellos.store.candidates import Candidates
 from makellos.store.database import Database, place_of
 from makellos.store.history import History
 from makellos.store.inspections import Inspections
@@ -18,6 +19,7 @@ from makellos.store.people import People
 from makellos.store.pictures import Files, map_from
 from makellos.store.recipes import Recipes
 from makellos.store.records import Box, Filter, NewInspection, Review, StoredInspection
+from makellos.store.regression_sets import RegressionSets
 from makellos.store.settings import Settings
 from makellos.store.times import Clock, utc_now
 
@@ -27,8 +29,9 @@ __all__ = ["Store"]
 class Store:
     """Keep all that a station knows. Several threads and processes may use one at once.
 
-    `recipes`, `people`, `audit` and `settings` are its parts with doors of their own. `folder`
-    holds pictures, maps and models; `address` names the database, without a password.
+    `recipes`, `candidates`, `regression_sets`, `people`, `audit` and `settings` are its parts with
+    doors of their own. `folder` holds pictures, maps and models; `address` names the database,
+    without a password.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Store:
         self._maps = Files(folder / "maps", ".npy")
         self.audit = AuditLog(database, folder, clock)
         self.recipes = Recipes(database, folder / "models", self.audit, clock)
+        self.candidates = Candidates(database, self.audit, clock)
+        self.regression_sets = RegressionSets(database, self.audit, clock)
         self.people = People(database, self.audit, clock, hasher)
         self.settings = Settings(database, self.audit)
         self._inspections = Inspections(database, self._pictures, self._maps, self.audit, clock)

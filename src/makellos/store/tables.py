@@ -30,6 +30,8 @@ __all__ = [
     "as_json",
     "audit_head",
     "audit_log",
+    "candidate_changes",
+    "candidates",
     "inspection_keys",
     "inspection_rows",
     "inspection_zones",
@@ -39,6 +41,8 @@ __all__ = [
     "people",
     "readable",
     "recipes",
+    "regression_parts",
+    "regression_sets",
     "reviews",
     "safe",
     "sessions",
@@ -234,6 +238,56 @@ Index(
     unique=True,
     sqlite_where=text("active"),
     postgresql_where=text("active"),
+)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("number", _number(), primary_key=True, autoincrement=True),
+    Column("recipe", SafeText, nullable=False, index=True),
+    Column("time", BigInteger, nullable=False),
+    Column("person", SafeText, nullable=False),
+    Column("how", SafeText, nullable=False),
+    Column("base_version", Integer, nullable=False),
+    Column("state", SafeText, nullable=False),
+    Column("model_hash", SafeText, ForeignKey("models.hash")),
+    Column("message", SafeText, nullable=False),
+    Column("details", JsonText, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+candidate_changes = Table(
+    "candidate_changes",
+    metadata,
+    Column("candidate", _number(), ForeignKey("candidates.number"), primary_key=True),
+    Column("of", SafeText, primary_key=True),
+    # No foreign key: a part may be forgotten, what a candidate said of it stays.
+    Column("inspection_id", _number(), primary_key=True, autoincrement=False),
+    Column("before", SafeText, nullable=False),
+    Column("after", SafeText, nullable=False),
+    Column("score_before", Double),
+    Column("score_after", Double),
+)
+
+regression_sets = Table(
+    "regression_sets",
+    metadata,
+    Column("name", SafeText, primary_key=True),
+    Column("recipe", SafeText, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("person", SafeText, nullable=False),
+    Column("hash", SafeText, nullable=False),
+    Column("n_good", Integer, nullable=False),
+    Column("n_defective", Integer, nullable=False),
+)
+
+regression_parts = Table(
+    "regression_parts",
+    metadata,
+    Column("set_name", SafeText, ForeignKey("regression_sets.name"), primary_key=True),
+    _inspection_id(primary_key=True, autoincrement=False, index=True),
+    Column("picture", SafeText, nullable=False),
+    Column("decision", SafeText, nullable=False),
 )
 
 people = Table(
