@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from makellos import Inspector, calibrate, verify
+from makellos import Inspector, calibrate, drift, fit, verify
 from makellos.errors import ConfigurationError, InputError, ModelFileError, StorageError
 from makellos.inspection.engines import EngineChoice, available_engines
 from makellos.inspection.model_file import ModelFile, read_model
+from makellos.models.writing import rewrite_manifest
 from makellos.workflows.calibrate import Counted
 
 
@@ -82,7 +83,9 @@ def test_new_good_parts_take_the_place_of_the_old_scores(
     old = model.read_bytes()
     summary = calibrate(model, new_parts, false_alarms=0.05, output=tmp_path / "new.makellos")
     assert model.read_bytes() == old
-    assert (summary.n_calibration, summary.n_groups, summary.notes) == (19, 19, [])
+    assert (summary.n_calibration, summary.n_groups) == (19, 19)
+    (note,) = summary.notes
+    assert "'makellos drift' still compares" in note
     record = read_model(tmp_path / "new.makellos").manifest.calibration
     assert record.method == "new good parts"
     assert record.scores == [part.score for part in inspected(model, new_parts)]
@@ -287,3 +290,64 @@ def test_wrong_use_is_refused_and_nothing_changes(
     assert "Give a budget with --false-alarms" in told.err
     assert model.read_bytes() == old
     assert (tmp_path / "photo.makellos").read_bytes() == b"photo"
+
+
+def brighter(toy: ModuleType, folder: Path, n: int, *, first: int = 0) -> Path:
+    """Write good parts as a brighter lamp shows them."""
+    for i in range(n):
+        part = toy.gray_part(np.random.default_rng([7, first + i]))
+        toy.write(folder / f"{i:02d}.png", np.clip(part.astype(int) + 40, 0, 255).astype(np.uint8))
+    return folder
+
+
+def test_enough_new_parts_are_the_good_state_from_then_on(
+    toy: ModuleType, model: Path, tmp_path: Path
+) -> None:
+    stream = brighter(toy, tmp_path / "stream", 60, first=100)
+    (alarm,) = drift(model, stream).alarms
+    assert alarm["detail"].startswith("brighter")
+    before = read_model(model).manifest.good_state
+    few = calibrate(model, brighter(toy, tmp_path / "few", 19))
+    assert read_model(model).manifest.good_state == before is not None
+    assert "still compares with the 30 parts before: these are too few" in few.notes[-1]
+    enough = calibrate(model, brighter(toy, tmp_path / "enough", 20))
+    assert "'makellos drift' compares with these 20 parts from now on." in enough.notes
+    now = read_model(model).manifest.good_state
+    assert now is not None and now.n_parts == 20
+    assert now.figures["level"].middle > before.figures["level"].middle + 0.1
+    assert drift(model, stream).alarms == []
+
+
+def test_the_good_state_of_a_fit_comes_back_with_its_parts(
+    toy: ModuleType, toy_parts: Path, tmp_path: Path
+) -> None:
+    # Three lots of ten parts; the first parts of a fourth calibrate, then those of the fit again.
+    data, path = tmp_path / "lots.csv", tmp_path / "lots.makellos"
+    good = sorted((toy_parts / "train" / "good").iterdir())
+    lots = [(str(file), "good", f"lot {i // 10}") for i, file in enumerate(good)]
+    with data.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label", "group"), *lots])
+    with pytest.MonkeyPatch.context() as patch:
+        toy.install(patch)
+        fit(data, path, false_alarms=0.25)
+    level = read_model(path).manifest.good_state.figures["level"].middle
+    lot = brighter(toy, tmp_path / "lot", 8)
+    calibrate(path, lot)
+    assert read_model(path).manifest.calibration.n_first == 8
+    assert read_model(path).manifest.good_state.figures["level"].middle == level
+    calibrate(path, data)
+    assert read_model(path).manifest.calibration.n_first == 0
+    assert read_model(path).manifest.good_state.figures["level"].middle == level
+
+
+def test_a_model_without_a_good_state_learns_one(
+    toy: ModuleType, model: Path, tmp_path: Path
+) -> None:
+    read = read_model(model)
+    rewrite_manifest(read, read.manifest.model_copy(update={"good_state": None}), model)
+    few = calibrate(model, brighter(toy, tmp_path / "few", 10))
+    assert read_model(model).manifest.good_state is None
+    assert not any("drift" in note for note in few.notes)
+    calibrate(model, brighter(toy, tmp_path / "enough", 24))
+    good = read_model(model).manifest.good_state
+    assert good is not None and good.n_parts == 24

@@ -19,7 +19,7 @@ __all__ = ["learn_good_state"]
 def learn_good_state(
     partition: Partition, white_level: int | None, progress: Progress
 ) -> GoodState | None:
-    """Return the good state of all good parts that a fit uses; None for recordings.
+    """Return the good state of all good parts that a fit or a calibration uses; None for signals.
 
     The statistics do not depend on what the detector learned, so that learned parts count as well.
     """

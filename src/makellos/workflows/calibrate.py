@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from makellos.calibration import check_look_again, parts_needed
-from makellos.data.parts import Part, PartSet
+from makellos.data.parts import Part, PartSet, group_names
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError, InputError
+from makellos.inspection.good_state import GoodState
 from makellos.inspection.inspector import choose_engine
 from makellos.inspection.manifest import CalibrationRecord, EngineRecord, Manifest
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.opening import recipe_of
 from makellos.models.coverage import check_enough
+from makellos.models.good_state import learn_good_state
+from makellos.models.partition import Partition
 from makellos.models.provenance import budget_notes, contents_of, fingerprint, known
 from makellos.models.recalibration import (
     by_new_parts,
@@ -36,6 +39,7 @@ from makellos.vibration.signal_record import SignalRecord
 
 __all__ = ["CalibrationSummary", "Counted", "calibrate"]
 
+_TELL_STATE = 20  # parts, or groups, of which the pictures tell what good ones are like
 _FOLDERS_ABOVE = 2  # train/good below the folder of the fit
 
 
@@ -139,7 +143,9 @@ def calibrate(
 class _Made:
     """Hold a calibration, how it was measured and recordings are seen, and what to say of it.
 
-    `released` is None where no part was scored; `contents` are those of the parts that were.
+    `released` is None where no part was scored; `contents` are those of the parts that were, and
+    `good_state` is what their pictures are like, None where that of the model is kept, and
+    `of_state` says which.
     """
 
     record: CalibrationRecord
@@ -148,6 +154,8 @@ class _Made:
     notes: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     contents: str = ""
+    good_state: GoodState | None = None
+    of_state: list[str] = field(default_factory=list)
 
 
 def _promising(model: ModelFile, made: _Made) -> Manifest:
@@ -155,6 +163,7 @@ def _promising(model: ModelFile, made: _Made) -> Manifest:
     manifest, released = model.manifest, made.released
     update: dict[str, Any] = {"calibration": made.record, "verification": None}
     update["signal"] = made.signal or manifest.signal
+    update["good_state"] = made.good_state or manifest.good_state
     aside = manifest.training.set_aside + made.contents
     update["training"] = manifest.training.model_copy(update={"set_aside": aside})
     if released is None:
@@ -183,7 +192,7 @@ def _summary(target: Path, manifest: Manifest, made: _Made) -> CalibrationSummar
         threshold=calibration.threshold,
         false_alarms=calibration.false_alarms,
         false_alarms_asked=calibration.asked,
-        notes=[*made.notes, *budget_notes(calibration, counted, record)],
+        notes=[*made.notes, *budget_notes(calibration, counted, record), *made.of_state],
         counted=counted,
         promise=manifest.promise(),
         n_first=record.n_first,
@@ -240,7 +249,12 @@ def _by_data(
         )
         own = {"asked": record.asked, "look_again": record.look_again}
         before = (record.earlier or record).model_copy(update=own)
-        return _Made(sharing(before, shares_of(record)), notes=[*found.remarks(), note])
+        made = _Made(sharing(before, shares_of(record)), notes=[*found.remarks(), note])
+        if record.earlier is None:
+            return made
+        again = Partition([], list(parts), "new good parts")
+        state, told = _good_state(model.manifest, again, progress)
+        return replace(made, good_state=state, of_state=told)
     new = [part for part in parts if part.name not in seen]
     notes = found.remarks()
     if seen:
@@ -298,4 +312,31 @@ def _measure(
     if first:
         lot = plain(found.root.resolve().stem)
         measured = in_lot(measured, first, before).model_copy(update={"lot": lot})
-    return _Made(measured, released, partition.signal, notes, anew.broken)
+    if first:  # parts of one lot count one by one
+        alone = [replace(part, group=None) for part in partition.calibrate]
+        partition = replace(partition, calibrate=alone)
+    state, told = _good_state(model.manifest, partition, progress)
+    made = _Made(measured, released, partition.signal, notes, anew.broken)
+    return replace(made, good_state=state, of_state=told)
+
+
+def _good_state(
+    manifest: Manifest, partition: Partition, progress: Progress
+) -> tuple[GoodState | None, list[str]]:
+    """Return what `drift` compares with from now on, None for the same as before, and say so."""
+    before, parts = manifest.good_state, partition.calibrate
+    if manifest.signal is not None:
+        return None, []
+    n, n_groups = len(parts), len(set(group_names(parts)))
+    if n_groups >= _TELL_STATE:
+        white = manifest.preprocessing.white_level
+        state = learn_good_state(replace(partition, used=parts), white, progress)
+        told = f"'makellos drift' compares with these {n} parts from now on."
+        return state, [told] if before is None or n < before.n_parts else []
+    if before is None:
+        return None, []
+    return None, [
+        f"'makellos drift' still compares with the {before.n_parts} parts before: these are too "
+        f"few to tell what good pictures are like now. Calibrate with {_TELL_STATE} parts or "
+        "groups, or more."
+    ]
