@@ -6,14 +6,17 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from makellos import Inspector, calibrate, verify
+from makellos.cli.release_texts import verify_text
 from makellos.errors import InputError, ModelFileError
 from makellos.inspection import engines
 from makellos.inspection.engines import EngineChoice, available_engines
@@ -115,6 +118,74 @@ def test_runtime_that_disagrees_is_found_by_further_parts(
     assert summary.n_parts == 50
     assert summary.runtimes[ONNX]["n_parts"] == summary.n_golden + 50
     assert read_model(model).manifest.verification is None
+
+
+def test_flips_of_further_parts_have_bounds_of_their_own(
+    model: Path,
+    toy_parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cli: Callable[..., Any],
+) -> None:
+    # Every spotted part is twice as odd on one runtime, so that those between flip.
+    shifted_runtime(monkeypatch, 2.0)
+    shutil.copytree(toy_parts / "test", tmp_path / "parts" / "test")
+    (tmp_path / "parts" / "test" / "good" / "broken.png").write_bytes(b"no picture")
+    told = cli("verify", model, tmp_path / "parts", "--json", "-")
+    found = json.loads(told.out)["runtimes"]
+    calibration = Inspector(model).calibration
+    inspector = Inspector(model, engine=EngineChoice("openvino", "f32"))
+    scores = [inspector.inspect(path).score for path in sorted((toy_parts / "test").rglob("*.png"))]
+    n_flipped = sum(s <= calibration.threshold < 2 * s for s in scores)
+    assert 0 < n_flipped < 20
+    assert (found[ONNX]["further_flips"], found[ONNX]["n_further"]) == (n_flipped, 20)
+    low, high = found[ONNX]["further_low"], found[ONNX]["further_high"]
+    bounds = binomtest(n_flipped, 20).proportion_ci(method="exact")
+    assert (low, high) == pytest.approx((bounds.low, bounds.high))
+    assert found["openvino f32"]["further_flips"] == 0
+    assert found["openvino f32"]["further_high"] == pytest.approx(0.1684, abs=1e-4)
+    assert f"{n_flipped} of 20 ({low:.1%} to {high:.1%})" in told.err
+    assert f"further parts {n_flipped} of 20" in cli("info", model).out
+
+
+def test_what_flips_decides_what_is_advised(model: Path, toy_parts: Path) -> None:
+    summary = verify(model, toy_parts / "test", keep=False)
+    assert "No verdict flips" in verify_text(summary)
+    for n_golden, said in (
+        (0, "Golden parts keep their verdicts, but further"),
+        (1, "Update open"),
+    ):
+        figures = summary.runtimes[ONNX] | {"flips": 2 + n_golden, "further_flips": 2}
+        changed = replace(summary, released=False, runtimes={ONNX: figures})
+        assert said in verify_text(changed)
+
+
+def test_parts_of_a_group_count_together(model: Path, toy_parts: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{path},good,{'ab'[i % 2]}" for i, path in enumerate((toy_parts / "test").rglob("*.png"))
+    ]
+    data = tmp_path / "parts.csv"
+    data.write_text("\n".join(["path,label,group", *rows]), encoding="utf-8")
+    figures = verify(model, data, keep=False).runtimes["openvino f32"]
+    assert figures["n_further"] == 20
+    assert figures["further_high"] == pytest.approx(1 - 0.025 ** (1 / 2))
+
+
+def test_how_many_good_parts_lie_where_runtimes_differ_is_said(
+    model: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]
+) -> None:
+    quiet = verify(model, keep=False)
+    assert quiet.runtimes[quiet.released_with]["near_threshold"] == 0
+    assert quiet.n_calibration == 30
+    shifted_runtime(monkeypatch, 1.2)
+    told = cli("verify", model, "--no-keep", "--json", "-")
+    found = json.loads(told.out)["runtimes"][ONNX]
+    calibration = Inspector(model).calibration
+    limits = calibration.scores + calibration.tolerance
+    near = np.abs(limits - calibration.threshold) <= found["max_score_difference"]
+    assert found["near_threshold"] == near.sum() > 1
+    assert f"{near.sum()} of 30 good calibration parts lie that near the threshold" in told.err
+    assert "With DATA, verify counts" in told.err
 
 
 def test_runtime_that_fails_is_named(

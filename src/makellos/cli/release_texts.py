@@ -19,13 +19,12 @@ _MOST_NAMED = 10
 
 def verify_text(summary: VerifySummary) -> str:
     """Say what each runtime makes of the parts, and whether a verdict flips."""
+    heads = ["runtime", "largest score difference", "flips", "ok/look again changes"]
+    further = ["flips of further parts"] if summary.n_parts else []
     lines = [
         _compared(summary),
         "",
-        table(
-            ["runtime", "largest score difference", "flips", "ok/look again changes"],
-            [*map(_row, summary.runtimes, summary.runtimes.values())],
-        ),
+        table([*heads, *further], [*map(_row, summary.runtimes, summary.runtimes.values())]),
         "",
         *(f"Not run: {name}, {why}." for name, why in summary.not_run.items()),
         *(f"Failed: {why}" for why in summary.failed.values()),
@@ -35,6 +34,7 @@ def verify_text(summary: VerifySummary) -> str:
         lines.append(f"{more} more flip; --json lists them.")
     lines += [f"Not read: {error}" for error in summary.unreadable]
     lines += [f"Note: {note}" for note in summary.notes]
+    lines += [risk] if (risk := _risk(summary)) else []
     return "\n".join([*lines, _conclusion(summary)])
 
 
@@ -54,7 +54,32 @@ def _counted(n: int, noun: str) -> str:
 
 def _row(name: str, figures: dict[str, float]) -> list[str]:
     difference, changes = figures["max_score_difference"], figures["band_changes"]
-    return [name, figure_text(difference, 5), f"{figures['flips']:.0f}", f"{changes:.0f}"]
+    row = [name, figure_text(difference, 5), f"{figures['flips']:.0f}", f"{changes:.0f}"]
+    return [*row, _share_text(figures)] if "n_further" in figures else row
+
+
+def _share_text(figures: dict[str, float]) -> str:
+    """Say which share of further parts flips, with its exact 95 % bounds."""
+    low, high = figures["further_low"], figures["further_high"]
+    counted = f"{figures['further_flips']:.0f} of {figures['n_further']:.0f}"
+    return f"{counted} ({low:.1%} to {high:.1%})"
+
+
+def _risk(summary: VerifySummary) -> str:
+    """Say what golden parts cannot show: parts so near the threshold that a runtime decides."""
+    near = {name: each["near_threshold"] for name, each in summary.runtimes.items()}
+    name = max(near, key=near.__getitem__, default="")
+    if not name or not near[name]:
+        return ""
+    what = f"{near[name]:.0f} of {_counted(summary.n_calibration, 'good calibration part')}"
+    text = (
+        f"On {name} scores differ by up to {summary.runtimes[name]['max_score_difference']:.3g}; "
+        f"{what} lie{'s' if near[name] == 1 else ''} that near the threshold, where the runtime "
+        "may decide. "
+    )
+    if summary.n_parts:
+        return f"{text}Inspect everywhere in one runtime and precision."
+    return f"{text}With DATA, verify counts how many parts of your own flip."
 
 
 def _flip_text(flip: dict[str, Any]) -> str:
@@ -71,6 +96,13 @@ def _flip_text(flip: dict[str, Any]) -> str:
 def _conclusion(summary: VerifySummary) -> str:
     if summary.released:
         return "No verdict flips: this machine gives the verdicts that the model was released with."
+    figures = summary.runtimes.values()
+    if not summary.failed and all(e["flips"] == e.get("further_flips", 0) for e in figures):
+        return (
+            "Golden parts keep their verdicts, but further parts flip: they lie near the threshold "
+            "and get the verdict of the runtime that inspects them. Inspect everywhere with "
+            f"{summary.reference}, or fit the model on a machine without bf16."
+        )
     return (
         "This machine does not give the verdicts that the model was released with. Update openvino "
         "and onnxruntime, inspect with a runtime that does (--engine), or fit the model again here."
@@ -89,6 +121,7 @@ def verified_lines(manifest: Manifest) -> list[str]:
         *(
             f"{name}: {figures.get('flips', 0):.0f} flips, largest score difference "
             f"{figures['max_score_difference']:.5f}"
+            + (f"; further parts {_share_text(figures)}" if "n_further" in figures else "")
             for name, figures in manifest.parity.items()
         ),
         *(f"{name}: not run, {why}" for name, why in record.not_run.items()),

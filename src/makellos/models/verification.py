@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from makellos.data.parts import Part, Values
 from makellos.inspection import Inspection
 from makellos.inspection.engines import EngineChoice, missing_engines
@@ -25,6 +27,7 @@ __all__ = [
     "golden_expected",
     "golden_found",
     "judged",
+    "near_threshold",
     "not_run",
     "rejudged",
     "score_golden",
@@ -63,18 +66,21 @@ class Comparison:
     n_parts: int = 0
     flipped: list[tuple[Judged, Judged]] = field(default_factory=list)
 
-    def add(self, expected: Judged, found: Judged) -> None:
-        """Take one part into account."""
+    def add(self, expected: Judged, found: Judged) -> bool:
+        """Take one part into account; tell whether its verdict flips."""
         self.n_parts += 1
         apart = UNREADABLE in (expected.verdict, found.verdict)
+        flips = False
         if expected.verdict != found.verdict:
             if apart or expected.is_rejected != found.is_rejected:
+                flips = True
                 self.flips += 1
                 self.flipped.append((expected, found))
             else:
                 self.band_changes += 1
         for one, other in zip(expected.scores, found.scores, strict=False):
             self.max_score_difference = max(self.max_score_difference, abs(one - other))
+        return flips
 
     def figures(self) -> dict[str, float]:
         """Return the figures that a model file keeps of a runtime."""
@@ -92,6 +98,16 @@ def compare(pairs: Iterable[tuple[Judged, Judged]]) -> Comparison:
     for expected, here in pairs:
         found.add(expected, here)
     return found
+
+
+def near_threshold(model: ModelFile, difference: float) -> int:
+    """Return how many good calibration parts lie no further from the threshold than that.
+
+    Where runtimes differ by as much, parts like these get the verdict of the one that inspects.
+    """
+    calibration = model.manifest.calibration.calibration()
+    distances = np.abs(calibration.scores + calibration.tolerance - calibration.threshold)
+    return int(np.count_nonzero(distances <= difference)) if difference > 0 else 0
 
 
 def golden_expected(model: ModelFile) -> list[Judged]:

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from makellos.data.parts import PartSet
 from makellos.data.progress import Progress, no_progress
 from makellos.errors import ConfigurationError, InputError, ModelFileError, StorageError
+from makellos.evaluation import Share, share_of
 from makellos.inspection import Inspector
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.inspector import choose_engine
@@ -32,6 +34,7 @@ from makellos.models.verification import (
     golden_expected,
     golden_found,
     judged,
+    near_threshold,
     not_run,
     rejudged,
     score_golden,
@@ -49,7 +52,10 @@ class VerifySummary:
     """Hold what each runtime of a machine makes of a model's golden parts, and of further parts.
 
     `runtimes` maps names to ``max_score_difference``, ``flips``, ``band_changes`` (between ``ok``
-    and ``look_again``) and ``n_parts``, over `n_golden` golden parts and `n_parts` further ones.
+    and ``look_again``) and ``n_parts``, over `n_golden` golden parts and `n_parts` further ones. Of
+    the latter alone ``further_flips``, of ``n_further`` that can be read, have exact 95 % bounds of
+    their share, ``further_low`` and ``further_high``. ``near_threshold`` of the `n_calibration`
+    good parts that calibrated lie no further from the threshold than the scores differ.
     Golden parts are compared with the scores stored at release, by the engine `released_with`;
     further ones with those of `reference`. `not_run` says of runtimes why they were left out,
     `failed` why they cannot compute the model. `flipped` lists what flips: ``input``, ``runtime``,
@@ -62,6 +68,7 @@ class VerifySummary:
     reference: str
     threshold: float
     n_golden: int
+    n_calibration: int
     n_parts: int
     runtimes: dict[str, dict[str, float]]
     not_run: dict[str, str]
@@ -110,8 +117,9 @@ def verify(
         reference=str(reference),
         threshold=read.manifest.calibration.calibration().threshold,
         n_golden=len(read.manifest.golden),
+        n_calibration=len(read.manifest.calibration.scores),
         n_parts=0 if found is None else len(found),
-        runtimes={str(choice): each.figures() for choice, each in work.compared.items()},
+        runtimes={str(choice): work.figures(choice) for choice in work.compared},
         not_run=left_out,
         failed=work.failed,
         flipped=work.flipped()[:_MOST_NAMED],
@@ -144,6 +152,7 @@ class _Verification:
     compared: dict[EngineChoice, Comparison] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    further: dict[EngineChoice, Share] = field(default_factory=dict)
 
     def golden(self, recipe: Recipe, engines: Sequence[EngineChoice]) -> None:
         """Compare the golden parts on all engines with their scores at release."""
@@ -164,15 +173,25 @@ class _Verification:
     def parts(self, found: PartSet, reference: EngineChoice) -> list[str]:
         """Compare parts on all engines with one of them; return why parts cannot be read."""
         expected = self._inspected(found, reference)
-        for choice in [each for each in self.compared if each != reference]:
+        for choice in list(self.compared):
             with self._noting(choice):
-                here = self._inspected(found, choice)
-                for one, other in zip(expected, here, strict=True):
-                    self.compared[choice].add(one, other)
-        if reference in self.compared:
-            for one in expected:
-                self.compared[reference].add(one, one)
+                here = expected if choice == reference else self._inspected(found, choice)
+                pairs = list(zip(expected, here, strict=True))
+                flips = [self.compared[choice].add(one, other) for one, other in pairs]
+                read = [one.error is None or other.error is None for one, other in pairs]
+                groups = [part.group for part in found]
+                self.further[choice] = share_of([*compress(flips, read)], [*compress(groups, read)])
         return [each.error for each in expected if each.error is not None]
+
+    def figures(self, choice: EngineChoice) -> dict[str, float]:
+        """Return the figures of an engine: of all parts, and what they say of parts to come."""
+        found = self.compared[choice].figures()
+        found["near_threshold"] = near_threshold(self.model, found["max_score_difference"])
+        share = self.further.get(choice)
+        if share is not None and share.low is not None and share.high is not None:
+            found |= {"further_flips": share.n_hit, "n_further": share.n}
+            found |= {"further_low": share.low, "further_high": share.high}
+        return found
 
     def flipped(self) -> list[dict[str, Any]]:
         """Return the verdicts that flip, as plain data."""
