@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": FOR_ALL,
     "detectors": FOR_ALL | {"inspection", "training", "vibration"},
     "models": FOR_ALL | {"calibration", "detectors", "inspection", "training", "vibration"},
-    "evaluation": FOR_ALL,
+    "evaluation": FOR_ALL | {"calibration"},
     "reports": FOR_ALL | {"drawing", "evaluation", "inspection", "vibration"},
     "testing": FOR_ALL | {"detectors", "inspection", "models", "drawing"},
     "subjects": LEARNING,

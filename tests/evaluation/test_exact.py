@@ -10,7 +10,6 @@ from scipy import stats
 
 from makellos import InputError
 from makellos.evaluation.exact import (
-    beta_share,
     effective_units,
     exact_bounds,
     rejected_as_many,
@@ -24,11 +23,6 @@ def test_bounds_are_those_of_clopper_and_pearson(counts: tuple[int, int]) -> Non
     low, high = exact_bounds(k, n)
     assert low == pytest.approx(0.0 if k == 0 else stats.beta.ppf(0.025, k, n - k + 1), rel=1e-7)
     assert high == pytest.approx(1.0 if k == n else stats.beta.ppf(0.975, k + 1, n - k), rel=1e-7)
-
-
-@given(st.floats(0.05, 5000), st.floats(0.05, 5000), st.floats(0, 1))
-def test_incomplete_beta(a: float, b: float, x: float) -> None:
-    assert beta_share(a, b, x) == pytest.approx(stats.beta.cdf(x, a, b), abs=1e-9)
 
 
 def test_bounds_of_parts_that_count_together() -> None:

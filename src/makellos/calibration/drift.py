@@ -22,13 +22,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.calibration.beta import beta_quantile
 from makellos.errors import ConfigurationError, InputError
 
 __all__ = ["ALLOWED", "Limits", "Watch", "alarm_level", "largest_share", "learn_limits"]
 
 ALLOWED = 0.02  # share of parts that may lie anywhere, such as defective ones
 STAKES = (0.25, 0.5, 0.9)  # shares of the wealth that a bet risks
-_HALVINGS = 60
 
 Floats = NDArray[np.float64]
 
@@ -56,27 +56,7 @@ def largest_share(n: int, k: int, doubt: float) -> float:
     >>> round(largest_share(99, 1, 0.05), 4)
     0.0298
     """
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _at_most(k - 1, n, middle) > doubt else (low, middle)
-    return high
-
-
-def _at_most(k: int, n: int, share: float) -> float:
-    """Return the probability of at most k of n."""
-    if share <= 0.0 or share >= 1.0:
-        return float(share <= 0.0 or k >= n)
-    terms = [
-        math.lgamma(n + 1)
-        - math.lgamma(i + 1)
-        - math.lgamma(n - i + 1)
-        + i * math.log(share)
-        + (n - i) * math.log1p(-share)
-        for i in range(k + 1)
-    ]
-    top = max(terms)
-    return math.exp(top) * math.fsum(math.exp(term - top) for term in terms)
+    return beta_quantile(k, n + 1 - k, 1.0 - doubt)
 
 
 @dataclass(frozen=True, eq=False)

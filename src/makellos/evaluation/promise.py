@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from makellos.calibration.beta import beta_quantile, beta_share
 from makellos.errors import InputError
-from makellos.evaluation.exact import beta_quantile, beta_share
 
 __all__ = ["PromiseCheck", "check_promise", "realised_range", "share_of_plants"]
 
