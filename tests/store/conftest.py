@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from argon2 import PasswordHasher
+from postgres_server import new_database, running, server_programs
 
 from makellos.inspection import Inspection
 from makellos.store import NewInspection, Store
@@ -33,14 +35,36 @@ def clock() -> Ticking:
     return Ticking()
 
 
+DATABASES = ["sqlite", *(["postgresql"] if importlib.util.find_spec("psycopg") else [])]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Return the address of a PostgreSQL server that runs for these tests alone."""
+    programs = server_programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server is installed")
+    with running(programs) as address:
+        yield address
+
+
+@pytest.fixture(params=DATABASES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Return where an empty store is: what `Store.open` takes, for each kind of database."""
+    folder = tmp_path / "station"
+    if request.param == "sqlite":
+        return {"address": folder}
+    return {"address": new_database(request.getfixturevalue("postgres")), "pictures": folder}
+
+
 @pytest.fixture
-def opened(tmp_path: Path, clock: Ticking) -> Iterator[Callable[..., Store]]:
+def opened(place: dict[str, Any], clock: Ticking) -> Iterator[Callable[..., Store]]:
     """Return a function that opens the same store each time."""
     stores = []
 
     def open_store(**options: Any) -> Store:
-        options = {"clock": clock, "hasher": CHEAP, **options}
-        stores.append(Store.open(tmp_path / "station", **options))
+        options = {"clock": clock, "hasher": CHEAP, **place, **options}
+        stores.append(Store.open(**options))
         return stores[-1]
 
     yield open_store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from makellos.store.audit_log import AuditCheck, AuditEntry, AuditLog
+from makellos.store.backup import BackUp
 from makellos.store.candidates import STATES, Candidate, Candidates, Change
 from makellos.store.people import (
     LONGEST_PASSWORD,
@@ -45,6 +46,7 @@ __all__ = [
     "AuditCheck",
     "AuditEntry",
     "AuditLog",
+    "BackUp",
     "Box",
     "Candidate",
     "Candidates",

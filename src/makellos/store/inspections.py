@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from makellos.errors import InputError, StorageError
 from makellos.inspection import Inspection
 from makellos.store.audit_log import AuditLog
 from makellos.store.database import Database, collided
-from makellos.store.pictures import Files, digest, map_bytes
+from makellos.store.pictures import Batch, Files, digest, map_bytes
 from makellos.store.records import (
     DECISIONS,
     Box,
@@ -38,6 +39,7 @@ from makellos.store.times import Clock
 __all__ = ["Inspections", "parts_query", "referenced"]
 
 _TRIES = 5
+_WRITERS = 8  # files that are written at once
 _MOST_KEYS = 500  # in one question to the database
 
 
@@ -79,6 +81,11 @@ class Inspections:
         self._maps = maps
         self._audit = audit
         self._clock = clock
+        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="makellos-files")
+
+    def close(self) -> None:
+        """End the threads that write files."""
+        self._threads.shutdown()
 
     def record(self, parts: Sequence[NewInspection]) -> list[int]:
         """Store parts in one transaction and return their numbers, once they are on the disk.
@@ -191,28 +198,33 @@ class Inspections:
         with self._database.reading() as connection:
             known = _known(connection, keys)
         fresh = _fresh(drafts, known)
-        written: tuple[list[str], list[str]] = ([], [])
+        files = self._files_of(fresh)
+        batch = Batch(self._threads)
         try:
-            self._put(fresh, written)
+            batch.put(files)
             with self._database.writing() as connection:
                 self._database.hold_files(connection)
-                self._put(fresh, written)  # again, where they were removed meanwhile
+                batch.put(files)  # again, where they were removed meanwhile
                 known = _known(connection, keys)
                 return [_insert(connection, draft, known) for draft in drafts]
         except BaseException:
             with suppress(StorageError):
-                self.discard(*written)
+                self.discard(*(self._of_kind(batch, kind) for kind in (self._pictures, self._maps)))
             raise
 
-    def _put(self, drafts: Sequence[_Draft], written: tuple[list[str], list[str]]) -> None:
-        for draft in drafts:
-            for files, kind, names in (
-                (self._pictures, "picture", written[0]),
-                (self._maps, "map", written[1]),
-            ):
-                data = getattr(draft, kind)
-                if data is not None and files.put(draft.values[kind], data):
-                    names.append(draft.values[kind])
+    def _files_of(self, drafts: Sequence[_Draft]) -> list[tuple[Files, str, bytes]]:
+        return [
+            (files, draft.values[kind], data)
+            for draft in drafts
+            for files, kind, data in (
+                (self._pictures, "picture", draft.picture),
+                (self._maps, "map", draft.map),
+            )
+            if data is not None
+        ]
+
+    def _of_kind(self, batch: Batch, kind: Files) -> list[str]:
+        return [name for files, name in batch.written if files is kind]
 
 
 def _draft(part: NewInspection, now: int) -> _Draft:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, true, update
 
 from makellos.errors import InputError, suggest
-from makellos.storage import replacing, storage_errors
+from makellos.storage import storage_errors
 from makellos.store.audit_log import AuditLog
 from makellos.store.database import Database
-from makellos.store.pictures import sync_folder
+from makellos.store.pictures import Files, sync_folder
 from makellos.store.records import NotFoundError, check_texts
 from makellos.store.tables import models, recipes
 from makellos.store.times import Clock
@@ -53,9 +52,9 @@ class RecipeVersion:
 class Recipes:
     """Keep models and recipes. Nothing of them is ever changed but which version is active."""
 
-    def __init__(self, database: Database, folder: Path, audit: AuditLog, clock: Clock) -> None:
+    def __init__(self, database: Database, files: Files, audit: AuditLog, clock: Clock) -> None:
         self._database = database
-        self._folder = folder
+        self._files = files
         self._audit = audit
         self._clock = clock
 
@@ -75,7 +74,7 @@ class Recipes:
             if connection.scalar(select(models.c.hash).where(models.c.hash == name)) is None:
                 known = False
             else:
-                known = self.path(name).is_file()
+                known = self._files.find(name) is not None
         if known:
             return self.model(name)
         self._copy(file, name)
@@ -103,7 +102,7 @@ class Recipes:
 
     def path(self, name: str) -> Path:
         """Return where the model with this hash lies."""
-        return self._folder / f"{name}.makellos"
+        return self._files.place(name)
 
     def add(
         self,
@@ -174,16 +173,12 @@ class Recipes:
         return self.active(name)
 
     def _copy(self, file: Path, name: str) -> None:
-        target = self.path(name)
-        with storage_errors(f"{target} cannot be written"):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with file.open("rb") as source, replacing(target) as stream:
-                shutil.copyfileobj(source, stream)
-                stream.flush()
-                with open(stream.name, "rb") as written:  # noqa: PTH123 -- its name is a text
-                    if hashlib.file_digest(written, "sha256").hexdigest() != name:
-                        raise OSError("the file was changed while it was copied")
-            sync_folder(self._folder)
+        with storage_errors(f"{file} cannot be read", "Check the path."):
+            source = file.open("rb")
+        with source:
+            if not self._files.put_stream(name, source):
+                raise InputError(f"{file} was changed while it was copied. Add it again.")
+        sync_folder(self._files.folder)
 
     def _model(self, row: Row[Any]) -> StoredModel:
         return StoredModel(path=self.path(row.hash), **row._mapping)

@@ -9,17 +9,27 @@ import numpy as np
 from argon2 import PasswordHasher
 from numpy.typing import NDArray
 
-from makellos.storage import claim_folder
+from makellos.storage import claim_folder, storage_errors
 from makellos.store.audit_log import AuditLog
+from makellos.store.backup import BackUp, read_archive, write_archive
 from makellos.store.candidates import Candidates
 from makellos.store.database import Database, place_of
 from makellos.store.history import History
 from makellos.store.inspections import Inspections
 from makellos.store.people import People
-from makellos.store.pictures import Files, map_from
+from makellos.store.pictures import Files, map_from, sync_folder
 from makellos.store.recipes import Recipes
-from makellos.store.records import Box, Filter, NewInspection, Review, StoredInspection
+from makellos.store.records import (
+    Box,
+    Filter,
+    NewInspection,
+    Removed,
+    Retention,
+    Review,
+    StoredInspection,
+)
 from makellos.store.regression_sets import RegressionSets
+from makellos.store.retention import Keeping, alone_with_files
 from makellos.store.settings import Settings
 from makellos.store.times import Clock, utc_now
 
@@ -41,16 +51,18 @@ class Store:
         self.address = database.address
         self.clock = clock
         self._database = database
-        self._pictures = Files(folder / "pictures")
-        self._maps = Files(folder / "maps", ".npy")
+        self._kinds = _kinds(folder)
+        self._pictures, self._maps = self._kinds["pictures"], self._kinds["maps"]
         self.audit = AuditLog(database, folder, clock)
-        self.recipes = Recipes(database, folder / "models", self.audit, clock)
+        self.recipes = Recipes(database, self._kinds["models"], self.audit, clock)
         self.candidates = Candidates(database, self.audit, clock)
         self.regression_sets = RegressionSets(database, self.audit, clock)
         self.people = People(database, self.audit, clock, hasher)
         self.settings = Settings(database, self.audit)
         self._inspections = Inspections(database, self._pictures, self._maps, self.audit, clock)
         self._history = History(database)
+        kinds = (self._pictures, self._maps)
+        self._keeping = Keeping(database, kinds, self._inspections, self.audit, clock)
 
     @classmethod
     def open(
@@ -72,13 +84,15 @@ class Store:
         database = Database(url)
         try:
             database.update()
+            _make_folders(folder)
         except BaseException:
             database.close()
             raise
         return cls(database, folder, clock, hasher or PasswordHasher())
 
     def close(self) -> None:
-        """Close the connections to the database."""
+        """Close the connections to the database and end the threads that write files."""
+        self._inspections.close()
         self._database.close()
 
     def record(self, parts: Sequence[NewInspection]) -> list[int]:
@@ -145,6 +159,49 @@ class Store:
         """Return what waits for a person: parts to look at again, then blind second looks."""
         return self._history.to_review(person, limit)
 
+    def apply_retention(self, wanted: Retention, *, person: str) -> Removed:
+        """Forget what may be forgotten, and return what went.
+
+        No part goes that a person said something of or marked to be kept. Keys of parts that went
+        stay known. Raises `StorageError` while a back-up runs.
+        """
+        with alone_with_files(self.folder):
+            return self._keeping.apply(wanted, person)
+
+    def back_up(self, path: Path, *, person: str) -> BackUp:
+        """Write all of the station into one file, as it stands at one moment, while it is used."""
+        with alone_with_files(self.folder):
+            done = write_archive(self._database, self._kinds, path, self.clock())
+        self.audit.log(person, "backed_up", path.name, {"parts": done.parts, "files": done.files})
+        return done
+
+    @classmethod
+    def restore(
+        cls,
+        path: Path,
+        address: str | Path | None = None,
+        *,
+        pictures: Path | None = None,
+        person: str,
+        clock: Clock = utc_now,
+    ) -> BackUp:
+        """Bring back what a back-up holds, where no station is yet; sessions have ended then.
+
+        Raises `StorageError` for a file that is damaged or no back-up, and where there is a station
+        already.
+        """
+        url, folder = place_of(address, pictures)
+        claim_folder(folder)
+        with alone_with_files(folder):
+            database, done = read_archive(path, url, folder, _kinds(folder))
+        store = cls(database, folder, clock, PasswordHasher())
+        try:
+            store.audit.note_again()
+            store.audit.log(person, "restored", path.name, {"parts": done.parts})
+        finally:
+            store.close()
+        return done
+
     def picture(self, name: str | None) -> Path | None:
         """Return the file of a picture by its hash; None where there is none any more."""
         return self._pictures.find(name)
@@ -153,3 +210,18 @@ class Store:
         """Return a map by its hash, h×w float32; None where there is none any more."""
         path = self._maps.find(name)
         return None if path is None else map_from(path)
+
+
+def _kinds(folder: Path) -> dict[str, Files]:
+    return {
+        "pictures": Files(folder / "pictures"),
+        "maps": Files(folder / "maps", ".npy"),
+        "models": Files(folder / "models", ".makellos", many=False),
+    }
+
+
+def _make_folders(folder: Path) -> None:
+    with storage_errors(f"Nothing can be written to {folder}", "Choose another folder."):
+        for files in _kinds(folder).values():
+            files.folder.mkdir(exist_ok=True)
+        sync_folder(folder)
