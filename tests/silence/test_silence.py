@@ -116,6 +116,14 @@ def test_no_verb_speaks_to_others_or_leaves_a_file(tmp_path: Path, without: str)
     assert {path.name for path in watched.work.iterdir()} <= verbs.GIVEN | verbs.MADE
 
 
+def test_a_station_is_silent(tmp_path: Path, toy_model: Path) -> None:
+    watched = Watched(tmp_path / "watched")
+    done = watched.run(HERE / "station.py", toy_model)
+    assert done.returncode == 0, done.stderr + watched.seen()
+    watched.was_silent()
+    assert {path.name for path in watched.work.iterdir()} == {"station"}
+
+
 @pytest.mark.needs_torch
 def test_training_and_explaining_are_silent(tmp_path: Path, screws: Path) -> None:
     watched = Watched(tmp_path / "watched")

@@ -55,6 +55,8 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
             *["--detector", "padim", "--set", "image_size=32", "--n-trials", "1"],
         ],
     ),
+    # Nobody has a password: it opens no door. test_silence.py has a station at work.
+    "serve": ({2}, ["m.makellos", "--host", "192.0.2.1", "--store", "station"]),
     # Only PyTorch explains; without it the verb says so.
     "explain": ({0, 2}, ["classifier.makellos", "parts/test/good/000.png", "-o", "looked"]),
 }
@@ -62,7 +64,7 @@ GIVEN = {"runs.yaml", "generative.makellos", "classifier.makellos"}
 MADE = {
     *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
     *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned", "m.onnx", "drift"),
-    *("acceptance", "tests.jsonl", "tests.jsonl.lock"),
+    *("acceptance", "tests.jsonl", "tests.jsonl.lock", "station"),
 }
 
 

@@ -21,6 +21,7 @@ from makellos.cli import (
     listing,
     queueing,
     releasing,
+    serving,
     tuning,
 )
 from makellos.errors import legible
@@ -75,6 +76,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("verify", releasing.verify, "Test that all runtimes give the same verdicts."),
     ("export", releasing.export, "Write a model for programs without makellos."),
     ("info", inspecting.info, "Show what a model file holds and promises."),
+    ("serve", serving.serve, "Run the inspection station: page, HTTP API, history."),
     ("detectors", listing.detectors, "List the detectors and their parameters."),
     ("devices", listing.devices, "Show what this machine can run on."),
 )

@@ -1,0 +1,1 @@
+"""The inspection station's service: HTTP API and web page."""

@@ -1,0 +1,157 @@
+"""What is looked at before a request is: which host, from which page, how often, how large."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from makellos.service.access import SAFE
+from makellos.service.failures import Refusal, respond
+from makellos.service.station import Settings, Station
+
+__all__ = ["Gate"]
+
+_MAX_PLAIN = 1 << 20  # bytes of a body that holds no files
+_DRAINED, _DRAIN_SECONDS = 1 << 29, 30.0  # of a body that is refused
+_FREE = ("/healthz", "/readyz", "/static/")
+_OF_PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Gate:
+    """Refuse requests that are not to reach the app, and count those that are refused."""
+
+    def __init__(self, app: ASGIApp, station: Station) -> None:
+        self._app, self._station = app, station
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        told = self._telling(send)
+        try:
+            self._check(scope)
+        except Refusal as refusal:
+            await respond(refusal, scope, receive, told)
+            return
+        limit, headers = self._limit(scope), Headers(scope=scope)
+        announced = headers.get("content-length", "0")
+        if announced.isdigit() and int(announced) > limit:
+            await self._too_large(scope, receive, told, int(announced), limit)
+            return
+        await self._app(scope, _counted(receive, limit), told)
+
+    def _check(self, scope: Scope) -> None:
+        headers, settings = Headers(scope=scope), self._station.settings
+        host = headers.get("host", "")
+        if self._station.is_open:
+            _check_local(headers, host, settings.hosts)
+        with_token = headers.get("authorization", "").lower().startswith("bearer ")
+        if scope["method"] not in SAFE and not with_token and _is_foreign(headers, host):
+            raise Refusal("cross_origin", "The request comes from a page of another site.")
+        if not scope["path"].startswith(_FREE):
+            client = scope.get("client")
+            wait = self._station.rate.wait(client[0] if client else "unknown")
+            if wait:
+                raise Refusal("too_many_requests", "Requests come too fast.", retry=wait)
+
+    def _limit(self, scope: Scope) -> int:
+        settings: Settings = self._station.settings
+        kind = Headers(scope=scope).get("content-type", "")
+        if not kind.startswith("multipart/"):
+            return _MAX_PLAIN
+        is_model = scope["path"] in {"/api/models", "/start", "/models"}
+        return settings.max_model if is_model else settings.max_body
+
+    async def _too_large(
+        self, scope: Scope, receive: Receive, send: Send, announced: int, limit: int
+    ) -> None:
+        """Refuse a body, and read it to its end, or clients see a broken connection instead."""
+        refusal = Refusal(
+            "too_large", f"The body has {announced:,} bytes; at most {limit:,} are taken here."
+        )
+        if Headers(scope=scope).get("expect", "").lower() != "100-continue":
+            await _drain(receive)
+        await respond(refusal, scope, receive, send)
+
+    def _telling(self, send: Send) -> Callable[[Message], Awaitable[None]]:
+        """Return a `send` that adds headers, and counts what is refused by its status."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                added = [pair for pair in _SECURITY if pair[0] not in present]
+                message["headers"] = [*message["headers"], *added]
+                if message["status"] >= 400:
+                    self._station.metrics.refused.labels(str(message["status"])).inc()
+            await send(message)
+
+        return told
+
+
+def _check_local(headers: Headers, host: str, hosts: tuple[str, ...]) -> None:
+    """Refuse what may come from elsewhere while nobody has to log in.
+
+    A page of another site may have a name that leads here, and a proxy brings in everybody.
+    """
+    if _name(host) not in hosts:
+        raise Refusal(
+            "unknown_host", f"This station answers to {', '.join(hosts)}, not to {host[:100]!r}."
+        )
+    if any(name in headers for name in _OF_PROXIES):
+        raise Refusal(
+            "unknown_host",
+            "The request comes through a proxy, and nobody has to log in here yet. Add an "
+            "administrator first: makellos users add NAME --role administrator.",
+        )
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """Return a `receive` that refuses a body, whose length was not told, over the limit."""
+    n_bytes = 0
+
+    async def counted() -> Message:
+        nonlocal n_bytes
+        message = await receive()
+        if message["type"] == "http.request":
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > limit:
+                if message.get("more_body"):
+                    await _drain(receive)
+                raise Refusal("too_large", f"The body has more than {limit:,} bytes.")
+        return message
+
+    return counted
+
+
+async def _drain(receive: Receive) -> None:
+    n_bytes, until = 0, time.monotonic() + _DRAIN_SECONDS
+    while n_bytes < _DRAINED and time.monotonic() < until:
+        message = await receive()
+        n_bytes += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
+
+
+def _name(host: str) -> str:
+    """Return a host without its port, in lower case."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return (name or host).lower()
+
+
+def _is_foreign(headers: Headers, host: str) -> bool:
+    """Tell whether a browser says that the request comes from another site's page."""
+    if headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != host.lower()
