@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,7 @@ class Slow:
 
 
 @pytest.fixture
-def slow(store: Store, toy_model: Path) -> tuple[Station, Slow]:
+def slow(store: Store, toy_model: Path) -> Iterator[tuple[Station, Slow]]:
     from makellos.service.pool import open_inspector
     from makellos.service.station import Settings
 
@@ -223,7 +223,9 @@ def slow(store: Store, toy_model: Path) -> tuple[Station, Slow]:
 
     station = Station(store, Settings(queue_length=3), opener=opener)
     station.add_model(toy_model, person="test", recipe="toy")
-    return station, made[-1]
+    yield station, made[-1]
+    made[-1].go.set()
+    station.close()
 
 
 def test_a_full_queue_says_when_to_come_back(
@@ -238,7 +240,6 @@ def test_a_full_queue_says_when_to_come_back(
     inspector.go.set()
     assert [answer.result(10).input for answer in answers] == ["0.png", "1.png", "2.png"]
     assert connect(station).post(URL, files=files(picture())).status_code == 201
-    station.close()
 
 
 def test_a_shutdown_finishes_what_was_accepted(
@@ -266,9 +267,8 @@ def test_a_source_of_this_machine_waits_for_room_and_repeats_nothing(
     source.start()
     inspector.go.set()
     source.join(20)
-    assert numbers == [[4, 5]]
-    assert station.judge(None, parts) == [4, 5]
-    station.close()
+    assert sorted(numbers[0]) == [4, 5]
+    assert station.judge(None, parts) == numbers[0]
 
 
 def test_a_full_disk_is_told_and_over_when_there_is_room(

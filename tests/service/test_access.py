@@ -1,0 +1,223 @@
+"""Who may do what: every route of the app with every role, sessions, tokens, logins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.testclient import TestClient
+from starlette.routing import BaseRoute, Mount, Route
+
+from makellos.service.access import PUBLIC, Needs
+from makellos.service.app import create_app
+from makellos.service.station import Station
+from makellos.store import ROLES, Store
+
+# What each route takes; a route that is not here fails the test.
+ROLE_OF = {
+    "POST /api/inspections": "operator",
+    "GET /api/inspections": "viewer",
+    "GET /api/inspections/{number}": "viewer",
+    "GET /api/inspections/{number}/picture": "viewer",
+    "GET /api/inspections/{number}/map.png": "viewer",
+    "GET /api/inspections/{number}/overlay.png": "viewer",
+    "GET /api/inspections/{number}/reviews": "viewer",
+    "POST /api/inspections/{number}/reviews": "operator",
+    "PUT /api/inspections/{number}/kept": "operator",
+    "GET /api/recipes": "viewer",
+    "POST /api/recipes/{name}/versions": "engineer",
+    "POST /api/recipes/{name}/activate": "engineer",
+    "POST /api/recipes/{name}/budget": "engineer",
+    "GET /api/models": "viewer",
+    "POST /api/models": "engineer",
+    "GET /api/counts": "viewer",
+    "GET /api/drift/{recipe}": "viewer",
+    "POST /api/drift/{recipe}/reset": "engineer",
+    "GET /api/events": "viewer",
+    "GET /api/me": "viewer",
+    "GET /api/people": "administrator",
+    "POST /api/people": "administrator",
+    "PATCH /api/people/{name}": "administrator",
+    "GET /api/tokens": "administrator",
+    "POST /api/tokens": "administrator",
+    "DELETE /api/tokens/{name}": "administrator",
+    "GET /api/audit": "viewer",
+    "GET /api/audit/verify": "viewer",
+    "GET /metrics": "viewer",
+    "GET /api/openapi.json": "viewer",
+    "GET /api/docs": "viewer",
+}
+NOBODY = {"GET /healthz", "GET /readyz"}
+STREAMS = {"GET /api/events"}
+
+
+def routes_of(routes: list[BaseRoute], before: str = "") -> Iterator[tuple[str, BaseRoute]]:
+    """Yield every route with its method and path, however deep it lies."""
+    for route in routes:
+        below = getattr(route, "routes", None)
+        if isinstance(route, Route):
+            for method in sorted((route.methods or set()) - {"HEAD"}):
+                yield f"{method} {before}{route.path}", route
+        elif isinstance(route, Mount) and not below:
+            yield f"MOUNT {before}{route.path}", route
+        else:
+            inner = below if below is not None else route.original_router.routes
+            yield from routes_of(list(inner), before + getattr(route, "path", ""))
+
+
+def needed(route: BaseRoute) -> list[str]:
+    """Return the roles that a route asks for."""
+    assert isinstance(route, APIRoute)
+    found, open_ = [], [route.dependant]
+    while open_:
+        each = open_.pop()
+        open_ += each.dependencies
+        if isinstance(each.call, Needs):
+            found.append(each.call.role)
+    return found
+
+
+def all_routes(app: FastAPI) -> dict[str, BaseRoute]:
+    return dict(routes_of(app.routes))
+
+
+def test_every_route_asks_for_the_role_that_is_written_down(station: Station) -> None:
+    found = all_routes(create_app(station))
+    assert set(found) == set(ROLE_OF) | NOBODY
+    for name, route in found.items():
+        expected = [] if name in NOBODY else [ROLE_OF[name]]
+        assert needed(route) == expected, name
+
+
+def called(client: TestClient, name: str) -> int:
+    method, path = name.split()
+    filled = re.sub(r"\{[^}]+\}", "1", path)
+    answer = client.request(method, filled)
+    if answer.status_code == 403:
+        assert answer.json()["error"]["code"] == "forbidden"
+    return answer.status_code
+
+
+@pytest.mark.parametrize("role", [None, *ROLES])
+@pytest.mark.parametrize("way", ["session", "token"])
+def test_a_role_reaches_what_it_may_and_nothing_else(
+    station: Station,
+    store: Store,
+    client: TestClient,
+    log_in: Callable[..., TestClient],
+    role: str | None,
+    way: str,
+) -> None:
+    store.people.add("boss", "a long password", "administrator", by="test")
+    if role is not None and way == "session":
+        log_in(client, "someone", role)
+    elif role is not None:
+        secret = store.people.add_token("machine", role, by="test")
+        client.headers["Authorization"] = f"Bearer {secret}"
+    for name in all_routes(create_app(station)).keys() - NOBODY - STREAMS:
+        wanted = ROLE_OF[name]
+        status = called(client, name)
+        if role is None:
+            assert status == 401, name
+        elif ROLES.index(role) < ROLES.index(wanted):
+            assert status == 403, name
+        else:
+            assert status not in {401, 403}, name
+            assert status < 500, name
+
+
+def test_public_paths_need_nobody(client: TestClient, store: Store) -> None:
+    store.people.add("boss", "a long password", "administrator", by="test")
+    assert {name.split()[1] for name in NOBODY} <= PUBLIC
+    for name in NOBODY:
+        assert called(client, name) == 200
+
+
+def test_alone_on_this_machine_everything_is_open_until_there_is_a_person(
+    client: TestClient,
+) -> None:
+    assert client.get("/api/me").json()["name"] == "local"
+    new = {"name": "ada", "password": "a long password", "role": "operator"}
+    assert client.post("/api/people", json=new).status_code == 422
+    new["role"] = "administrator"
+    assert client.post("/api/people", json=new).status_code == 201
+    assert client.get("/api/me").status_code == 401
+
+
+def test_a_change_in_a_session_needs_its_token(
+    client: TestClient, log_in: Callable[..., TestClient]
+) -> None:
+    log_in(client, "eve", "administrator", csrf=False)
+    new = {"name": "press", "role": "operator"}
+    assert client.get("/api/tokens").status_code == 200
+    refused = client.post("/api/tokens", json=new)
+    assert refused.json()["error"]["code"] == "csrf"
+    wrong = client.post("/api/tokens", json=new, headers={"X-CSRF-Token": "guess"})
+    assert wrong.json()["error"]["code"] == "csrf"
+    token = client.get("/api/me").json()["csrf"]
+    right = client.post("/api/tokens", json=new, headers={"X-CSRF-Token": token})
+    assert right.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Origin": "https://evil.example"}, "cross_origin"),
+        ({"Origin": "null"}, "cross_origin"),
+        ({"Sec-Fetch-Site": "cross-site"}, "cross_origin"),
+        ({"Host": "evil.example"}, "unknown_host"),
+        ({"X-Forwarded-For": "10.0.0.9"}, "unknown_host"),
+    ],
+)
+def test_pages_of_others_and_proxies_do_not_get_in(
+    client: TestClient, headers: dict[str, str], code: str
+) -> None:
+    answer = client.post("/api/tokens", json={"name": "x", "role": "viewer"}, headers=headers)
+    assert answer.json()["error"]["code"] == code
+    assert client.get("/api/tokens").json()["tokens"] == []
+
+
+def test_a_page_of_the_station_itself_gets_in(client: TestClient) -> None:
+    own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    new = {"name": "x", "role": "viewer"}
+    assert client.post("/api/tokens", json=new, headers=own).status_code == 201
+
+
+def test_a_revoked_token_and_a_locked_person_are_out(
+    client: TestClient, store: Store, log_in: Callable[..., TestClient]
+) -> None:
+    log_in(client, "boss", "administrator")
+    secret = client.post("/api/tokens", json={"name": "plc", "role": "operator"}).json()["token"]
+    machine = {"Authorization": f"Bearer {secret}"}
+    client.cookies.clear()
+    assert client.get("/api/me", headers=machine).json()["name"] == "token plc"
+    store.people.revoke_token("plc", by="test")
+    assert client.get("/api/me", headers=machine).status_code == 401
+    log_in(client, "ann", "viewer")
+    assert client.get("/api/me").status_code == 200
+    store.people.disable("ann", by="test")
+    assert client.get("/api/me").status_code == 401
+
+
+def test_the_last_administrator_stays(
+    client: TestClient, log_in: Callable[..., TestClient]
+) -> None:
+    log_in(client, "boss", "administrator")
+    for change in ({"role": "viewer"}, {"disabled": True}):
+        answer = client.patch("/api/people/boss", json=change)
+        assert "last administrator" in answer.json()["error"]["message"]
+
+
+def test_too_fast_a_client_has_to_wait(
+    build: Callable[..., Station], connect: Callable[..., TestClient], clock: Any
+) -> None:
+    client = connect(build(rate=1.0, burst=2))
+    assert [client.get("/api/recipes").status_code for _ in range(3)] == [200, 200, 429]
+    assert client.get("/api/recipes").headers["Retry-After"] == "1"
+    assert client.get("/healthz").status_code == 200
+    clock.wait(1.1)
+    assert client.get("/api/recipes").status_code == 200
