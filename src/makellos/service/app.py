@@ -8,6 +8,7 @@ from makellos import __version__
 from makellos.service.api import add_api
 from makellos.service.failures import add_failures
 from makellos.service.gate import Gate
+from makellos.service.pages import add_pages
 from makellos.service.station import Station
 
 __all__ = ["create_app"]
@@ -34,4 +35,5 @@ def create_app(station: Station) -> FastAPI:
     app.add_middleware(Gate, station=station)
     add_failures(app)
     add_api(app)
+    add_pages(app)
     return app
