@@ -168,7 +168,8 @@ def early_stations(root: Path) -> list[str]:
     return [
         f"{item.file}:{item.line} imports {item.module} outside a function"
         for item in imports(root)
-        if item.target in OF_STATION and item.room not in OF_STATION and not item.lazy
+        if item.target in OF_STATION and item.room not in OF_STATION
+        if not item.lazy and not item.type_only
     ]
 
 

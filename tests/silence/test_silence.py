@@ -103,6 +103,7 @@ def test_no_verb_speaks_to_others_or_leaves_a_file(tmp_path: Path, without: str)
     watched = Watched(tmp_path / "watched", without)
     generating = _module(PROJECT / "tests" / "workflows" / "test_generate.py")
     generating.write_generative(watched.work / "generative.makellos")
+    (watched.work / "password.txt").write_text("correct horse\n")
     (watched.work / "runs.yaml").write_text(
         "output: runs\nruns:\n"
         "  - {data: parts, detector: padim, false_alarms: 0.3, set: {image_size: 32}}\n"

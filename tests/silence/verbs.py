@@ -57,14 +57,28 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     ),
     # Nobody has a password: it opens no door. test_silence.py has a station at work.
     "serve": ({2}, ["m.makellos", "--host", "192.0.2.1", "--store", "station"]),
+    "users add": (
+        {0},
+        ["anna", "--role", "operator", "--password-file", "password.txt", "--store", "station"],
+    ),
+    "users list": ({0}, ["--store", "station"]),
+    "users role": ({0}, ["anna", "engineer", "--store", "station"]),
+    "users password": (
+        {0},
+        ["anna", "--password-file", "password.txt", "--store", "station"],
+    ),
+    "users disable": ({0}, ["anna", "--store", "station"]),
+    "history verify": ({0}, ["--store", "station"]),
+    "history backup": ({0}, ["station.zip", "--store", "station"]),
+    "history restore": ({0}, ["station.zip", "--store", "restored"]),
     # Only PyTorch explains; without it the verb says so.
     "explain": ({0, 2}, ["classifier.makellos", "parts/test/good/000.png", "-o", "looked"]),
 }
-GIVEN = {"runs.yaml", "generative.makellos", "classifier.makellos"}
+GIVEN = {"password.txt", "runs.yaml", "generative.makellos", "classifier.makellos"}
 MADE = {
     *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
     *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned", "m.onnx", "drift"),
-    *("acceptance", "tests.jsonl", "tests.jsonl.lock", "station"),
+    *("acceptance", "tests.jsonl", "tests.jsonl.lock", "station", "station.zip", "restored"),
 }
 
 

@@ -17,6 +17,7 @@ from makellos.cli import (
     explaining,
     generating,
     inspecting,
+    keeping,
     learning,
     listing,
     queueing,
@@ -82,6 +83,8 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
 )
 for _name, _verb, _help in _VERBS:
     app.command(_name, short_help=_help)(_verb)
+app.add_typer(keeping.history_app, name="history", short_help="List and keep what was inspected.")
+app.add_typer(keeping.users_app, name="users", short_help="Say who may use a station.")
 
 
 def run(arguments: list[str]) -> int:

@@ -9,11 +9,12 @@ from pathlib import Path
 __all__ = ["PARQUET_MARK", "ROW_BEGINNINGS", "is_own_output", "marked"]
 
 PARQUET_MARK = b"makellos rows"  # a key in the metadata of a table
-# The first columns of tables of parts and of windows, and of those that were tested.
+# The first columns of tables of parts and of windows, of those that were tested, of a history.
 ROW_BEGINNINGS = (
     b"input,verdict,score,p_value,",
     b"input,start_s,end_s,verdict,",
     b"input,label,defect,",
+    b"id,time,recipe,recipe_version,",
 )
 _TEXT = b"Software\0makellos"
 _SIGNATURE, _AFTER_HEADER = b"\x89PNG\r\n\x1a\n", 33  # bytes of a PNG's signature and first chunk

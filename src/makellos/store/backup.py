@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, delete, false, fu
 from sqlalchemy import text as sql
 
 from makellos.errors import StorageError
-from makellos.storage import replacing, scratch_folder, storage_errors
+from makellos.storage import claim_file, replacing, scratch_folder, storage_errors
 from makellos.store.database import FILE, REVISION, Database
 from makellos.store.pictures import Files, sync_folder
 from makellos.store.tables import (
@@ -58,6 +58,7 @@ def write_archive(database: Database, kinds: dict[str, Files], path: Path, now: 
 
     `kinds` are the folders of pictures, maps and models by these names. Raises `StorageError`.
     """
+    claim_file(path, _is_back_up, "is no back-up of a station")
     with storage_errors(f"{path} cannot be written"), scratch_folder() as folder:
         copy = folder / FILE
         _copy_out(database, copy)
@@ -222,6 +223,15 @@ def _damage_told(path: Path) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise StorageError(f"{path} is damaged: {error}. Use another back-up.") from error
+
+
+def _is_back_up(path: Path) -> bool:
+    if path.stat().st_size == 0:
+        return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return _ABOUT in archive.namelist()
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

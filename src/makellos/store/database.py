@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from makellos.errors import ConfigurationError, MissingRuntimeError, StorageError, adding
 from makellos.storage import storage_errors
 
-__all__ = ["REVISION", "Database", "default_folder", "place_of"]
+__all__ = ["REVISION", "Database", "check_is_there", "collided", "default_folder", "place_of"]
 
 REVISION = "0002"  # of the tables; a test compares it with the newest migration
 FILE = "station.db"
@@ -61,6 +61,15 @@ def place_of(address: str | Path | None, pictures: Path | None) -> tuple[URL, Pa
             "A station on PostgreSQL needs a folder for pictures and models: add --pictures DIR."
         )
     return url.set(drivername="postgresql+psycopg"), pictures.absolute()
+
+
+def check_is_there(url: URL) -> None:
+    """Raise `ConfigurationError` where a file of SQLite would be made anew."""
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise ConfigurationError(
+            f"There is no station at {url.database}. Name its folder with --store; 'makellos "
+            "serve' makes one."
+        )
 
 
 def _url_of(address: str) -> URL:

@@ -111,15 +111,20 @@ class People:
 
     def add(self, name: str, password: str, role: str, *, by: str, language: str = "en") -> Person:
         """Add a person; raises `InputError` for a name that is taken or a weak password."""
-        _check_name(name)
-        _check_role(role)
+        self.check_new(name, role)
         hashed = self._hashed(name, password)
         with self._audit.recorded(by, "person_added", name, {"role": role}) as connection:
-            if connection.scalar(select(people.c.name).where(people.c.name == name)) is not None:
-                raise InputError(f"There is a person {name!r} already. Choose another name.")
+            _check_free(connection, name)
             values = {"name": name, "password_hash": hashed, "role": role, "language": language}
             connection.execute(people.insert().values(values))
         return Person(name=name, role=role, language=language)
+
+    def check_new(self, name: str, role: str) -> None:
+        """Raise `InputError` for a name that nobody new can have, or a role that is none."""
+        _check_name(name)
+        _check_role(role)
+        with self._database.reading() as connection:
+            _check_free(connection, name)
 
     def list(self) -> list[Person]:
         """Return everybody, by name."""
@@ -296,6 +301,11 @@ class People:
     def _unknown(self, name: str) -> NotFoundError:
         known = suggest(name, [person.name for person in self.list()])
         return NotFoundError(f"There is no person {name!r}. {known}")
+
+
+def _check_free(connection: Connection, name: str) -> None:
+    if connection.scalar(select(people.c.name).where(people.c.name == name)) is not None:
+        raise InputError(f"There is a person {name!r} already. Choose another name.")
 
 
 def _check_name(name: str) -> None:

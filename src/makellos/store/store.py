@@ -13,7 +13,7 @@ from makellos.storage import claim_folder, storage_errors
 from makellos.store.audit_log import AuditLog
 from makellos.store.backup import BackUp, read_archive, write_archive
 from makellos.store.candidates import Candidates
-from makellos.store.database import Database, place_of
+from makellos.store.database import Database, check_is_there, place_of
 from makellos.store.history import History
 from makellos.store.inspections import Inspections
 from makellos.store.people import People
@@ -70,6 +70,7 @@ class Store:
         address: str | Path | None = None,
         *,
         pictures: Path | None = None,
+        create: bool = True,
         clock: Clock = utc_now,
         hasher: PasswordHasher | None = None,
     ) -> Store:
@@ -77,9 +78,12 @@ class Store:
 
         The address is a folder, ``sqlite:///FILE`` or ``postgresql://…``, which needs `pictures`, a
         folder; None is the station of this user. Raises `ConfigurationError` for an address that
-        is none, `StorageError` for a place that cannot be used or that a newer makellos made.
+        is none, and for one without a station unless to `create` it; `StorageError` for a place
+        that cannot be used or that a newer makellos made.
         """
         url, folder = place_of(address, pictures)
+        if not create:
+            check_is_there(url)
         claim_folder(folder)
         database = Database(url)
         try:
