@@ -12,7 +12,10 @@ from makellos.inspection.zone_files import read_acceptance, read_zones
 from makellos.jobs.queue_file import read_queue_file
 from makellos.subjects import find_parts
 
-JSON_WORDS = (b"null", b"NaN", b"-Infinity", b"1e999", b'""', b"\\ud800", b"[" * 50, b'{"a":' * 50)
+JSON_WORDS = (
+    *(b"null", b"NaN", b"-Infinity", b"1e999", b'""', b"\\ud800", b"9" * 400),
+    *(b"[" * 50, b'{"a":' * 50),
+)
 
 ZONES = b"""{"size": [64, 48], "elsewhere": "inspect", "mm_per_pixel": 0.02, "combine": "tighten",
 "zones": [{"name": "edge", "polygon": [[0, 0], [60.5, 0], [60, 40]], "false_alarms": 0.01},

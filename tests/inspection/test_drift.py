@@ -17,7 +17,7 @@ from small_models import gray_picture, write_small_model
 
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.drift import N_AFTER, N_START, NAMING, Alarm, DriftMonitor
-from makellos.inspection.drift_causes import CAUSES
+from makellos.inspection.drift_causes import CAUSES, Evidence, name_cause
 from makellos.inspection.good_state import GoodState, cells_of, figures_of
 from makellos.inspection.inspector import Inspector
 from makellos.inspection.manifest import ZoneScoresRecord
@@ -323,3 +323,30 @@ def test_state_of_another_model_is_refused(model: Path, calm: list[Row]) -> None
         with pytest.raises(InputError, match="of another model"):
             DriftMonitor.from_state(other, state)
     assert DriftMonitor.from_state(changed(model), state).wealth == pytest.approx(monitor.wealth)
+
+
+def test_a_cause_is_named_when_the_evidence_of_scores_is_gone_again() -> None:
+    none, cells = np.zeros((2, 1)), np.zeros((2, 32, 32))
+    begun = np.full((2, 1), 7)
+    found = Evidence(("score",), none, begun, cells, cells.astype(int), {}, {})
+    cause, _, since = name_cause(found)
+    assert (cause, since) == ("the parts themselves", 7)
+
+
+def test_states_that_no_monitor_wrote_are_refused(model: Path, calm: list[Row]) -> None:
+    monitor = DriftMonitor(model)
+    watched(monitor, stream(calm, 3))
+    state = json.loads(json.dumps(monitor.state()))
+    begun = {**state["figures"], "begun": [1e300, *state["figures"]["begun"][1:]]}
+    for wrong in (
+        {"figures": begun},
+        {"score": [[[0.0]], [[0.0]], [[0.5]]]},
+        {"score": [*state["score"][:2], [[0.0, 0.0, 0.0]]]},
+        {"recent": [[1, [0.5]]]},
+        {"learning": [["a", 2.0, None]]},
+        {"learning": [["a", 0.5, {"field": "AAAA"}]]},
+        {"n_parts": -1},
+        {"false_alarms": 0},
+    ):
+        with pytest.raises(InputError, match=r"state of the monitor|limits of scores|no stat"):
+            DriftMonitor.from_state(model, {**state, **wrong})

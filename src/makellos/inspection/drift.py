@@ -24,12 +24,13 @@ from makellos.calibration.drift import (
     learn_limits,
     ranks,
 )
-from makellos.errors import InputError
+from makellos.errors import ConfigurationError, InputError
 from makellos.inspection.drift_causes import CAUSE_OF, Evidence, name_cause
 from makellos.inspection.findings import Inspection
 from makellos.inspection.good_state import LEVELS, GoodState, cells_of, figures_of
 from makellos.inspection.manifest import CalibrationRecord
 from makellos.inspection.model_file import ModelFile, read_model
+from makellos.inspection.monitor_state import MonitorState
 from makellos.inspection.statistics import CELLS, FIGURES, Statistics
 from makellos.vibration.signal_record import SignalRecord
 
@@ -271,35 +272,39 @@ class DriftMonitor:
         Raises `InputError` for a state that is none, or of another model.
         """
         try:
-            made = cls(model, false_alarms=state["false_alarms"])
-            if state["model"] != made._model:
+            kept = MonitorState.model_validate(dict(state))
+            made = cls(model, false_alarms=kept.false_alarms)
+            if kept.model != made._model:
                 raise InputError(
                     "The state of the monitor is of another model, or of this one before it was "
                     "calibrated anew. Begin without it."
                 )
-            good = made._own if state["of_model"] else None
-            if state["good"] is not None:
-                good = GoodState.model_validate(state["good"])
-            made._score = Limits(*(np.array(side, np.float64) for side in state["score"]))
-            made._take(good)
-            made.n_parts, made._n_wanted = int(state["n_parts"]), int(state["n_wanted"])
+            made._score = kept.limits(made._score)
+            made._take(made._own if kept.of_model else kept.good)
+            made.n_parts, made._n_wanted, made._pending = kept.n_parts, kept.n_wanted, kept.pending
             made._learning = [
-                _Seen(str(name), p_value, None if row is None else Statistics.of_row(row))
-                for name, p_value, row in state["learning"]
+                _Seen(name, p_value, None if row is None else Statistics.of_row(row))
+                for name, p_value, row in kept.learning
             ]
-            pending = state["pending"]
-            made._pending = None if pending is None else (int(pending[0]), str(pending[1]))
-            made._recent.extend((int(number), list(row)) for number, row in state["recent"])
-            made._figures.restored(state["figures"])
-            if (made._cells is None) != (state["cells"] is None):
+            made._recent.extend(kept.recent)
+            made._figures.restored(kept.figures.model_dump())
+            if (made._cells is None) != (kept.cells is None):
                 raise InputError("The state of the monitor lacks cells, or has too many.")
-            if made._cells is not None:
-                made._cells.restored(state["cells"])
-        except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
+            if made._cells is not None and kept.cells is not None:
+                made._cells.restored(kept.cells.model_dump())
+        except (TypeError, ValueError, ConfigurationError, ValidationError) as error:
             raise InputError(
-                f"The state of the monitor cannot be used: {error}. Begin without it."
+                f"The state of the monitor cannot be used: {_first(error)}. Begin without it."
             ) from None
         return made
+
+
+def _first(error: Exception) -> str:
+    """Return an error in a line; of many the first, and where it is."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = error.errors()[0]
+    return f"{'.'.join(str(piece)[:80] for piece in found['loc'])}: {found['msg']}"
 
 
 def _seen(part: Inspection | Mapping[str, Any]) -> _Seen:

@@ -117,7 +117,7 @@ def _of_the_rest(found: Evidence, spot: _Spot | None) -> tuple[str, str, int]:
         name, cause, detail = "noise", SMOOTHER, _percent(found, "noise")
     elif found.of("sharpness", side=1) > max(_CLEAR, found.of("score", "part")):
         name, cause, detail = "sharpness", SHARPER, _percent(found, "sharpness")
-    elif found.of("part") > found.of("score"):
+    elif "part" in found.names and found.of("part") > found.of("score"):
         name, detail = "part", _percent(found, "part")
     return cause, detail, found.since(name)
 

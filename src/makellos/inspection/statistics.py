@@ -74,7 +74,7 @@ class Statistics:
             bits = np.frombuffer(packed[2 * CELLS * CELLS :], np.uint8)
             covered = np.unpackbits(bits, count=CELLS * CELLS).reshape(CELLS, CELLS) > 0
             figures = {name: float(row[name]) for name in FIGURES if row.get(name) is not None}
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"These are no statistics of a picture: {error}.") from None
         if not all(map(math.isfinite, figures.values())):
             raise InputError("These are no statistics of a picture: a figure is not finite.")

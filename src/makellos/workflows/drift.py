@@ -28,6 +28,7 @@ from makellos.workflows.trend import natural_order
 __all__ = ["PAGE", "DriftSummary", "drift"]
 
 PAGE = "drift.html"
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _N_SHOWN = 3  # pictures before a change, and after it
 Row = Mapping[str, Any]
 
@@ -178,7 +179,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         for row in kinds[path.suffix.lower()](path):
             yield _plain(row)
             number += 1
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (*_BROKEN, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as rows of 'makellos inspect', after row {number}: {error}."
         ) from None
