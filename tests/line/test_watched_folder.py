@@ -154,9 +154,9 @@ def test_a_file_that_no_one_may_read_is_named_and_holds_up_no_other(
     assert ready(source, clock) == ["b.png"]
     clock.now += 10
     taken = [source.take(key) for key in source.complete()]
-    assert [(each.name, each.content is None) for each in taken if each] == [
-        ("a.png", True),
-        ("b.png", False),
+    assert [(each.name, each.error) for each in taken if each] == [
+        ("a.png", "a.png cannot be read: Permission denied. Check its permissions."),
+        ("b.png", None),
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 __all__ = ["Arrival", "Source"]
@@ -15,14 +14,14 @@ class Arrival:
     """Hold a part that is there to be inspected.
 
     `key` tells it from every other part, also after a restart. `content` are the bytes of its
-    file; None for a recording and for what cannot be read, which are inspected by their `path`.
-    `serial`, `lot` and `fields` say what the source knows of it.
+    file; where that cannot be read `error` says why. `serial`, `lot` and `fields` say what the
+    source knows of it.
     """
 
     key: str
     name: str
-    path: Path
-    content: bytes | None = field(repr=False)
+    content: bytes = field(repr=False)
+    error: str | None = None
     serial: str | None = None
     lot: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)

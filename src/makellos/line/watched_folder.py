@@ -129,18 +129,18 @@ class WatchedFolder:
         """Return a file as it was when `keys` saw it, None where it has changed or gone."""
         name = self._ready[key]
         seen = self._seen[name]
-        content = None
+        content, error = b"", None
         try:
-            if self._kind is PICTURES:
-                content = seen.path.read_bytes()
+            content = seen.path.read_bytes()
             if _signature(seen.path.stat()) != seen.signature:
                 return None
         except FileNotFoundError:
             return None
-        except OSError:
+        except OSError as reason:
             if self._clock() - seen.since < _PATIENCE_S:
-                return None  # another program may hold it; later its path says why it is unreadable
-        return Arrival(key=key, name=name, path=seen.path, content=content, **self._said(name))
+                return None  # another program may hold it
+            error = f"{name} cannot be read: {reason.strerror}. Check its permissions."
+        return Arrival(key=key, name=name, content=content, error=error, **self._said(name))
 
     def finish(self, key: str) -> None:
         """Move a file that is stored below `done`, or remember it."""

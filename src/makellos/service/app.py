@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from makellos import __version__
 from makellos.service.api import add_api
+from makellos.service.candidates import CandidateMaker
 from makellos.service.failures import add_failures
 from makellos.service.gate import Gate
 from makellos.service.pages import add_pages
@@ -32,6 +33,7 @@ def create_app(station: Station) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.station = station
+    app.state.candidates = CandidateMaker(station)
     app.add_middleware(Gate, station=station)
     add_failures(app)
     add_api(app)

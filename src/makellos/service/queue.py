@@ -37,10 +37,12 @@ class NewPart:
     """Hold a file to inspect: its name and bytes, and what is said of the part.
 
     `key` stands for the part: what comes under a key that is stored already is not stored again.
+    `error` says why there is no file to read, where a source could not read it.
     """
 
     name: str
     content: bytes = field(repr=False)
+    error: str | None = None
     serial: str | None = None
     lot: str | None = None
     source: str = "api"
@@ -197,6 +199,8 @@ class InspectionQueue:
 def _inspected(waiting: Waiting) -> Inspection:
     """Inspect one part; whatever goes wrong is told in its inspection."""
     part, inspector, started = waiting.part, waiting.loaded.inspector, time.perf_counter()
+    if part.error is not None:
+        return unreadable(part.name, started, part.error)
     try:
         if waiting.loaded.takes_pictures:
             return inspector.inspect(part.content, name=part.name)

@@ -169,5 +169,6 @@ def run(station: Station, listener: socket.socket, *, started: Callable[[], None
         started()
         _Server(config, station).run(sockets=[listener])
     finally:
+        app.state.candidates.close()
         station.close()
         listener.close()

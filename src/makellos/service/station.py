@@ -22,7 +22,7 @@ from makellos.service.pool import Pool, open_inspector
 from makellos.service.queue import InspectionQueue, NewPart, Waiting
 from makellos.service.shift import SHIFTS, Shift, shift_of, shift_start
 from makellos.service.throttle import LoginThrottle, Rate
-from makellos.store import Clock, RecipeVersion, Store, StoredInspection, utc_now
+from makellos.store import Clock, RecipeVersion, Store, StoredInspection, StoredModel, utc_now
 
 __all__ = ["Settings", "Station", "StationDep", "row_of"]
 
@@ -155,6 +155,27 @@ class Station:
     ) -> RecipeVersion:
         """Check a model file, keep it, and make it a version of a recipe; return that version.
 
+        Raises what `keep_model` does.
+        """
+        model = self.keep_model(file, person=person, acceptance=acceptance, file_name=file_name)
+        rules = None if acceptance is None else acceptance.model_dump(mode="json")
+        made = self.store.recipes.add(
+            recipe, model.hash, person=person, acceptance=rules, note=note, activate=activate
+        )
+        if activate:
+            self.changed(recipe)
+        return made
+
+    def keep_model(
+        self,
+        file: Path,
+        *,
+        person: str,
+        acceptance: Acceptance | None = None,
+        file_name: str | None = None,
+    ) -> StoredModel:
+        """Check a model file and keep it; return what is known of it.
+
         Raises `ModelFileError` for a file that is not to be trusted, `ConfigurationError` for rules
         that the model cannot be held to.
         """
@@ -168,20 +189,13 @@ class Station:
             "engine": str(inspector.engine),
             "takes": "recordings" if manifest.signal is not None else "pictures",
         }
-        model = self.store.recipes.add_model(
+        return self.store.recipes.add_model(
             file,
             person=person,
             detector=manifest.detector.name,
             summary=summary,
             file_name=file_name or file.name,
         )
-        rules = None if acceptance is None else acceptance.model_dump(mode="json")
-        made = self.store.recipes.add(
-            recipe, model.hash, person=person, acceptance=rules, note=note, activate=activate
-        )
-        if activate:
-            self.changed(recipe)
-        return made
 
     def activate(self, recipe: str, version: int, *, person: str) -> None:
         """Let another version of a recipe inspect from now on, once its model is open.
