@@ -24,6 +24,7 @@ from makellos.cli import (
     releasing,
     serving,
     tuning,
+    watching,
 )
 from makellos.errors import legible
 from makellos.jobs.processes import INTERRUPTED
@@ -77,6 +78,7 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("verify", releasing.verify, "Test that all runtimes give the same verdicts."),
     ("export", releasing.export, "Write a model for programs without makellos."),
     ("info", inspecting.info, "Show what a model file holds and promises."),
+    ("watch", watching.watch, "Inspect what appears in a folder, and keep the history."),
     ("serve", serving.serve, "Run the inspection station: page, HTTP API, history."),
     ("detectors", listing.detectors, "List the detectors and their parameters."),
     ("devices", listing.devices, "Show what this machine can run on."),

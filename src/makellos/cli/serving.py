@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from makellos.cli.console import say
+from makellos.cli.station import PicturesFolder, StoreAddress, needing_station
 
 _LOCAL = "127.0.0.1"
 
@@ -33,20 +35,25 @@ def serve(
         int,
         typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0: any that is free."),
     ] = 8000,
-    store: Annotated[
-        str | None,
+    watch: Annotated[
+        list[str] | None,
         typer.Option(
-            metavar="URL",
-            help="Where the history is kept: a folder, or the address of a database such as "
-            "postgresql://…; without it, a folder of this user.",
+            "--watch",
+            metavar="[RECIPE=]FOLDER",
+            help="Also inspect what appears in a folder; may be given several times.",
+            show_default=False,
         ),
     ] = None,
-    pictures: Annotated[
+    done: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder for pictures, maps and models, if not beside the history."
+            metavar="DIR",
+            help="Move what a watched folder held there, below the name of the folder; without it, "
+            "files stay and are remembered.",
         ),
     ] = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
 ) -> None:
     """Run the inspection station: web page, HTTP API, history.
 
@@ -54,40 +61,26 @@ def serve(
 
     Example: makellos serve screws.makellos --port 8000
     """
-    from makellos.errors import MissingRuntimeError, adding
+    with needing_station():
+        from makellos.line.watching import folders_of, watching
+        from makellos.service import server
+        from makellos.store import Store
 
-    try:
-        import makellos.service.app
-        import makellos.store
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("makellos"):
-            raise
-        raise MissingRuntimeError(
-            f"The station needs {error.name}, which is not installed: {adding('station')}."
-        ) from None
-    del makellos
-    _serve(models or [], host, port, store, pictures)
-
-
-def _serve(
-    models: list[Path], host: str, port: int, address: str | None, pictures: Path | None
-) -> None:
     import logging
 
-    from makellos.service import server
-    from makellos.store import Store
-
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-    at = "" if address is None else f" --store {address}"
-    store = Store.open(address, pictures=pictures)
-    try:
-        server.check_address(store, host, f"makellos users add NAME --role administrator{at}")
-        with server.listening(host, port) as listener:
-            station = server.open_station(store, host, models)
-            where = server.address_of(host, listener)
-            server.run(station, listener, started=lambda: _tell(server.told(station, where)))
-    finally:
-        store.close()
+    at = "" if store is None else f" --store {store}"
+    with ExitStack() as stack:
+        opened = Store.open(store, pictures=pictures)
+        stack.callback(opened.close)
+        server.check_address(opened, host, f"makellos users add NAME --role administrator{at}")
+        listener = stack.enter_context(server.listening(host, port))
+        station = server.open_station(opened, host, models or [])
+        stack.callback(station.close)
+        watched = folders_of(watch or [], station.pool.names(), done)
+        stack.enter_context(watching(station, watched, tell=say))
+        lines = server.told(station, server.address_of(host, listener))
+        server.run(station, listener, started=lambda: _tell(lines))
     say("Stopped. Everything that was accepted is stored.")
 
 

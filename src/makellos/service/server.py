@@ -149,7 +149,7 @@ class _Server(uvicorn.Server):
 
 
 def run(station: Station, listener: socket.socket, *, started: Callable[[], None]) -> None:
-    """Serve until a signal says stop, then finish what was accepted and close the station."""
+    """Serve until a signal says stop, and finish what is being answered; the station stays open."""
     app = create_app(station)
     config = uvicorn.Config(
         app,
@@ -170,5 +170,4 @@ def run(station: Station, listener: socket.socket, *, started: Callable[[], None
         _Server(config, station).run(sockets=[listener])
     finally:
         app.state.candidates.close()
-        station.close()
         listener.close()
