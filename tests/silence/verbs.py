@@ -55,6 +55,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
             *["--detector", "padim", "--set", "image_size=32", "--n-trials", "1"],
         ],
     ),
+    "watch": ({0}, ["m.makellos", "parts/test", "--store", "station", "--once"]),
     # Nobody has a password: it opens no door. test_silence.py has a station at work.
     "serve": ({2}, ["m.makellos", "--host", "192.0.2.1", "--store", "station"]),
     "users add": (

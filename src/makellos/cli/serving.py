@@ -15,43 +15,48 @@ from makellos.cli.station import PicturesFolder, StoreAddress, needing_station
 _LOCAL = "127.0.0.1"
 
 
+Models = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="MODEL", help="Model files; each becomes a recipe of its name.", show_default=False
+    ),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Address to listen on; 0.0.0.0 lets the network in, which takes users.",
+    ),
+]
+Port = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0: any that is free."),
+]
+Watch = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--watch",
+        metavar="[RECIPE=]FOLDER",
+        help="Also inspect what appears in a folder; may be given several times.",
+        show_default=False,
+    ),
+]
+Done = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Move what a watched folder held there, below the name of the folder; without it, "
+        "files stay and are remembered.",
+    ),
+]
+
+
 def serve(
-    models: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Model files; each becomes a recipe of its name.",
-            show_default=False,
-        ),
-    ] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Address to listen on; 0.0.0.0 lets the network in, which takes users.",
-        ),
-    ] = _LOCAL,
-    port: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0: any that is free."),
-    ] = 8000,
-    watch: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--watch",
-            metavar="[RECIPE=]FOLDER",
-            help="Also inspect what appears in a folder; may be given several times.",
-            show_default=False,
-        ),
-    ] = None,
-    done: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Move what a watched folder held there, below the name of the folder; without it, "
-            "files stay and are remembered.",
-        ),
-    ] = None,
+    models: Models = None,
+    host: Host = _LOCAL,
+    port: Port = 8000,
+    watch: Watch = None,
+    done: Done = None,
     store: StoreAddress = None,
     pictures: PicturesFolder = None,
 ) -> None:
