@@ -20,13 +20,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 PROJECT = Path(__file__).parents[2]
 CONTAINERFILE = PROJECT / "packaging" / "Containerfile"
 PACKAGES = "python3,python3-venv,ca-certificates"
 MOST_MB = 1000  # of the image's own environment, without its base system
 PATIENCE = 60.0
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Image:
     settings: dict[str, list[str]] = field(default_factory=dict)
 
     def run(self, command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+        environment = {"PATH": PATH, "LANG": "C.UTF-8"}
         environment.update({k: v for k, v in os.environ.items() if k.startswith(("PIP_", "SSL_"))})
         environment.update(self.environment)
         inside = ["cd", self.folder, "&&", "exec", *map(shlex.quote, command)]
@@ -48,7 +49,7 @@ class Image:
         return subprocess.Popen([*wrapped, " ".join(inside)], env=environment, **options)  # type: ignore[call-overload,no-any-return]
 
     def copy(self, sources: list[Path], target: str) -> None:
-        place = self.root / os.path.join(self.folder, target).lstrip("/")
+        place = self.root / (PurePosixPath(self.folder) / target).relative_to("/")
         for source in sources:
             into = place / source.name if target.endswith("/") and source.is_file() else place
             into.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ def build(folder: Path) -> Image:
         elif word == "ENV":
             for pair in shlex.split(rest):
                 key, _, value = pair.partition("=")
-                path = image.environment.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+                path = image.environment.get("PATH", PATH)
                 image.environment[key] = value.replace("$PATH", path)
         elif word == "WORKDIR":
             image.folder = rest

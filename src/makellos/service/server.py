@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import signal
 import socket
 import sys
@@ -70,7 +71,8 @@ def listening(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(found[4][:2], family=found[0], backlog=256)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None)  # its own text repeats the address
+        reason = os.strerror(number) if number and number > 0 else str(error)
         raise ConfigurationError(
             f"The station cannot listen on {host}, port {port}: {reason}. Choose another port with "
             "--port, or stop the program that uses it."
