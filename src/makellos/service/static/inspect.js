@@ -1,5 +1,5 @@
 // Pictures are sent one by one, so that each verdict appears as soon as it is there.
-import { token } from "/static/page.js";
+const token = document.querySelector('meta[name="csrf"]').content;
 
 const form = document.querySelector("[data-inspect]");
 if (form) {
@@ -57,11 +57,13 @@ if (form) {
     form.elements.serial.value = "";
   }
 
-  field.addEventListener("change", () => {
+  function take() {
     waiting.push(...field.files);
     total += field.files.length;
     field.value = "";
     work();
-  });
+  }
+  field.addEventListener("change", take);
+  if (field.files.length) take(); // chosen before this module was there
   form.addEventListener("submit", (event) => event.preventDefault());
 }

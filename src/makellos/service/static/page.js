@@ -15,7 +15,7 @@ if (menu) {
   });
 }
 
-export const token = document.querySelector('meta[name="csrf"]').content;
+const token = document.querySelector('meta[name="csrf"]').content;
 document.addEventListener("htmx:configRequest", (event) => {
   event.detail.headers["X-CSRF-Token"] = token;
 });

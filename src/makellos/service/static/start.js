@@ -1,5 +1,5 @@
 // Good pictures are sent in small batches before they are learned from.
-import { token } from "/static/page.js";
+const token = document.querySelector('meta[name="csrf"]').content;
 
 const form = document.querySelector("[data-learn]");
 if (form) {
@@ -19,7 +19,7 @@ if (form) {
     refusals.append(line);
   }
 
-  field.addEventListener("change", async () => {
+  async function take() {
     const files = [...field.files];
     go.disabled = true;
     for (let first = 0; first < files.length; first += TOGETHER) {
@@ -43,5 +43,7 @@ if (form) {
     said.textContent = fill(form.dataset.sent, { kept, refused });
     go.disabled = kept === 0;
     go.classList.toggle("main", kept > 0);
-  });
+  }
+  field.addEventListener("change", take);
+  if (field.files.length) take(); // chosen before this module was there
 }
