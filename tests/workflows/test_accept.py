@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,9 +30,9 @@ from makellos import (
 from makellos.drawing import write_picture
 from makellos.evaluation.acceptance_record import AcceptanceRecord
 from makellos.inspection.manifest import VerificationRecord
-from makellos.models.provenance import identity
+from makellos.models.provenance import Contents, identity
 from makellos.models.writing import rewrite_manifest
-from makellos.workflows.ledger import default_ledger
+from makellos.workflows.ledger import default_ledger, enter, history
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "acceptance.schema.json"
 RECORD = TypeAdapter(AcceptanceRecord)
@@ -260,6 +261,19 @@ def test_another_label_makes_another_set(
     record = accept(toy_model, folder, ledger=ledger)
     assert record.data.fingerprint != first.data.fingerprint
     assert record.history.n_times_before == 0
+
+
+def test_ledger_remembers_the_most_parts_that_a_model_was_judged_on(
+    toy_model: Path, screw_model: Path, tmp_path: Path
+) -> None:
+    mine, other = read_model(toy_model).manifest, read_model(screw_model).manifest
+    sums = tuple(f"{i:012d}" for i in range(4))
+    path = tmp_path / "tests.jsonl"
+    for day, n in enumerate((2, 3, 1), start=1):
+        tested = Contents(f"{n:064d}", sums[:n])
+        enter(path, tested, other, file="m", at=datetime(2026, 1, day, tzinfo=UTC))
+    (before,) = history(path, Contents("f" * 64, sums), mine).others
+    assert (before.n_shared, before.first, before.last) == (3, "2026-01-01", "2026-01-03")
 
 
 def test_ledger_that_is_none_stops_before_the_work(

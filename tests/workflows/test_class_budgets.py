@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from makellos import Inspector, calibrate, evaluate, fit, verify
+from makellos import Inspector, calibrate, evaluate, export, fit, verify
 from makellos.calibration import calibrate_zones
 from makellos.data.parts import GOOD, Part
 from makellos.data.progress import Progress
@@ -26,6 +26,7 @@ from makellos.inspection.manifest import CalibrationRecord
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.preprocessing import Preprocessing
 from makellos.models.writing import rewrite_manifest
+from makellos.workflows import accept as accepting
 
 SIDE = 32
 KINDS = ("dent", "scratch")  # dark on the left, bright on the right
@@ -198,6 +199,36 @@ def test_golden_parts_keep_their_verdicts_on_every_runtime(model: Path, tmp_path
         assert inspector.calibration.verdict(golden.score) == golden.verdict
     # In units of thresholds, not the score of the graph.
     assert min(abs(part.score - 1) for part in inspector.manifest.golden) < 0.05
+
+
+def test_programs_that_cannot_do_budgets_per_class_are_not_written(
+    model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="budgets per class"):
+        export(model, tmp_path / "folder")
+    done = export(model, tmp_path / "kinds.onnx")
+    assert "budgets per class" in done.not_in_the_graph
+
+
+def test_a_tolerance_of_other_units_is_forgotten(plain: Path, tmp_path: Path) -> None:
+    tolerant = Path(shutil.copy(plain, tmp_path / "tolerant.makellos"))
+    read = read_model(tolerant)
+    record = read.manifest.calibration.model_copy(update={"tolerance": 0.5})
+    rewrite_manifest(read, read.manifest.model_copy(update={"calibration": record}), tolerant)
+    calibrate(tolerant, class_budgets={"scratch": 0.02})
+    assert read_model(tolerant).manifest.calibration.tolerance < 0.01
+
+
+def test_a_threshold_of_several_classes_is_not_judged_as_that_of_one(
+    model: Path, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(accepting, "promise_figures", lambda *given: asked.append(given[-1]))
+    for path in (plain, model):
+        figures = SimpleNamespace(promise=object())
+        accepting._promise(SimpleNamespace(figures=figures, inspector=Inspector(path)))
+    n_groups = Inspector(plain).calibration.n_groups
+    assert asked == [n_groups, None]
 
 
 def test_calibrate_gives_classes_budgets_without_data(

@@ -207,7 +207,10 @@ def test_onnx_file_holds_all(toy_model: Path, toy_parts: Path, tmp_path: Path) -
     summary = export(toy_model, target)
     assert summary.files == [str(target)]
     assert summary.n_bytes == target.stat().st_size
-    told = {each.key: each.value for each in onnx.load(target).metadata_props}
+    stored = onnx.load(target, load_external_data=False)
+    # No tensor still says that it lies in another file.
+    assert not any(tensor.external_data for tensor in stored.graph.initializer)
+    told = {each.key: each.value for each in stored.metadata_props}
     facts = json.loads(told["makellos"])
     inspector = Inspector(toy_model, engine=ONNX)
     assert facts["calibration"]["threshold"] == inspector.threshold

@@ -338,3 +338,14 @@ def test_picture_of_another_size_is_a_part_like_others(model: Path, tmp_path: Pa
     cv2.imwrite(str(folder / "a.png"), np.full((90, 200), 128, np.uint8))
     summary = verify(model, folder)
     assert (summary.released, summary.n_parts) == (True, 1)
+
+
+def test_parts_that_this_version_judges_otherwise_are_named(model: Path) -> None:
+    read = read_model(model)
+    golden = list(read.manifest.golden)
+    other = "ok" if golden[0].verdict == "reject" else "reject"
+    golden[0] = golden[0].model_copy(update={"verdict": other})
+    rewrite_manifest(read, read.manifest.model_copy(update={"golden": golden}), model)
+    summary = verify(model, keep=False)
+    assert summary.released  # runtimes agree by the verdicts of this version
+    assert f"gives {golden[0].file} another verdict" in summary.notes[0]
