@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 from makellos.store.database import Database
 from makellos.store.inspections import parts_query
 from makellos.store.records import Filter, StoredInspection, stored_inspection
-from makellos.store.tables import inspection_rows, inspection_zones, inspections, reviews
+from makellos.store.tables import inspection_words, inspection_zones, inspections, reviews
 
 __all__ = ["History"]
 
@@ -86,7 +86,7 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         zones = inspection_zones.c
         found.append(exists().where(zones.inspection_id == table.id, zones.zone == wanted.zone))
     if wanted.text:
-        words = inspection_rows.c
-        part = words.words.contains(wanted.text.casefold(), autoescape=True)
-        found.append(exists().where(words.inspection_id == table.id, part))
+        words = inspection_words.c
+        found.append(words.inspection_id == table.id)
+        found.append(words.words.contains(wanted.text.casefold(), autoescape=True))
     return found

@@ -29,6 +29,7 @@ from makellos.store.records import (
 from makellos.store.tables import (
     inspection_keys,
     inspection_rows,
+    inspection_words,
     inspection_zones,
     inspections,
     regression_parts,
@@ -64,6 +65,7 @@ class _Draft:
     part: NewInspection
     values: dict[str, Any]
     wide: dict[str, Any]
+    words: str
     zones: list[str]
     picture: bytes | None = field(default=None, repr=False)
     map: bytes | None = field(default=None, repr=False)
@@ -259,9 +261,9 @@ def _draft(part: NewInspection, now: int) -> _Draft:
         "error": found.error,
         "fields": dict(part.fields),
         "row": found.row(),
-        "words": "\n".join((found.input, part.serial or "", part.lot or "")).casefold(),
     }
-    return _Draft(part, values, wide, zones, part.picture, drawn, key)
+    words = "\n".join((found.input, part.serial or "", part.lot or "")).casefold()
+    return _Draft(part, values, wide, words, zones, part.picture, drawn, key)
 
 
 def _fresh(drafts: Sequence[_Draft], known: Mapping[str, int]) -> list[_Draft]:
@@ -290,6 +292,7 @@ def _insert(connection: Connection, draft: _Draft, known: dict[str, int]) -> int
     added = connection.execute(inspections.insert().values(draft.values))
     number = _new_number(added)
     connection.execute(inspection_rows.insert().values(inspection_id=number, **draft.wide))
+    connection.execute(inspection_words.insert().values(inspection_id=number, words=draft.words))
     if draft.zones:
         rows = [{"inspection_id": number, "zone": zone} for zone in draft.zones]
         connection.execute(inspection_zones.insert(), rows)

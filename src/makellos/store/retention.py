@@ -20,6 +20,7 @@ from makellos.store.pictures import Files
 from makellos.store.records import Removed, Retention
 from makellos.store.tables import (
     inspection_rows,
+    inspection_words,
     inspection_zones,
     inspections,
     regression_parts,
@@ -123,7 +124,7 @@ class Keeping:
             gone = [row.id for row in rows]
             said["n"] = len(gone)
             if whole:
-                for other in (inspection_zones, inspection_rows):
+                for other in (inspection_zones, inspection_words, inspection_rows):
                     connection.execute(delete(other).where(other.c.inspection_id.in_(gone)))
                 connection.execute(delete(inspections).where(table.id.in_(gone)))
             else:

@@ -89,6 +89,8 @@ class Store:
         try:
             database.update()
             _make_folders(folder)
+            if create:
+                database.learn_sizes()
         except BaseException:
             database.close()
             raise
@@ -170,7 +172,9 @@ class Store:
         stay known. Raises `StorageError` while a back-up runs.
         """
         with alone_with_files(self.folder):
-            return self._keeping.apply(wanted, person)
+            removed = self._keeping.apply(wanted, person)
+        self._database.learn_sizes()
+        return removed
 
     def back_up(self, path: Path, *, person: str) -> BackUp:
         """Write all of the station into one file, as it stands at one moment, while it is used."""

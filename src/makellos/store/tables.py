@@ -34,6 +34,7 @@ __all__ = [
     "candidates",
     "inspection_keys",
     "inspection_rows",
+    "inspection_words",
     "inspection_zones",
     "inspections",
     "metadata",
@@ -175,6 +176,13 @@ inspection_rows = Table(
     Column("error", SafeText),
     Column("fields", JsonText, nullable=False),
     Column("row", JsonText, nullable=False),
+)
+
+# What texts are looked for in, by looking through all of it, hence nothing else.
+inspection_words = Table(
+    "inspection_words",
+    metadata,
+    _inspection_id(primary_key=True, autoincrement=False),
     Column("words", SafeText, nullable=False),
 )
 

@@ -71,6 +71,12 @@ def _reviews() -> None:
         sa.Column("error", sa.Text()),
         sa.Column("fields", sa.Text(), nullable=False),
         sa.Column("row", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["inspection_id"], ["inspections.id"]),
+        sa.PrimaryKeyConstraint("inspection_id"),
+    )
+    op.create_table(
+        "inspection_words",
+        sa.Column("inspection_id", _number(), autoincrement=False, nullable=False),
         sa.Column("words", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["inspection_id"], ["inspections.id"]),
         sa.PrimaryKeyConstraint("inspection_id"),
