@@ -47,7 +47,7 @@ class DriftWatch:
     def update(self, loaded: Loaded, part: StoredInspection) -> None:
         """Take a stored part into account; one that was seen already says nothing."""
         with self._lock:
-            watched = self._of(loaded)
+            watched = self._of(loaded, part.id - 1)
             if part.id > watched.last and part.model_hash == watched.model_hash:
                 self._take(loaded.recipe.name, watched, part)
                 if watched.unsaved >= _SAVED_EVERY:
@@ -83,18 +83,20 @@ class DriftWatch:
                 if watched.unsaved:
                     self._save(name, watched)
 
-    def _of(self, loaded: Loaded) -> _Watched:
+    def _of(self, loaded: Loaded, seen: int | None = None) -> _Watched:
+        """Return what watches a recipe; a new one takes parts after the number `seen`."""
         name, model_hash = loaded.recipe.name, loaded.recipe.model_hash
         watched = self._watched.get(name)
         if watched is None or watched.model_hash != model_hash:
-            watched = self._watched[name] = self._restored(loaded)
+            watched = self._watched[name] = self._restored(loaded, seen)
         return watched
 
-    def _restored(self, loaded: Loaded) -> _Watched:
+    def _restored(self, loaded: Loaded, seen: int | None) -> _Watched:
         """Return what was saved of a recipe, brought up to the newest part of the history."""
         name, model = loaded.recipe.name, loaded.inspector.model
         saved = self._store.settings.get(_setting(name)) or {}
-        watched = _Watched(DriftMonitor(model), loaded.recipe.model_hash, self._store.newest())
+        last = self._store.newest() if seen is None else seen
+        watched = _Watched(DriftMonitor(model), loaded.recipe.model_hash, last)
         if saved.get("model_hash") != watched.model_hash:
             return watched
         try:

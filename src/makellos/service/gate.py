@@ -70,8 +70,9 @@ class Gate:
         kind = Headers(scope=scope).get("content-type", "")
         if not kind.startswith("multipart/"):
             return _MAX_PLAIN
-        is_model = scope["path"] in {"/api/models", "/start", "/models"}
-        return settings.max_model if is_model else settings.max_body
+        path: str = scope["path"]
+        takes_more = path in {"/api/models", "/models"} or path.startswith("/start/")
+        return settings.max_model if takes_more else settings.max_body
 
     async def _too_large(
         self, scope: Scope, receive: Receive, send: Send, announced: int, limit: int

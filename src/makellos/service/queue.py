@@ -70,7 +70,8 @@ class InspectionQueue:
     """Take parts as they come, at most `length` and `most_bytes` of them at once.
 
     `threads` inspect, each the part that has waited longest; whatever was inspected while the
-    writer stored is stored together, in one transaction. `done` hears of each part stored and of
+    writer stored is stored together, in one transaction, a recipe's parts in the order in which
+    they came. `done` hears of each part stored and of
     the seconds since it was accepted, in the order of the store, from one thread.
     """
 
@@ -86,7 +87,7 @@ class InspectionQueue:
         self.length, self._most_bytes, self._threads = length, most_bytes, threads
         self._store, self._done = store, done
         self._waiting: deque[Waiting] = deque()
-        self._inspected: deque[Waiting] = deque()
+        self._lines: dict[str, deque[Waiting]] = {}  # by recipe, in the order of acceptance
         self._n_open, self._n_bytes, self._seconds = 0, 0, _SPENT
         self._closing = self._ended = False
         self._changed = threading.Condition()
@@ -128,6 +129,7 @@ class InspectionQueue:
             now = time.perf_counter()
             accepted = [Waiting(part, loaded, now) for part in parts]
             self._waiting.extend(accepted)
+            self._lines.setdefault(loaded.recipe.name, deque()).extend(accepted)
             self._n_open += len(parts)
             self._n_bytes += n_bytes
             self._changed.notify_all()
@@ -146,11 +148,11 @@ class InspectionQueue:
     def _inspect_all(self) -> None:
         while waiting := self._next():
             started = time.perf_counter()
-            waiting.found = _inspected(waiting)
+            found = _inspected(waiting)
             spent = time.perf_counter() - started
             with self._changed:
                 self._seconds += _LATER * (spent - self._seconds)
-                self._inspected.append(waiting)
+                waiting.found = found
                 self._changed.notify_all()
 
     def _next(self) -> Waiting | None:
@@ -161,10 +163,8 @@ class InspectionQueue:
     def _store_all(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._inspected or self._ended)
-                n_taken = min(len(self._inspected), _TOGETHER)
-                taken = [self._inspected.popleft() for _ in range(n_taken)]
-            if not taken:
+                taken = self._changed.wait_for(lambda: self._inspected() or self._ended)
+            if not isinstance(taken, list):
                 return
             try:
                 self._record(taken)
@@ -173,6 +173,14 @@ class InspectionQueue:
                     self._n_open -= len(taken)
                     self._n_bytes -= sum(len(each.part.content) for each in taken)
                     self._changed.notify_all()
+
+    def _inspected(self) -> list[Waiting]:
+        """Take what can be stored: of each recipe's parts those before any that is in work."""
+        taken: list[Waiting] = []
+        for line in self._lines.values():
+            while line and line[0].found is not None and len(taken) < _TOGETHER:
+                taken.append(line.popleft())
+        return taken
 
     def _record(self, taken: list[Waiting]) -> None:
         """Store parts in one transaction, or one by one where one of them cannot be stored."""

@@ -122,11 +122,21 @@ def told(station: Station, where: str) -> list[str]:
 
 
 class _Server(uvicorn.Server):
-    """End streams of events when a signal says stop: the server waits for all requests."""
+    """End streams of events when a signal says stop: the server waits for all requests.
 
-    def __init__(self, config: uvicorn.Config, station: Station) -> None:
+    `started` is called when it takes requests, and signals.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, station: Station, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._station = station
+        self._station, self._started = station, started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take requests."""
+        await super().startup(sockets=sockets)
+        self._started()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -168,8 +178,7 @@ def run(station: Station, listener: socket.socket, *, started: Callable[[], None
         backlog=256,
     )
     try:
-        started()
-        _Server(config, station).run(sockets=[listener])
+        _Server(config, station, started).run(sockets=[listener])
     finally:
         app.state.candidates.close()
         listener.close()

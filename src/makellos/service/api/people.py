@@ -121,7 +121,7 @@ def revoke_token(name: Named, station: StationDep, person: Administrator) -> Res
 @router.get("/audit", response_model=Texts, responses=errors())
 def audit(
     station: StationDep,
-    person: Annotated[Person, Depends(needs("viewer"))],
+    person: Administrator,
     before: Annotated[int | None, Query(ge=1, lt=1 << 63)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Response:
@@ -133,9 +133,7 @@ def audit(
 
 
 @router.get("/audit/verify", response_model=Texts, responses=errors())
-def verify_audit(
-    station: StationDep, person: Annotated[Person, Depends(needs("viewer"))]
-) -> Response:
+def verify_audit(station: StationDep, person: Administrator) -> Response:
     """Tell whether an entry of the audit log was changed, added or taken away, and where."""
     del person
     found = station.store.audit.verify()
