@@ -41,7 +41,7 @@ def make(folder: Path, size: int) -> tuple[Path, list[Path]]:
 
 def drop(folder: Path, number: int, source: Path) -> None:
     """Let a picture that is like no other appear, in two halves."""
-    picture = cv2.imread(str(source))
+    picture = np.asarray(cv2.imread(str(source)))
     noise = np.random.default_rng(number).normal(0, 2, picture.shape)
     changed = np.clip(picture + noise, 0, 255).astype(np.uint8)
     data = cv2.imencode(".png", changed)[1].tobytes()

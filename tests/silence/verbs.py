@@ -70,6 +70,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     ),
     "users disable": ({0}, ["anna", "--store", "station"]),
     "history verify": ({0}, ["--store", "station"]),
+    "history judgements": ({2}, ["agreement", "--store", "station"]),  # nobody has said anything
     "history backup": ({0}, ["station.zip", "--store", "station"]),
     "history restore": ({0}, ["station.zip", "--store", "restored"]),
     # Only PyTorch explains; without it the verb says so.
@@ -79,7 +80,15 @@ GIVEN = {"password.txt", "runs.yaml", "generative.makellos", "classifier.makello
 MADE = {
     *("demo", "parts", "check.json", "parts.csv", "m.makellos", "n.makellos", "rows", "report"),
     *("comparison", "grid.png", "runs", "search", "looked", "audit", "turned", "m.onnx", "drift"),
-    *("acceptance", "tests.jsonl", "tests.jsonl.lock", "station", "station.zip", "restored"),
+    *(
+        "acceptance",
+        "tests.jsonl",
+        "tests.jsonl.lock",
+        "station",
+        "agreement",
+        "station.zip",
+        "restored",
+    ),
 }
 
 

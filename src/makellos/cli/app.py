@@ -17,6 +17,7 @@ from makellos.cli import (
     explaining,
     generating,
     inspecting,
+    judgements,
     keeping,
     learning,
     listing,
@@ -85,6 +86,9 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
 )
 for _name, _verb, _help in _VERBS:
     app.command(_name, short_help=_help)(_verb)
+keeping.history_app.command(
+    "judgements", short_help="Write what people said, for 'makellos accept'."
+)(judgements.judgements)
 app.add_typer(keeping.history_app, name="history", short_help="List and keep what was inspected.")
 app.add_typer(keeping.users_app, name="users", short_help="Say who may use a station.")
 

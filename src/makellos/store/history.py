@@ -45,15 +45,17 @@ class History:
     def to_review(self, person: str, limit: int) -> list[StoredInspection]:
         """Return what waits for a person's word.
 
-        First the parts to look at again without a decision, oldest first. Then, in an order that
-        says nothing, decided ones that this person has said nothing of: for a second look that is
-        blind, where the decision is not to be shown.
+        First the parts to look at again without a decision, oldest first, then rejected ones
+        without. After these, in an order that says nothing, decided ones that this person has said
+        nothing of: for a second look that is blind, where the decision is not to be shown.
         """
-        table = inspections.c
-        waiting = select(table.id).where(table.verdict == "look_again", table.decision.is_(None))
-        parts = self._parts(waiting.order_by(table.id).limit(limit), newest_first=False)
-        if len(parts) == limit:
-            return parts
+        table, parts = inspections.c, list[StoredInspection]()
+        for verdict in ("look_again", "reject"):
+            waiting = select(table.id).where(table.verdict == verdict, table.decision.is_(None))
+            first = waiting.order_by(table.id).limit(limit - len(parts))
+            parts += self._parts(first, newest_first=False)
+            if len(parts) == limit:
+                return parts
         own = exists().where(reviews.c.inspection_id == table.id, reviews.c.person == person)
         decided = select(table.id).where(table.decision.is_not(None), ~own)
         shuffled = (table.id * _SHUFFLE) % _SHUFFLED_BELOW
