@@ -28,7 +28,7 @@ from makellos.service.pages.rendering import back_to
 from makellos.service.processes import Processes
 from makellos.service.queue import NewPart
 from makellos.service.station import Station
-from makellos.store import Box, Filter, Store
+from makellos.store import Box, Change, Filter, Store
 
 ROOM = Path(str(service.__file__)).parent
 FOREIGN = [ROOM / "static" / "vendor", Path(__file__).parent / "browser" / "vendor"]
@@ -79,7 +79,8 @@ def judged(station: Station, picture: Callable[..., bytes]) -> Station:
         NewPart("a.png", picture(1), serial="A-1", lot="L-7"),
         NewPart("=b.png", picture(2, spot=True), serial="A-2"),
     ]
-    station.judge("toy", parts)
+    for part in parts:
+        station.judge("toy", [part])
     return station
 
 
@@ -349,6 +350,50 @@ def test_first_start_refuses_what_cannot_be_learned_from(
     assert client.post("/start/pictures", data={"batch": "../../x"}, files=files).status_code == 422
     folder = station.store.folder / "start" / told["batch"]
     assert [path.name for path in folder.iterdir()] == ["00000.png"]
+
+
+def test_candidate_is_shown_with_what_it_would_change(client: TestClient, judged: Station) -> None:
+    store = judged.store
+    learned = {"n_good": 1, "n_assumed_good": 1, "n_defective": 0}
+    times = {"since": "2026-09-14T00:00:00Z", "until": "2026-09-21T00:00:00Z"}
+    made = store.candidates.begin(
+        "toy", "calibrate", person="Ada", base_version=1, details=learned | times
+    )
+    at = f"/models/toy/candidates/{made.number}"
+    assert "every 1s" in client.get(at).text
+    model_hash = store.recipes.active("toy").model_hash
+    store.candidates.made(made.number, model_hash)
+    errors = {"false_alarms": 3, "missed": 1, "unreadable": 0}
+    judged_set = {"set": "May", "hash": "0", "n_good": 9, "n_defective": 4}
+    comparison = {
+        "version": 1,
+        "regression": [judged_set | {"before": errors, "after": errors | {"false_alarms": 2}}],
+        "replay": {"n": 2, "n_learned": 1, "before": {"ok": 2}, "after": {"ok": 1, "reject": 1}},
+        "n_changes": {"regression": 0, "replay": 1},
+    }
+    flip = Change(
+        inspection_id=1, of="replay", before="ok", after="reject", score_before=1, score_after=2
+    )
+    store.candidates.compared(made.number, [flip], comparison)
+    assert client.get(f"{at}/state").headers["HX-Refresh"] == "true"
+    page = client.get(at).text
+    for said in ("3 / 9", "2 / 9", "1 / 4", "A-1", "Release"):
+        assert said in page, said
+    assert client.post(f"{at}/explode").status_code == 404
+    assert client.get(f"/models/other/candidates/{made.number}").status_code == 404
+    assert client.post(f"{at}/release").headers["Location"] == "/models/toy"
+    assert store.recipes.active("toy").version == 2
+    listed = client.get("/models/toy/candidates").text
+    assert "released" in listed and "Nobody has decided" in listed
+
+
+def test_decided_parts_are_locked_as_a_set(client: TestClient, judged: Station) -> None:
+    assert client.post("/models/toy/sets", data={"title": "May"}).status_code == 422
+    judged.store.review(1, person="Ada", decision="good")
+    assert "Lock 1 decided part" in client.get("/models/toy/candidates").text
+    client.post("/models/toy/sets", data={"title": "May"})
+    (locked,) = judged.store.regression_sets.all("toy")
+    assert (locked.name, locked.n_good, locked.n_defective) == ("May", 1, 0)
 
 
 def test_a_process_tells_how_far_it_is_and_how_it_ended() -> None:

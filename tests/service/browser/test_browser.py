@@ -17,7 +17,7 @@ from makellos.store import Filter
 AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 PAGES = (
     *("/", "/inspect", "/history", "/history?view=table", "/history/1", "/review", "/models"),
-    *("/models/screws", "/drift", "/people", "/audit", "/start"),
+    *("/models/screws", "/models/screws/candidates", "/drift", "/people", "/audit", "/start"),
 )
 SERIOUS = "serious", "critical"
 

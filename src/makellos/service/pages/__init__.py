@@ -14,6 +14,7 @@ from makellos.service.pages import (
     drifting,
     history,
     inspecting,
+    learning,
     live,
     modelling,
     people,
@@ -29,7 +30,7 @@ __all__ = ["add_pages"]
 
 _ROUTERS = (
     *(account, live, inspecting, history, pictures, reviewing),
-    *(modelling, drifting, people, starting, processing),
+    *(learning, modelling, drifting, people, starting, processing),
 )
 
 

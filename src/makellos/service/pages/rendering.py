@@ -60,6 +60,8 @@ def _environment(language: str) -> Environment:
         verdict_word=lambda verdict: verdict_word(spoken, verdict),
         decision_word=lambda verdict, decision: decision_word(spoken, verdict, decision),
         role_word=lambda role: role_word(spoken, role),
+        how_word=lambda how: how_word(spoken, how),
+        state_word=lambda state: state_word(spoken, state),
         version=version("makellos"),
         build=build(),
     )
@@ -121,3 +123,21 @@ def role_word(spoken: Words, role: str) -> str:
         "engineer": _("Engineer"),
         "administrator": _("Administrator"),
     }.get(role, role)
+
+
+def how_word(spoken: Words, how: str) -> str:
+    """Return how a candidate is made."""
+    _ = spoken.gettext
+    return {"calibrate": _("new thresholds"), "fit": _("learned anew")}.get(how, how)
+
+
+def state_word(spoken: Words, state: str) -> str:
+    """Return what a candidate is at."""
+    _ = spoken.gettext
+    return {
+        "working": _("at work"),
+        "ready": _("compared"),
+        "failed": _("failed"),
+        "released": _("released"),
+        "withdrawn": _("set aside"),
+    }.get(state, state)
