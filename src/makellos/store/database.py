@@ -209,7 +209,9 @@ class Database:
         if self.is_sqlite:
             options: dict[str, Any] = {"connect_args": {"timeout": _BUSY_SECONDS}}
         else:
-            options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _BUSY_SECONDS}}
+            # Prepared statements would be planned without a look at what is asked for.
+            connect = {"connect_timeout": _BUSY_SECONDS, "prepare_threshold": None}
+            options = {"pool_pre_ping": True, "connect_args": connect}
         try:
             engine = create_engine(self.url, pool_size=10, max_overflow=40, **options)
         except ImportError:
