@@ -284,6 +284,17 @@ def test_a_full_disk_is_told_and_over_when_there_is_room(
     assert client.post(URL, files=files(picture())).status_code == 201
 
 
+def test_a_part_that_is_stored_is_answered_whatever_follows_from_it(
+    client: TestClient, station: Station, picture: Callable[..., bytes], monkeypatch: Any
+) -> None:
+    def broken(*given: object) -> None:
+        raise StorageError("The state of the drift cannot be saved.")
+
+    monkeypatch.setattr(station.drift, "update", broken)
+    assert client.post(URL, files=files(picture())).status_code == 201
+    assert station.store.newest() == 1
+
+
 def test_a_fault_shows_no_traceback(
     client: TestClient, station: Station, monkeypatch: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,7 +14,14 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from makellos.errors import InputError, MakellosError, StorageError, legible
+from makellos.errors import (
+    ConfigurationError,
+    InputError,
+    MakellosError,
+    ModelFileError,
+    StorageError,
+    legible,
+)
 from makellos.store import NotFoundError
 
 __all__ = ["CODES", "Refusal", "add_failures", "refusal_of", "respond"]
@@ -102,7 +109,8 @@ def refusal_of(error: BaseException) -> Refusal:
         _log.error("%s", error)
         return Refusal("storage", str(error))
     if isinstance(error, MakellosError):
-        return Refusal("invalid" if isinstance(error, InputError) else "unavailable", str(error))
+        is_asked = isinstance(error, InputError | ConfigurationError | ModelFileError)
+        return Refusal("invalid" if is_asked else "unavailable", str(error))
     _log.error("A fault in makellos", exc_info=error)
     return Refusal("internal", "Something went wrong in makellos; its log has the details.")
 

@@ -7,6 +7,7 @@ the error that kept it from being stored, also when the station stops.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections import deque
@@ -26,6 +27,8 @@ from makellos.storage import scratch_folder
 from makellos.store import NewInspection, Store, StoredInspection
 
 __all__ = ["InspectionQueue", "NewPart", "Waiting"]
+
+_log = logging.getLogger("makellos.service")
 
 _TOGETHER = 64  # parts that are stored in one transaction at most
 _SPENT = 0.05  # seconds that a part is thought to take before one was inspected
@@ -197,11 +200,15 @@ class InspectionQueue:
         for each, number in zip(taken, numbers, strict=True):
             try:
                 stored = self._store.inspection(number)
-                self._done(each, stored, time.perf_counter() - each.accepted)
             except Exception as error:  # noqa: BLE001
                 each.answer.set_exception(error)
-            else:
-                each.answer.set_result(stored)
+                continue
+            try:
+                self._done(each, stored, time.perf_counter() - each.accepted)
+            except Exception:
+                # It is stored, so its sender must not be told otherwise and send it again.
+                _log.exception("What follows from inspection %s went wrong", number)
+            each.answer.set_result(stored)
 
 
 def _inspected(waiting: Waiting) -> Inspection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from makellos.service.access import Person, needs
@@ -35,7 +35,11 @@ def ready(station: StationDep) -> Response:
     return Json({"status": "ready", "recipes": station.pool.names(), "waiting": len(station.queue)})
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=errors())
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **errors()},
+)
 def metrics(station: StationDep, person: Viewer) -> Response:
     """Return figures for Prometheus."""
     del person
