@@ -205,7 +205,7 @@ class InspectionQueue:
                 continue
             try:
                 self._done(each, stored, time.perf_counter() - each.accepted)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # It is stored, so its sender must not be told otherwise and send it again.
                 _log.exception("What follows from inspection %s went wrong", number)
             each.answer.set_result(stored)
