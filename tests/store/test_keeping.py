@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,10 @@ def test_back_up_brings_everything_back(
     assert restored.record([part(20)])[0] > max(each.id for each in before[0])
 
 
+@pytest.mark.skipif(find_spec("psycopg") is None, reason="psycopg is not installed")
 def test_sqlite_moves_to_postgresql_and_back(
     opened: Callable[..., Store], part: Make, postgres: str, tmp_path: Path
 ) -> None:
-    pytest.importorskip("psycopg")
     first = opened()
     first.record([part(i, serial="\x00\udc80") for i in range(3)])
     first.review(2, person="anna", decision="defective")
