@@ -41,6 +41,7 @@ DATABASES = ["sqlite", *(["postgresql"] if importlib.util.find_spec("psycopg") e
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Return the address of a PostgreSQL server that runs for these tests alone."""
+    pytest.importorskip("psycopg")
     programs = server_programs()
     if programs is None:
         pytest.skip("no PostgreSQL server is installed")

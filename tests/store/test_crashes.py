@@ -165,3 +165,54 @@ def test_several_threads_record_at_once(store: Store, part: Make) -> None:
     assert len(set(numbers)) == 20
     assert len(store.history(limit=100)) == 20
     check(store, [])
+
+
+def test_back_up_of_a_station_at_work_is_whole(
+    opened: Callable[..., Store], place: dict[str, Any], tmp_path: Path
+) -> None:
+    store = opened()
+    with started(place) as recording:
+        assert recording.stdout is not None
+        before = [recording.stdout.readline().strip() for _ in range(30)]
+        done = store.back_up(tmp_path / "station.zip", person="eva")
+        lines_until_killed(recording, 0)
+    assert done.missing == 0
+    Store.restore(tmp_path / "station.zip", tmp_path / "restored", person="eva")
+    restored = Store.open(tmp_path / "restored")
+    check(restored, before)
+    assert len(restored.history(limit=100_000)) == done.parts >= 30
+    restored.close()
+
+
+def test_several_may_open_a_new_store_at_once(place: dict[str, Any]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(6) as threads:
+        stores = list(threads.map(lambda _: Store.open(**place), range(6)))
+    assert all(store.newest() == 0 for store in stores)
+    for store in stores:
+        store.close()
+
+
+def test_database_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    address = "postgresql://eva:secret@127.0.0.1:1/station"
+    with pytest.raises(StorageError, match=r"station cannot be read: ") as told:
+        Store.open(address, pictures=tmp_path)
+    assert "secret" not in str(told.value)
+
+
+def test_lost_connections_are_made_anew(
+    opened: Callable[..., Store], part: Make, place: dict[str, Any]
+) -> None:
+    if "pictures" not in place:
+        pytest.skip("SQLite has no connections to lose")
+    import psycopg
+
+    store = opened()
+    store.record([part(1)])
+    ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid != pg_backend_pid()"
+    with psycopg.connect(place["address"], autocommit=True) as connection:
+        connection.execute(f"{ends} AND datname = current_database()")
+    assert len(store.record([part(2)])) == 1
+    assert len(store.history()) == 2
