@@ -235,6 +235,8 @@ def test_first_start_leads_from_good_pictures_to_a_verdict(
 ) -> None:
     page = visit("/", role=None, at=empty)
     page.get_by_role("link", name="Set up the first model").click()
+    page.get_by_label("Name of the recipe").wait_for()
+    assert faults(page) == []
     pictures = sorted((screws / "train" / "good").glob("*.png"))[:12]
     page.locator("[data-learn] input[type=file]").set_input_files(pictures)
     page.get_by_text("12 pictures are here").wait_for()

@@ -20,6 +20,7 @@ __all__ = ["cause_word", "router"]
 router = APIRouter(include_in_schema=False)
 _LOOKED_BACK = 500  # parts
 _PAIR = 4  # parts before and after
+_MARGIN = 20  # parts between
 
 
 @router.get("/drift", response_class=HTMLResponse)
@@ -78,7 +79,9 @@ def _pair(page: Page, recipe: str, alarm: dict[str, Any]) -> dict[str, list[Part
     n_since = max(1, int(alarm["at"]) - int(alarm["since"]))
     changed = page.store.history(Filter(recipe=recipe), before=at + 1, limit=n_since)
     first = changed[-1].id if changed else at
-    before = page.store.history(Filter(recipe=recipe), before=first, limit=_PAIR)
+    # When a change began is known to some parts only: those before are taken from well before.
+    earlier = page.store.history(Filter(recipe=recipe), before=first, limit=_MARGIN + _PAIR)
+    before = earlier[-_PAIR:]
     try:
         after = changed[:_PAIR] or [page.store.inspection(at)]
     except NotFoundError:
