@@ -313,3 +313,16 @@ def test_a_folder_out_of_reach_is_waited_for(
     follow(source, book, stop=stop, tell=tell)
     assert "cannot be reached" in said[0]
     assert said[1:] == ["Inspecting again."]
+
+
+def test_a_link_that_leads_nowhere_costs_that_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    picture(tmp_path / "a.png")
+    clock = Clock()
+    folder = WatchedFolder(tmp_path, recipe="toy", clock=clock)
+    assert folder.complete() == []
+    clock.now += 1
+    (key,) = folder.complete()
+    arrival = folder.take(key)
+    assert arrival is not None
+    assert arrival.name == "a.png"

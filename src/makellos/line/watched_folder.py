@@ -179,7 +179,7 @@ class WatchedFolder:
                     name = path.relative_to(self.folder).as_posix()
                     # What scandir says of a file may be old on Windows; stat asks.
                     yield name, (path, _signature(path.stat()))
-            except FileNotFoundError:
+            except OSError:  # gone meanwhile, or a link that leads nowhere: the others go on
                 continue
 
     def _counts(self, path: Path) -> bool:
