@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from makellos.errors import ConfigurationError, InputError
+from makellos.errors import ConfigurationError, InputError, StorageError
 from makellos.service.candidates import CandidateMaker, Wanted
 from makellos.service.queue import NewPart
 from makellos.service.station import Station
@@ -150,3 +150,28 @@ def test_loop_over_http(maker: CandidateMaker, station: Station, client: TestCli
     assert client.post(f"/api/candidates/{number}/withdraw").status_code == 422
     assert client.get("/api/candidates/99").status_code == 404
     assert client.post("/api/recipes/none/candidates", json={}).status_code == 404
+
+
+def test_a_comparison_that_fails_leaves_the_candidate_and_the_next_its_turn(
+    maker: CandidateMaker, station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock(station)
+    found = made(maker, station)
+
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(station.store.candidates, "compared", full)
+        maker.compare_again(found.number)
+        maker.wait()
+    again = station.store.candidates.get(found.number)
+    assert (again.state, again.message) == ("ready", "The disk is full.")
+    with monkeypatch.context() as patched:
+        patched.setattr(station.store.candidates, "get", full)
+        patched.setattr(station.store.candidates, "compared", full)
+        maker._put(found.number, full)
+        maker.wait()
+    maker.compare_again(found.number)
+    maker.wait()
+    assert station.store.candidates.get(found.number).message == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ _REPLAYED = 1000  # parts at most
 _PAGE = 500
 _POLITE = 10  # steps below the priority of what inspects
 _KEPT_LINES = 20
+_log = logging.getLogger("makellos.service")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,9 +275,17 @@ class CandidateMaker:
         self._station.events.publish("candidate", said)
 
     def _fail(self, number: int, message: str) -> None:
-        person = self._store.candidates.get(number).person
-        self._store.candidates.end(number, "failed", person=person, message=message)
-        self._station.events.publish("candidate", {"candidate": number, "state": "failed"})
+        try:
+            found = self._store.candidates.get(number)
+            if found.state == "ready":  # only its new comparison failed: the one before stands
+                self._store.candidates.tell(number, message)
+            else:
+                end = self._store.candidates.end
+                found = end(number, "failed", person=found.person, message=message)
+        except MakellosError as error:  # the next start notes it
+            _log.error("Candidate %d failed, which cannot be noted: %s. %s", number, message, error)
+            return
+        self._station.events.publish("candidate", {"candidate": number, "state": found.state})
 
 
 def _be_polite(pid: int) -> None:
