@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from starlette.formparsers import MultiPartParser
 from starlette.routing import BaseRoute, Mount, Route
 
+from makellos.errors import InputError
 from makellos.service.access import PUBLIC, Needs
+from makellos.service.access import log_in as log_in_here
 from makellos.service.app import create_app
+from makellos.service.failures import Refusal
 from makellos.service.station import Station
 from makellos.store import ROLES, Store
 
@@ -277,3 +282,52 @@ def test_too_fast_a_client_has_to_wait(
     assert client.get("/healthz").status_code == 200
     clock.wait(1.1)
     assert client.get("/api/recipes").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["local", "Serve", "token plc"])
+def test_nobody_has_a_name_that_the_audit_log_gives_to_others(store: Store, name: str) -> None:
+    with pytest.raises(InputError, match="audit log means another"):
+        store.people.add(name, "a long password", "operator", by="test")
+
+
+def test_the_first_person_is_an_administrator_on_the_page_too(
+    client: TestClient, store: Store
+) -> None:
+    new = {"name": "ada", "password": "a long password", "role": "viewer"}
+    assert client.post("/people", data=new).status_code == 422
+    assert not store.people.any()
+    assert client.post("/people", data=new | {"role": "administrator"}).status_code == 303
+
+
+@pytest.mark.parametrize("path", ["/start/pictures", "/models", "/login"])
+def test_files_for_a_page_are_not_read_from_who_has_not_logged_in(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    store.people.add("boss", "a long password", "administrator", by="test")
+    monkeypatch.setattr(MultiPartParser, "parse", pytest.fail)
+    client.cookies.set("makellos_session", "guessed")
+    answer = client.post(path, files={"files": ("a.png", b"1" * 2_000_000)})
+    assert answer.status_code in {303, 401}
+
+
+def test_who_is_refused_keeps_the_menu(
+    client: TestClient, log_in: Callable[..., TestClient]
+) -> None:
+    answer = log_in(client, "Ann", "viewer").get("/people")
+    assert answer.status_code == 403
+    assert 'href="/history"' in answer.text
+
+
+def test_logins_sent_at_once_are_throttled_too(station: Station, store: Store) -> None:
+    store.people.add("boss", "a long password", "administrator", by="test")
+    request = Request({"type": "http", "client": ("10.0.0.9", 1), "headers": []})
+
+    def refused(_number: int) -> str:
+        with pytest.raises(Refusal) as caught:
+            log_in_here(station, request, "boss", "wrong")
+        return caught.value.code
+
+    with ThreadPoolExecutor(20) as threads:
+        codes = list(threads.map(refused, range(20)))
+    assert codes.count("not_logged_in") == 5
+    assert codes.count("login_throttled") == 15

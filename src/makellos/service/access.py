@@ -24,11 +24,13 @@ __all__ = [
     "Needs",
     "Person",
     "begin_session",
+    "check_first",
     "client_of",
     "csrf_token",
     "end_session",
     "log_in",
     "needs",
+    "who",
 ]
 
 SESSION_COOKIE = "makellos_session"
@@ -47,7 +49,7 @@ class Needs:
 
     async def __call__(self, request: Request) -> Person:
         """Return the person; raises `Refusal`."""
-        person, csrf = await run_in_threadpool(_who, request)
+        person, csrf = await run_in_threadpool(who, request)
         if person is None:
             raise Refusal("not_logged_in", "Log in, or send an API token as a bearer token.")
         if csrf and request.method not in SAFE and not await _has_token(request, csrf):
@@ -56,13 +58,13 @@ class Needs:
                 f"The session's token is missing or out of date: send it in the header "
                 f"{CSRF_HEADER} or the field {CSRF_FIELD}, or load the page anew.",
             )
+        request.state.person, request.state.csrf = person, csrf  # also for the page that refuses
         if not allows(person.role, self.role):
             raise Refusal(
                 "forbidden",
                 f"This takes the role {self.role}; {person.name} has the role {person.role}.",
                 details={"needed": self.role, "role": person.role},
             )
-        request.state.person, request.state.csrf = person, csrf
         return person
 
 
@@ -74,6 +76,12 @@ def needs(role: str) -> Needs:
     if role not in ROLES:
         raise ValueError(f"{role!r} is no role; known: {', '.join(ROLES)}")
     return Needs(role)
+
+
+def check_first(station: Station, role: str) -> None:
+    """Refuse a first person who could not add the others: with it the use without login ends."""
+    if role != ROLES[-1] and not station.store.people.any():
+        raise Refusal("invalid", "The first person has to have the role administrator.")
 
 
 def csrf_token(request: Request) -> str:
@@ -91,7 +99,11 @@ def log_in(station: Station, request: Request, name: str, password: str) -> Pers
 
     Raises `Refusal` for a wrong name or password, and after too many of them.
     """
-    address = client_of(request)
+    with station.logins.one_at_a_time:  # or many at once would pass before the first has failed
+        return _logged_in(station, name, password, client_of(request))
+
+
+def _logged_in(station: Station, name: str, password: str, address: str) -> Person:
     wait = station.logins.wait(name, address)
     if wait:
         raise Refusal(
@@ -132,7 +144,7 @@ def end_session(station: Station, request: Request, response: Response) -> None:
     response.delete_cookie(SESSION_COOKIE)
 
 
-def _who(request: Request) -> tuple[Person | None, str]:
+def who(request: Request) -> tuple[Person | None, str]:
     """Return who sends a request, and the CSRF token of the session, if there is one."""
     station: Station = request.app.state.station
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")

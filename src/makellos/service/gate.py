@@ -6,10 +6,12 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from makellos.service.access import SAFE
+from makellos.service.access import SAFE, who
 from makellos.service.failures import Refusal, respond
 from makellos.service.station import Settings, Station
 
@@ -41,6 +43,7 @@ class Gate:
         told = self._telling(send)
         try:
             self._check(scope)
+            await self._check_sender(scope)
         except Refusal as refusal:
             await respond(refusal, scope, receive, told)
             return
@@ -64,6 +67,18 @@ class Gate:
             wait = self._station.rate.wait(client[0] if client else "unknown")
             if wait:
                 raise Refusal("too_many_requests", "Requests come too fast.", retry=wait)
+
+    async def _check_sender(self, scope: Scope) -> None:
+        """Refuse files for a page from who has not logged in, before a form is read from them.
+
+        Routes of the API look who sends them first.
+        """
+        kind, path = Headers(scope=scope).get("content-type", ""), scope["path"]
+        if not kind.startswith("multipart/") or path.startswith("/api/") or self._station.is_open:
+            return
+        person, _ = await run_in_threadpool(who, Request(scope))
+        if person is None:
+            raise Refusal("not_logged_in", "Log in before you send files.")
 
     def _limit(self, scope: Scope) -> int:
         settings: Settings = self._station.settings

@@ -45,6 +45,7 @@ class LoginThrottle:
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
+        self.one_at_a_time = threading.Lock()
         self._failures: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._lock = threading.Lock()
 

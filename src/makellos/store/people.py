@@ -38,6 +38,7 @@ LONGEST_NAME = 64
 SESSION_SECONDS = 12 * 3600
 _TOKEN_MARK = "makellos_"  # noqa: S105 -- what tokens begin with, so that a leaked one is known
 _SECOND = 1_000_000
+_PROGRAMS = {"local", "serve", "command line"}  # what acts without a login
 _USE_NOTED_EVERY = 60 * _SECOND
 
 
@@ -122,6 +123,8 @@ class People:
     def check_new(self, name: str, role: str) -> None:
         """Raise `InputError` for a name that nobody new can have, or a role that is none."""
         _check_name(name)
+        if name.casefold() in _PROGRAMS or name.casefold().startswith("token "):
+            raise InputError(f"The audit log means another by {name!r}. Choose another name.")
         _check_role(role)
         with self._database.reading() as connection:
             _check_free(connection, name)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import Response
 
-from makellos.service.access import Person, needs
+from makellos.service.access import Person, check_first, needs
 from makellos.service.api.shapes import (
     Json,
     NewPerson,
@@ -18,7 +18,6 @@ from makellos.service.api.shapes import (
     Texts,
     errors,
 )
-from makellos.service.failures import Refusal
 from makellos.service.station import StationDep
 from makellos.store import iso
 
@@ -54,8 +53,7 @@ def people(station: StationDep, person: Administrator) -> Response:
 @router.post("/people", status_code=201, response_model=Texts, responses=errors("csrf"))
 def add_person(new: NewPerson, station: StationDep, person: Administrator) -> Response:
     """Add a person. The first one ends the use without a login and has to be administrator."""
-    if new.role != "administrator" and not station.store.people.any():
-        raise Refusal("invalid", "The first person has to have the role administrator.")
+    check_first(station, new.role)
     made = station.store.people.add(
         new.name, new.password, new.role, by=person.name, language=new.language
     )
@@ -68,10 +66,6 @@ def change_person(
 ) -> Response:
     """Change a person's role or password, or lock the person out."""
     keep = station.store.people
-    known = keep.get(name)
-    loses = change.disabled or (change.role not in {None, "administrator"})
-    if known.role == "administrator" and loses and _n_administrators(station) == 1:
-        raise Refusal("invalid", f"{name} is the last administrator. Add another one before.")
     if change.role is not None:
         keep.set_role(name, change.role, by=person.name)
     if change.password is not None:
@@ -79,11 +73,6 @@ def change_person(
     if change.disabled is not None:
         keep.disable(name, by=person.name, disabled=change.disabled)
     return Json(_row(keep.get(name)))
-
-
-def _n_administrators(station: StationDep) -> int:
-    people = station.store.people.list()
-    return sum(each.role == "administrator" and not each.disabled for each in people)
 
 
 @router.get("/tokens", response_model=Texts, responses=errors())

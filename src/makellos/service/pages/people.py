@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query
+from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, Response
 
+from makellos.service.access import check_first
 from makellos.service.language import LANGUAGES
-from makellos.service.pages.page import Administrator, Page
+from makellos.service.pages.page import Administrator, AskedNumber, Page
 from makellos.service.pages.rendering import back_to
 from makellos.store import ROLES
 
@@ -30,6 +31,7 @@ def add_person(
     page: Administrator, name: Text, password: Text, role: Text, spoken: Text = "en"
 ) -> Response:
     """Add a person."""
+    check_first(page.station, role)
     chosen = spoken if spoken in LANGUAGES else "en"
     page.store.people.add(name, password, role, by=page.name, language=chosen)
     return back_to("/people")
@@ -71,7 +73,7 @@ def revoke(page: Administrator, name: Text) -> Response:
 
 
 @router.get("/audit", response_class=HTMLResponse)
-def audit(page: Administrator, before: Annotated[int | None, Query(ge=1)] = None) -> HTMLResponse:
+def audit(page: Administrator, before: AskedNumber = None) -> HTMLResponse:
     """Show who changed what, and whether the record is whole."""
     entries = page.store.audit.entries(before=before, limit=_PAGE + 1)
     more = len(entries) > _PAGE
