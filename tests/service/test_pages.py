@@ -419,3 +419,46 @@ def _wait(done: Callable[[], bool], seconds: float = 60.0) -> None:
     while not done():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/history/{}",
+            "/parts/{}/view.jpg",
+            "/parts/{}/heat.png",
+            "/?part={}",
+            "/audit?before={}",
+        ),
+        *("/review?part={}", "/history?before={}", "/inspected?ids={}"),
+    ],
+)
+def test_numbers_that_no_database_takes_are_refused(
+    judged: Station, connect: Callable[..., TestClient], path: str
+) -> None:
+    assert connect(judged).get(path.format(10**20)).status_code in {200, 422}
+
+
+def test_a_second_demo_leaves_what_the_first_learns_from(
+    station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(_self: Processes) -> None:
+        raise ConfigurationError("The station is learning already.")
+
+    file = station.store.folder / "start" / "demo" / "screws" / "a.png"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setattr(Processes, "check_free", busy)
+    assert client.post("/start/demo").status_code == 503
+    assert file.exists()
+
+
+def test_the_shift_of_the_live_page_is_that_of_the_station(
+    build: Callable[..., Station], connect: Callable[..., TestClient], picture: Callable[..., bytes]
+) -> None:
+    station = build(shifts=(3,))
+    station.judge("toy", [NewPart("a.png", picture(1))])
+    page = connect(station).get("/").text
+    assert words("en").clock(station.shift().since)[:5] == "03:00"
+    assert "03:00" in page

@@ -71,11 +71,7 @@ class Processes:
         Raises `ConfigurationError` where something is running already.
         """
         with self._lock:
-            running = self._running()
-            if running is not None or self._closed:
-                raise ConfigurationError(
-                    "The station is learning already; wait until that is done, or stop it."
-                )
+            self.check_free()
             self._number += 1
             process = Process(self._number, kind, person, about or {}, n_steps=len(verbs))
             self._known[process.number] = process
@@ -83,6 +79,13 @@ class Processes:
                 del self._known[old]
         threading.Thread(target=self._work, args=(process, verbs, then), daemon=True).start()
         return process
+
+    def check_free(self) -> None:
+        """Raise `ConfigurationError` where something is running already."""
+        if self._running() is not None or self._closed:
+            raise ConfigurationError(
+                "The station is learning already; wait until that is done, or stop it."
+            )
 
     def get(self, number: int) -> Process | None:
         """Return a process by its number."""

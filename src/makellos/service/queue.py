@@ -131,6 +131,8 @@ class InspectionQueue:
                 )
             now = time.perf_counter()
             accepted = [Waiting(part, loaded, now) for part in parts]
+            for each in accepted:
+                each.answer.set_running_or_notify_cancel()  # who waits may go; it is stored
             self._waiting.extend(accepted)
             self._lines.setdefault(loaded.recipe.name, deque()).extend(accepted)
             self._n_open += len(parts)

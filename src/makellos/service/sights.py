@@ -35,7 +35,9 @@ _KINDS = {
 def media_type(path: Path) -> str:
     """Return the type of a stored file by how it begins."""
     with path.open("rb") as stream:
-        begin = stream.read(4)
+        begin = stream.read(12)
+    if begin[:4] == b"RIFF" and begin[8:] != b"WEBP":
+        return "audio/wav" if begin[8:] == b"WAVE" else "application/octet-stream"
     found = (kind for mark, kind in _KINDS.items() if begin.startswith(mark))
     return next(found, "application/octet-stream")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -216,10 +217,11 @@ def picture(
     path = None if stored.picture is None else station.store.picture(stored.picture)
     if path is None:
         raise Refusal("not_found", f"The picture of inspection {number} is not kept any more.")
+    name = PurePosixPath(stored.input.encode("utf-8", "replace").decode()).name  # a header's text
     return FileResponse(
         path,
         media_type=media_type(path),
-        filename=f"{number}-{stored.input}"[-200:],
+        filename=f"{number}-{name[-150:]}",
         content_disposition_type="attachment",
     )
 

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 
 from makellos.errors import InputError
-from makellos.service.pages.page import Operator, Page, Viewer
+from makellos.service.pages.page import AskedNumber, Number, Operator, Page, Viewer
 from makellos.service.pages.parts import ModelFacts, model_facts, view
 from makellos.service.pages.rendering import HEADERS, back_to
 from makellos.storage import cell
@@ -51,7 +51,7 @@ class Asked:
         since: str = "",
         until: str = "",
         view: str = "gallery",
-        before: Annotated[int | None, Query(ge=1)] = None,
+        before: AskedNumber = None,
     ) -> None:
         self.recipe, self.verdict, self.decision = recipe, verdict, decision
         self.serial, self.lot, self.zone, self.text = serial, lot, zone, text
@@ -136,7 +136,7 @@ def _rows(page: Page, wanted: Filter) -> Iterator[str]:
 
 
 @router.get("/history/{number}", response_class=HTMLResponse)
-def part(page: Viewer, number: int, draw: bool = False) -> HTMLResponse:
+def part(page: Viewer, number: Number, draw: bool = False) -> HTMLResponse:
     """Show all that is known of a part."""
     store = page.store
     stored = store.inspection(number)
@@ -159,7 +159,7 @@ def part(page: Viewer, number: int, draw: bool = False) -> HTMLResponse:
 @router.post("/history/{number}/decision")
 def decide(
     page: Operator,
-    number: int,
+    number: Number,
     decision: Annotated[str, Form()],
     note: Annotated[str, Form(max_length=2000)] = "",
     boxes: Annotated[str, Form(max_length=20_000)] = "",
@@ -180,7 +180,7 @@ def decide(
 
 
 @router.post("/history/{number}/keep")
-def keep(page: Operator, number: int, kept: Annotated[bool, Form()] = False) -> RedirectResponse:
+def keep(page: Operator, number: Number, kept: Annotated[bool, Form()] = False) -> RedirectResponse:
     """Let a part be kept for good, or let it go with its time."""
     page.store.keep(number, person=page.name, kept=kept)
     return back_to(f"/history/{number}")

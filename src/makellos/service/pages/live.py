@@ -10,9 +10,8 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from makellos.service.language import Words
-from makellos.service.pages.page import Page, Viewer
+from makellos.service.pages.page import AskedNumber, Page, Viewer
 from makellos.service.pages.parts import view
-from makellos.service.shift import shift_of, shift_start
 from makellos.store import Filter, NotFoundError
 
 __all__ = ["Budget", "budget_of", "router"]
@@ -36,13 +35,13 @@ class Budget:
 
 
 @router.get("/", response_class=HTMLResponse)
-def live(page: Viewer, part: int | None = None) -> HTMLResponse:
+def live(page: Viewer, part: AskedNumber = None) -> HTMLResponse:
     """Show the newest part, or the one that was chosen."""
     return page.render("live.html", **_values(page, part))
 
 
 @router.get("/live-part", response_class=HTMLResponse)
-def live_part(page: Viewer, part: int | None = None) -> HTMLResponse:
+def live_part(page: Viewer, part: AskedNumber = None) -> HTMLResponse:
     """Return what changes with each part."""
     return page.render("live_part.html", **_values(page, part))
 
@@ -55,9 +54,8 @@ def _values(page: Page, number: int | None) -> dict[str, Any]:
         with suppress(NotFoundError):
             shown = store.inspection(number)
     loaded = page.station.pool.all()
-    now = store.clock()
-    since = shift_start(now)
-    shift = shift_of(store, loaded, since=since, until=now + 1)
+    shift = page.station.shift()
+    since = shift.since
     verdicts = ("ok", "look_again", "reject", "unreadable")
     counts = {name: shift.counts.get(name, 0) for name in verdicts}
     rejected = Filter(verdict="reject", reviewed=False, since=since)

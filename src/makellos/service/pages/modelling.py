@@ -228,9 +228,7 @@ def _budget_values(
     now, before = outcome(parts, facts.budget, facts)
     then, after = outcome(parts, asked, facts)
     flips = [
-        (view(page.store, part, page.words), old, new)
-        for part, old, new in zip(parts, before, after, strict=True)
-        if old != new
+        (part, old, new) for part, old, new in zip(parts, before, after, strict=True) if old != new
     ]
     steps = _steps(facts)
     values = [part.p_value for part in parts if part.p_value is not None]
@@ -241,7 +239,7 @@ def _budget_values(
         "n_parts": len(parts),
         "now": now,
         "then": then,
-        "flips": flips[:_SHOWN],
+        "flips": [(view(page.store, part, page.words), *both) for part, *both in flips[:_SHOWN]],
         "n_flips": len(flips),
         "chart": budget_chart(values, facts.budget, asked, steps),
     }

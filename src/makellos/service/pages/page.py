@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse
 
 from makellos.service.access import Person, csrf_token, needs
@@ -13,9 +13,22 @@ from makellos.service.pages.rendering import render
 from makellos.service.station import Station
 from makellos.store import Filter, allows
 
-__all__ = ["LANGUAGE_COOKIE", "Administrator", "Engineer", "Operator", "Page", "Viewer", "language"]
+__all__ = [
+    "LANGUAGE_COOKIE",
+    "Administrator",
+    "AskedNumber",
+    "Engineer",
+    "Number",
+    "Operator",
+    "Page",
+    "Viewer",
+    "language",
+]
 
 LANGUAGE_COOKIE = "makellos_language"
+# Numbers that a database takes.
+Number = Annotated[int, Path(ge=1, lt=1 << 63)]
+AskedNumber = Annotated[int | None, Query(ge=1, lt=1 << 63)]
 _MOST_WAITING = 99  # in the badge of the review
 
 

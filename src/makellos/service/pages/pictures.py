@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from makellos.data.pictures import decode_picture
 from makellos.drawing.overlays import as_rgb, heat_colors
 from makellos.inspection.regions import resize_map
-from makellos.service.pages.page import Page, Viewer
+from makellos.service.pages.page import Number, Page, Viewer
 from makellos.service.pages.parts import model_facts
 from makellos.service.pages.rendering import HEADERS
 from makellos.store import NotFoundError, StoredInspection
@@ -33,7 +33,7 @@ _HEADERS = HEADERS | {
 
 
 @router.get("/{number}/view.jpg")
-def view_picture(number: int, page: Viewer, side: Annotated[int, Query(ge=1)] = 480) -> Response:
+def view_picture(number: Number, page: Viewer, side: Annotated[int, Query(ge=1)] = 480) -> Response:
     """Return the picture of a part, shrunk, as JPEG."""
     part = page.store.inspection(number)
     path = page.store.picture(part.picture) if part.picture else None
@@ -48,7 +48,7 @@ def view_picture(number: int, page: Viewer, side: Annotated[int, Query(ge=1)] = 
 
 
 @router.get("/{number}/heat.png")
-def view_heat(number: int, page: Viewer) -> Response:
+def view_heat(number: Number, page: Viewer) -> Response:
     """Return the heat map of a part as PNG, to be laid over its picture."""
     part = page.store.inspection(number)
     found = page.store.map(part.map) if part.map else None

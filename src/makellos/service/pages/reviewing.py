@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from makellos.service.pages.page import Operator
+from makellos.service.pages.page import AskedNumber, Operator
 from makellos.service.pages.parts import DASH, PartView, view
 
 __all__ = ["hidden", "router"]
@@ -18,7 +18,7 @@ _SHOWN = 20
 
 
 @router.get("/review", response_class=HTMLResponse)
-def review(page: Operator, part: int | None = None) -> HTMLResponse:
+def review(page: Operator, part: AskedNumber = None) -> HTMLResponse:
     """Show the part that waits longest for a word, or the one that was chosen of those."""
     waiting = page.store.to_review(page.name, limit=_SHOWN)
     chosen = next((each for each in waiting if each.id == part), waiting[0] if waiting else None)

@@ -53,6 +53,7 @@ def start(page: Operator) -> HTMLResponse:
 @router.post("/demo")
 def demo(page: Engineer) -> Response:
     """Render screws and learn what good ones look like."""
+    processes(page).check_free()  # before what it learns from is taken away
     folder = _room(page) / "demo"
     with storage_errors(f"{folder} cannot be replaced"):
         shutil.rmtree(folder, ignore_errors=True)
