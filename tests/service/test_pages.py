@@ -450,7 +450,7 @@ def test_a_second_demo_leaves_what_the_first_learns_from(
     file.parent.mkdir(parents=True)
     file.touch()
     monkeypatch.setattr(Processes, "check_free", busy)
-    assert client.post("/start/demo").status_code == 503
+    assert client.post("/start/demo").status_code == 422
     assert file.exists()
 
 
