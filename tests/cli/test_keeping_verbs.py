@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,18 @@ def test_without_anybody_to_ask_the_option_is_named(cli: Cli, tmp_path: Path) ->
     told = cli("users", "add", "anna", "--role", "viewer", "--store", tmp_path / "new")
     assert told.code == 2
     assert "--password-file" in told.err
+
+
+BASE = """
+import sys
+sys.modules.update(dict.fromkeys(["sqlalchemy", "argon2"]))
+from makellos.cli import main
+codes = [main(words.split()) for words in ("history", "history verify", "users list")]
+sys.exit(codes != [2, 2, 2])
+"""
+
+
+def test_base_install_says_what_to_add() -> None:
+    done = subprocess.run([sys.executable, "-c", BASE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("pip install '.[station]'") == 3

@@ -165,6 +165,7 @@ def history(
     context.obj = _Where(store, pictures)
     if context.invoked_subcommand is not None:
         return
+    _stores()  # says what is missing
     from makellos.store import Filter, microseconds
     from makellos.workflows.rows import check_row_files
 
