@@ -279,7 +279,7 @@ class Driver:
             if streams is not None:
                 idle.append(streams)
 
-        while time.perf_counter() < until:
+        while time.perf_counter() < until and not self._is_done():
             self.number += 1
             n += 1
             task = asyncio.create_task(one(self.number))
