@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -34,6 +35,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, station: Station) -> None:
         self._app, self._station = app, station
+        self._bodies: set[_Body] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it."""
@@ -52,7 +54,12 @@ class Gate:
         if announced.isdigit() and int(announced) > limit:
             await self._too_large(scope, receive, told, int(announced), limit)
             return
-        await self._app(scope, _counted(receive, limit), told)
+        body = _Body(receive, limit, self._station.settings)
+        self._bodies.add(body)
+        try:
+            await self._app(scope, self._counted(body), told)
+        finally:
+            self._bodies.discard(body)
 
     def _check(self, scope: Scope) -> None:
         headers, settings = Headers(scope=scope), self._station.settings
@@ -100,6 +107,19 @@ class Gate:
             await _drain(receive)
         await respond(refusal, scope, receive, send)
 
+    def _counted(self, body: _Body) -> Receive:
+        """Return a `receive` that refuses a body while others fill the memory for all of them."""
+
+        async def counted() -> Message:
+            message = await body.receive()
+            held = sum(each.n_bytes for each in self._bodies if each.in_memory)
+            if held > self._station.settings.queue_bytes and body.in_memory and body.n_bytes:
+                await body.drain()
+                raise Refusal("queue_full", "Too much is being sent at once.", retry=1)
+            return message
+
+        return counted
+
     def _telling(self, send: Send) -> Callable[[Message], Awaitable[None]]:
         """Return a `send` that adds headers, and counts what is refused by its status."""
 
@@ -132,31 +152,47 @@ def _check_local(headers: Headers, host: str, hosts: tuple[str, ...]) -> None:
         )
 
 
-def _counted(receive: Receive, limit: int) -> Receive:
-    """Return a `receive` that refuses a body, whose length was not told, over the limit."""
-    n_bytes = 0
+class _Body:
+    """Receive a body, and refuse one that is over its limit or does not go on coming."""
 
-    async def counted() -> Message:
-        nonlocal n_bytes
-        message = await receive()
-        if message["type"] == "http.request":
-            n_bytes += len(message.get("body", b""))
-            if n_bytes > limit:
-                if message.get("more_body"):
-                    await _drain(receive)
-                raise Refusal("too_large", f"The body has more than {limit:,} bytes.")
+    def __init__(self, receive: Receive, limit: int, settings: Settings) -> None:
+        self._receive, self._limit = receive, limit
+        self._patience = settings.patience
+        self.in_memory = limit <= settings.max_body  # those of models are on the disk
+        self.n_bytes, self._whole = 0, False
+
+    async def receive(self) -> Message:
+        if self._whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._patience):
+                message = await self._receive()
+        except TimeoutError:
+            raise Refusal(
+                "invalid", f"Nothing of the body came for {self._patience:g} seconds."
+            ) from None
+        self._whole = message["type"] != "http.request" or not message.get("more_body")
+        self.n_bytes += len(message.get("body", b""))
+        if self.n_bytes > self._limit:
+            await self.drain()
+            raise Refusal("too_large", f"The body has more than {self._limit:,} bytes.")
         return message
 
-    return counted
+    async def drain(self) -> None:
+        self.n_bytes = 0
+        if not self._whole:
+            await _drain(self._receive)
 
 
 async def _drain(receive: Receive) -> None:
-    n_bytes, until = 0, time.monotonic() + _DRAIN_SECONDS
-    while n_bytes < _DRAINED and time.monotonic() < until:
-        message = await receive()
-        n_bytes += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body"):
-            return
+    n_bytes = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while n_bytes < _DRAINED:
+                message = await receive()
+                n_bytes += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body"):
+                    return
 
 
 def _name(host: str) -> str:

@@ -35,7 +35,8 @@ class Settings:
 
     `local` means that it listens on this machine alone: without any person everybody who sits here
     is administrator, and `hosts` are the names that it answers to. Sizes are in bytes, `rate` is in
-    requests a second of one client, `shifts` are the hours at which shifts begin, local time.
+    requests a second of one client, `shifts` are the hours at which shifts begin, local time,
+    `patience` are the seconds that a body is waited for where nothing of it comes.
     """
 
     local: bool = True
@@ -52,6 +53,7 @@ class Settings:
     session_seconds: int = 12 * 3600
     shifts: tuple[int, ...] = SHIFTS
     heartbeat: float = 15.0
+    patience: float = 30.0
 
 
 @dataclass(eq=False)
