@@ -6,14 +6,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from makellos.service.app import create_app
 from makellos.service.station import Station
 
 HEAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
 
 
-async def sent(app: Any, receive: Callable[[], Any]) -> tuple[int, bytes]:
+async def sent(
+    app: Any, receive: Callable[[], Any], n_bytes: int | None = None
+) -> tuple[int, bytes]:
     """Return status and body of the answer to files whose messages `receive` gives."""
+    length = [] if n_bytes is None else [(b"content-length", str(n_bytes).encode())]
     said: list[dict[str, Any]] = []
     scope = {
         "type": "http",
@@ -28,6 +33,7 @@ async def sent(app: Any, receive: Callable[[], Any]) -> tuple[int, bytes]:
         "headers": [
             (b"host", b"localhost"),
             (b"content-type", b"multipart/form-data; boundary=x"),
+            *length,
         ],
     }
 
@@ -63,17 +69,19 @@ def test_a_body_that_does_not_go_on_is_given_up(build: Callable[..., Station]) -
     assert (status, b"Nothing of the body came for 0.1 seconds" in body) == (422, True)
 
 
+@pytest.mark.parametrize("announced", [True, False])
 def test_bodies_together_are_bounded_and_leave_room_when_they_are_gone(
-    build: Callable[..., Station], picture: Callable[..., bytes]
+    build: Callable[..., Station], picture: Callable[..., bytes], announced: bool
 ) -> None:
     app = create_app(build(queue_bytes=10_000, patience=0.5))
+    small, large = (2_000, 9_900) if announced else (None, None)
 
     async def act() -> tuple[tuple[int, bytes], int, int]:
-        slow = asyncio.create_task(sent(app, begun(9_900)))
+        slow = asyncio.create_task(sent(app, begun(100 if announced else 9_800), large))
         await asyncio.sleep(0.1)
-        refused = await sent(app, whole(picture(1)))
+        refused = await sent(app, whole(picture(1)), small)
         given_up, _ = await slow
-        again, _ = await sent(app, whole(picture(1)))
+        again, _ = await sent(app, whole(picture(1)), small)
         return refused, given_up, again
 
     refused, given_up, again = asyncio.run(act())

@@ -54,7 +54,11 @@ class Gate:
         if announced.isdigit() and int(announced) > limit:
             await self._too_large(scope, receive, told, int(announced), limit)
             return
-        body = _Body(receive, limit, self._station.settings)
+        body = _Body(receive, limit, self._station.settings, headers)
+        if body.in_memory and not self._has_room(body.n_bytes):
+            await _drain(receive)
+            await respond(_full(), scope, receive, told)
+            return
         self._bodies.add(body)
         try:
             await self._app(scope, self._counted(body), told)
@@ -107,15 +111,18 @@ class Gate:
             await _drain(receive)
         await respond(refusal, scope, receive, send)
 
+    def _has_room(self, n_bytes: int) -> bool:
+        """Tell whether so many bytes more may be held in memory."""
+        held = sum(each.n_bytes for each in self._bodies if each.in_memory)
+        return not n_bytes or held + n_bytes <= self._station.settings.queue_bytes
+
     def _counted(self, body: _Body) -> Receive:
-        """Return a `receive` that refuses a body while others fill the memory for all of them."""
+        """Return a `receive` that refuses a body of unknown length where there is no room."""
 
         async def counted() -> Message:
-            message = await body.receive()
-            held = sum(each.n_bytes for each in self._bodies if each.in_memory)
-            if held > self._station.settings.queue_bytes and body.in_memory and body.n_bytes:
-                await body.drain()
-                raise Refusal("queue_full", "Too much is being sent at once.", retry=1)
+            before, message = body.n_bytes, await body.receive()
+            if body.in_memory and body.n_bytes > before and not self._has_room(1):
+                raise _full()  # at once, so that what it holds is free
             return message
 
         return counted
@@ -152,14 +159,23 @@ def _check_local(headers: Headers, host: str, hosts: tuple[str, ...]) -> None:
         )
 
 
-class _Body:
-    """Receive a body, and refuse one that is over its limit or does not go on coming."""
+def _full() -> Refusal:
+    return Refusal("queue_full", "Too much is being sent at once.", retry=1)
 
-    def __init__(self, receive: Receive, limit: int, settings: Settings) -> None:
+
+class _Body:
+    """Receive a body, and refuse one that is over its limit or does not go on coming.
+
+    `n_bytes` are those that were announced, or more where more came.
+    """
+
+    def __init__(self, receive: Receive, limit: int, settings: Settings, headers: Headers) -> None:
         self._receive, self._limit = receive, limit
         self._patience = settings.patience
         self.in_memory = limit <= settings.max_body  # those of models are on the disk
-        self.n_bytes, self._whole = 0, False
+        announced = headers.get("content-length", "0")
+        self.n_bytes = int(announced) if announced.isdigit() else 0
+        self._n_came, self._whole = 0, False
 
     async def receive(self) -> Message:
         if self._whole:
@@ -172,16 +188,13 @@ class _Body:
                 "invalid", f"Nothing of the body came for {self._patience:g} seconds."
             ) from None
         self._whole = message["type"] != "http.request" or not message.get("more_body")
-        self.n_bytes += len(message.get("body", b""))
-        if self.n_bytes > self._limit:
-            await self.drain()
+        self._n_came += len(message.get("body", b""))
+        self.n_bytes = max(self.n_bytes, self._n_came)
+        if self._n_came > self._limit:
+            if not self._whole:
+                await _drain(self._receive)
             raise Refusal("too_large", f"The body has more than {self._limit:,} bytes.")
         return message
-
-    async def drain(self) -> None:
-        self.n_bytes = 0
-        if not self._whole:
-            await _drain(self._receive)
 
 
 async def _drain(receive: Receive) -> None:
