@@ -326,3 +326,62 @@ def test_a_link_that_leads_nowhere_costs_that_name_alone(tmp_path: Path) -> None
     arrival = folder.take(key)
     assert arrival is not None
     assert arrival.name == "a.png"
+
+
+def test_a_file_that_cannot_be_moved_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("makellos.line.following._RETRY_S", 0.05)
+    folder, done = tmp_path / "watched", tmp_path / "done"
+    os.utime(picture(folder / "lot" / "a.png"), (1, 1))
+    picture(folder / "b.png")
+    done.mkdir()
+    (done / "lot").write_text("no folder")
+    book, said, stop = Notebook(), list[str](), Event()
+    with pytest.raises(StorageError, match=r"a\.png cannot be moved"):
+        follow(quick(folder, done), book, stop=stop, tell=said.append, once=True)
+    assert book.judged == ["lot/a.png", "b.png"]
+    assert (done / "b.png").is_file()
+    assert len(said) == 1
+    assert "a.png cannot be moved" in said[0]
+    assert said[0].endswith("The others go on.")
+    (done / "lot").unlink()
+    follow(quick(folder, done), book, stop=stop, tell=said.append, once=True)
+    assert (done / "lot" / "a.png").is_file()
+    assert book.judged == ["lot/a.png", "b.png"]
+
+
+def test_what_could_not_be_moved_is_tried_again_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("makellos.line.following._RETRY_S", 0.02)
+    picture(tmp_path / "watched" / "a.png")
+    source, book, said, stop = quick(tmp_path / "watched"), Notebook(), list[str](), Event()
+    tried = 0
+
+    def finish(key: str) -> None:
+        nonlocal tried
+        tried += 1
+        if tried < 4:
+            raise StorageError("It cannot be moved.")
+        stop.set()
+
+    monkeypatch.setattr(source, "finish", finish)
+    follow(source, book, stop=stop, tell=said.append)
+    assert (tried, said) == (4, ["It cannot be moved. The others go on."])
+    assert book.judged == ["a.png"]
+
+
+def test_a_file_that_is_too_large_is_not_read(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(tmp_path / "a.png")
+    size = path.stat().st_size
+    source = WatchedFolder(tmp_path, recipe="r", largest=size - 1, clock=clock)
+    ready(source, clock)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail(f"{self} was read"))
+    arrival = source.take(source.complete()[0])
+    assert arrival is not None
+    assert arrival.content == b""
+    assert arrival.error is not None
+    assert f"a.png has {size} bytes; at most {size - 1} are taken" in arrival.error

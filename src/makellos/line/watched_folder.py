@@ -28,6 +28,7 @@ _QUIET_S = 0.2  # a file with its end is complete when nothing changed for so lo
 _PATIENCE_S = 10.0  # a file without its end is taken for damaged after so long
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _TAIL = 64
+_LARGEST = 64 << 20  # bytes of a file
 _FIELDS = ("serial", "lot")
 
 
@@ -58,7 +59,8 @@ class WatchedFolder:
 
     `names` is a regular expression searched for in a file's name; its named groups ``serial`` and
     ``lot`` are those of the part, further ones its fields. `recipe` is what parts are inspected
-    with: another one inspects them again.
+    with: another one inspects them again. A file of more than `largest` bytes is not read, and
+    named unreadable.
 
     Raises `InputError` for no folder, `ConfigurationError` for a wrong `names` or `done`,
     `StorageError` where nothing can be moved to `done`.
@@ -73,6 +75,7 @@ class WatchedFolder:
         done: Path | None = None,
         settle: float = 1.0,
         names: str | None = None,
+        largest: int = _LARGEST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not folder.is_dir():
@@ -88,6 +91,7 @@ class WatchedFolder:
             claim_folder(self.done)
         self._names = None if names is None else _pattern(names)
         self._recipe, self._kind, self._settle, self._clock = recipe, kind, settle, clock
+        self._largest = largest
         self._seen: dict[str, _Seen] = {}
         self._ready: dict[str, str] = {}  # relative paths by key
         self._finished: dict[str, str] = {}  # keys by relative path, of files that stay
@@ -131,7 +135,13 @@ class WatchedFolder:
         seen = self._seen[name]
         content, error = b"", None
         try:
-            content = seen.path.read_bytes()
+            if seen.signature.size > self._largest:
+                error = (
+                    f"{name} has {seen.signature.size:,} bytes; at most {self._largest:,} are "
+                    "taken. Write smaller pictures or recordings."
+                )
+            else:
+                content = seen.path.read_bytes()
             if _signature(seen.path.stat()) != seen.signature:
                 return None
         except FileNotFoundError:

@@ -53,6 +53,7 @@ class Watched:
             done=self.done,
             settle=self.settle,
             names=self.names,
+            largest=station.settings.max_file,
         )
         return source, StationJudge(station, name, source=source.name, tell=told)
 
