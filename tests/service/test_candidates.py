@@ -83,7 +83,7 @@ def test_candidate_that_met_no_locked_set_is_not_released(
     maker: CandidateMaker, station: Station
 ) -> None:
     found = made(maker, station)
-    with pytest.raises(InputError, match="not compared on a locked set"):
+    with pytest.raises(InputError, match="not compared on locked parts"):
         maker.release(found.number, person="eva")
     lock(station)
     maker.compare_again(found.number)

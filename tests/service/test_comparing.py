@@ -47,11 +47,12 @@ def test_errors_and_changes_are_counted(store: Store) -> None:
     new = ("ok", "ok", "look_again", "ok", "reject", "look_again")
     before = {name: Judged(verdict, 1.0) for name, verdict in zip(hashes, old, strict=True)}
     after = {name: Judged(verdict, 2.0) for name, verdict in zip(hashes, new, strict=True)}
-    changes, figures = compare(store, asked, before, after, frozenset(numbers[4:5]))
+    changes, figures = compare(store, asked, before, after, {numbers[4]: hashes[4]})
     (of_set,) = figures["regression"]
     assert of_set["before"] == {"false_alarms": 1, "missed": 1, "unreadable": 0}
     assert of_set["after"] == {"false_alarms": 0, "missed": 2, "unreadable": 0}
     assert (of_set["set"], of_set["hash"]) == ("may", locked.hash)
+    assert (of_set["n_good"], of_set["n_defective"], of_set["n_learned"]) == (2, 2, 0)
     assert figures["replay"] == {
         "n": 3,
         "n_learned": 1,
@@ -93,3 +94,17 @@ def test_models_judge_by_the_verb_that_inspects(tmp_path: Path) -> None:
     assert asked[0][:2] == ["inspect", str(tmp_path / "m.makellos")]
     rules = Path(asked[0][asked[0].index("--rules") + 1])
     assert json.loads(rules.read_text()) == {"rules": []}
+
+
+def test_parts_that_were_learned_from_do_not_count_in_a_set(store: Store) -> None:
+    numbers = record(store, 3)
+    for number in numbers:
+        store.review(number, person="anna", decision="good")
+    locked = store.regression_sets.lock("may", "screws", numbers, person="eva")
+    hashes = [str(store.inspection(number).picture) for number in numbers]
+    judgements = {name: Judged("reject", 1.0) for name in hashes}
+    asked = Asked(sets=(locked,), replayed=())
+    _, figures = compare(store, asked, judgements, judgements, {numbers[1]: hashes[1]})
+    (of_set,) = figures["regression"]
+    assert (of_set["n_good"], of_set["n_learned"]) == (2, 1)
+    assert of_set["after"]["false_alarms"] == 2

@@ -147,3 +147,15 @@ def test_manifest_is_one_that_makellos_reads(
     assert (mask == expected).all()
     write_manifest(store, of(store), file, labelled=False)
     assert {part.label for part in list_parts(file).parts} == {"good"}
+
+
+def test_what_a_fit_learned_from_does_not_calibrate(
+    store: Store, record: Callable[..., list[int]]
+) -> None:
+    numbers = record(*["ok"] * 25)
+    made = store.candidates.begin("screws", "fit", person="eva", base_version=1, details={})
+    learned = {number: str(store.inspection(number).picture) for number in numbers[:4]}
+    store.candidates.made(made.number, None, learned)
+    assert ids(of(store).good) == {*numbers}
+    calibrating = harvest(store, "screws", since=0, until=END, most=1000, calibrates=True)
+    assert ids(calibrating.good) == {*numbers[4:]}

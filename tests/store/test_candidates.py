@@ -91,7 +91,8 @@ def test_candidate_goes_its_way(store: Store, tmp_path: Path) -> None:
     assert (made.state, made.model_hash, made.details) == ("working", None, {"n_good": 40})
     (tmp_path / "m.makellos").write_bytes(b"model")
     model = store.recipes.add_model(tmp_path / "m.makellos", person="eva", detector="padim")
-    store.candidates.made(made.number, model.hash)
+    store.candidates.made(made.number, model.hash, {7: "ab"})
+    assert store.candidates.learned(made.number) == {7: "ab"}
     store.candidates.tell(made.number, "comparing")
     assert store.candidates.get(made.number).message == "comparing"
     changes = [change(7), change(9), change(7, "regression")]

@@ -87,7 +87,15 @@ class CandidateMaker:
         now = self._station.clock()
         until = now if wanted.until is None else wanted.until
         since = until - 7 * _DAY if wanted.since is None else wanted.since
-        found = harvest(self._store, recipe, since=since, until=until, most=wanted.most)
+        calibrates = wanted.how == "calibrate"
+        found = harvest(
+            self._store,
+            recipe,
+            since=since,
+            until=until,
+            most=wanted.most,
+            calibrates=calibrates,
+        )
         details = {**found.figures(), "false_alarms": wanted.false_alarms}
         if wanted.how == "fit":
             details["detector"] = wanted.detector or self._model(base.model_hash).detector
@@ -102,7 +110,7 @@ class CandidateMaker:
         found = self._store.candidates.get(number)
         if found.state != "ready":
             raise InputError(f"Candidate {number} is {found.state}; only a ready one is compared.")
-        self._put(number, lambda folder: self._compare(number, frozenset(), folder))
+        self._put(number, partial(self._compare, number))
         return found
 
     def release(self, number: int, *, person: str) -> RecipeVersion:
@@ -121,10 +129,10 @@ class CandidateMaker:
                 f"Candidate {number} was compared with version {comparison['version']}; version "
                 f"{active.version} is in use now. Compare it again."
             )
-        if not comparison["regression"]:
+        if not any(each["n_good"] + each["n_defective"] for each in comparison["regression"]):
             raise InputError(
-                f"Candidate {number} was not compared on a locked set. Lock one from decided "
-                "parts, and compare it again."
+                f"Candidate {number} was not compared on locked parts that it did not learn from. "
+                "Lock decided parts of another time, and compare it again."
             )
         made = self._store.recipes.add(
             found.recipe,
@@ -205,11 +213,12 @@ class CandidateMaker:
             arguments = ["fit", str(manifest), "-o", str(file), "--detector", detector, *budget]
         self._run(made.number, arguments)
         model_hash = self._station.keep_model(file, person=made.person).hash
-        self._store.candidates.made(made.number, model_hash)
-        learned = frozenset(part.id for part in (*found.good, *found.defective))
-        self._compare(made.number, learned, folder)
+        used = (*found.good, *(found.defective if made.how == "fit" else ()))
+        learned = {part.id: str(part.picture) for part in used}
+        self._store.candidates.made(made.number, model_hash, learned)
+        self._compare(made.number, folder)
 
-    def _compare(self, number: int, learned: frozenset[int], folder: Path) -> None:
+    def _compare(self, number: int, folder: Path) -> None:
         found = self._store.candidates.get(number)
         active = self._store.recipes.active(found.recipe)
         asked = Asked(
@@ -222,7 +231,9 @@ class CandidateMaker:
             model, run = self._model(model_hash).path, partial(self._run, number)
             rules = active.acceptance
             says.append(judged(run, model, rules, pictures, folder) if pictures else {})
-        changes, comparison = compare(self._store, asked, says[0], says[1], learned)
+        changes, comparison = compare(
+            self._store, asked, says[0], says[1], self._store.candidates.learned(number)
+        )
         comparison["version"] = active.version
         if not self._closing:
             self._store.candidates.compared(number, changes, comparison)

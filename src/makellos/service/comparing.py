@@ -71,34 +71,39 @@ def compare(
     asked: Asked,
     before: Mapping[str, Judged],
     after: Mapping[str, Judged],
-    learned: frozenset[int],
+    learned: Mapping[int, str],
 ) -> tuple[list[Change], dict[str, Any]]:
     """Return the parts that are judged otherwise, and the figures of both models.
 
-    `learned` are the numbers of parts that the candidate learned from: of those that are replayed
-    it says how many there are, because they flatter it.
+    `learned` are the numbers of parts that the candidate learned from, with their pictures. They
+    would flatter it: in sets they do not count, and are told as `n_learned`; of those that are
+    replayed it says how many there are.
     """
+    known = set(learned.values())
     changes, sets = dict[tuple[str, int], Change](), []
     for each in asked.sets:
-        parts = store.regression_sets.parts(each.name)
+        locked = store.regression_sets.parts(each.name)
+        parts = [part for part in locked if part.picture not in known]
+        n_good = sum(part.decision == "good" for part in parts)
         sets.append(
             {
                 "set": each.name,
                 "hash": each.hash,
-                "n_good": each.n_good,
-                "n_defective": each.n_defective,
+                "n_good": n_good,
+                "n_defective": len(parts) - n_good,
+                "n_learned": len(locked) - len(parts),
                 "before": _errors([(part.decision, before[part.picture]) for part in parts]),
                 "after": _errors([(part.decision, after[part.picture]) for part in parts]),
             }
         )
-        for part in parts:
+        for part in locked:
             _note(changes, part.inspection_id, "regression", part.picture, before, after)
     replayed = [part for part in asked.replayed if part.picture in after]
     for again in replayed:
         _note(changes, again.id, "replay", str(again.picture), before, after)
     figures = {
         "n": len(replayed),
-        "n_learned": sum(part.id in learned for part in replayed),
+        "n_learned": sum(part.picture in known for part in replayed),
         "before": dict(Counter(before[str(part.picture)].verdict for part in replayed)),
         "after": dict(Counter(after[str(part.picture)].verdict for part in replayed)),
     }

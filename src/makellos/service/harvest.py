@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,25 +49,36 @@ class Harvest:
 
 
 def harvest(
-    store: Store, recipe: str, *, since: int, until: int, most: int, seed: int = 0
+    store: Store,
+    recipe: str,
+    *,
+    since: int,
+    until: int,
+    most: int,
+    calibrates: bool = False,
+    seed: int = 0,
 ) -> Harvest:
     """Return what is known of the parts of a recipe from `since` to before `until`.
 
-    Of more than `most` good parts as many are drawn. Parts of regression sets are left out: they
-    judge what is learned. What was accepted counts as good unless a person said otherwise.
+    Of more than `most` good parts as many are drawn. Pictures of regression sets are left out: they
+    judge what is learned. So are those that a fit learned from, for what `calibrates`: a model
+    knows them better than parts to come, so a threshold from them would be too low. What was
+    accepted counts as good unless a person said otherwise.
 
     Raises `InputError` where rejected or doubtful parts were not decided, or pictures of some parts
     are gone: good parts that are left out because of what the model thought of them, or because
     nobody looked at them, would make every promise of a threshold wrong.
     """
-    locked = {
-        part.inspection_id
+    left_out = {
+        part.picture
         for each in store.regression_sets.all(recipe)
         for part in store.regression_sets.parts(each.name)
     }
+    if calibrates:
+        left_out |= store.candidates.fitted_on(recipe)
     good, defective, undecided, gone, n_assumed = [], [], [], [], 0
     for part in _all(store, Filter(recipe=recipe, since=since, until=until)):
-        if part.verdict == UNREADABLE or part.id in locked:
+        if part.verdict == UNREADABLE or part.picture in left_out:
             continue
         if part.decision is None and part.verdict != "ok":
             undecided.append(part)
@@ -78,17 +89,7 @@ def harvest(
         else:
             n_assumed += part.decision is None
             good.append(part)
-    if undecided:
-        raise InputError(
-            f"{len(undecided)} rejected or doubtful parts of this time have no decision yet. "
-            "Review them first: without them good parts would look better than they are."
-        )
-    if gone:
-        last = iso(max(part.time for part in gone) + 1)
-        raise InputError(
-            f"The pictures of {len(gone)} parts of this time are gone. Begin after {last}, or keep "
-            "pictures longer."
-        )
+    _check_all_known(undecided, gone)
     if len(good) < _FEWEST:
         raise InputError(
             f"There are {len(good)} good parts in this time; at least {_FEWEST} are needed. Begin "
@@ -105,6 +106,22 @@ def harvest(
         since=since,
         until=until,
     )
+
+
+def _check_all_known(
+    undecided: Sequence[StoredInspection], gone: Sequence[StoredInspection]
+) -> None:
+    if undecided:
+        raise InputError(
+            f"{len(undecided)} rejected or doubtful parts of this time have no decision yet. "
+            "Review them first: without them good parts would look better than they are."
+        )
+    if gone:
+        last = iso(max(part.time for part in gone) + 1)
+        raise InputError(
+            f"The pictures of {len(gone)} parts of this time are gone. Begin after {last}, or keep "
+            "pictures longer."
+        )
 
 
 def write_manifest(store: Store, found: Harvest, file: Path, *, labelled: bool) -> None:

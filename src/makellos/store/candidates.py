@@ -11,7 +11,7 @@ from sqlalchemy import delete, select, update
 from makellos.store.audit_log import AuditLog
 from makellos.store.database import Database
 from makellos.store.records import NotFoundError, check_texts
-from makellos.store.tables import candidate_changes, candidates
+from makellos.store.tables import candidate_changes, candidates, learned_parts
 from makellos.store.times import Clock, iso
 
 __all__ = ["STATES", "Candidate", "Candidates", "Change"]
@@ -109,9 +109,37 @@ class Candidates:
         """Say what a candidate is at."""
         self._change(number, message=message)
 
-    def made(self, number: int, model_hash: str) -> None:
-        """Note which model came of a candidate."""
-        self._change(number, model_hash=model_hash)
+    def made(self, number: int, model_hash: str | None, learned: Mapping[int, str]) -> None:
+        """Note which model came of a candidate, and which parts it `learned` from.
+
+        These are the numbers of parts with the hashes of their pictures.
+        """
+        rows = [
+            {"candidate": number, "inspection_id": part, "picture": picture}
+            for part, picture in learned.items()
+        ]
+        with self._database.writing() as connection:
+            one = candidates.c.number == number
+            connection.execute(update(candidates).where(one).values(model_hash=model_hash))
+            if rows:
+                connection.execute(learned_parts.insert(), rows)
+
+    def learned(self, number: int) -> dict[int, str]:
+        """Return the parts that a candidate learned from, with the hashes of their pictures."""
+        table = learned_parts.c
+        wanted = select(table.inspection_id, table.picture).where(table.candidate == number)
+        with self._database.reading() as connection:
+            return {row.inspection_id: row.picture for row in connection.execute(wanted)}
+
+    def fitted_on(self, recipe: str) -> set[str]:
+        """Return the hashes of all pictures that a fit of this recipe learned from."""
+        wanted = (
+            select(learned_parts.c.picture)
+            .join(candidates, candidates.c.number == learned_parts.c.candidate)
+            .where(candidates.c.recipe == recipe, candidates.c.how == "fit")
+        )
+        with self._database.reading() as connection:
+            return set(connection.scalars(wanted))
 
     def compared(
         self, number: int, changes: Iterable[Change], comparison: Mapping[str, Any]

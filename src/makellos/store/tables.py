@@ -37,6 +37,7 @@ __all__ = [
     "inspection_words",
     "inspection_zones",
     "inspections",
+    "learned_parts",
     "metadata",
     "models",
     "people",
@@ -275,6 +276,15 @@ candidate_changes = Table(
     Column("after", SafeText, nullable=False),
     Column("score_before", Double),
     Column("score_after", Double),
+)
+
+# What a candidate's model learned from: it says nothing of the model on these parts.
+learned_parts = Table(
+    "learned_parts",
+    metadata,
+    Column("candidate", _number(), ForeignKey("candidates.number"), primary_key=True),
+    Column("inspection_id", _number(), primary_key=True, autoincrement=False),
+    Column("picture", SafeText, nullable=False),
 )
 
 regression_sets = Table(

@@ -50,6 +50,14 @@ def _candidates() -> None:
         sa.ForeignKeyConstraint(["candidate"], ["candidates.number"]),
         sa.PrimaryKeyConstraint("candidate", "of", "inspection_id"),
     )
+    op.create_table(
+        "learned_parts",
+        sa.Column("candidate", _number(), autoincrement=False, nullable=False),
+        sa.Column("inspection_id", _number(), autoincrement=False, nullable=False),
+        sa.Column("picture", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["candidate"], ["candidates.number"]),
+        sa.PrimaryKeyConstraint("candidate", "inspection_id"),
+    )
 
 
 def _regression_sets() -> None:
