@@ -362,9 +362,9 @@ def test_candidate_is_shown_with_what_it_would_change(client: TestClient, judged
     at = f"/models/toy/candidates/{made.number}"
     assert "every 1s" in client.get(at).text
     model_hash = store.recipes.active("toy").model_hash
-    store.candidates.made(made.number, model_hash)
+    store.candidates.made(made.number, model_hash, {})
     errors = {"false_alarms": 3, "missed": 1, "unreadable": 0}
-    judged_set = {"set": "May", "hash": "0", "n_good": 9, "n_defective": 4}
+    judged_set = {"set": "May", "hash": "0", "n_good": 9, "n_defective": 4, "n_learned": 2}
     comparison = {
         "version": 1,
         "regression": [judged_set | {"before": errors, "after": errors | {"false_alarms": 2}}],
@@ -377,7 +377,8 @@ def test_candidate_is_shown_with_what_it_would_change(client: TestClient, judged
     store.candidates.compared(made.number, [flip], comparison)
     assert client.get(f"{at}/state").headers["HX-Refresh"] == "true"
     page = client.get(at).text
-    for said in ("3 / 9", "2 / 9", "1 / 4", "A-1", "Release"):
+    left_out = "2 parts it learned from are left out"
+    for said in ("3 / 9", "2 / 9", "1 / 4", "A-1", "Release", left_out):
         assert said in page, said
     assert client.post(f"{at}/explode").status_code == 404
     assert client.get(f"/models/other/candidates/{made.number}").status_code == 404
