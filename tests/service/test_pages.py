@@ -250,9 +250,10 @@ def test_outcome_of_another_budget_follows_from_the_stored_p_values(
     part = store.inspection(1)
     p_values = [0.01, 0.05, 0.2, 0.5]
     decided = ["defective", "good", None, "defective"]
+    stored = ["reject", "reject", "look_again", "ok"]
     parts = [
-        replace(part, p_value=p, decision=word, verdict="ok", result={})
-        for p, word in zip(p_values, decided, strict=True)
+        replace(part, p_value=p, decision=word, verdict=verdict, result={})
+        for p, word, verdict in zip(p_values, decided, stored, strict=True)
     ]
     found, verdicts = outcome(parts, 0.05, facts)
     assert verdicts == ["reject", "reject", "ok", "ok"]  # up to three times the budget: look again
@@ -261,8 +262,42 @@ def test_outcome_of_another_budget_follows_from_the_stored_p_values(
     assert outcome(parts, 0.1, facts)[1] == ["reject", "reject", "look_again", "ok"]
     ruled = replace(parts[3], verdict="reject", result={"broken_rules": ["larger_than_mm2"]})
     assert outcome([ruled], 0.05, facts)[1] == ["reject"]
+    odd = replace(parts[3], verdict="look_again")  # for its pose, not for its p-value
+    assert [outcome([odd], budget, facts)[1] for budget in (0.05, 0.1)] == [["look_again"]] * 2
+    assert outcome([odd], 0.5, facts)[1] == ["reject"]
+    tightened = replace(odd, result={"calibrated_verdict": "look_again", "broken_rules": []})
+    assert outcome([tightened], 0.1, facts)[1] == ["look_again"]
     fixed = replace(facts, look_again_limit=0.1)  # nothing beside those rejected
-    assert outcome(parts, 0.1, fixed)[1] == ["reject", "reject", "ok", "ok"]
+    assert outcome(parts, 0.05, fixed, {part.model_hash: facts})[1] == [
+        "reject",
+        "reject",
+        "ok",
+        "ok",
+    ]
+
+
+def test_slider_takes_parts_of_comparable_versions_alone(
+    client: TestClient, judged: Station, picture: Callable[..., bytes]
+) -> None:
+    def page() -> str:
+        return client.get("/models/toy").text
+
+    assert "share of the last 2 parts" in page() and "are taken" not in page()
+    client.post("/models/toy/budget", data={"false_alarms": "0.3"})  # the same but for the budget
+    judged.judge("toy", [NewPart("c.png", picture(3))])
+    assert "share of the last 3 parts" in page() and "are taken" not in page()
+    active = judged.store.recipes.active("toy")
+    rules = {"combine": "tighten", "rules": [{"more_than": 5}]}
+    made = judged.store.recipes.add("toy", active.model_hash, person="x", acceptance=rules)
+    judged.changed("toy")
+    assert "0 of the last 3 parts are taken" in page()
+    judged.judge("toy", [NewPart("d.png", picture(4))])
+    assert "1 of the last 4 parts are taken" in page() and made.version == 3
+    alone = {"combine": "replace", "rules": [{"more_than": 5}]}
+    judged.store.recipes.add("toy", active.model_hash, person="x", acceptance=alone)
+    judged.changed("toy")
+    assert "Rules alone decide" in page() and "passed though" not in page()
+    assert "Rules alone decide" in client.get("/models/toy/budget?step=1").text
 
 
 def test_charts_show_shares_and_alarms_at_their_places() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,21 +48,20 @@ class Outcome:
 
 
 def outcome(
-    parts: Sequence[StoredInspection], budget: float, facts: ModelFacts
+    parts: Sequence[StoredInspection],
+    budget: float,
+    facts: ModelFacts,
+    judged_by: Mapping[str, ModelFacts] | None = None,
 ) -> tuple[Outcome, list[str]]:
     """Return what a budget would have done to parts, by their stored p-values, and each verdict.
 
-    A part that a rule of the recipe rejects, is rejected under every budget.
+    A part that a rule of the recipe rejects is rejected under every budget; one to look at again
+    for another reason than its p-value, such as its pose, stays so. `judged_by` are the models by
+    hash that judged parts, if not that of `facts`: their p-values must mean the same.
     """
+    models = judged_by or {}
     limit = budget + _beside(budget, facts)
-    verdicts = []
-    for part in parts:
-        p_value = part.p_value if part.p_value is not None else 1.0
-        by_rule = bool(part.result.get("broken_rules")) and part.verdict == "reject"
-        if by_rule or p_value <= budget * (1 + 1e-9):
-            verdicts.append("reject")
-        else:
-            verdicts.append("look_again" if p_value <= limit * (1 + 1e-9) else "ok")
+    verdicts = [_verdict(part, budget, limit, models.get(part.model_hash, facts)) for part in parts]
     pairs = list(zip(parts, verdicts, strict=True))
     found = Outcome(
         reject=verdicts.count("reject"),
@@ -70,6 +70,29 @@ def outcome(
         defects_missed=sum(v == "ok" and part.decision == "defective" for part, v in pairs),
     )
     return found, verdicts
+
+
+def _verdict(part: StoredInspection, budget: float, limit: float, own: ModelFacts) -> str:
+    """Return the verdict under a budget; `own` is the model that judged the part."""
+    if part.p_value is None or _is_ruled_out(part):
+        return part.verdict
+    stored = str(part.result.get("calibrated_verdict") or part.verdict)
+    if math.isclose(budget, own.budget) and math.isclose(limit, own.look_again_limit):
+        return stored
+    found = _by_p_value(part.p_value, budget, limit)
+    explained = _by_p_value(part.p_value, own.budget, own.look_again_limit)
+    is_odd = stored == "look_again" and explained == "ok"
+    return "look_again" if is_odd and found == "ok" else found
+
+
+def _by_p_value(p_value: float, budget: float, limit: float) -> str:
+    if p_value <= budget * (1 + 1e-9):
+        return "reject"
+    return "look_again" if p_value <= limit * (1 + 1e-9) else "ok"
+
+
+def _is_ruled_out(part: StoredInspection) -> bool:
+    return bool(part.result.get("broken_rules")) and part.verdict == "reject"
 
 
 def _beside(budget: float, facts: ModelFacts) -> float:
@@ -223,23 +246,52 @@ def _steps(facts: ModelFacts) -> list[float]:
 def _budget_values(
     page: Page, active: RecipeVersion, facts: ModelFacts, asked: float
 ) -> dict[str, Any]:
+    steps = _steps(facts)
+    place = {"asked": asked, "step": steps.index(asked), "n_steps": len(steps)}
+    if _rules_alone(active):
+        return {**place, "rules_alone": True}
     history = page.store.history(Filter(recipe=active.name), before=None, limit=_LOOKED_BACK)
-    parts = [part for part in history if part.p_value is not None]
-    now, before = outcome(parts, facts.budget, facts)
-    then, after = outcome(parts, asked, facts)
+    versions, judged_by = _comparable(page, active, facts)
+    parts = [each for each in history if each.p_value is not None]
+    parts = [each for each in parts if each.recipe_version in versions]
+    now, before = outcome(parts, facts.budget, facts, judged_by)
+    then, after = outcome(parts, asked, facts, judged_by)
     flips = [
         (part, old, new) for part, old, new in zip(parts, before, after, strict=True) if old != new
     ]
-    steps = _steps(facts)
-    values = [part.p_value for part in parts if part.p_value is not None]
+    values = [0.0 if _is_ruled_out(part) else part.p_value or 0.0 for part in parts]
     return {
-        "asked": asked,
-        "step": steps.index(asked),
-        "n_steps": len(steps),
+        **place,
+        "rules_alone": False,
         "n_parts": len(parts),
+        "n_looked_back": len(history),
         "now": now,
         "then": then,
         "flips": [(view(page.store, part, page.words), *both) for part, *both in flips[:_SHOWN]],
         "n_flips": len(flips),
         "chart": budget_chart(values, facts.budget, asked, steps),
     }
+
+
+def _rules_alone(active: RecipeVersion) -> bool:
+    """Tell whether p-values decide nothing: the rules replace the threshold."""
+    if active.acceptance is None:
+        return False
+    rules = Acceptance.model_validate(active.acceptance)
+    return bool(rules.rules) and rules.combine == "replace"
+
+
+def _comparable(
+    page: Page, active: RecipeVersion, facts: ModelFacts
+) -> tuple[set[int], dict[str, ModelFacts]]:
+    """Return the versions whose p-values and rules are those of the active one, and their models.
+
+    They differ by their budget alone.
+    """
+    versions, models = set[int](), dict[str, ModelFacts]()
+    for each in page.store.recipes.versions(active.name):
+        of = model_facts(page.store, each.model_hash)
+        if of is not None and of.family == facts.family and each.acceptance == active.acceptance:
+            versions.add(each.version)
+            models[each.model_hash] = of
+    return versions, models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any
 from makellos.data.pictures import decode_picture
 from makellos.errors import MakellosError
 from makellos.inspection.findings import UNREADABLE
-from makellos.inspection.model_file import read_model
+from makellos.inspection.manifest import Manifest
+from makellos.inspection.model_file import GRAPH, WEIGHTS, read_model
+from makellos.inspection.zones import ZONES
 from makellos.service.language import Words
 from makellos.store import Store, StoredInspection
 
@@ -22,12 +25,16 @@ _GAUGE = 320.0  # width in SVG units
 _LIMIT = 0.62  # of it, where the threshold stands
 _SIDE = 1600  # pixels of the longer side of pictures on the page of one part
 _MOST_MODELS = 64
+_FITTED = (GRAPH, WEIGHTS, ZONES)
 DASH = "\u2013"  # where there is no figure
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Hold what pages need of a model: its promise and its limits."""
+    """Hold what pages need of a model: its promise and its limits.
+
+    Models of one `family` differ by their budget alone, so that their p-values mean the same.
+    """
 
     detector: str
     created: str
@@ -42,6 +49,7 @@ class ModelFacts:
     zones: tuple[str, ...]
     white_level: int | None
     takes_pictures: bool
+    family: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,20 @@ def _read_facts(path: Path) -> ModelFacts:
         zones=() if manifest.zones is None else tuple(manifest.zones.names),
         white_level=manifest.preprocessing.white_level,
         takes_pictures=manifest.signal is None,
+        family=_family(manifest),
     )
+
+
+def _family(manifest: Manifest) -> str:
+    """Return a digest of all that p-values follow from: the fit and the scores calibrated with."""
+    members = {name: manifest.members[name] for name in _FITTED if name in manifest.members}
+    parts = (
+        manifest.detector.model_dump_json(),
+        manifest.preprocessing.model_dump_json(),
+        *(f"{name} {member.model_dump_json()}" for name, member in members.items()),
+        manifest.calibration.model_dump_json(exclude={"asked", "look_again"}),
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
