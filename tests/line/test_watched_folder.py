@@ -223,7 +223,7 @@ def _name_of(source: WatchedFolder):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("wanted", "error", "said"),
     [
-        ({"names": "("}, ConfigurationError, "no regular expression"),
+        ({"names": "("}, ConfigurationError, "not a regular expression"),
         ({"names": "a+"}, ConfigurationError, "names no group"),
         ({"settle": -1.0}, ConfigurationError, "0 or more"),
         ({"done": "."}, ConfigurationError, "the watched folder itself"),
@@ -239,7 +239,7 @@ def test_wrong_options_are_refused(
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         WatchedFolder(tmp_path / "none", recipe="r")
     folder = tmp_path / "watched"
     folder.mkdir()

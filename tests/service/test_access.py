@@ -286,7 +286,7 @@ def test_too_fast_a_client_has_to_wait(
 
 @pytest.mark.parametrize("name", ["local", "Serve", "token plc"])
 def test_nobody_has_a_name_that_the_audit_log_gives_to_others(store: Store, name: str) -> None:
-    with pytest.raises(InputError, match="audit log means another"):
+    with pytest.raises(InputError, match="another meaning in the audit log"):
         store.people.add(name, "a long password", "operator", by="test")
 
 

@@ -116,7 +116,7 @@ def test_candidate_of_a_station_that_was_stopped_has_failed(
     left = station.store.candidates.begin("toy", "fit", person="eva", base_version=1, details={})
     CandidateMaker(station)
     found = station.store.candidates.get(left.number)
-    assert (found.state, "Start it again" in found.message) == ("failed", True)
+    assert (found.state, "Create the candidate again" in found.message) == ("failed", True)
 
 
 @pytest.mark.parametrize(

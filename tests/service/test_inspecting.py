@@ -235,7 +235,7 @@ def test_a_full_queue_says_when_to_come_back(
     parts = [NewPart(f"{n}.png", picture(n)) for n in range(3)]
     answers = station.inspect(None, parts)
     refusal = connect(station).post(URL, files=files(picture()))
-    assert "3 parts wait" in refused(refusal, "queue_full")
+    assert "3 parts are waiting" in refused(refusal, "queue_full")
     assert int(refusal.headers["Retry-After"]) >= 1
     inspector.go.set()
     assert [answer.result(10).input for answer in answers] == ["0.png", "1.png", "2.png"]

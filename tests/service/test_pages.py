@@ -199,7 +199,7 @@ def test_filters_and_times_narrow_the_history(client: TestClient, judged: Statio
     only = client.get("/history", params={"text": "a-2"}, headers={"HX-Request": "true"}).text
     assert "A-2" in only and "A-1" not in only and "<html" not in only
     later = client.get("/history", params={"since": "2100-01-01T00:00"}).text
-    assert "No part matches" in later
+    assert "No parts match" in later
 
 
 def test_pictures_for_screens(client: TestClient, judged: Station) -> None:
@@ -347,7 +347,7 @@ def test_a_word_on_a_part_is_kept_with_its_boxes(client: TestClient, judged: Sta
     assert (review.person, review.note, review.boxes) == ("local", "burr", (Box(1, 2, 3, 4),))
     page = client.get("/history/1").text
     assert "burr" in page
-    assert ("Missed defect" if judged.store.inspection(1).verdict == "ok" else "confirmed") in page
+    assert ("Missed defect" if judged.store.inspection(1).verdict == "ok" else "Confirmed") in page
 
 
 def test_blind_second_look_hides_what_is_known(

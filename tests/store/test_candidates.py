@@ -49,9 +49,9 @@ def test_set_of_what_is_not_decided_is_refused(store: Store, decided: Sequence[i
     lock = store.regression_sets.lock
     with pytest.raises(InputError, match=f"{decided[5]} has no decision"):
         lock("may", "screws", decided, person="eva")
-    with pytest.raises(InputError, match="is no part of nuts"):
+    with pytest.raises(InputError, match="is not a part of nuts"):
         lock("may", "nuts", decided[:1], person="eva")
-    with pytest.raises(InputError, match="999 is no part"):
+    with pytest.raises(InputError, match="999 is not a part"):
         lock("may", "screws", [999], person="eva")
     with pytest.raises(InputError, match="at least one"):
         lock("may", "screws", [], person="eva")

@@ -45,11 +45,11 @@ def test_foreign_database_is_refused(tmp_path: Path, opened: Callable[..., Store
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("mysql://host/name", "begins with mysql://"),
-        ("nonsense://", "begins with nonsense://"),
-        ("postgresql://host:port/name", "begins with postgresql://"),
-        ("sqlite://", "has no file"),
-        ("sqlite:///:memory:", "has no file"),
+        ("mysql://host/name", "Stores at mysql://"),
+        ("nonsense://", "Stores at nonsense://"),
+        ("postgresql://host:port/name", "Stores at postgresql://"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
         ("postgresql://host/name", "--pictures"),
     ],
 )

@@ -79,18 +79,20 @@ _VERBS: tuple[tuple[str, Callable[..., None], str], ...] = (
     ("verify", releasing.verify, "Test that all runtimes give the same verdicts."),
     ("export", releasing.export, "Write a model for programs without makellos."),
     ("info", inspecting.info, "Show what a model file holds and promises."),
-    ("watch", watching.watch, "Inspect what appears in a folder, and keep the history."),
+    ("watch", watching.watch, "Inspect files as they appear in a folder."),
     ("serve", serving.serve, "Run the inspection station: page, HTTP API, history."),
     ("detectors", listing.detectors, "List the detectors and their parameters."),
     ("devices", listing.devices, "Show what this machine can run on."),
 )
 for _name, _verb, _help in _VERBS:
     app.command(_name, short_help=_help)(_verb)
-keeping.history_app.command(
-    "judgements", short_help="Write what people said, for 'makellos accept'."
-)(judgements.judgements)
-app.add_typer(keeping.history_app, name="history", short_help="List and keep what was inspected.")
-app.add_typer(keeping.users_app, name="users", short_help="Say who may use a station.")
+keeping.history_app.command("judgements", short_help="Write all decisions, for 'makellos accept'.")(
+    judgements.judgements
+)
+app.add_typer(
+    keeping.history_app, name="history", short_help="List, export and back up what was inspected."
+)
+app.add_typer(keeping.users_app, name="users", short_help="Manage who may use a station.")
 
 
 def run(arguments: list[str]) -> int:

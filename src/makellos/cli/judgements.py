@@ -20,11 +20,11 @@ def judgements(
     pictures: Pictures = None,
     json: Json = None,
 ) -> None:
-    """Write what people said of parts, with their pictures, for the study of agreement.
+    """Write all decisions on parts, with their pictures, for a study of agreement.
 
-    'makellos accept MODEL DIR/judgements.csv' then sets people against each other and against the
+    'makellos accept MODEL DIR/judgements.csv' then compares people with each other and with the
     model: effectiveness, misses, false alarms, kappa. Reviewed parts are not drawn at random, so
-    the rates are those of these parts and not of the line.
+    the rates hold for these parts and not for the line.
 
     Example: makellos history judgements agreement --store station
     """

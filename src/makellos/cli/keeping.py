@@ -39,7 +39,7 @@ Place = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Folder of the station, or sqlite:///FILE or postgresql://…; without it the station "
+        help="Folder of the station, or sqlite:///FILE or postgresql://…; by default the station "
         "of this user.",
     ),
 ]
@@ -105,33 +105,37 @@ def _who() -> str:
         return "command line"
 
 
-OfRecipe = Annotated[str | None, typer.Option(metavar="NAME", help="Of this recipe.")]
+OfRecipe = Annotated[str | None, typer.Option(metavar="NAME", help="Only parts of this recipe.")]
 Verdict = Annotated[
     str | None, typer.Option(metavar="VERDICT", help="ok, look_again, reject or unreadable.")
 ]
 Word = Annotated[
     str | None,
-    typer.Option(metavar="WORD", help="What a person decided: good or defective, any or none."),
+    typer.Option(metavar="WORD", help="Decision: good, defective, any or none."),
 ]
-Serial = Annotated[str | None, typer.Option(metavar="TEXT", help="With this serial.")]
-Lot = Annotated[str | None, typer.Option(metavar="TEXT", help="Of this lot.")]
-Zone = Annotated[str | None, typer.Option(metavar="NAME", help="With damage in this zone.")]
+Serial = Annotated[str | None, typer.Option(metavar="TEXT", help="Only this serial number.")]
+Lot = Annotated[str | None, typer.Option(metavar="TEXT", help="Only parts of this lot.")]
+Zone = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Only parts with damage in this zone.")
+]
 Source = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Where it came from, such as api or page.")
+    str | None, typer.Option(metavar="NAME", help="Where parts came from, such as api or page.")
 ]
 Since = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Not before this, such as 2026-09-21T14:00Z; UTC."),
+    typer.Option(metavar="TIME", help="From this time on, such as 2026-09-21T14:00Z."),
 ]
 Until = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Before this time; UTC without a zone.")
+    str | None, typer.Option(metavar="TIME", help="Before this time; UTC unless it has a zone.")
 ]
 Piece = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Part of file name, serial or lot, any case.")
+    str | None, typer.Option(metavar="TEXT", help="Text in file name, serial or lot; ignores case.")
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="At most so many; 50 are listed, files get all of them."),
+    typer.Option(
+        min=1, metavar="N", help="At most N parts; without it 50 are listed, and files get all."
+    ),
 ]
 Csv = Annotated[Path | None, typer.Option(metavar="FILE|-", help="Write the rows as CSV.")]
 Parquet = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the rows as Parquet.")]
@@ -159,8 +163,8 @@ def history(
 ) -> None:
     """List, filter and export what a station inspected; check, back up and restore it.
 
-    The newest comes first. A row is that of 'makellos inspect' with id, time, serial number, lot
-    and review before it. Without options the last 50 are listed.
+    The newest part comes first. A row is that of 'makellos inspect', preceded by id, time, serial
+    number, lot and review. Without options the last 50 parts are listed.
     """
     context.obj = _Where(store, pictures)
     if context.invoked_subcommand is not None:
@@ -218,7 +222,11 @@ def _list(rows: _Rows) -> None:
     most = rows.limit or _LISTED
     listed = list(islice(iter(rows), most + 1))
     if not listed:
-        say("No part is like that." if any(asdict(rows.wanted).values()) else "No part yet.")
+        say(
+            "No part matches."
+            if any(asdict(rows.wanted).values())
+            else "No part has been inspected yet."
+        )
         return
     cells = [
         [
@@ -288,11 +296,11 @@ def _check_words(**given: str | None) -> None:
             )
 
 
-@history_app.command("verify", short_help="Tell whether the audit log is whole.")
+@history_app.command("verify", short_help="Check that the audit log is intact.")
 def verify(
     context: typer.Context, store: Place = None, pictures: Pictures = None, json: Json = None
 ) -> None:
-    """Tell whether the audit log is whole: nothing removed, altered or moved.
+    """Check that the audit log is intact: nothing removed, altered or moved.
 
     Exits with 1 if it is not. The last hash proves later what the log was until now: write it down
     where nobody can change it.
@@ -302,18 +310,18 @@ def verify(
     with context.obj.opened(store, pictures, new=False) as opened:
         found = opened.audit.verify()
     if found.whole:
-        text = f"The audit log is whole: {_entries(found.n_entries)}.\nLast hash: {found.head}"
+        text = f"The audit log is intact: {_entries(found.n_entries)}.\nLast hash: {found.head}"
     else:
         text = (
-            f"The audit log is not whole: {found.reason}. Before that, "
-            f"{_entries(found.n_entries)} as written."
+            f"The audit log is not intact: {found.reason}. "
+            f"Intact before that: {_entries(found.n_entries)}."
         )
     answer(text, json, {"whole": found.whole, **asdict(found)})
     if not found.whole:
         raise typer.Exit(EXIT_NOT_WHOLE)
 
 
-@history_app.command("backup", short_help="Write all of a station into one file.")
+@history_app.command("backup", short_help="Write a whole station into one file.")
 def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Archive to write, such as s.zip.")],
@@ -321,7 +329,7 @@ def backup(
     pictures: Pictures = None,
     json: Json = None,
 ) -> None:
-    """Write all of a station into one file, as it stands at one moment, also while it runs.
+    """Write a whole station into one file, as it stands at one moment, even while it runs.
 
     The file holds pictures, people and the hashes of their passwords: keep it safe.
 
@@ -332,21 +340,21 @@ def backup(
         done = opened.back_up(file, person=_who())
     text = f"{file}: {done.parts:,} parts, {done.files:,} files."
     if done.missing:
-        text += f"\n{done.missing:,} pictures or maps were not there any more."
+        text += f"\n{done.missing:,} pictures or maps were already gone."
     answer(text, json, asdict(done))
 
 
-@history_app.command("restore", short_help="Bring back what a back-up holds.")
+@history_app.command("restore", short_help="Restore a station from a backup.")
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What 'history backup' wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Archive from 'history backup'.")],
     store: Place = None,
     pictures: Pictures = None,
     json: Json = None,
 ) -> None:
-    """Bring back what a back-up holds, where no station is yet.
+    """Restore a backup to a place where there is no station yet.
 
-    The database may be of another kind than before. Everybody has to log in anew.
+    The database may be of another kind than before. Everybody has to log in again.
 
     Example: makellos history restore station.zip --store restored
     """
@@ -430,7 +438,7 @@ def disable(
     """
     with _Where().opened(store, pictures, new=False) as opened:
         opened.people.disable(name, by=_who(), disabled=not undo)
-    say(f"{name} may log in again." if undo else f"{name} may not log in any more.")
+    say(f"{name} may log in again." if undo else f"{name} may no longer log in.")
 
 
 @users_app.command("password", short_help="Give a person another password.")
@@ -455,12 +463,12 @@ def _password(name: str, file: Path | None) -> str:
     if file is None:
         if not sys.stdin.isatty():
             raise ConfigurationError(
-                "There is nobody to ask for a password. Add --password-file FILE, or - for "
+                "There is no terminal to ask for a password. Add --password-file FILE, or - for "
                 "standard input."
             )
         first = getpass.getpass(f"Password for {name}: ")
-        if getpass.getpass("Once more: ") != first:
-            raise ConfigurationError("These are two different passwords. Try again.")
+        if getpass.getpass("Repeat the password: ") != first:
+            raise ConfigurationError("The two passwords differ. Try again.")
         return first
     if str(file) == "-":
         line = sys.stdin.buffer.readline(_MOST_PASSWORD_BYTES)

@@ -25,19 +25,19 @@ Host = Annotated[
     str,
     typer.Option(
         metavar="ADDRESS",
-        help="Address to listen on; 0.0.0.0 lets the network in, which takes users.",
+        help="Address to listen on; 0.0.0.0 lets the network in, which needs users.",
     ),
 ]
 Port = Annotated[
     int,
-    typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0: any that is free."),
+    typer.Option(metavar="N", min=0, max=65535, help="Port to listen on; 0 takes any free one."),
 ]
 Watch = Annotated[
     list[str] | None,
     typer.Option(
         "--watch",
         metavar="[RECIPE=]FOLDER",
-        help="Also inspect what appears in a folder; may be given several times.",
+        help="Also inspect files that appear in a folder; repeatable.",
         show_default=False,
     ),
 ]
@@ -45,7 +45,7 @@ Done = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Move what a watched folder held there, below the name of the folder; without it, "
+        help="Move inspected files there, into a folder named like the watched one; without it, "
         "files stay and are remembered.",
     ),
 ]
@@ -62,7 +62,7 @@ def serve(
 ) -> None:
     """Run the inspection station: web page, HTTP API, history.
 
-    On this machine alone it needs no set-up. Whatever is inspected is stored before it is answered.
+    On this machine alone it needs no set-up. Each part is stored before its verdict is given.
 
     Example: makellos serve screws.makellos --port 8000
     """

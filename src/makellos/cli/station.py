@@ -17,7 +17,7 @@ StoreAddress = Annotated[
         "--store",
         metavar="URL",
         help="Where the history is kept: a folder, or the address of a database such as "
-        "postgresql://…; without it, a folder of this user.",
+        "postgresql://…; by default a folder of this user.",
     ),
 ]
 PicturesFolder = Annotated[

@@ -39,7 +39,7 @@ Settle = Annotated[
     typer.Option(
         metavar="S",
         help="Seconds without a change until a file counts as complete; a JPEG or PNG file is "
-        "complete when it has its end.",
+        "complete once its end is there.",
     ),
 ]
 
@@ -51,12 +51,12 @@ def watch(
     names: Names = None,
     settle: Settle = 1.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Stop when everything that is there is inspected.")
+        bool, typer.Option("--once", help="Stop once everything there is inspected.")
     ] = False,
     store: StoreAddress = None,
     pictures: PicturesFolder = None,
 ) -> None:
-    """Inspect what appears in a folder, and keep it in the history of the station.
+    """Inspect files as they appear in a folder, and store them in the history of a station.
 
     Each file is inspected once, when it is complete, even if the program or the machine stops in
     between. Stop with Ctrl-C. 'makellos serve --watch' does the same beside the web page.

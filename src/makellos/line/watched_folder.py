@@ -79,7 +79,7 @@ class WatchedFolder:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not folder.is_dir():
-            raise InputError(f"{folder} is no folder. Make it, or name the one to watch.")
+            raise InputError(f"{folder} is not a folder. Create it, or name the one to watch.")
         if settle < 0:
             raise ConfigurationError(f"The time to settle is {settle:g} s; expected 0 or more.")
         self.folder, self.done = folder.resolve(), None if done is None else done.resolve()
@@ -106,7 +106,7 @@ class WatchedFolder:
         """Return the keys of complete files, the oldest first; raises `InputError` without it."""
         now, listed = self._clock(), dict(self._walk(self.folder))
         if not listed and not self.folder.is_dir():
-            raise InputError(f"{self.folder} cannot be reached. Check its drive.")
+            raise InputError(f"{self.folder} cannot be reached. Check that its drive is connected.")
         self._seen = {name: seen for name, seen in self._seen.items() if name in listed}
         self._finished = {name: key for name, key in self._finished.items() if name in listed}
         self._ready, self.has_incomplete = {}, False
@@ -233,7 +233,7 @@ def _pattern(names: str) -> re.Pattern[str]:
         pattern = re.compile(names)
     except re.error as error:
         raise ConfigurationError(
-            f"--names {names!r} is no regular expression: {error}. "
+            f"--names {names!r} is not a regular expression: {error}. "
             "Example: --names '(?P<serial>[0-9]+)_(?P<lot>[A-Z]+)'"
         ) from error
     if not pattern.groupindex:
@@ -246,7 +246,7 @@ def _pattern(names: str) -> re.Pattern[str]:
 
 def _move(path: Path, target: Path) -> None:
     """Move a file to a name that no other has; one that has gone is moved already."""
-    advice = "Make room there; the part is stored, and is moved when that works."
+    advice = "Make room there; the part is stored, and its file is moved as soon as that works."
     with storage_errors(f"{path} cannot be moved to {target.parent}", advice):
         target.parent.mkdir(parents=True, exist_ok=True)
         number, free = 1, target

@@ -109,4 +109,4 @@ def _follow(
         follow(source, judge, stop=stop, tell=tell)
     except (MakellosError, Refusal) as error:
         if not stop.is_set():
-            tell(f"{source.folder} is not watched any more: {error}")
+            tell(f"{source.folder} is no longer watched: {error}")

@@ -56,13 +56,13 @@ class Needs:
             raise Refusal(
                 "csrf",
                 f"The session's token is missing or out of date: send it in the header "
-                f"{CSRF_HEADER} or the field {CSRF_FIELD}, or load the page anew.",
+                f"{CSRF_HEADER} or the field {CSRF_FIELD}, or reload the page.",
             )
         request.state.person, request.state.csrf = person, csrf  # also for the page that refuses
         if not allows(person.role, self.role):
             raise Refusal(
                 "forbidden",
-                f"This takes the role {self.role}; {person.name} has the role {person.role}.",
+                f"This needs the role {self.role}; {person.name} has the role {person.role}.",
                 details={"needed": self.role, "role": person.role},
             )
         return person
@@ -81,7 +81,7 @@ def needs(role: str) -> Needs:
 def check_first(station: Station, role: str) -> None:
     """Refuse a first person who could not add the others: with it the use without login ends."""
     if role != ROLES[-1] and not station.store.people.any():
-        raise Refusal("invalid", "The first person has to have the role administrator.")
+        raise Refusal("invalid", "The first person must be an administrator.")
 
 
 def csrf_token(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""The loop: a candidate is made from the operators' words, compared, and only then released."""
+"""The loop: a candidate is made from decisions, compared, and only then released."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ class CandidateMaker:
         self._closing = False
         for left in self._store.candidates.all():
             if left.state == "working":
-                self._fail(left.number, "The station was stopped meanwhile. Start it again.")
+                self._fail(
+                    left.number, "The station was stopped meanwhile. Create the candidate again."
+                )
 
     def start(self, recipe: str, wanted: Wanted, *, person: str) -> Candidate:
         """Begin a candidate of a recipe and return it.
@@ -109,7 +111,9 @@ class CandidateMaker:
         """Compare a candidate with the version in use and the sets that there are now."""
         found = self._store.candidates.get(number)
         if found.state != "ready":
-            raise InputError(f"Candidate {number} is {found.state}; only a ready one is compared.")
+            raise InputError(
+                f"Candidate {number} is {found.state}; only a ready one can be compared."
+            )
         self._put(number, partial(self._compare, number))
         return found
 
@@ -122,7 +126,9 @@ class CandidateMaker:
         found = self._store.candidates.get(number)
         active = self._store.recipes.active(found.recipe)
         if found.state != "ready" or found.model_hash is None:
-            raise InputError(f"Candidate {number} is {found.state}; only a ready one is released.")
+            raise InputError(
+                f"Candidate {number} is {found.state}; only a ready one can be released."
+            )
         comparison = found.details["comparison"]
         if comparison["version"] != active.version:
             raise InputError(
@@ -147,10 +153,12 @@ class CandidateMaker:
         return made
 
     def withdraw(self, number: int, *, person: str) -> Candidate:
-        """Set a ready candidate aside."""
+        """Discard a ready candidate."""
         found = self._store.candidates.get(number)
         if found.state != "ready":
-            raise InputError(f"Candidate {number} is {found.state}; only a ready one is withdrawn.")
+            raise InputError(
+                f"Candidate {number} is {found.state}; only a ready one can be discarded."
+            )
         return self._store.candidates.end(number, "withdrawn", person=person)
 
     def close(self) -> None:
@@ -294,7 +302,9 @@ class CandidateMaker:
                 end = self._store.candidates.end
                 found = end(number, "failed", person=found.person, message=message)
         except MakellosError as error:  # the next start notes it
-            _log.error("Candidate %d failed, which cannot be noted: %s. %s", number, message, error)
+            _log.error(
+                "Candidate %d failed, and this could not be stored: %s. %s", number, message, error
+            )
             return
         self._station.events.publish("candidate", {"candidate": number, "state": found.state})
 

@@ -37,8 +37,8 @@ class Code(NamedTuple):
 
 
 CODES: dict[str, Code] = {
-    "invalid": Code(422, "A field, a parameter or a body is not as it should be."),
-    "unreadable": Code(422, "The one file that was sent is no picture or recording."),
+    "invalid": Code(422, "A field, a parameter or the body is not valid."),
+    "unreadable": Code(422, "The one file that was sent is not a picture or recording."),
     "recipe_needed": Code(422, "There are several recipes, and the request names none."),
     "not_logged_in": Code(401, "No session and no valid token; or the login failed."),
     "forbidden": Code(403, "The role does not allow this."),
@@ -48,13 +48,13 @@ CODES: dict[str, Code] = {
     "not_found": Code(404, "There is no such inspection, recipe, model or page."),
     "no_recipe": Code(409, "There is no recipe to inspect with yet."),
     "key_reused": Code(409, "The idempotency key belongs to another file."),
-    "method_not_allowed": Code(405, "The address does not know this method."),
+    "method_not_allowed": Code(405, "This address does not accept this method."),
     "too_large": Code(413, "The body, or the number of files or fields, is over the limit."),
-    "wrong_type": Code(415, "The body is not of the type that the address takes."),
-    "queue_full": Code(429, "Too many parts wait already. Try again after Retry-After."),
+    "wrong_type": Code(415, "The body is not of a type that this address accepts."),
+    "queue_full": Code(429, "Too many parts are waiting already. Try again after Retry-After."),
     "too_many_requests": Code(429, "This client sends too fast. Try again after Retry-After."),
     "login_throttled": Code(429, "Too many failed logins. Try again after Retry-After."),
-    "internal": Code(500, "A fault in makellos; the log of the service has the details."),
+    "internal": Code(500, "A fault in makellos; the service's log has the details."),
     "unavailable": Code(503, "The service is starting or stopping, or a model cannot be opened."),
     "storage": Code(503, "The database or the folder of pictures cannot be used."),
     "disk_full": Code(507, "The disk is full. Nothing was stored; make room and send again."),
@@ -144,7 +144,7 @@ def add_failures(app: FastAPI) -> None:
         code = _BY_STATUS.get(status, "internal" if status >= 500 else "invalid")
         said = {
             "not_found": f"There is nothing at {request.url.path}.",
-            "method_not_allowed": f"{request.url.path} does not take {request.method}.",
+            "method_not_allowed": f"{request.url.path} does not accept {request.method}.",
         }.get(code, str(getattr(error, "detail", "")))
         answer = _answer(request, Refusal(code, said))
         answer.headers.update(getattr(error, "headers", None) or {})

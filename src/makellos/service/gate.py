@@ -77,7 +77,7 @@ class Gate:
             client = scope.get("client")
             wait = self._station.rate.wait(client[0] if client else "unknown")
             if wait:
-                raise Refusal("too_many_requests", "Requests come too fast.", retry=wait)
+                raise Refusal("too_many_requests", "Requests come too fast. Slow down.", retry=wait)
 
     async def _check_sender(self, scope: Scope) -> None:
         """Refuse files for a page from who has not logged in, before a form is read from them.
@@ -105,7 +105,7 @@ class Gate:
     ) -> None:
         """Refuse a body, and read it to its end, or clients see a broken connection instead."""
         refusal = Refusal(
-            "too_large", f"The body has {announced:,} bytes; at most {limit:,} are taken here."
+            "too_large", f"The body has {announced:,} bytes; at most {limit:,} are accepted here."
         )
         if Headers(scope=scope).get("expect", "").lower() != "100-continue":
             await _drain(receive)

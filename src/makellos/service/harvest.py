@@ -1,4 +1,4 @@
-"""What a station may learn from: the parts of a time, with the operators' words on them."""
+"""What a station may learn from: the parts of a time, with the decisions on them."""
 
 from __future__ import annotations
 

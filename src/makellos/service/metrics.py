@@ -31,10 +31,10 @@ class Metrics:
             "makellos_refused", "Requests refused, by code.", ("code",), registry=self.registry
         )
         self.drift_wealth = self._gauge(
-            "drift_wealth", "Evidence of a drift; the alarm comes at 10,000.", "recipe"
+            "drift_wealth", "Evidence of drift; the alarm comes at 10,000.", "recipe"
         )
         self.drift_alarm = self._gauge(
-            "drift_alarm", "1 since a drift was found, until it is reset.", "recipe"
+            "drift_alarm", "1 from a drift alarm until it is reset.", "recipe"
         )
         self.budget = self._gauge(
             "false_alarms_allowed", "False alarms that this shift's parts allow.", "recipe"

@@ -84,7 +84,7 @@ class Processes:
         """Raise `ConfigurationError` where something is running already."""
         if self._running() is not None or self._closed:
             raise ConfigurationError(
-                "The station is learning already; wait until that is done, or stop it."
+                "The station is already learning; wait until that is done, or stop it."
             )
 
     def get(self, number: int) -> Process | None:

@@ -125,7 +125,7 @@ class InspectionQueue:
             if not has_room():
                 raise Refusal(
                     "queue_full",
-                    f"{self._n_open} parts wait already. Send this again a little later.",
+                    f"{self._n_open} parts are waiting already. Send this again a little later.",
                     details={"waiting": self._n_open},
                     retry=self._n_open * self._seconds / self._threads,
                 )
@@ -209,7 +209,7 @@ class InspectionQueue:
                 self._done(each, stored, time.perf_counter() - each.accepted)
             except Exception:  # noqa: BLE001
                 # It is stored, so its sender must not be told otherwise and send it again.
-                _log.exception("What follows from inspection %s went wrong", number)
+                _log.exception("Follow-up work of inspection %s failed", number)
             each.answer.set_result(stored)
 
 

@@ -49,7 +49,7 @@ def recalibrated(
                 env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             )
         except subprocess.TimeoutExpired:
-            raise Refusal("unavailable", "The calibration took too long and was ended.") from None
+            raise Refusal("unavailable", "The calibration took too long and was stopped.") from None
         if done.returncode != 0 or not made.is_file():
             reason = done.stderr.strip().removeprefix("Error: ") or "it gave no reason"
             raise Refusal("invalid", f"The model was not calibrated: {reason}")

@@ -59,8 +59,8 @@ def check_address(store: Store, host: str, add: str) -> None:
     """
     if not is_local(host) and not store.people.any():
         raise ConfigurationError(
-            f"On {host} everybody in the network reaches the station, and there is no user yet. "
-            f"Add an administrator first: {add}. Or use it on this machine alone: leave out --host."
+            f"On {host} everybody on the network reaches the station, and there is no user yet. "
+            f"Add an administrator first: {add}. Or leave out --host to use it here alone."
         )
 
 
@@ -111,13 +111,15 @@ def told(station: Station, where: str) -> list[str]:
     names = [f"{each.recipe.name} (version {each.recipe.version})" for each in station.pool.all()]
     lines = [
         f"Open {where} in a browser.",
-        f"Recipes: {', '.join(names) or 'none yet; the page leads to the first one'}",
+        f"Recipes: {', '.join(names) or 'none yet; the web page leads to the first one'}",
         *(f"Recipe {name} cannot be used: {why}" for name, why in station.pool.failed.items()),
         f"History: {store.address}",
         f"Pictures, maps and models: {store.folder}",
     ]
     if not station.settings.local:
-        lines.append("Without TLS passwords can be read on their way: put a proxy in front of it.")
+        lines.append(
+            "Without TLS, passwords can be read in transit: put a proxy in front of the station."
+        )
     return [*lines, "Stop with Ctrl-C."]
 
 

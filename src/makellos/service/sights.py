@@ -52,7 +52,7 @@ def overlay_png(station: Station, stored: StoredInspection) -> bytes:
     """Return the picture of a part with what was found drawn on it; raises `Refusal` without."""
     path = None if stored.picture is None else station.store.picture(stored.picture)
     if path is None:
-        raise Refusal("not_found", f"The picture of inspection {stored.id} is not kept any more.")
+        raise Refusal("not_found", f"The picture of inspection {stored.id} is no longer kept.")
     threshold, white = _limits(station, stored)
     found = Inspection(
         stored.input,
@@ -84,7 +84,7 @@ def _limits(station: Station, stored: StoredInspection) -> tuple[float, int | No
     try:
         manifest = read_model(station.store.recipes.model(stored.model_hash).path).manifest
     except MakellosError:
-        raise Refusal("not_found", "The model of this part is not kept any more.") from None
+        raise Refusal("not_found", "The model of this part is no longer kept.") from None
     record = manifest.calibration
     limits = record.map_calibration() or record.calibration()
     return limits.threshold, manifest.preprocessing.white_level

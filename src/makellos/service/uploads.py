@@ -65,7 +65,7 @@ async def read_uploads(request: Request, settings: Settings) -> tuple[list[Uploa
     finally:
         await form.close()
     if not files:
-        raise Refusal("invalid", "No file was sent: the field 'files' takes one or several.")
+        raise Refusal("invalid", "No file was sent. Send one or several in the field 'files'.")
     return files, fields
 
 

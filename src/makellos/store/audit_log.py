@@ -142,7 +142,7 @@ class AuditLog:
         if row is None:
             raise StorageError(
                 f"The audit log of {self._database.address} has lost its end. Run 'makellos "
-                "history verify', and restore a back-up."
+                "history verify', and restore a backup."
             )
         return int(row.number), str(row.hash)
 

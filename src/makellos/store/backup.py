@@ -1,4 +1,4 @@
-"""Back-up and restore: the whole station in one archive, whatever database it is kept in.
+"""Backup and restore: the whole station in one archive, whatever database it is kept in.
 
 The archive is a ZIP with a copy of the tables in SQLite and every file under its hash. So a station
 can also move from one kind of database to the other.
@@ -58,7 +58,7 @@ def write_archive(database: Database, kinds: dict[str, Files], path: Path, now: 
 
     `kinds` are the folders of pictures, maps and models by these names. Raises `StorageError`.
     """
-    claim_file(path, _is_back_up, "is no back-up of a station")
+    claim_file(path, _is_back_up, "is no backup of a station")
     with storage_errors(f"{path} cannot be written"), scratch_folder() as folder:
         copy = folder / FILE
         _copy_out(database, copy)
@@ -208,7 +208,7 @@ def _restore_files(archive: zipfile.ZipFile, kinds: dict[str, Files], path: Path
         with archive.open(member) as source:
             if not files.put_stream(name, source):
                 raise StorageError(
-                    f"{path} is damaged: {member.filename} is not what it was. Use another back-up."
+                    f"{path} is damaged: {member.filename} was altered. Use another backup."
                 )
         folders.add(files.place(name).parent)
         n_files += 1
@@ -222,7 +222,7 @@ def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise StorageError(f"{path} is damaged: {error}. Use another back-up.") from error
+        raise StorageError(f"{path} is damaged: {error}. Use another backup.") from error
 
 
 def _is_back_up(path: Path) -> bool:
@@ -239,7 +239,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile:
         raise StorageError(
-            f"{path} is no back-up of a station. Name what 'makellos history backup' wrote."
+            f"{path} is not a backup of a station. Name one from 'makellos history backup'."
         ) from None
 
 
@@ -252,7 +252,7 @@ def _about(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
         int(about["parts"])
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
         raise StorageError(
-            f"{path} is no back-up of a station. Name what 'makellos history backup' wrote."
+            f"{path} is not a backup of a station. Name one from 'makellos history backup'."
         ) from None
     if number != _FORMAT:
         raise StorageError(
@@ -269,7 +269,7 @@ def _check_copy(copy: Path, path: Path) -> None:
     except sqlite3.DatabaseError as error:
         said = str(error)
     if said != "ok":
-        raise StorageError(f"{path} is damaged: {said}. Use another back-up.")
+        raise StorageError(f"{path} is damaged: {said}. Use another backup.")
 
 
 def _refuse_station(url: URL) -> None:
@@ -287,7 +287,7 @@ def _refuse_station(url: URL) -> None:
         database.close()
     if is_there:
         raise StorageError(
-            f"There is a station at {database.address} already; it is left alone. Restore into "
+            f"There is already a station at {database.address}; it was left alone. Restore into "
             "another place."
         )
 

@@ -54,7 +54,7 @@ def place_of(address: str | Path | None, pictures: Path | None) -> tuple[URL, Pa
     if url.get_backend_name() == "sqlite":
         if not url.database or url.database == ":memory:":
             raise ConfigurationError(
-                "The address of a store has no file. Write it like sqlite:///folder/station.db."
+                "The address of the store names no file. Write it like sqlite:///folder/station.db."
             )
         return url, (pictures or Path(url.database).parent).absolute()
     if pictures is None:
@@ -82,7 +82,7 @@ def _url_of(address: str) -> URL:
     if backend not in {"sqlite", "postgresql"}:
         kind = address.partition("://")[0]
         raise ConfigurationError(
-            f"An address of a store that begins with {kind}:// is not known. Name a folder, or an "
+            f"Stores at {kind}:// are not supported. Name a folder, or an "
             "address like sqlite:///folder/station.db or postgresql://user@host/name."
         )
     return url

@@ -135,7 +135,9 @@ class Inspections:
                 regression_parts.c.inspection_id == number
             )
             if not kept and (name := connection.scalar(locked)) is not None:
-                raise InputError(f"Part {number} belongs to the locked set {name!r}, and is kept.")
+                raise InputError(
+                    f"Part {number} belongs to the locked set {name!r} and has to be kept."
+                )
             change = update(inspections).where(inspections.c.id == number).values(kept=kept)
             _changed_one(connection.execute(change).rowcount, number)
 
@@ -156,7 +158,7 @@ class Inspections:
         if decision not in DECISIONS:
             raise InputError(f"A decision is good or defective; received {decision!r}.")
         if not all(math.isfinite(edge) for box in boxes for edge in asdict(box).values()):
-            raise InputError("A box has an edge that is no number. Draw it again.")
+            raise InputError("A box has an edge that is not a number. Draw it again.")
         check_texts(person=person)
         said: dict[str, Any] = {"decision": decision, "boxes": [asdict(box) for box in boxes]}
         said |= {"note": note, "blind": blind}

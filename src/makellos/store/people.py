@@ -124,7 +124,9 @@ class People:
         """Raise `InputError` for a name that nobody new can have, or a role that is none."""
         _check_name(name)
         if name.casefold() in _PROGRAMS or name.casefold().startswith("token "):
-            raise InputError(f"The audit log means another by {name!r}. Choose another name.")
+            raise InputError(
+                f"The name {name!r} has another meaning in the audit log. Choose another."
+            )
         _check_role(role)
         with self._database.reading() as connection:
             _check_free(connection, name)
@@ -298,7 +300,7 @@ class People:
         self._change(connection, name, values)
         if before and connection.scalar(able.limit(1)) is None:
             raise InputError(
-                f"{name!r} is the last administrator. Make somebody else administrator first."
+                f"{name!r} is the last administrator. Make somebody else an administrator first."
             )
 
     def _unknown(self, name: str) -> NotFoundError:
@@ -308,16 +310,16 @@ class People:
 
 def _check_free(connection: Connection, name: str) -> None:
     if connection.scalar(select(people.c.name).where(people.c.name == name)) is not None:
-        raise InputError(f"There is a person {name!r} already. Choose another name.")
+        raise InputError(f"There is already a person {name!r}. Choose another name.")
 
 
 def _check_name(name: str) -> None:
     if not name.strip() or name != name.strip() or len(name) > LONGEST_NAME:
         raise InputError(
-            f"A name has 1 to {LONGEST_NAME} characters and no blanks around it; received {name!r}."
+            f"A name has 1 to {LONGEST_NAME} characters and no spaces around it; received {name!r}."
         )
     if legible(name) != name:
-        raise InputError(f"The name {name!r} has characters that cannot be seen. Leave them out.")
+        raise InputError(f"The name {name!r} has invisible characters. Leave them out.")
 
 
 def _check_role(role: str) -> None:

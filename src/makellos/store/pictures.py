@@ -39,7 +39,7 @@ def map_bytes(values: NDArray[np.float32]) -> bytes:
 
 def map_from(path: Path) -> NDArray[np.float32]:
     """Return a map, h×w float32, from its file; raises `StorageError`."""
-    with storage_errors(f"{path} cannot be read", "Restore it from a back-up."):
+    with storage_errors(f"{path} cannot be read", "Restore it from a backup."):
         try:
             values: NDArray[np.float32] = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:

@@ -149,7 +149,7 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """Hold what a person said of a part; a later word overrules, a `blind` one does not."""
+    """Hold a person's decision on a part; a later one overrules, a `blind` one does not."""
 
     id: int
     inspection_id: int

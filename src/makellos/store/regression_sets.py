@@ -81,7 +81,7 @@ class RegressionSets:
             taken = select(regression_sets.c.name).where(regression_sets.c.name == name)
             if connection.scalar(taken) is not None:
                 raise InputError(
-                    f"There is a regression set {name!r} already. Choose another name."
+                    f"There is already a regression set {name!r}. Choose another name."
                 )
             connection.execute(regression_sets.insert().values(values))
             rows = [{"set_name": name, **vars(part)} for part in parts]
@@ -130,7 +130,7 @@ class RegressionSets:
         for number in wanted:
             row = found.get(number)
             if row is None or row.recipe != recipe:
-                problems.append(f"{number} is no part of {recipe}")
+                problems.append(f"{number} is not a part of {recipe}")
             elif row.decision is None:
                 problems.append(f"{number} has no decision")
             elif row.picture is None:

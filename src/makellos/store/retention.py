@@ -1,4 +1,4 @@
-"""Forgetting old parts, by age and by size, but none that a person had a word on."""
+"""Forgetting old parts, by age and by size, but none that a person decided on."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ LOCK_FILE = "keeping.lock"
 
 @contextmanager
 def alone_with_files(folder: Path) -> Iterator[None]:
-    """Keep back-ups and retention from each other; raise `StorageError` where one is at work."""
-    busy = f"A back-up or a clean-up of {folder} is running. Try again when it has ended."
+    """Keep backups and retention from each other; raise `StorageError` where one is at work."""
+    busy = f"A backup or a clean-up of {folder} is running. Try again when it has finished."
     with locked(folder / LOCK_FILE, busy):
         yield
 
@@ -64,7 +64,9 @@ class Keeping:
         """Remove what a retention lets go, and files that no part names; return what went."""
         limits = (wanted.picture_days, wanted.row_days, wanted.picture_bytes)
         if not all(limit is None or (math.isfinite(limit) and limit >= 0) for limit in limits):
-            raise InputError("Days and bytes to keep are numbers from 0; leave out what is kept.")
+            raise InputError(
+                "Days and bytes to keep are numbers from 0; leave out a limit to keep everything."
+            )
         now = self._clock()
         removed = self._sweep()
         if wanted.row_days is not None:

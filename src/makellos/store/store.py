@@ -145,7 +145,7 @@ class Store:
         note: str = "",
         blind: bool = False,
     ) -> int:
-        """Add a person's word on a part, ``good`` or ``defective``, and return its number.
+        """Add a person's decision on a part, ``good`` or ``defective``, and return its number.
 
         What is not `blind` is the decision that stands from now on. Raises `NotFoundError`.
         """
@@ -169,7 +169,7 @@ class Store:
         """Forget what may be forgotten, and return what went.
 
         No part goes that a person said something of or marked to be kept. Keys of parts that went
-        stay known. Raises `StorageError` while a back-up runs.
+        stay known. Raises `StorageError` while a backup runs.
         """
         with alone_with_files(self.folder):
             removed = self._keeping.apply(wanted, person)
@@ -193,9 +193,9 @@ class Store:
         person: str,
         clock: Clock = utc_now,
     ) -> BackUp:
-        """Bring back what a back-up holds, where no station is yet; sessions have ended then.
+        """Bring back what a backup holds, where no station is yet; sessions have ended then.
 
-        Raises `StorageError` for a file that is damaged or no back-up, and where there is a station
+        Raises `StorageError` for a file that is damaged or no backup, and where there is a station
         already.
         """
         url, folder = place_of(address, pictures)

@@ -45,5 +45,5 @@ def microseconds(text: str) -> int:
         return (moment - _START) // _MICROSECOND
     except (ValueError, OverflowError):
         raise InputError(
-            f"{text!r} is no time. Write it like 2026-09-21 or 2026-09-21T14:30:00Z."
+            f"{text!r} is not a time. Write it like 2026-09-21 or 2026-09-21T14:30:00Z."
         ) from None

@@ -173,7 +173,7 @@ def test_dropped_pictures_get_verdicts_and_others_a_reason(
 def test_filters_of_the_history_act_at_once(visit: Callable[..., Any]) -> None:
     page = visit("/history", role="viewer")
     page.get_by_label("Verdict").select_option("unreadable")
-    page.get_by_text("No part matches").wait_for()
+    page.get_by_text("No parts match").wait_for()
     assert "verdict=unreadable" in page.url
     page.get_by_label("Verdict").select_option("")
     page.locator(".gallery .thumb").first.wait_for()
@@ -239,14 +239,14 @@ def test_first_start_leads_from_good_pictures_to_a_verdict(
     assert faults(page) == []
     pictures = sorted((screws / "train" / "good").glob("*.png"))[:12]
     page.locator("[data-learn] input[type=file]").set_input_files(pictures)
-    page.get_by_text("12 pictures are here").wait_for()
+    page.get_by_text("12 pictures received").wait_for()
     page.get_by_label("Name of the recipe").fill("mine")
     page.get_by_label("Preset").select_option("fast")
     page.get_by_label(re.compile("Good parts that may be rejected")).fill("20")
     page.get_by_role("button", name="Learn", exact=True).click()
     page.get_by_text("Learning mine").wait_for()
     page.get_by_text("In use: mine").wait_for(timeout=100_000)
-    page.get_by_role("link", name="Inspect own pictures").click()
+    page.get_by_role("link", name="Inspect your own pictures").click()
     page.locator("input[type=file]").set_input_files(pictures[:1])
     page.locator("[data-results] .thumb").wait_for()
     page.goto("/")

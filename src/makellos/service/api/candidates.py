@@ -1,4 +1,4 @@
-"""Routes of the loop: candidates from the operators' words, and the sets that judge them."""
+"""Routes of the loop: candidates from decisions, and the sets that judge them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Maker = Annotated[CandidateMaker, Depends(_maker)]
     "/recipes/{name}/candidates",
     status_code=202,
     response_model=Texts,
-    summary="Make a candidate from the operators' words",
+    summary="Create a candidate from decisions",
     responses=errors("not_found", "csrf"),
 )
 def begin(name: RecipeName, new: NewCandidate, maker: Maker, person: Engineer) -> Response:
@@ -93,7 +93,7 @@ def candidate(number: Number, station: StationDep, person: Viewer) -> Response:
     "/candidates/{number}/compare",
     status_code=202,
     response_model=Texts,
-    summary="Compare a candidate anew",
+    summary="Compare a candidate again",
     responses=errors("not_found", "csrf"),
 )
 def compare(number: Number, maker: Maker, person: Engineer) -> Response:
@@ -105,7 +105,7 @@ def compare(number: Number, maker: Maker, person: Engineer) -> Response:
 @router.post(
     "/candidates/{number}/release",
     response_model=Texts,
-    summary="Let a candidate inspect from now on",
+    summary="Use a candidate from now on",
     responses=errors("not_found", "csrf"),
 )
 def release(number: Number, maker: Maker, station: StationDep, person: Engineer) -> Response:
@@ -117,11 +117,11 @@ def release(number: Number, maker: Maker, station: StationDep, person: Engineer)
 @router.post(
     "/candidates/{number}/withdraw",
     response_model=Texts,
-    summary="Set a candidate aside",
+    summary="Discard a candidate",
     responses=errors("not_found", "csrf"),
 )
 def withdraw(number: Number, maker: Maker, person: Engineer) -> Response:
-    """Set a ready candidate aside."""
+    """Discard a ready candidate."""
     return Json(_ended(maker.withdraw(number, person=person.name)))
 
 

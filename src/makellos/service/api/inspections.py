@@ -135,7 +135,7 @@ def _check_same(parts: list[NewPart], stored: list[StoredInspection]) -> None:
         if part.key is not None and each.picture not in {None, part.sha256}:
             raise Refusal(
                 "key_reused",
-                f"This idempotency key stands for inspection {each.id}, of another file. Send a "
+                f"This idempotency key belongs to inspection {each.id}, of another file. Send a "
                 "new key with each part.",
                 details={"id": each.id},
             )
@@ -216,7 +216,7 @@ def picture(
     stored = station.store.inspection(number)
     path = None if stored.picture is None else station.store.picture(stored.picture)
     if path is None:
-        raise Refusal("not_found", f"The picture of inspection {number} is not kept any more.")
+        raise Refusal("not_found", f"The picture of inspection {number} is no longer kept.")
     name = PurePosixPath(stored.input.encode("utf-8", "replace").decode()).name  # a header's text
     return FileResponse(
         path,
@@ -258,7 +258,7 @@ def overlay(
 def reviews(
     number: Number, station: StationDep, person: Annotated[Person, Depends(needs("viewer"))]
 ) -> Response:
-    """Return what was said of a part, the oldest first."""
+    """Return the decisions on a part, the oldest first."""
     del person
     station.store.inspection(number)
     rows: list[dict[str, Any]] = []
@@ -281,7 +281,7 @@ def review(
     station: StationDep,
     person: Annotated[Person, Depends(needs("operator"))],
 ) -> Response:
-    """Keep what a person says of a part; a later word overrules, a blind one does not."""
+    """Keep a person's decision on a part; a later one overrules, a blind one does not."""
     station.store.inspection(number)
     station.store.review(
         number,

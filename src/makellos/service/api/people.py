@@ -123,7 +123,7 @@ def audit(
 
 @router.get("/audit/verify", response_model=Texts, responses=errors())
 def verify_audit(station: StationDep, person: Administrator) -> Response:
-    """Tell whether an entry of the audit log was changed, added or taken away, and where."""
+    """Tell whether an entry of the audit log was changed, added or removed, and where."""
     del person
     found = station.store.audit.verify()
     return Json({**vars(found), "whole": found.whole})

@@ -107,7 +107,7 @@ def add_version(
 @router.post(
     "/recipes/{name}/activate",
     response_model=Texts,
-    summary="Exchange the version that inspects, or bring one back",
+    summary="Choose the version to use, or bring one back",
     responses=errors("not_found", "csrf"),
 )
 def activate(
@@ -191,7 +191,7 @@ async def add_model(
     async with request.form(max_files=1, max_fields=16) as form:
         file, fields = form.get("file"), {k: v for k, v in form.items() if isinstance(v, str)}
         if file is None or isinstance(file, str):
-            raise Refusal("invalid", "No model was sent: the field 'file' takes one.")
+            raise Refusal("invalid", "No model was sent. Send one in the field 'file'.")
         name, content = file.filename or "model.makellos", await file.read()
     made = await asyncio.to_thread(_add_model, station, person, name, content, fields)
     return Json(version_row(station, made), 201)
@@ -206,7 +206,9 @@ def _add_model(
     try:
         acceptance = Acceptance.model_validate(json.loads(rules)) if rules else None
     except (ValueError, RecursionError, ValidationError) as error:
-        raise Refusal("invalid", f"The field 'acceptance' holds no rules: {error}") from None
+        raise Refusal(
+            "invalid", f"The field 'acceptance' does not hold valid rules: {error}"
+        ) from None
     with scratch_folder() as folder:
         path = folder / "uploaded.makellos"
         path.write_bytes(content)

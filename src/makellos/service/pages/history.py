@@ -1,4 +1,4 @@
-"""The history: filters, gallery and table, a part in full, a person's word on it, downloads."""
+"""The history: filters, gallery and table, a part in full, a person's decision on it, downloads."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def _moment(text: str) -> int | None:
     try:
         return int(datetime.fromisoformat(text).astimezone().timestamp() * 1e6)
     except (ValueError, OverflowError, OSError):
-        raise InputError(f"{text!r} is no time; expected one such as 2026-05-31T14:00.") from None
+        raise InputError(
+            f"{text!r} is not a time; expected one such as 2026-05-31T14:00."
+        ) from None
 
 
 @router.get("/history", response_class=HTMLResponse)
@@ -166,7 +168,7 @@ def decide(
     blind: Annotated[bool, Form()] = False,
     back: Annotated[str, Form()] = "/review",
 ) -> RedirectResponse:
-    """Keep a person's word on a part, and go back to where it was said."""
+    """Keep a person's decision on a part, and go back to where it was made."""
     page.store.review(
         number,
         person=page.name,

@@ -1,4 +1,4 @@
-"""The loop on a page: candidates from the operators' words, what they would change, release."""
+"""The loop on a page: candidates from decisions, what they would change, release."""
 
 from __future__ import annotations
 

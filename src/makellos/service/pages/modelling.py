@@ -106,7 +106,7 @@ def check_recipe_name(name: str) -> str:
     name = name.strip()
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{name[:80]!r} is no name for a recipe; expected up to 64 letters, digits, blanks or "
+            f"{name[:80]!r} cannot name a recipe; expected up to 64 letters, digits, spaces or "
             "any of . + - _, beginning with a letter or digit."
         )
     return name

@@ -115,7 +115,7 @@ class Page:
         ]
 
     def _waiting(self) -> str:
-        """Return how many parts wait for a word; nothing where none does."""
+        """Return how many parts wait for a decision; nothing where none does."""
         wanted = Filter(verdict="look_again", reviewed=False)
         n = len(self.store.history(wanted, before=None, limit=_MOST_WAITING + 1))
         return "" if not n else f"{_MOST_WAITING}+" if n > _MOST_WAITING else str(n)
@@ -132,7 +132,7 @@ class Page:
         ]
         if not drifted:
             return ""
-        return _("Drift in %(recipes)s: see the page Drift.") % {"recipes": ", ".join(drifted)}
+        return _("Drift in %(recipes)s: see the Drift page.") % {"recipes": ", ".join(drifted)}
 
 
 def _page(role: str) -> Any:

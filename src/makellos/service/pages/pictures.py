@@ -38,7 +38,7 @@ def view_picture(number: Number, page: Viewer, side: Annotated[int, Query(ge=1)]
     part = page.store.inspection(number)
     path = page.store.picture(part.picture) if part.picture else None
     if path is None:
-        raise NotFoundError(f"Part {number} has no picture any more.")
+        raise NotFoundError(f"Part {number} no longer has a picture.")
     facts = model_facts(page.store, part.model_hash)
     longest = min((each for each in _SIDES if each >= side), default=_SIDES[-1])
     encoded = small_picture(

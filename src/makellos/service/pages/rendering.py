@@ -110,8 +110,8 @@ def decision_word(spoken: Words, verdict: str, decision: str) -> str:
     """Return what a person's decision says beside the verdict."""
     _ = spoken.gettext
     if decision == "good":
-        return _("Good after all") if verdict == "reject" else _("Good, confirmed")
-    return _("Missed defect") if verdict == "ok" else _("Defective, confirmed")
+        return _("Good after all") if verdict == "reject" else _("Confirmed good")
+    return _("Missed defect") if verdict == "ok" else _("Confirmed defective")
 
 
 def role_word(spoken: Words, role: str) -> str:
@@ -128,16 +128,16 @@ def role_word(spoken: Words, role: str) -> str:
 def how_word(spoken: Words, how: str) -> str:
     """Return how a candidate is made."""
     _ = spoken.gettext
-    return {"calibrate": _("new thresholds"), "fit": _("learned anew")}.get(how, how)
+    return {"calibrate": _("new thresholds"), "fit": _("retrained")}.get(how, how)
 
 
 def state_word(spoken: Words, state: str) -> str:
     """Return what a candidate is at."""
     _ = spoken.gettext
     return {
-        "working": _("at work"),
+        "working": _("in progress"),
         "ready": _("compared"),
         "failed": _("failed"),
         "released": _("released"),
-        "withdrawn": _("set aside"),
+        "withdrawn": _("discarded"),
     }.get(state, state)

@@ -19,7 +19,7 @@ _SHOWN = 20
 
 @router.get("/review", response_class=HTMLResponse)
 def review(page: Operator, part: AskedNumber = None) -> HTMLResponse:
-    """Show the part that waits longest for a word, or the one that was chosen of those."""
+    """Show the part that waits longest for a decision, or the one that was chosen of those."""
     waiting = page.store.to_review(page.name, limit=_SHOWN)
     chosen = next((each for each in waiting if each.id == part), waiting[0] if waiting else None)
     values: dict[str, Any] = {"part": None, "blind": False, "later": None}

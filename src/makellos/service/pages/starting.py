@@ -112,7 +112,7 @@ def fit(
             "learn from, and a hundred or more for a budget of 1 %."
         )
     if preset not in PRESETS:
-        raise ConfigurationError(f"{preset!r} is no preset; expected {', '.join(PRESETS)}.")
+        raise ConfigurationError(f"{preset!r} is not a preset; expected {', '.join(PRESETS)}.")
     if not 0 < false_alarms <= 50:
         raise ConfigurationError(f"The budget is {false_alarms:g} %; expected up to 50 %.")
     made = folder.with_suffix(".makellos")
@@ -134,7 +134,7 @@ def inspect_examples(page: Operator) -> Response:
         for path in _examples(page)
     ]
     if not parts:
-        raise InputError("The rendered screws are gone; start the demo anew.")
+        raise InputError("The rendered screws are gone; start the demo again.")
     page.station.judge(DEMO, parts)
     return back_to("/")
 
@@ -148,14 +148,14 @@ def _room(page: Page) -> Path:
 
 def _batch(page: Page, batch: str) -> Path:
     if len(batch) != 16 or not all(each in "0123456789abcdef" for each in batch):
-        raise InputError("There is no such batch of pictures; choose them anew.")
+        raise InputError("These pictures are no longer here; choose them again.")
     return _room(page) / batch
 
 
 def _keep(folder: Path, name: str, content: bytes) -> None:
     suffix = Path(name).suffix.lower()
     if suffix not in PICTURE_SUFFIXES:
-        raise InputError(f"{name} is no picture.")
+        raise InputError(f"{name} is not a picture.")
     decode_picture(content, name)
     with storage_errors(f"{folder} cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
