@@ -85,7 +85,10 @@ def test_the_shift_counts_what_a_person_overruled(
     client.post(f"{URL}/1/reviews", json={"decision": "good"})
     found = client.get("/api/counts", params={"recipe": "toy"}).json()
     assert found["verdicts"]["reject"] == 2
-    assert found["budget"] == {"allowed": 0.2, "spent": 1, "left": -0.8}
+    assert found["budget"] == {"allowed": 0.2, "spent": 1, "left": -0.8, "n_open": 1}
+    client.post(f"{URL}/2/reviews", json={"decision": "defective"})  # no good part any more
+    found = client.get("/api/counts").json()
+    assert found["budget"] == {"allowed": 0.1, "spent": 1, "left": -0.9, "n_open": 0}
     later = client.get("/api/counts", params={"since": "2027-01-01T00:00:00Z"}).json()
     assert later["budget"]["spent"] == 0
 
@@ -175,6 +178,9 @@ def test_a_new_budget_is_calibrated_into_a_version_of_its_own(
     assert made.json()["note"] == "budget 30 %"
     post(client, picture())
     assert client.get("/api/counts").json()["budget"]["allowed"] == pytest.approx(0.3)
+    client.post("/api/recipes/toy/activate", json={"version": 1})
+    post(client, picture(), picture(1))  # each part by the budget that it was judged with
+    assert client.get("/api/counts").json()["budget"]["allowed"] == pytest.approx(0.5)
 
 
 def test_a_model_that_is_gone_costs_its_recipe_alone(

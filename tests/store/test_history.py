@@ -98,6 +98,19 @@ def test_pages_follow_each_other(filled: Store) -> None:
     assert pages == sorted(pages, reverse=True)
 
 
+def test_tallies_tell_versions_and_decisions(
+    store: Store, part: Callable[..., NewInspection]
+) -> None:
+    numbers = store.record([part(i, verdict="reject", recipe="a") for i in range(3)])
+    store.record([part(4, verdict="ok", recipe="b"), part(5, recipe="a", recipe_version=2)])
+    store.review(numbers[1], person="anna", decision="good")
+    end = store.clock()
+    found = sorted(store.tallies(0, end, "a"), key=str)
+    rows = [(each.version, each.verdict, each.decision, each.n) for each in found]
+    assert rows == [(1, "reject", "good", 1), (1, "reject", None, 2), (2, "ok", None, 1)]
+    assert store.tallies(end, end + 1, "a") == []
+
+
 def test_counts_are_those_of_the_time_and_the_recipe(filled: Store) -> None:
     everything = filled.history(limit=100)
     since, until = everything[45].time, everything[15].time

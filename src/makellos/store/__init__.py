@@ -29,6 +29,7 @@ from makellos.store.records import (
     Retention,
     Review,
     StoredInspection,
+    Tally,
 )
 from makellos.store.regression_sets import RegressionPart, RegressionSet, RegressionSets
 from makellos.store.settings import Settings
@@ -71,6 +72,7 @@ __all__ = [
     "Store",
     "StoredInspection",
     "StoredModel",
+    "Tally",
     "Token",
     "allows",
     "iso",

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, exists, func, select
 
 from makellos.store.database import Database
 from makellos.store.inspections import parts_query
-from makellos.store.records import Filter, StoredInspection, stored_inspection
+from makellos.store.records import Filter, StoredInspection, Tally, stored_inspection
 from makellos.store.tables import inspection_words, inspection_zones, inspections, reviews
 
 __all__ = ["History"]
@@ -41,6 +41,17 @@ class History:
         with self._database.reading() as connection:
             found = {row[0]: int(row[1]) for row in connection.execute(wanted.group_by("verdict"))}
         return {**dict.fromkeys(_VERDICTS, 0), **found}
+
+    def tallies(self, since: int, until: int, recipe: str) -> list[Tally]:
+        """Return the numbers of a recipe's parts by version, verdict and decision, of a time."""
+        table = inspections.c
+        columns = (table.recipe_version, table.verdict, table.decision)
+        wanted = select(*columns, func.count()).where(
+            table.time >= since, table.time < until, table.recipe == recipe
+        )
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted.group_by(*columns)).all()
+        return [Tally(int(row[0]), row[1], row[2], int(row[3])) for row in rows]
 
     def to_review(self, person: str, limit: int) -> list[StoredInspection]:
         """Return what waits for a person's word.

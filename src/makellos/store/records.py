@@ -24,6 +24,7 @@ __all__ = [
     "Retention",
     "Review",
     "StoredInspection",
+    "Tally",
     "check_texts",
     "stored_inspection",
 ]
@@ -145,6 +146,16 @@ class Box:
     y: float
     width: float
     height: float
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Count the parts of a version of a recipe that have one verdict and one decision."""
+
+    version: int
+    verdict: str
+    decision: str | None
+    n: int
 
 
 @dataclass(frozen=True, kw_only=True)

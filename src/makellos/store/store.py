@@ -27,6 +27,7 @@ from makellos.store.records import (
     Retention,
     Review,
     StoredInspection,
+    Tally,
 )
 from makellos.store.regression_sets import RegressionSets
 from makellos.store.retention import Keeping, alone_with_files
@@ -130,6 +131,10 @@ class Store:
     def counts(self, since: int, until: int, recipe: str | None = None) -> dict[str, int]:
         """Return the number of parts by verdict in a time in µs since 1970."""
         return self._history.counts(since, until, recipe)
+
+    def tallies(self, since: int, until: int, recipe: str) -> list[Tally]:
+        """Return how many parts of a recipe there are by version, verdict and decision."""
+        return self._history.tallies(since, until, recipe)
 
     def keep(self, number: int, *, person: str, kept: bool = True) -> None:
         """Mark a part so that it is never removed by age or size, or take the mark away."""

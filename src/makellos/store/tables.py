@@ -164,7 +164,10 @@ inspections = Table(
 )
 for _name in ("recipe", "serial", "lot", "source", "verdict", "decision"):
     Index(f"inspections_by_{_name}", inspections.c[_name], inspections.c.id)
-Index("inspections_by_time", inspections.c.time, inspections.c.recipe, inspections.c.verdict)
+Index(  # holds all that a shift is counted from
+    "inspections_by_time",
+    *(inspections.c[name] for name in ("time", "recipe", "verdict", "recipe_version", "decision")),
+)
 Index("inspections_by_picture", inspections.c.picture)
 Index("inspections_by_map", inspections.c.map)
 

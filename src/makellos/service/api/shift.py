@@ -30,8 +30,9 @@ def counts(
 ) -> Response:
     """Return parts by verdict since the shift began, and what of its budget is spent and left.
 
-    `allowed` is the number of good parts that the budget lets be rejected among those that were
-    inspected; `spent` counts rejected parts that a person found good.
+    `allowed` is the number of good parts that the budgets of their versions let be rejected among
+    those that were inspected, without the ones that a person found defective; `spent` counts
+    rejected parts that a person found good, `n_open` those that nobody has decided on yet.
     """
     del person
     start = None if since is None else microseconds(since.isoformat())

@@ -19,7 +19,6 @@ __all__ = ["Budget", "budget_of", "router"]
 router = APIRouter()
 _RECENT = 24
 _WIDTH = 320.0  # of the bar, in SVG units
-_MOST_OPEN = 1000
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,11 @@ def _values(page: Page, number: int | None) -> dict[str, Any]:
     since = shift.since
     verdicts = ("ok", "look_again", "reject", "unreadable")
     counts = {name: shift.counts.get(name, 0) for name in verdicts}
-    rejected = Filter(verdict="reject", reviewed=False, since=since)
-    n_open = len(store.history(rejected, before=None, limit=_MOST_OPEN)) if recent else 0
     return {
         "part": None if shown is None else view(store, shown, spoken, whole=True),
         "recent": [view(store, each, spoken) for each in recent],
         "shift": {"counts": counts, "clock": spoken.clock(since)[:5]},
-        "budget": budget_of(spoken, shift.allowed, shift.spent, n_open) if loaded else None,
+        "budget": budget_of(spoken, shift.allowed, shift.spent, shift.n_open) if loaded else None,
         "has_recipe": bool(loaded),
     }
 

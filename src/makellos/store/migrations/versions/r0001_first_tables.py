@@ -53,7 +53,11 @@ def _parts() -> None:
     op.create_index("inspections_by_recipe", "inspections", ["recipe", "id"])
     op.create_index("inspections_by_serial", "inspections", ["serial", "id"])
     op.create_index("inspections_by_source", "inspections", ["source", "id"])
-    op.create_index("inspections_by_time", "inspections", ["time", "recipe", "verdict"])
+    op.create_index(
+        "inspections_by_time",
+        "inspections",
+        ["time", "recipe", "verdict", "recipe_version", "decision"],
+    )
     op.create_index("inspections_by_verdict", "inspections", ["verdict", "id"])
 
 
