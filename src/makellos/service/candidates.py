@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +15,7 @@ from makellos.errors import ConfigurationError, InputError, MakellosError, Train
 from makellos.service.comparing import Asked, Judged, compare, judged
 from makellos.service.harvest import Harvest, harvest, write_manifest
 from makellos.service.station import Station
+from makellos.service.verbs import StoppedError, VerbRunner
 from makellos.storage import storage_errors
 from makellos.store import Candidate, Filter, RecipeVersion, StoredInspection, StoredModel
 
@@ -28,8 +25,7 @@ HOWS = ("calibrate", "fit")
 _DAY = 86_400_000_000  # µs
 _REPLAYED = 1000  # parts at most
 _PAGE = 500
-_POLITE = 10  # steps below the priority of what inspects
-_KEPT_LINES = 20
+_SAID_LINES = 20
 _log = logging.getLogger("makellos.service")
 
 
@@ -71,7 +67,7 @@ class CandidateMaker:
         self._waiting: deque[tuple[int, Callable[[Path], None]]] = deque()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._process: subprocess.Popen[str] | None = None
+        self._runner, self._number = VerbRunner(self._said), 0
         self._closing = False
         for left in self._store.candidates.all():
             if left.state == "working":
@@ -165,9 +161,8 @@ class CandidateMaker:
         """End what is being made, which has failed then, and what waits."""
         with self._lock:
             self._closing = True
-            if self._process is not None:
-                self._process.terminate()
             thread = self._thread
+        self._runner.stop()
         if thread is not None:
             thread.join()
 
@@ -259,31 +254,17 @@ class CandidateMaker:
 
     def _run(self, number: int, arguments: Sequence[str]) -> None:
         """Run a verb of makellos to its end, and tell what it is at; raises what it says."""
-        command = [sys.executable, "-m", "makellos", *arguments]
-        with self._lock:
-            if self._closing:
-                raise TrainingError("The station was stopped meanwhile.")
-            self._process = process = subprocess.Popen(  # noqa: S603 -- our own program
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
-        said: deque[str] = deque(maxlen=_KEPT_LINES)
-        with process:
-            _be_polite(process.pid)
-            for line in process.stderr or ():
-                said.append(line.strip())
-                self._tell(number, line.strip())
-        with self._lock:
-            self._process = None
-        if self._closing:
-            raise TrainingError("The station was stopped meanwhile.")
-        if process.returncode not in (0, 1):  # 1: some parts could not be read, as their rows say
-            raise TrainingError(" ".join(said) or f"makellos {arguments[0]} ended early.")
+        self._number = number
+        try:
+            ended = self._runner.run(arguments)
+        except StoppedError:
+            raise TrainingError("The station was stopped meanwhile.") from None
+        if ended.code not in (0, 1):  # 1: some parts could not be read, as their rows say
+            said = " ".join(ended.said[-_SAID_LINES:])
+            raise TrainingError(said or f"makellos {arguments[0]} ended early.")
+
+    def _said(self, line: str) -> None:
+        self._tell(self._number, line)
 
     def _model(self, model_hash: str) -> StoredModel:
         return self._store.recipes.model(model_hash)
@@ -307,9 +288,3 @@ class CandidateMaker:
             )
             return
         self._station.events.publish("candidate", {"candidate": number, "state": found.state})
-
-
-def _be_polite(pid: int) -> None:
-    if sys.platform != "win32":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, pid, _POLITE)

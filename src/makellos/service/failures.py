@@ -47,6 +47,7 @@ CODES: dict[str, Code] = {
     "unknown_host": Code(421, "The Host header names another machine."),
     "not_found": Code(404, "There is no such inspection, recipe, model or page."),
     "no_recipe": Code(409, "There is no recipe to inspect with yet."),
+    "busy": Code(409, "The recipe is being calibrated already."),
     "key_reused": Code(409, "The idempotency key belongs to another file."),
     "method_not_allowed": Code(405, "This address does not accept this method."),
     "too_large": Code(413, "The body, or the number of files or fields, is over the limit."),

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -14,14 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from makellos.errors import ConfigurationError, MakellosError, legible
+from makellos.errors import ConfigurationError, MakellosError
+from makellos.service.verbs import Ended, VerbRunner
 
 __all__ = ["Process", "Processes"]
 
 _KEPT_LINES = 60
 _KEPT = 20  # processes that ended
 _COUNT = re.compile(r"(\d+)/(\d+)")
-_PATIENCE = 5.0  # seconds for a process that is asked to end
 
 
 @dataclass
@@ -54,7 +50,7 @@ class Processes:
         self._lock = threading.Lock()
         self._known: dict[int, Process] = {}
         self._number = 0
-        self._child: subprocess.Popen[str] | None = None
+        self._runner: VerbRunner | None = None
         self._closed = False
 
     def start(
@@ -77,7 +73,11 @@ class Processes:
             self._known[process.number] = process
             for old in list(self._known)[:-_KEPT]:
                 del self._known[old]
-        threading.Thread(target=self._work, args=(process, verbs, then), daemon=True).start()
+            begun = self._clock()
+            runner = VerbRunner(lambda line: self._hear(process, line, begun), output=True)
+            self._runner = runner
+        work = (process, runner, verbs, then, begun)
+        threading.Thread(target=self._work, args=work, daemon=True).start()
         return process
 
     def check_free(self) -> None:
@@ -96,73 +96,54 @@ class Processes:
         return next((each for each in reversed(self._known.values()) if each.kind == kind), None)
 
     def stop(self) -> None:
-        """End what is running."""
+        """End what is running, also where it is between two verbs."""
         with self._lock:
-            child = self._child
-        if child is not None:
-            child.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_PATIENCE)
-            if child.poll() is None:
-                child.kill()
+            runner = self._runner
+        if runner is not None:
+            runner.stop()
 
     def close(self) -> None:
         """End what is running, and begin nothing more."""
-        self._closed = True
+        with self._lock:
+            self._closed = True
         self.stop()
 
     def _running(self) -> Process | None:
         return next((each for each in self._known.values() if each.status == "running"), None)
 
     def _work(
-        self, process: Process, verbs: Sequence[Sequence[str]], then: Callable[[], None]
+        self,
+        process: Process,
+        runner: VerbRunner,
+        verbs: Sequence[Sequence[str]],
+        then: Callable[[], None],
+        begun: float,
     ) -> None:
-        started = self._clock()
+        status = "failed"
         try:
             for step, arguments in enumerate(verbs, start=1):
                 process.step, process.share, process.line = step, None, ""
-                self._run(process, arguments, started)
+                _check(runner.run(arguments), arguments[0])
+            runner.check()
             then()
-            process.status = "done"
+            status = "done"
         except MakellosError as error:
-            process.error, process.status = str(error), "failed"
+            process.error = str(error)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the page has to say so
-            process.error, process.status = f"{type(error).__name__}: {error}", "failed"
-        process.seconds = self._clock() - started
-
-    def _run(self, process: Process, arguments: Sequence[str], started: float) -> None:
-        command = [sys.executable, "-m", "makellos", *arguments]
-        environment = os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-        child = subprocess.Popen(  # noqa: S603 -- our own program; arguments are no shell's
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=environment,
-        )
-        with self._lock:
-            self._child = child
-        if child.stdout is not None:
-            with child.stdout:
-                for text in child.stdout:
-                    self._hear(process, legible(text.strip()), started)
-        code = child.wait()
-        with self._lock:
-            self._child = None
-        if code < 0 or self._closed:
-            raise ConfigurationError("It was stopped before it was done.")
-        if code:
-            said = process.log[-1].removeprefix("Error: ") if process.log else ""
-            raise ConfigurationError(said or f"makellos {arguments[0]} ended with {code}.")
+            process.error = f"{type(error).__name__}: {error}"
+        process.seconds = self._clock() - begun
+        process.status = status
 
     def _hear(self, process: Process, text: str, started: float) -> None:
-        if not text:
-            return
         process.log.append(text[:500])
         process.line, process.seconds = text[:200], self._clock() - started
         found = _COUNT.search(text)
         if found is not None and int(found[2]):
             process.share = min(1.0, int(found[1]) / int(found[2]))
+
+
+def _check(ended: Ended, verb: str) -> None:
+    """Raise what a verb says last where it has failed."""
+    if ended.code:
+        said = ended.said[-1].removeprefix("Error: ") if ended.said else ""
+        raise ConfigurationError(said or f"makellos {verb} ended with {ended.code}.")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 from makellos.inspection.acceptance import Acceptance
 from makellos.service.failures import Refusal
 from makellos.service.station import Station
+from makellos.service.verbs import StoppedError
 from makellos.storage import scratch_folder
 from makellos.store import RecipeVersion
 
@@ -28,30 +25,25 @@ def recalibrated(
 ) -> RecipeVersion:
     """Return a new version of a recipe whose model has another budget; its rules stay.
 
-    Raises `NotFoundError` for no such recipe, `Refusal` with the words of `makellos calibrate`
-    where the calibration does not succeed.
+    Raises `NotFoundError` for no such recipe, `Refusal` where the recipe is being calibrated
+    already, and with the words of `makellos calibrate` where that does not succeed.
     """
     active = station.store.recipes.active(recipe)
     model = station.store.recipes.model(active.model_hash)
     with scratch_folder() as folder:
         made = folder / "calibrated.makellos"
-        program = [sys.executable, "-m", "makellos", "calibrate", str(model.path)]
         options = ["--false-alarms", f"{false_alarms:.9g}", "-o", str(made)]
-        try:
-            done = subprocess.run(  # noqa: S603
-                [*program, *options],
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-                timeout=_SECONDS,
-                env={**os.environ, "PYTHONIOENCODING": "utf-8"},
-            )
-        except subprocess.TimeoutExpired:
-            raise Refusal("unavailable", "The calibration took too long and was stopped.") from None
-        if done.returncode != 0 or not made.is_file():
-            reason = done.stderr.strip().removeprefix("Error: ") or "it gave no reason"
+        with station.calibrating(recipe, _SECONDS) as runner:
+            try:
+                ended = runner.run(["calibrate", str(model.path), *options])
+            except TimeoutError:
+                why = "The calibration took too long and was stopped."
+                raise Refusal("unavailable", why) from None
+            except StoppedError:
+                why = "The station was stopped before the calibration was done."
+                raise Refusal("unavailable", why) from None
+        if ended.code != 0 or not made.is_file():
+            reason = "\n".join(ended.said).removeprefix("Error: ") or "it gave no reason"
             raise Refusal("invalid", f"The model was not calibrated: {reason}")
         rules = active.acceptance
         return station.add_model(

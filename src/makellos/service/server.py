@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import uvicorn
 
@@ -124,7 +123,7 @@ def told(station: Station, where: str) -> list[str]:
 
 
 class _Server(uvicorn.Server):
-    """End streams of events when a signal says stop: the server waits for all requests.
+    """End streams of events when it stops: the server waits for all requests.
 
     `started` is called when it takes requests, and signals.
     """
@@ -156,10 +155,10 @@ class _Server(uvicorn.Server):
             for each, handler in before.items():
                 signal.signal(each, handler)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop."""
-        self._station.events.close()
-        super().handle_exit(sig, frame)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell listeners and long work to end, and wait for what is being answered."""
+        self._station.stop()
+        await super().shutdown(sockets=sockets)
 
 
 def run(station: Station, listener: socket.socket, *, started: Callable[[], None]) -> None:
@@ -182,5 +181,6 @@ def run(station: Station, listener: socket.socket, *, started: Callable[[], None
     try:
         _Server(config, station, started).run(sockets=[listener])
     finally:
+        app.state.processes.close()
         app.state.candidates.close()
         listener.close()

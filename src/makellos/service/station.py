@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from makellos.service.pool import Pool, open_inspector
 from makellos.service.queue import InspectionQueue, NewPart, Waiting
 from makellos.service.shift import SHIFTS, Shift, shift_of, shift_start
 from makellos.service.throttle import LoginThrottle, Rate
+from makellos.service.verbs import VerbRunner
 from makellos.store import Clock, RecipeVersion, Store, StoredInspection, StoredModel, utc_now
 
 __all__ = ["Settings", "Station", "StationDep", "row_of"]
@@ -77,6 +79,8 @@ class Station:
         self.pool = Pool(self.store, self.opener)
         self.pool.refresh()
         self._changing = threading.RLock()
+        self._calibrations: dict[str, VerbRunner] = {}  # by recipe
+        self._calibrates, self._stopping = threading.Lock(), False
         self._newest, self._has_people = self.store.newest(), False
         threads = max([loaded.inspector.workers for loaded in self.pool.all()], default=2) + 1
         self.queue = InspectionQueue(
@@ -221,6 +225,27 @@ class Station:
             version = None
         self.events.publish("recipe", {"recipe": recipe, "version": version})
 
+    @contextmanager
+    def calibrating(self, recipe: str, seconds: float) -> Iterator[VerbRunner]:
+        """Give what runs the calibration of a recipe, in so many seconds at most.
+
+        Raises `Refusal` where the recipe is being calibrated already, or the station stops.
+        """
+        runner = VerbRunner(seconds=seconds)
+        with self._calibrates:
+            if self._stopping:
+                raise Refusal("unavailable", "The station is stopping.")
+            if recipe in self._calibrations:
+                raise Refusal(
+                    "busy", f"Recipe {recipe} is being calibrated already. Wait until that is done."
+                )
+            self._calibrations[recipe] = runner
+        try:
+            yield runner
+        finally:
+            with self._calibrates:
+                del self._calibrations[recipe]
+
     # What is looked up
 
     def shift(self, recipe: str | None = None, *, since: int | None = None) -> Shift:
@@ -243,11 +268,19 @@ class Station:
             self.metrics.budget.labels(name).set(shift.allowed)
             self.metrics.spent.labels(name).set(shift.spent)
 
+    def stop(self) -> None:
+        """End all streams of events and all calibrations, and begin none; does not wait."""
+        with self._calibrates:
+            self._stopping, runners = True, list(self._calibrations.values())
+        for runner in runners:
+            runner.stop()
+        self.events.close()
+
     def close(self) -> None:
         """Finish what was accepted, and end all streams of events."""
+        self.stop()
         self.queue.close()
         self.drift.close()
-        self.events.close()
 
 
 def row_of(stored: StoredInspection) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def activate(
     status_code=201,
     response_model=Texts,
     summary="Make a version with another false-alarm budget",
-    responses=errors("not_found", "csrf", "disk_full"),
+    responses=errors("not_found", "busy", "csrf", "disk_full"),
 )
 def budget(
     name: Named,
