@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from makellos.service.app import create_app
+from makellos.service.queue import NewPart
 from makellos.service.station import Settings, Station
 from makellos.store import Store
 
@@ -114,3 +115,15 @@ def log_in(store: Store) -> Callable[..., TestClient]:
         return client
 
     return act
+
+
+@pytest.fixture
+def judged(station: Station, picture: Callable[..., bytes]) -> Station:
+    """Return a station that has inspected a good part and a spotted one."""
+    parts = [
+        NewPart("a.png", picture(1), serial="A-1", lot="L-7"),
+        NewPart("=b.png", picture(2, spot=True), serial="A-2"),
+    ]
+    for part in parts:
+        station.judge("toy", [part])
+    return station

@@ -77,6 +77,7 @@ PAGES = {
     "GET /parts/{number}/view.jpg": "viewer",
     "GET /parts/{number}/heat.png": "viewer",
     "GET /review": "operator",
+    "POST /review/{number}/decision": "operator",
     "GET /models": "viewer",
     "POST /models": "engineer",
     "GET /models/{name}": "viewer",

@@ -28,7 +28,7 @@ from makellos.service.pages.rendering import back_to
 from makellos.service.processes import Processes
 from makellos.service.queue import NewPart
 from makellos.service.station import Station
-from makellos.store import Box, Change, Filter, Store
+from makellos.store import Box, Change, Store
 
 ROOM = Path(str(service.__file__)).parent
 FOREIGN = [ROOM / "static" / "vendor", Path(__file__).parent / "browser" / "vendor"]
@@ -55,6 +55,7 @@ PAGES = {
 }
 CHANGES = {
     "/history/1/decision": ("operator", {"decision": "good"}),
+    "/review/1/decision": ("operator", {"decision": "good"}),
     "/history/1/keep": ("operator", {"kept": "true"}),
     "/models/toy/activate": ("engineer", {"version": "1"}),
     "/models/toy/budget": ("engineer", {"false_alarms": "2"}),
@@ -70,18 +71,6 @@ CHANGES = {
     "/people/tokens": ("administrator", {"name": "", "role": "viewer"}),
     "/people/tokens/revoke": ("administrator", {"name": "nobody"}),
 }
-
-
-@pytest.fixture
-def judged(station: Station, picture: Callable[..., bytes]) -> Station:
-    """Return a station that has inspected a good part and a spotted one."""
-    parts = [
-        NewPart("a.png", picture(1), serial="A-1", lot="L-7"),
-        NewPart("=b.png", picture(2, spot=True), serial="A-2"),
-    ]
-    for part in parts:
-        station.judge("toy", [part])
-    return station
 
 
 @pytest.mark.parametrize("role", [None, *ROLES])
@@ -276,30 +265,6 @@ def test_outcome_of_another_budget_follows_from_the_stored_p_values(
     ]
 
 
-def test_slider_takes_parts_of_comparable_versions_alone(
-    client: TestClient, judged: Station, picture: Callable[..., bytes]
-) -> None:
-    def page() -> str:
-        return client.get("/models/toy").text
-
-    assert "share of the last 2 parts" in page() and "are taken" not in page()
-    client.post("/models/toy/budget", data={"false_alarms": "0.3"})  # the same but for the budget
-    judged.judge("toy", [NewPart("c.png", picture(3))])
-    assert "share of the last 3 parts" in page() and "are taken" not in page()
-    active = judged.store.recipes.active("toy")
-    rules = {"combine": "tighten", "rules": [{"more_than": 5}]}
-    made = judged.store.recipes.add("toy", active.model_hash, person="x", acceptance=rules)
-    judged.changed("toy")
-    assert "0 of the last 3 parts count here" in page()
-    judged.judge("toy", [NewPart("d.png", picture(4))])
-    assert "1 of the last 4 parts count here" in page() and made.version == 3
-    alone = {"combine": "replace", "rules": [{"more_than": 5}]}
-    judged.store.recipes.add("toy", active.model_hash, person="x", acceptance=alone)
-    judged.changed("toy")
-    assert "the rules alone decide" in page() and "passed though" not in page()
-    assert "the rules alone decide" in client.get("/models/toy/budget?step=1").text
-
-
 def test_charts_show_shares_and_alarms_at_their_places() -> None:
     chart = budget_chart([0.01, 0.5, 0.5, 0.5], 0.05, 0.1, [0.01, 0.05, 0.1])
     assert chart.now < chart.asked
@@ -348,26 +313,6 @@ def test_a_word_on_a_part_is_kept_with_its_boxes(client: TestClient, judged: Sta
     page = client.get("/history/1").text
     assert "burr" in page
     assert ("Missed defect" if judged.store.inspection(1).verdict == "ok" else "Confirmed") in page
-
-
-def test_blind_second_look_hides_what_is_known(
-    judged: Station, connect: Callable[..., TestClient], log_in: Callable[..., TestClient]
-) -> None:
-    store = judged.store
-    for part in store.history(Filter(), before=None, limit=10):
-        store.review(part.id, person="Ada", decision="good", note="first word")
-    waiting = store.to_review("Ben", limit=20)
-    client = log_in(connect(judged), "Ben", "operator")
-    page = client.get("/review").text
-    assert waiting and "A second look" in page
-    for told in ("first word", "data-heat", "Reject", "p-value", "Ada"):
-        assert told not in page, told
-    number = re.search(r'action="/history/(\d+)/decision"', page)
-    assert number is not None
-    form = {"decision": "defective", "blind": "true", "back": "/review"}
-    client.post(f"/history/{number[1]}/decision", data=form)
-    assert store.inspection(int(number[1])).decision == "good"
-    assert store.reviews(int(number[1]))[-1].blind
 
 
 def test_first_start_refuses_what_cannot_be_learned_from(

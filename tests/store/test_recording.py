@@ -95,6 +95,18 @@ def test_last_word_stands_and_a_blind_one_does_not_count(store: Store, part: Mak
     assert store.reviews(number)[0].boxes == (Box(1, 2, 3.5, 4),)
 
 
+def test_blind_is_what_the_store_knows_to_be_a_second_look(store: Store, part: Make) -> None:
+    (number,) = store.record([part(verdict="look_again")])
+    store.review(number, person="anna", decision="good", blind=True)  # nobody has decided yet
+    assert store.inspection(number).decision == "good"
+    store.review(number, person="bert", decision="defective", blind=True)
+    assert store.inspection(number).decision == "good"
+    store.review(number, person="bert", decision="defective", blind=True)  # he knows the part
+    assert store.inspection(number).decision == "defective"
+    assert [word.blind for word in store.reviews(number)] == [False, True, False]
+    assert [entry.details["blind"] for entry in store.audit.entries()] == [False, True, False]
+
+
 def test_parts_to_look_at_again_come_first_then_second_looks(store: Store, part: Make) -> None:
     numbers = store.record([part(i, verdict="look_again") for i in range(4)])
     store.review(numbers[0], person="anna", decision="good")

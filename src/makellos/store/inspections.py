@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Row, func, select, update
+from sqlalchemy import Connection, CursorResult, Row, exists, func, select, update
 
 from makellos.errors import InputError, StorageError
 from makellos.inspection import Inspection
@@ -153,7 +153,8 @@ class Inspections:
     ) -> int:
         """Add what a person says of a part and return the number of that.
 
-        What is not `blind` is the decision that stands from now on.
+        It is the decision that stands from now on, unless it is `blind`, the part is decided and
+        the person has said nothing of it before.
         """
         if decision not in DECISIONS:
             raise InputError(f"A decision is good or defective; received {decision!r}.")
@@ -161,11 +162,12 @@ class Inspections:
             raise InputError("A box has an edge that is not a number. Draw it again.")
         check_texts(person=person)
         said: dict[str, Any] = {"decision": decision, "boxes": [asdict(box) for box in boxes]}
-        said |= {"note": note, "blind": blind}
+        said |= {"note": note}
         with self._audit.recorded(person, "review", f"part {number}", said) as connection:
+            said["blind"] = blind and _can_be_blind(connection, number, person)
             change = update(inspections).where(inspections.c.id == number)
             # A blind word leaves the decision; the part is looked for all the same.
-            value = inspections.c.decision if blind else decision
+            value = inspections.c.decision if said["blind"] else decision
             _changed_one(connection.execute(change.values(decision=value)).rowcount, number)
             values = {"inspection_id": number, "time": self._clock(), "person": person, **said}
             added = connection.execute(reviews.insert().values(values))
@@ -326,6 +328,15 @@ def _finite(value: float | None) -> float | None:
 def _changed_one(n_rows: int, number: int) -> None:
     if n_rows != 1:
         raise NotFoundError(f"There is no part {number} in the history.")
+
+
+def _can_be_blind(connection: Connection, number: int, person: str) -> bool:
+    """Tell whether a part is decided and a person has said nothing of it yet."""
+    own = exists().where(reviews.c.inspection_id == number, reviews.c.person == person)
+    wanted = select(inspections.c.id).where(
+        inspections.c.id == number, inspections.c.decision.is_not(None), ~own
+    )
+    return connection.scalar(wanted) is not None
 
 
 def _review(row: Row[Any]) -> Review:

@@ -152,7 +152,9 @@ class Store:
     ) -> int:
         """Add a person's decision on a part, ``good`` or ``defective``, and return its number.
 
-        What is not `blind` is the decision that stands from now on. Raises `NotFoundError`.
+        It is the decision that stands from now on. It may be said `blind`, without having seen the
+        decision that stands: where there is one, and the person has said nothing of the part
+        before, it leaves that decision; otherwise it is a word as any. Raises `NotFoundError`.
         """
         return self._inspections.review(
             number, person=person, decision=decision, boxes=boxes, note=note, blind=blind

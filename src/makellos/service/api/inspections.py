@@ -281,7 +281,11 @@ def review(
     station: StationDep,
     person: Annotated[Person, Depends(needs("operator"))],
 ) -> Response:
-    """Keep a person's decision on a part; a later one overrules, a blind one does not."""
+    """Keep a person's decision on a part; a later one overrules, a blind one does not.
+
+    Blind is one made without having seen the decision that stands. On a part without any, or on
+    which this person has decided before, it counts as any other.
+    """
     station.store.inspection(number)
     station.store.review(
         number,

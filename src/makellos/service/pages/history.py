@@ -165,7 +165,6 @@ def decide(
     decision: Annotated[str, Form()],
     note: Annotated[str, Form(max_length=2000)] = "",
     boxes: Annotated[str, Form(max_length=20_000)] = "",
-    blind: Annotated[bool, Form()] = False,
     back: Annotated[str, Form()] = "/review",
 ) -> RedirectResponse:
     """Keep a person's decision on a part, and go back to where it was made."""
@@ -175,7 +174,6 @@ def decide(
         decision=decision,
         boxes=parse_boxes(boxes),
         note=note.strip(),
-        blind=blind,
     )
     page.station.events.publish("review", {"id": number})
     return back_to(back)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse
 
-from makellos.service.pages.page import AskedNumber, Operator
+from makellos.service.pages.history import parse_boxes
+from makellos.service.pages.page import AskedNumber, Number, Operator
 from makellos.service.pages.parts import DASH, PartView, view
+from makellos.service.pages.rendering import back_to
 
 __all__ = ["hidden", "router"]
 
@@ -29,11 +31,33 @@ def review(page: Operator, part: AskedNumber = None) -> HTMLResponse:
         place = waiting.index(chosen)
         later = waiting[(place + 1) % len(waiting)].id if len(waiting) > 1 else None
         values = {"part": hidden(shown) if blind else shown, "blind": blind, "later": later}
-    queue = [
-        hidden(each) if each.decision is not None else each
-        for each in (view(page.store, stored, page.words) for stored in waiting)
-    ]
+    # All alike: among parts that show their verdicts, those for a second look would stand out.
+    queue = [hidden(view(page.store, stored, page.words)) for stored in waiting]
     return page.render("review.html", queue=queue, **values)
+
+
+@router.post("/review/{number}/decision")
+def decide(
+    page: Operator,
+    number: Number,
+    decision: Annotated[str, Form()],
+    note: Annotated[str, Form(max_length=2000)] = "",
+    boxes: Annotated[str, Form(max_length=20_000)] = "",
+) -> RedirectResponse:
+    """Keep a decision made by the picture alone; it overrules nobody, and is made once."""
+    is_decided = page.store.inspection(number).decision is not None
+    if is_decided and any(each.person == page.name for each in page.store.reviews(number)):
+        return back_to("/review")  # it was sent twice
+    page.store.review(
+        number,
+        person=page.name,
+        decision=decision,
+        boxes=parse_boxes(boxes),
+        note=note.strip(),
+        blind=True,
+    )
+    page.station.events.publish("review", {"id": number})
+    return back_to("/review")
 
 
 def hidden(part: PartView) -> PartView:
