@@ -169,7 +169,7 @@ class Store:
         return self._inspections.all_reviews(after, limit)
 
     def to_review(self, person: str, limit: int = 20) -> list[StoredInspection]:
-        """Return what waits for a person: parts to look at again, then blind second looks."""
+        """Return what waits for a person: to look at again, rejected, blind second looks."""
         return self._history.to_review(person, limit)
 
     def apply_retention(self, wanted: Retention, *, person: str) -> Removed:
