@@ -28,6 +28,7 @@ __all__ = [
     "client_of",
     "csrf_token",
     "end_session",
+    "is_still",
     "log_in",
     "needs",
     "who",
@@ -161,6 +162,12 @@ def who(request: Request) -> tuple[Person | None, str]:
     if station.is_open:
         return _LOCAL, ""
     return None, ""
+
+
+def is_still(request: Request, person: Person) -> bool:
+    """Tell whether who sent a request is still let in as that person."""
+    now, _ = who(request)
+    return now is not None and now.name == person.name
 
 
 async def _has_token(request: Request, wanted: str) -> bool:

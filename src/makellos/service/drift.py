@@ -1,4 +1,4 @@
-"""The watch over drifts: one monitor for each recipe, fed by what is stored, kept over restarts."""
+"""The watch over drifts: a monitor for each recipe and model, fed by what is stored."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _SAVED_EVERY = 50  # parts; what is not saved is looked up in the history after 
 _REPLAYED = 2000  # parts of the history at most
 _PAGE = 200
 _REMEMBERED = 20  # alarms
+_HELD = 2  # monitors of a recipe in memory: parts of the former model may still be in work
 
 
 @dataclass
 class _Watched:
-    """Hold the monitor of a recipe, the part that it saw last and the alarms there were."""
+    """Hold the monitor of a recipe with one model, its last part and the alarms there were."""
 
     monitor: DriftMonitor
     model_hash: str
@@ -33,15 +34,15 @@ class _Watched:
 
 
 class DriftWatch:
-    """Feed a monitor per recipe with parts in the order of the store.
+    """Feed a monitor per recipe and model with parts in the order of the store.
 
     `told` hears of an alarm, with the recipe's name and the alarm as data. An alarm stands until
-    `reset`. A recipe with another model begins anew.
+    `reset`. A recipe with another model begins anew, and with a former one goes on where it was.
     """
 
     def __init__(self, store: Store, told: Callable[[str, dict[str, Any]], None]) -> None:
         self._store, self._told = store, told
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[tuple[str, str], _Watched] = {}
         self._lock = threading.RLock()
 
     def update(self, loaded: Loaded, part: StoredInspection) -> None:
@@ -79,25 +80,27 @@ class DriftWatch:
     def close(self) -> None:
         """Save what is not saved yet."""
         with self._lock:
-            for name, watched in self._watched.items():
+            for (name, _), watched in self._watched.items():
                 if watched.unsaved:
                     self._save(name, watched)
 
     def _of(self, loaded: Loaded, seen: int | None = None) -> _Watched:
-        """Return what watches a recipe; a new one takes parts after the number `seen`."""
-        name, model_hash = loaded.recipe.name, loaded.recipe.model_hash
-        watched = self._watched.get(name)
-        if watched is None or watched.model_hash != model_hash:
-            watched = self._watched[name] = self._restored(loaded, seen)
+        """Return what watches a recipe and model; a new one takes parts after the number `seen`."""
+        key = (loaded.recipe.name, loaded.recipe.model_hash)
+        watched = self._watched.pop(key, None) or self._restored(loaded, seen)
+        self._watched[key] = watched  # as the last one
+        held = [each for each in self._watched if each[0] == key[0]]
+        for former in held[:-_HELD]:
+            self._save(former[0], self._watched.pop(former))
         return watched
 
     def _restored(self, loaded: Loaded, seen: int | None) -> _Watched:
         """Return what was saved of a recipe, brought up to the newest part of the history."""
         name, model = loaded.recipe.name, loaded.inspector.model
-        saved = self._store.settings.get(_setting(name)) or {}
+        saved = self._store.settings.get(_setting(name, loaded.recipe.model_hash))
         last = self._store.newest() if seen is None else seen
         watched = _Watched(DriftMonitor(model), loaded.recipe.model_hash, last)
-        if saved.get("model_hash") != watched.model_hash:
+        if saved is None:
             return watched
         try:
             watched.monitor = DriftMonitor.from_state(model, saved["monitor"])
@@ -140,15 +143,14 @@ class DriftWatch:
 
     def _save(self, name: str, watched: _Watched) -> None:
         state = {
-            "model_hash": watched.model_hash,
             "last": watched.last,
             "alarms": watched.alarms,
             "since_reset": watched.since_reset,
             "monitor": watched.monitor.state(),
         }
-        self._store.settings.put(_setting(name), state, None)
+        self._store.settings.put(_setting(name, watched.model_hash), state, None)
         watched.unsaved = 0
 
 
-def _setting(name: str) -> str:
-    return f"drift:{name}"
+def _setting(name: str, model_hash: str) -> str:
+    return f"drift:{name}:{model_hash}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 __all__ = ["Events"]
@@ -64,8 +64,13 @@ class Events:
         with self._lock:
             self._listeners.pop(queue, None)
 
-    async def listen(self) -> AsyncIterator[str]:
-        """Yield the text of events from now on, until the station stops or the listener is slow."""
+    async def listen(
+        self, may_listen: Callable[[], Awaitable[bool]] | None = None
+    ) -> AsyncIterator[str]:
+        """Yield the text of events from now on, until the station stops or the listener is slow.
+
+        With each heartbeat's time, whether or not there are events, `may_listen` is asked again.
+        """
         queue: asyncio.Queue[str | None] = asyncio.Queue(_WAITING)
         with self._lock:
             if self._closed or len(self._listeners) >= _MOST:
@@ -73,11 +78,17 @@ class Events:
             self._listeners[queue] = asyncio.get_running_loop()
         try:
             yield "retry: 2000\n\n"
+            clock = asyncio.get_running_loop().time
+            due = clock() + self._heartbeat
             while True:
                 try:
-                    text = await asyncio.wait_for(queue.get(), self._heartbeat)
+                    text = await asyncio.wait_for(queue.get(), max(0.0, due - clock()))
                 except TimeoutError:
                     text = ": still here\n\n"
+                if clock() >= due:
+                    if may_listen is not None and not await may_listen():
+                        return
+                    due = clock() + self._heartbeat
                 if text is None:
                     return
                 yield text

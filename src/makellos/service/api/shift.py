@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import Response, StreamingResponse
 from pydantic import AwareDatetime
+from starlette.concurrency import run_in_threadpool
 
-from makellos.service.access import Person, needs
+from makellos.service.access import Person, is_still, needs
 from makellos.service.api.shapes import Json, RecipeName, Short, Texts, errors
 from makellos.service.station import StationDep
 from makellos.store import microseconds
@@ -70,15 +71,19 @@ def reset_drift(
     responses={200: {"content": {"text/event-stream": {}}}, **errors()},
 )
 async def events(
-    station: StationDep, person: Annotated[Person, Depends(needs("viewer"))]
+    request: Request, station: StationDep, person: Annotated[Person, Depends(needs("viewer"))]
 ) -> StreamingResponse:
     """Send an event for each part, review, drift and change of a recipe, as server-sent events.
 
-    Who listens too slowly is let go, and may connect again.
+    Who listens too slowly is let go, and may connect again. The stream ends soon after the person
+    has logged out or may not see it any more.
     """
-    del person
+
+    async def may_listen() -> bool:
+        return await run_in_threadpool(is_still, request, person)
+
     return StreamingResponse(
-        station.events.listen(),
+        station.events.listen(may_listen),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
