@@ -20,6 +20,7 @@ from makellos.service.access import log_in as log_in_here
 from makellos.service.app import create_app
 from makellos.service.failures import Refusal
 from makellos.service.station import Station
+from makellos.service.throttle import Rate
 from makellos.store import ROLES, Store
 
 # What each route takes; a route that is not here fails the test.
@@ -277,7 +278,9 @@ def test_the_last_administrator_stays(
 def test_too_fast_a_client_has_to_wait(
     build: Callable[..., Station], connect: Callable[..., TestClient], clock: Any
 ) -> None:
-    client = connect(build(rate=1.0, burst=2))
+    station = build(rate=1.0, burst=2)
+    station.rate = Rate(1.0, 2, clock)
+    client = connect(station)
     assert [client.get("/api/recipes").status_code for _ in range(3)] == [200, 200, 429]
     assert client.get("/api/recipes").headers["Retry-After"] == "1"
     assert client.get("/healthz").status_code == 200

@@ -1,12 +1,16 @@
-"""Limits on how often: requests of a client, and logins that fail."""
+"""Limits on how often: requests of a client, and logins that fail.
+
+Clocks here give microseconds, and never go back: the wall clock, which people set, may.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-__all__ = ["LoginThrottle", "Rate"]
+__all__ = ["LoginThrottle", "Rate", "elapsed"]
 
 _MOST = 10_000  # clients and names remembered
 _SECOND = 1_000_000
@@ -15,10 +19,15 @@ _FREE_OF_ADDRESS = 20  # several people may share one
 _LONGEST = 900 * _SECOND  # wait, and how long failures are remembered
 
 
+def elapsed() -> int:
+    """Return microseconds since some moment, by a clock that nobody sets."""
+    return time.monotonic_ns() // 1000
+
+
 class Rate:
     """Let each client send `per_second` requests on average, and `burst` at once."""
 
-    def __init__(self, per_second: float, burst: int, clock: Callable[[], int]) -> None:
+    def __init__(self, per_second: float, burst: int, clock: Callable[[], int] = elapsed) -> None:
         self._per_second, self._burst, self._clock = per_second, burst, clock
         self._left: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._lock = threading.Lock()
@@ -43,7 +52,7 @@ class LoginThrottle:
     address nor one name from many addresses can be tried fast.
     """
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], int] = elapsed) -> None:
         self._clock = clock
         self.one_at_a_time = threading.Lock()
         self._failures: OrderedDict[str, tuple[int, int]] = OrderedDict()
