@@ -22,7 +22,7 @@ from makellos.service.failures import CODES, Refusal
 from makellos.service.queue import NewPart
 from makellos.service.shift import shift_start
 from makellos.service.station import Station
-from makellos.service.throttle import LoginThrottle
+from makellos.service.throttle import LoginThrottle, elapsed
 from makellos.store import Store
 
 URL = "/api/inspections"
@@ -91,6 +91,20 @@ def test_the_shift_counts_what_a_person_overruled(
     assert found["budget"] == {"allowed": 0.1, "spent": 1, "left": -0.9, "n_open": 0}
     later = client.get("/api/counts", params={"since": "2027-01-01T00:00:00Z"}).json()
     assert later["budget"]["spent"] == 0
+
+
+def test_the_event_of_a_review_is_a_row_wherever_it_was_said(
+    client: TestClient, station: Station, picture: Callable[..., bytes]
+) -> None:
+    post(client, picture())
+    heard: list[Any] = []
+    station.events.publish = lambda kind, data: heard.append((kind, data))  # type: ignore[method-assign]
+    client.post(f"{URL}/1/reviews", json={"decision": "good"})
+    client.post("/history/1/decision", data={"decision": "defective"})
+    assert [kind for kind, _ in heard] == ["review", "review"]
+    (_, first), (_, second) = heard
+    assert set(first) == set(second)
+    assert (first["review"], second["review"]) == ("good", "defective")
 
 
 @pytest.mark.parametrize(("hour", "begun"), [(5, 22), (6, 6), (13, 6), (23, 22)])
@@ -167,6 +181,11 @@ def test_a_model_comes_over_http_and_a_false_one_is_refused(
         "/api/models", files={"file": ("x.makellos", b"PK nonsense")}, data={"recipe": "third"}
     )
     assert refused.json()["error"]["code"] == "invalid"
+    assert refused.json()["error"]["message"].startswith("x.makellos is not a model file")
+    page = {"files": ("..\\y.makellos", b"PK nonsense")}
+    shown = client.post("/models", files=page, data={"name": "third"})
+    assert "y.makellos is not a model file" in shown.text
+    assert "/" not in shown.text.split("y.makellos is not")[0].rpartition(">")[2]
     assert "third" not in client.get("/api/recipes").text
 
 
@@ -215,6 +234,19 @@ def test_failed_logins_have_to_wait_longer_and_longer(clock: Any) -> None:
         logins.failed(f"guess {number}", "10.0.0.9")
     assert logins.wait("ben", "10.0.0.9") > 0
     assert logins.wait("ben", "10.0.0.1") == 0
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait(
+    station: Station, store: Store, clock: Any
+) -> None:
+    store.people.add("ann", "a long password", "viewer", by="test")
+    for _ in range(5):
+        station.logins.failed("ann", "10.0.0.1")
+    clock.wait(-86_400)
+    assert 0 < station.logins.wait("ann", "10.0.0.1") <= 1
+    assert station.rate.wait("10.0.0.1") == 0
+    earlier = elapsed()
+    assert elapsed() >= earlier
 
 
 def test_a_login_is_checked_counted_and_logged(station: Station, store: Store) -> None:

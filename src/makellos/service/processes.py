@@ -80,6 +80,11 @@ class Processes:
         threading.Thread(target=self._work, args=work, daemon=True).start()
         return process
 
+    @property
+    def is_free(self) -> bool:
+        """Tell whether nothing is running."""
+        return self._running() is None
+
     def check_free(self) -> None:
         """Raise `ConfigurationError` where something is running already."""
         if self._running() is not None or self._closed:

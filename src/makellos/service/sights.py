@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import cv2
 import numpy as np
@@ -19,7 +23,11 @@ from makellos.service.failures import Refusal
 from makellos.service.station import Station
 from makellos.store import StoredInspection
 
-__all__ = ["map_png", "media_type", "overlay_png"]
+__all__ = ["drawn", "drawn_now", "map_png", "media_type", "overlay_png"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_AT_ONCE = 2  # pictures that are decoded and drawn for screens: the rest is for inspecting
 
 _HALF = 32768  # gray of the threshold of regions
 _KINDS = {
@@ -30,6 +38,18 @@ _KINDS = {
     b"II*\0": "image/tiff",
     b"MM\0*": "image/tiff",
 }
+_drawing = ThreadPoolExecutor(_AT_ONCE, "drawing")
+
+
+async def drawn(draw: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """Decode and draw something for a screen, two at once at most; who waits holds no thread."""
+    work = partial(draw, *given, **named)
+    return await asyncio.get_running_loop().run_in_executor(_drawing, work)
+
+
+def drawn_now(draw: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """Do as `drawn` does, and wait; not for what is drawn itself."""
+    return _drawing.submit(draw, *given, **named).result()
 
 
 def media_type(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from makellos.data.pictures import MAX_PIXELS
+from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError, legible
 from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.inspector import Inspector
 from makellos.service.drift import DriftWatch
@@ -73,8 +74,8 @@ class Station:
     def __post_init__(self) -> None:
         self.metrics = Metrics()
         self.events = Events(heartbeat=self.settings.heartbeat)
-        self.rate = Rate(self.settings.rate, self.settings.burst, self.clock)
-        self.logins = LoginThrottle(self.clock)
+        self.rate = Rate(self.settings.rate, self.settings.burst)
+        self.logins = LoginThrottle()
         self.drift = DriftWatch(self.store, self._drifted)
         self.pool = Pool(self.store, self.opener)
         self.pool.refresh()
@@ -182,11 +183,13 @@ class Station:
     ) -> StoredModel:
         """Check a model file and keep it; return what is known of it.
 
-        Raises `ModelFileError` for a file that is not to be trusted, `ConfigurationError` for rules
-        that the model cannot be held to.
+        With `file_name` messages call it so: where it lies now is nobody's business. Raises
+        `ModelFileError` for a file that is not to be trusted, `ConfigurationError` for rules that
+        the model cannot be held to.
         """
-        inspector = Inspector(file, acceptance=acceptance)
-        inspector.model.check()
+        with _called(file, file_name):
+            inspector = Inspector(file, acceptance=acceptance)
+            inspector.model.check()
         manifest = inspector.manifest
         summary = {
             "detector": manifest.detector.name,
@@ -281,6 +284,17 @@ class Station:
         self.stop()
         self.queue.close()
         self.drift.close()
+
+
+@contextmanager
+def _called(file: Path, name: str | None) -> Iterator[None]:
+    """Say what is wrong with a file by the name that its sender gave it."""
+    try:
+        yield
+    except (ModelFileError, ConfigurationError, MissingRuntimeError) as error:
+        if name is None:
+            raise
+        raise type(error)(str(error).replace(str(file), legible(name))) from error
 
 
 def row_of(stored: StoredInspection) -> dict[str, Any]:

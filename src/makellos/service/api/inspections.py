@@ -25,7 +25,7 @@ from makellos.service.api.shapes import (
 )
 from makellos.service.failures import Refusal, refusal_of
 from makellos.service.queue import NewPart
-from makellos.service.sights import map_png, media_type, overlay_png
+from makellos.service.sights import drawn, map_png, media_type, overlay_png
 from makellos.service.station import StationDep, row_of
 from makellos.service.uploads import Upload, check_uploads, read_uploads
 from makellos.store import Box, Filter, StoredInspection, iso, microseconds
@@ -232,12 +232,13 @@ def picture(
     summary="The heat map",
     responses={200: {"content": {"image/png": {}}}, **errors("not_found")},
 )
-def heat_map(
+async def heat_map(
     number: Number, station: StationDep, person: Annotated[Person, Depends(needs("viewer"))]
 ) -> Response:
     """Return the anomaly map as a picture of 16 bit: 32768 is the threshold of regions."""
     del person
-    return Response(map_png(station, station.store.inspection(number)), media_type="image/png")
+    encoded = await drawn(lambda: map_png(station, station.store.inspection(number)))
+    return Response(encoded, media_type="image/png")
 
 
 @router.get(
@@ -246,12 +247,13 @@ def heat_map(
     summary="The part with its heat map and outlines",
     responses={200: {"content": {"image/png": {}}}, **errors("not_found")},
 )
-def overlay(
+async def overlay(
     number: Number, station: StationDep, person: Annotated[Person, Depends(needs("viewer"))]
 ) -> Response:
     """Return the picture as `makellos inspect --overlays` draws it."""
     del person
-    return Response(overlay_png(station, station.store.inspection(number)), media_type="image/png")
+    encoded = await drawn(lambda: overlay_png(station, station.store.inspection(number)))
+    return Response(encoded, media_type="image/png")
 
 
 @router.get("/{number}/reviews", response_model=Texts, responses=errors("not_found"))

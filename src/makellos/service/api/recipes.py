@@ -220,7 +220,7 @@ def _add_model(
             acceptance=acceptance,
             note=note[:2000],
             activate=fields.get("activate", "true") != "false",
-            file_name=Path(name.replace("\\", "/")).name[:200],
+            file_name=Path(name.replace("\\", "/")).name[:200] or None,
         )
 
 

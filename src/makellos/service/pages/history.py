@@ -18,6 +18,7 @@ from makellos.errors import InputError
 from makellos.service.pages.page import AskedNumber, Number, Operator, Page, Viewer
 from makellos.service.pages.parts import ModelFacts, model_facts, view
 from makellos.service.pages.rendering import HEADERS, back_to
+from makellos.service.station import row_of
 from makellos.storage import cell
 from makellos.store import Box, Filter, NotFoundError
 
@@ -175,7 +176,7 @@ def decide(
         boxes=parse_boxes(boxes),
         note=note.strip(),
     )
-    page.station.events.publish("review", {"id": number})
+    page.station.events.publish("review", row_of(page.store.inspection(number)))
     return back_to(back)
 
 

@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -155,7 +155,7 @@ async def add_model(
             recipe=recipe,
             acceptance=_rules(page, recipe),
             note=note[:500],
-            file_name=(files.filename or "")[:200],
+            file_name=PurePosixPath((files.filename or "").replace("\\", "/")).name[:200] or None,
         )
     return sent_to(page, f"/models/{quote(recipe)}")
 

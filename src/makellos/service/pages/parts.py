@@ -6,17 +6,20 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
 
-from makellos.data.pictures import decode_picture
+from makellos.data._headers import UnsuitableError, kind_of, read_header
+from makellos.data.pictures import decode_picture, read_encoded
 from makellos.errors import MakellosError
 from makellos.inspection.findings import UNREADABLE
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, read_model
 from makellos.inspection.zones import ZONES
 from makellos.service.language import Words
+from makellos.service.sights import drawn_now
 from makellos.store import Store, StoredInspection
 
 __all__ = ["DASH", "Gauge", "ModelFacts", "PartView", "model_facts", "picture_size", "view"]
@@ -26,6 +29,9 @@ _LIMIT = 0.62  # of it, where the threshold stands
 _SIDE = 1600  # pixels of the longer side of pictures on the page of one part
 _MOST_MODELS = 64
 _FITTED = (GRAPH, WEIGHTS, ZONES)
+_MOST_SIZES = 4096  # pictures whose size is remembered
+_BEGIN = 65_536  # bytes that tell the kind of a picture
+_TURNS = (b"Exif\0", b"eXIf", b"EXIF")  # in JPEG, PNG and WebP
 DASH = "\u2013"  # where there is no figure
 
 
@@ -155,11 +161,23 @@ def _family(manifest: Manifest) -> str:
 
 
 def picture_size(path: Path) -> tuple[int, int] | None:
-    """Return height and width of a stored picture in pixels; None where it is none."""
+    """Return height and width of a stored picture in pixels; None where it is none.
+
+    The header says it; only where that may tell of a turn the picture is decoded, once.
+    """
     try:
-        height, width = decode_picture(path.read_bytes(), path.name).shape[:2]
-    except (MakellosError, OSError):
+        return _size(path)
+    except (MakellosError, UnsuitableError):
         return None
+
+
+@lru_cache(_MOST_SIZES)  # what lies under a path is named by its hash, so never changes
+def _size(path: Path) -> tuple[int, int]:
+    encoded = read_encoded(path)
+    if kind_of(encoded[:_BEGIN]) != "TIFF" and not any(mark in encoded for mark in _TURNS):
+        header = read_header(encoded)
+        return header.height, header.width
+    height, width = drawn_now(decode_picture, encoded, path.name).shape[:2]
     return height, width
 
 

@@ -16,6 +16,7 @@ from makellos.inspection.regions import resize_map
 from makellos.service.pages.page import Number, Page, Viewer
 from makellos.service.pages.parts import model_facts
 from makellos.service.pages.rendering import HEADERS
+from makellos.service.sights import drawn
 from makellos.store import NotFoundError, StoredInspection
 
 __all__ = ["heat_picture", "router", "small_picture"]
@@ -33,29 +34,38 @@ _HEADERS = HEADERS | {
 
 
 @router.get("/{number}/view.jpg")
-def view_picture(number: Number, page: Viewer, side: Annotated[int, Query(ge=1)] = 480) -> Response:
+async def view_picture(
+    number: Number, page: Viewer, side: Annotated[int, Query(ge=1)] = 480
+) -> Response:
     """Return the picture of a part, shrunk, as JPEG."""
+    encoded = await drawn(_view, page, number, side)
+    return Response(encoded, media_type="image/jpeg", headers=_HEADERS)
+
+
+def _view(page: Page, number: int, side: int) -> bytes:
     part = page.store.inspection(number)
     path = page.store.picture(part.picture) if part.picture else None
     if path is None:
         raise NotFoundError(f"Part {number} no longer has a picture.")
     facts = model_facts(page.store, part.model_hash)
     longest = min((each for each in _SIDES if each >= side), default=_SIDES[-1])
-    encoded = small_picture(
-        path.read_bytes(), longest, white_level=None if facts is None else facts.white_level
-    )
-    return Response(encoded, media_type="image/jpeg", headers=_HEADERS)
+    white = None if facts is None else facts.white_level
+    return small_picture(path.read_bytes(), longest, white_level=white)
 
 
 @router.get("/{number}/heat.png")
-def view_heat(number: Number, page: Viewer) -> Response:
+async def view_heat(number: Number, page: Viewer) -> Response:
     """Return the heat map of a part as PNG, to be laid over its picture."""
+    encoded = await drawn(_heat, page, number)
+    return Response(encoded, media_type="image/png", headers=_HEADERS)
+
+
+def _heat(page: Page, number: int) -> bytes:
     part = page.store.inspection(number)
     found = page.store.map(part.map) if part.map else None
     if found is None:
         raise NotFoundError(f"Part {number} has no map.")
-    encoded = heat_picture(found, _map_threshold(page, part))
-    return Response(encoded, media_type="image/png", headers=_HEADERS)
+    return heat_picture(found, _map_threshold(page, part))
 
 
 def small_picture(encoded: bytes, longest: int, *, white_level: int | None = None) -> bytes:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -29,6 +32,8 @@ _EXAMPLES = 3  # of each kind
 _FEWEST = 10  # pictures to learn from
 _MOST = 5000
 PRESETS = ("fast", "balanced", "accurate")
+_BATCH = re.compile(r"[0-9a-f]{16}")
+_DAY = 86_400.0  # seconds
 _N_DEMO, _SIDE_DEMO = 100, 512
 
 
@@ -81,6 +86,8 @@ async def take_pictures(
     """Keep good pictures until they are learned from; `batch` is what the first answer said."""
     if not batch:
         batch = secrets.token_hex(8)
+        if processes(page).is_free:  # or it may be learning from one
+            await run_in_threadpool(_tidy, _room(page))
     folder = _batch(page, batch)
     n_kept, refused = 0, []
     for file in files:
@@ -147,7 +154,7 @@ def _room(page: Page) -> Path:
 
 
 def _batch(page: Page, batch: str) -> Path:
-    if len(batch) != 16 or not all(each in "0123456789abcdef" for each in batch):
+    if not _BATCH.fullmatch(batch):
         raise InputError("These pictures are no longer here; choose them again.")
     return _room(page) / batch
 
@@ -159,10 +166,24 @@ def _keep(folder: Path, name: str, content: bytes) -> None:
     decode_picture(content, name)
     with storage_errors(f"{folder} cannot be made"):
         folder.mkdir(parents=True, exist_ok=True)
-    number = sum(1 for _ in folder.iterdir())
-    if number >= _MOST:
+    if sum(1 for _ in folder.iterdir()) >= _MOST:
         raise InputError(f"{_MOST:,} pictures are enough; this one was left out.")
-    write_bytes(folder / f"{number:05}{suffix}", content)
+    # In the order in which they came; several may come at once.
+    write_bytes(folder / f"{time.time_ns()}-{secrets.token_hex(4)}{suffix}", content)
+
+
+def _tidy(room: Path) -> None:
+    """Remove batches that were begun more than a day ago, and what was made of them."""
+    for path in room.iterdir():
+        if not _BATCH.fullmatch(path.name.partition(".")[0]):
+            continue
+        with suppress(OSError):  # gone meanwhile, or not to be removed: it does no harm
+            if time.time() - path.stat().st_mtime <= _DAY:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def _examples(page: Page) -> list[Path]:
