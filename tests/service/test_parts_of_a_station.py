@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -321,3 +322,12 @@ def test_many_sources_at_once_lose_and_double_nothing(
     with ThreadPoolExecutor(6) as pool:
         numbers = [n for found in pool.map(source, range(6)) for n in found]
     assert sorted(numbers) == list(range(1, 73))
+
+
+def test_a_request_that_is_given_up_when_the_server_stops_is_no_fault() -> None:
+    def record(error: BaseException | None) -> logging.LogRecord:
+        raised = None if error is None else (type(error), error, None)
+        return logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "", None, raised)
+
+    told = [record(each) for each in (None, ValueError(), asyncio.CancelledError())]
+    assert [server._was_no_cancelling(each) for each in told] == [True, True, False]

@@ -71,6 +71,7 @@ CASES: dict[str, tuple[set[int], list[str]]] = {
     "users disable": ({0}, ["anna", "--store", "station"]),
     "history verify": ({0}, ["--store", "station"]),
     "history judgements": ({2}, ["agreement", "--store", "station"]),  # nobody has said anything
+    "history retention": ({0}, ["--picture-days", "90", "--store", "station"]),
     "history backup": ({0}, ["station.zip", "--store", "station"]),
     "history restore": ({0}, ["station.zip", "--store", "restored"]),
     # Only PyTorch explains; without it the verb says so.

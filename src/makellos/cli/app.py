@@ -23,6 +23,7 @@ from makellos.cli import (
     listing,
     queueing,
     releasing,
+    retaining,
     serving,
     tuning,
     watching,
@@ -88,6 +89,9 @@ for _name, _verb, _help in _VERBS:
     app.command(_name, short_help=_help)(_verb)
 keeping.history_app.command("judgements", short_help="Write all decisions, for 'makellos accept'.")(
     judgements.judgements
+)
+keeping.history_app.command("retention", short_help="Say how long things are kept.")(
+    retaining.retention
 )
 app.add_typer(
     keeping.history_app, name="history", short_help="List, export and back up what was inspected."

@@ -97,7 +97,7 @@ def _stores() -> type[Store]:
     return Store
 
 
-def _who() -> str:
+def who() -> str:
     """Return who is at the command line, for the audit log."""
     try:
         return f"{getpass.getuser()} (command line)"
@@ -337,7 +337,7 @@ def backup(
     """
     with context.obj.opened(store, pictures, new=False) as opened, bars() as progress:
         progress("backing up", 0, None)
-        done = opened.back_up(file, person=_who())
+        done = opened.back_up(file, person=who())
     text = f"{file}: {done.parts:,} parts, {done.files:,} files."
     if done.missing:
         text += f"\n{done.missing:,} pictures or maps were already gone."
@@ -362,7 +362,7 @@ def restore(
     with bars() as progress:
         progress("restoring", 0, None)
         done = _stores().restore(
-            file, store or where.store, pictures=pictures or where.pictures, person=_who()
+            file, store or where.store, pictures=pictures or where.pictures, person=who()
         )
     text = f"Restored {done.parts:,} parts and {done.files:,} files."
     answer(text, json, asdict(done))
@@ -389,7 +389,7 @@ def add(
     with _Where().opened(store, pictures, new=True) as opened:
         opened.people.check_new(name, role)
         password = _password(name, password_file)
-        opened.people.add(name, password, role, by=_who(), language=language)
+        opened.people.add(name, password, role, by=who(), language=language)
     say(f"{name} may log in as {role}.")
 
 
@@ -421,7 +421,7 @@ def role_of(
     Example: makellos users role anna engineer --store station
     """
     with _Where().opened(store, pictures, new=False) as opened:
-        opened.people.set_role(name, role, by=_who())
+        opened.people.set_role(name, role, by=who())
     say(f"{name} is {role} now.")
 
 
@@ -437,7 +437,7 @@ def disable(
     Example: makellos users disable anna --store station
     """
     with _Where().opened(store, pictures, new=False) as opened:
-        opened.people.disable(name, by=_who(), disabled=not undo)
+        opened.people.disable(name, by=who(), disabled=not undo)
     say(f"{name} may log in again." if undo else f"{name} may no longer log in.")
 
 
@@ -454,7 +454,7 @@ def password(
     """
     with _Where().opened(store, pictures, new=False) as opened:
         opened.people.get(name)
-        opened.people.set_password(name, _password(name, password_file), by=_who())
+        opened.people.set_password(name, _password(name, password_file), by=who())
     say(f"{name} has a new password.")
 
 

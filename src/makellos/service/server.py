@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -18,6 +20,7 @@ import uvicorn
 from makellos.errors import ConfigurationError
 from makellos.inspection.model_file import read_model
 from makellos.service.app import create_app
+from makellos.service.retaining import forgetting
 from makellos.service.station import Settings, Station
 from makellos.store import Store
 
@@ -32,7 +35,7 @@ __all__ = [
     "told",
 ]
 
-_PATIENCE = 30  # seconds in which requests may finish when the server stops
+_PATIENCE = 10  # seconds in which requests may finish when the server stops
 
 
 def is_local(host: str) -> bool:
@@ -161,9 +164,16 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets=sockets)
 
 
+def _was_no_cancelling(record: logging.LogRecord) -> bool:
+    """Tell whether a record says more than that a request was given up when the server stopped."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, asyncio.CancelledError)
+
+
 def run(station: Station, listener: socket.socket, *, started: Callable[[], None]) -> None:
     """Serve until a signal says stop, and finish what is being answered; the station stays open."""
     app = create_app(station)
+    logging.getLogger("uvicorn.error").addFilter(_was_no_cancelling)
     config = uvicorn.Config(
         app,
         loop="asyncio",
@@ -179,7 +189,8 @@ def run(station: Station, listener: socket.socket, *, started: Callable[[], None
         backlog=256,
     )
     try:
-        _Server(config, station, started).run(sockets=[listener])
+        with forgetting(station.store):
+            _Server(config, station, started).run(sockets=[listener])
     finally:
         app.state.processes.close()
         app.state.candidates.close()

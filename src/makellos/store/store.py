@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from argon2 import PasswordHasher
 from numpy.typing import NDArray
 
+from makellos.errors import InputError
 from makellos.storage import claim_folder, storage_errors
 from makellos.store.audit_log import AuditLog
 from makellos.store.backup import BackUp, read_archive, write_archive
@@ -35,6 +38,8 @@ from makellos.store.settings import Settings
 from makellos.store.times import Clock, utc_now
 
 __all__ = ["Store"]
+
+_RETENTION = "retention"  # the name of the setting
 
 
 class Store:
@@ -171,6 +176,19 @@ class Store:
     def to_review(self, person: str, limit: int = 20) -> list[StoredInspection]:
         """Return what waits for a person: to look at again, rejected, blind second looks."""
         return self._history.to_review(person, limit)
+
+    def retention(self) -> Retention:
+        """Return how long things are kept; everything for ever until a person says otherwise."""
+        return Retention(**self.settings.get(_RETENTION, {}))
+
+    def set_retention(self, wanted: Retention, *, person: str) -> None:
+        """Say how long things are kept from now on; raises `InputError` for what is not above 0."""
+        values = {name: value for name, value in asdict(wanted).items() if value is not None}
+        if not all(math.isfinite(value) and value > 0 for value in values.values()):
+            raise InputError(
+                "Days and sizes must be above 0; leave out what is to be kept for ever."
+            )
+        self.settings.put(_RETENTION, values, person)
 
     def apply_retention(self, wanted: Retention, *, person: str) -> Removed:
         """Forget what may be forgotten, and return what went.

@@ -20,6 +20,7 @@ from makellos.service.pages import (
     people,
     pictures,
     processing,
+    retaining,
     reviewing,
     starting,
 )
@@ -30,7 +31,7 @@ __all__ = ["add_pages"]
 
 _ROUTERS = (
     *(account, live, inspecting, history, pictures, reviewing),
-    *(learning, modelling, drifting, people, starting, processing),
+    *(learning, modelling, drifting, people, retaining, starting, processing),
 )
 
 
