@@ -46,8 +46,6 @@ ROLE_OF = {
     "POST /api/candidates/{number}/withdraw": "engineer",
     "GET /api/retention": "viewer",
     "PUT /api/retention": "engineer",
-    "GET /retention": "viewer",
-    "POST /retention": "engineer",
     "GET /api/regression-sets": "viewer",
     "POST /api/regression-sets": "engineer",
     "GET /api/models": "viewer",
@@ -112,6 +110,8 @@ PAGES = {
     "POST /people/tokens": "administrator",
     "POST /people/tokens/revoke": "administrator",
     "GET /audit": "administrator",
+    "GET /retention": "viewer",
+    "POST /retention": "engineer",
     "POST /logout": "viewer",
 }
 ROLE_OF |= PAGES

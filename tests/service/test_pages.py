@@ -54,6 +54,7 @@ PAGES = {
     "/models/toy/budget?step=0": "viewer",
     "/drift": "viewer",
     "/start": "operator",
+    "/retention": "viewer",
     "/people": "administrator",
     "/audit": "administrator",
 }
@@ -68,6 +69,7 @@ CHANGES = {
     "/start/fit": ("engineer", {"batch": "none", "name": "x"}),
     "/start/examples": ("operator", {}),
     "/processes/stop": ("engineer", {}),
+    "/retention": ("engineer", {"row_days": "9"}),
     "/people": ("administrator", {"name": "", "password": "", "role": "viewer"}),
     "/people/role": ("administrator", {"name": "nobody", "role": "viewer"}),
     "/people/password": ("administrator", {"name": "nobody", "password": "long enough it is"}),

@@ -18,6 +18,7 @@ AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 PAGES = (
     *("/", "/inspect", "/history", "/history?view=table", "/history/1", "/review", "/models"),
     *("/models/screws", "/models/screws/candidates", "/drift", "/people", "/audit", "/start"),
+    "/retention",
 )
 SERIOUS = "serious", "critical"
 
