@@ -19,13 +19,14 @@ from makellos.detectors import detector_class
 from makellos.detectors.discriminative import Discriminative
 from makellos.detectors.patchcore import PatchCore
 from makellos.detectors.patches import patch_examples as drawing
+from makellos.detectors.patches.background import PartRule
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.patch_examples import Places
 from makellos.detectors.patches.rotations import Turn
 from makellos.detectors.patches.rotations import turned as turned_picture
 from makellos.drawing.overlays import write_picture
 from makellos.errors import InputError
-from makellos.inspection.engines import EngineChoice, available_engines
+from makellos.inspection.engines import EngineChoice, available_engines, open_engine
 
 pytestmark = [pytest.mark.needs_torch, pytest.mark.usefixtures("known")]
 
@@ -345,6 +346,24 @@ def test_what_labelled_parts_tell_is_in_the_graph(make_parts: MakeParts) -> None
     uneven = map_of(detector.neighbours_.graph_without((), fineness=1.0), QUERY)
     np.testing.assert_allclose(map_of(detector.graph(), QUERY) - uneven, once, atol=1e-4)
     assert np.abs(uneven - distances).max() > 0.01
+
+
+def test_graph_tells_part_from_background_as_that_of_the_neighbours(make_parts: MakeParts) -> None:
+    detector = small(weight=1.0, background="ignore").fit(make_parts(5))
+    plain = map_of(detector.graph(), QUERY)
+    channels = detector.neighbours_.embedder_.shapes[0][0]
+    weights = np.linspace(-1, 1, channels, dtype=np.float32)
+    detector.neighbours_.part_rule_ = PartRule(0, weights, 0.5, (0.2, 0.8))
+    graph, neighbours = detector.graph(), detector.neighbours_.graph()
+    np.testing.assert_allclose(map_of(graph, QUERY), plain, rtol=1e-6)
+    assert graph.background == neighbours.background is not None
+    assert graph.background.choice == "ignore"
+    shape, fed = graph.preprocessing.shape, graph.preprocessing(QUERY)
+    first, second = (
+        open_engine(each.onnx, EngineChoice("onnxruntime", "f32"), shape=shape).run(fed)["part"]
+        for each in (graph, neighbours)
+    )
+    np.testing.assert_allclose(first, second, rtol=1e-6)
 
 
 def test_finer_layers_count_as_told(make_parts: MakeParts) -> None:

@@ -103,13 +103,16 @@ def test_few_good_parts_are_refused(store: Store, record: Callable[..., list[int
         of(store)
 
 
-def test_parts_of_locked_sets_judge_and_are_not_learned_from(
+def test_of_locked_sets_good_parts_are_learned_from_and_defective_ones_are_not(
     store: Store, record: Callable[..., list[int]]
 ) -> None:
-    numbers = record(*["ok"] * 25)
-    store.review(numbers[3], person="anna", decision="good")
-    store.regression_sets.lock("may", "screws", [numbers[3]], person="eva")
-    assert ids(of(store).good) == {*numbers} - {numbers[3]}
+    numbers = record(*["ok"] * 25, "look_again", "reject", "reject")
+    for number, decision in zip(numbers[25:], ("good", "defective", "defective"), strict=True):
+        store.review(number, person="anna", decision=decision)
+    store.regression_sets.lock("may", "screws", numbers[25:27], person="eva")
+    found = of(store)
+    assert ids(found.good) == {*numbers[:26]}
+    assert ids(found.defective) == {numbers[27]}
 
 
 def test_of_many_parts_as_many_are_drawn_as_are_wanted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,9 +237,10 @@ class Discriminative(Detector):
         total = builder.add("Add", distances, scaled)
         aggregation = Aggregation(mean_weight=self.weights_.of_mean(len(embedder.names)))
         onnx = builder.finish(total, height, width)
-        graph = Graph(onnx, neighbours.preprocessing, aggregation)
-        rule = self.neighbours_.part_rule_
-        return graph if rule is None else rule.on(graph, embedder, self.background)
+        if neighbours.background is not None:  # their graph tells part from background already
+            shape = ("n", height, width)
+            onnx = builder.with_outputs({"anomaly_map": shape, "part": shape})
+        return replace(neighbours, onnx=onnx, aggregation=aggregation)
 
 
 def _turns(parts: Sequence[Part], folds: Sequence[int]) -> list[int]:

@@ -25,6 +25,7 @@ HOWS = ("calibrate", "fit")
 _DAY = 86_400_000_000  # µs
 _REPLAYED = 1000  # parts at most
 _PAGE = 500
+_ERRORS = ("Error: ", "Unexpected error: ")  # how a verb begins to say what went wrong
 _SAID_LINES = 20
 _log = logging.getLogger("makellos.service")
 
@@ -260,8 +261,7 @@ class CandidateMaker:
         except StoppedError:
             raise TrainingError("The station was stopped meanwhile.") from None
         if ended.code not in (0, 1):  # 1: some parts could not be read, as their rows say
-            said = " ".join(ended.said[-_SAID_LINES:])
-            raise TrainingError(said or f"makellos {arguments[0]} ended early.")
+            raise TrainingError(_reason(ended.said) or f"makellos {arguments[0]} ended early.")
 
     def _said(self, line: str) -> None:
         self._tell(self._number, line)
@@ -288,3 +288,9 @@ class CandidateMaker:
             )
             return
         self._station.events.publish("candidate", {"candidate": number, "state": found.state})
+
+
+def _reason(said: Sequence[str]) -> str:
+    """Return what a verb said of its error, without the progress before it."""
+    begins = [i for i, line in enumerate(said) if line.startswith(_ERRORS)]
+    return " ".join(said[begins[-1] :] if begins else said[-_SAID_LINES:])

@@ -60,22 +60,24 @@ def harvest(
 ) -> Harvest:
     """Return what is known of the parts of a recipe from `since` to before `until`.
 
-    Of more than `most` good parts as many are drawn. Pictures of regression sets are left out: they
-    judge what is learned. So are those that a fit learned from, for what `calibrates`: a model
-    knows them better than parts to come, so a threshold from them would be too low. What was
-    accepted counts as good unless a person said otherwise.
+    Of more than `most` good parts as many are drawn. Defective parts of regression sets are left
+    out: they judge what is learned. Good ones of them are not: people lock what the model doubted,
+    and a threshold that never saw these would be too low (what a candidate learned from does not
+    count when it is compared). What a fit learned from is left out of what `calibrates`: a
+    model knows it better than parts to come. What was accepted counts as good unless a person said
+    otherwise.
 
     Raises `InputError` where rejected or doubtful parts were not decided, or pictures of some parts
     are gone: good parts that are left out because of what the model thought of them, or because
     nobody looked at them, would make every promise of a threshold wrong.
     """
-    left_out = {
+    judging = {
         part.picture
         for each in store.regression_sets.all(recipe)
         for part in store.regression_sets.parts(each.name)
+        if part.decision == "defective"
     }
-    if calibrates:
-        left_out |= store.candidates.fitted_on(recipe)
+    left_out = store.candidates.fitted_on(recipe) if calibrates else set()
     good, defective, undecided, gone, n_assumed = [], [], [], [], 0
     for part in _all(store, Filter(recipe=recipe, since=since, until=until)):
         if part.verdict == UNREADABLE or part.picture in left_out:
@@ -85,7 +87,8 @@ def harvest(
         elif part.picture is None or store.picture(part.picture) is None:
             gone.append(part)
         elif part.decision == "defective":
-            defective.append(part)
+            if part.picture not in judging:
+                defective.append(part)
         else:
             n_assumed += part.decision is None
             good.append(part)
