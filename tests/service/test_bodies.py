@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 
 from makellos.service.app import create_app
 from makellos.service.station import Station
 
+T = TypeVar("T")
 HEAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
 
 
@@ -44,6 +46,12 @@ async def sent(
     return said[0]["status"], b"".join(each.get("body", b"") for each in said)
 
 
+def carried_out(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine in a thread: the browser of other tests has a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(act())).result()
+
+
 def begun(n_bytes: int) -> Callable[[], Any]:
     """Return messages of a body that begins and never ends."""
     left = [HEAD + b"1" * n_bytes]
@@ -65,7 +73,7 @@ def whole(content: bytes) -> Callable[[], Any]:
 
 
 def test_a_body_that_does_not_go_on_is_given_up(build: Callable[..., Station]) -> None:
-    status, body = asyncio.run(sent(create_app(build(patience=0.1)), begun(1000)))
+    status, body = carried_out(lambda: sent(create_app(build(patience=0.1)), begun(1000)))
     assert (status, b"Nothing of the body came for 0.1 seconds" in body) == (422, True)
 
 
@@ -84,6 +92,6 @@ def test_bodies_together_are_bounded_and_leave_room_when_they_are_gone(
         again, _ = await sent(app, whole(picture(1)), small)
         return refused, given_up, again
 
-    refused, given_up, again = asyncio.run(act())
+    refused, given_up, again = carried_out(act)
     assert (refused[0], b"queue_full" in refused[1]) == (429, True)
     assert (given_up, again) == (422, 201)

@@ -20,7 +20,9 @@ def _inspector() -> tuple[Any, Any]:
     """Return an inspector that tells part and background, and its subject."""
     background = Background(choice="look_again", least=0.1, most=0.9)
     inspector = SimpleNamespace(
-        manifest=SimpleNamespace(classes=(), background=background),
+        manifest=SimpleNamespace(
+            classes=(), background=background, calibration=SimpleNamespace(by_class=False)
+        ),
         zones=None,
         statistics=False,
         acceptance=SimpleNamespace(rules=()),
