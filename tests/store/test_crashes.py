@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +195,8 @@ def test_several_may_open_a_new_store_at_once(place: dict[str, Any]) -> None:
         store.close()
 
 
+@pytest.mark.skipif(find_spec("psycopg") is None, reason="psycopg is not installed")
 def test_database_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
-    pytest.importorskip("psycopg")
     address = "postgresql://eva:secret@127.0.0.1:1/station"
     with pytest.raises(StorageError, match=r"station cannot be read: ") as told:
         Store.open(address, pictures=tmp_path)

@@ -61,11 +61,10 @@ def harvest(
     """Return what is known of the parts of a recipe from `since` to before `until`.
 
     Of more than `most` good parts as many are drawn. Defective parts of regression sets are left
-    out: they judge what is learned. Good ones of them are not: people lock what the model doubted,
-    and a threshold that never saw these would be too low (what a candidate learned from does not
-    count when it is compared). What a fit learned from is left out of what `calibrates`: a
-    model knows it better than parts to come. What was accepted counts as good unless a person said
-    otherwise.
+    out: they judge what is learned. Good ones are not: people lock what the model doubted, and a
+    threshold that never saw it would be too low. What a fit learned from is left out of what
+    `calibrates`: a model knows it better than parts to come. What was accepted counts as good
+    unless a person said otherwise.
 
     Raises `InputError` where rejected or doubtful parts were not decided, or pictures of some parts
     are gone: good parts that are left out because of what the model thought of them, or because
