@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from makellos.cli.console import Json, answer
-from makellos.cli.keeping import OfRecipe, Pictures, Place
+from makellos.cli.keeping import OfRecipe
+from makellos.cli.station import PicturesFolder, StoreAddress
 
 
 def judgements(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for pictures and CSV.")],
     recipe: OfRecipe = None,
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
     json: Json = None,
 ) -> None:
     """Write all decisions on parts, with their pictures, for a study of agreement.

@@ -24,7 +24,8 @@ from makellos.cli.console import (
     table,
     write_json,
 )
-from makellos.errors import ConfigurationError, MissingRuntimeError, adding
+from makellos.cli.station import PicturesFolder, StoreAddress, needing_station
+from makellos.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from makellos.store import Filter, Store
@@ -34,19 +35,6 @@ _PAGE = 1000
 _MOST_PASSWORD_BYTES = 8192
 EXIT_NOT_WHOLE = 1
 
-Place = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="Folder of the station, or sqlite:///FILE or postgresql://…; by default the station "
-        "of this user.",
-    ),
-]
-Pictures = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder of pictures and models, if not that of the station."),
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name to log in with.")]
 Role = Annotated[
     str, typer.Option(metavar="ROLE", help="viewer, operator, engineer or administrator.")
@@ -90,10 +78,8 @@ class _Where:
 
 
 def _stores() -> type[Store]:
-    try:
+    with needing_station():
         from makellos.store import Store
-    except ImportError as error:
-        raise MissingRuntimeError(f"The station needs {error.name}: {adding('station')}.") from None
     return Store
 
 
@@ -157,8 +143,8 @@ def history(
     limit: Limit = None,
     csv: Csv = None,
     parquet: Parquet = None,
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
     json: Json = None,
 ) -> None:
     """List, filter and export what a station inspected; check, back up and restore it.
@@ -298,7 +284,10 @@ def _check_words(**given: str | None) -> None:
 
 @history_app.command("verify", short_help="Check that the audit log is intact.")
 def verify(
-    context: typer.Context, store: Place = None, pictures: Pictures = None, json: Json = None
+    context: typer.Context,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
+    json: Json = None,
 ) -> None:
     """Check that the audit log is intact: nothing removed, altered or moved.
 
@@ -325,8 +314,8 @@ def verify(
 def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Archive to write, such as s.zip.")],
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
     json: Json = None,
 ) -> None:
     """Write a whole station into one file, as it stands at one moment, even while it runs.
@@ -348,8 +337,8 @@ def backup(
 def restore(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Archive from 'history backup'.")],
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
     json: Json = None,
 ) -> None:
     """Restore a backup to a place where there is no station yet.
@@ -374,8 +363,8 @@ def add(
     role: Role,
     language: Annotated[str, typer.Option(metavar="en|de", help="Language of the pages.")] = "en",
     password_file: PasswordFile = None,
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
 ) -> None:
     """Add a person who may use a station, and make the station where there is none yet.
 
@@ -394,7 +383,9 @@ def add(
 
 
 @users_app.command("list", short_help="List people.")
-def list_people(store: Place = None, pictures: Pictures = None, json: Json = None) -> None:
+def list_people(
+    store: StoreAddress = None, pictures: PicturesFolder = None, json: Json = None
+) -> None:
     """List the people of a station.
 
     Example: makellos users list --store station
@@ -413,8 +404,8 @@ def list_people(store: Place = None, pictures: Pictures = None, json: Json = Non
 def role_of(
     name: Name,
     role: Annotated[str, typer.Argument(metavar="ROLE", help="viewer, operator, engineer or …")],
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
 ) -> None:
     """Give a person another role: viewer, operator, engineer or administrator.
 
@@ -429,8 +420,8 @@ def role_of(
 def disable(
     name: Name,
     undo: Annotated[bool, typer.Option("--undo", help="Let the person in again.")] = False,
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
 ) -> None:
     """Shut a person out and end their sessions; what they did stays on record.
 
@@ -445,8 +436,8 @@ def disable(
 def password(
     name: Name,
     password_file: PasswordFile = None,
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
 ) -> None:
     """Give a person another password and end their sessions.
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from makellos.cli.console import Json, answer
-from makellos.cli.keeping import Pictures, Place, who
+from makellos.cli.keeping import who
+from makellos.cli.station import PicturesFolder, StoreAddress
 
 if TYPE_CHECKING:
     from makellos.store import Removed, Retention
@@ -43,8 +44,8 @@ def retention(
         bool,
         typer.Option("--now", help="Remove now what may be removed; a station does so hourly."),
     ] = False,
-    store: Place = None,
-    pictures: Pictures = None,
+    store: StoreAddress = None,
+    pictures: PicturesFolder = None,
     json: Json = None,
 ) -> None:
     """Show or set how long a station keeps pictures and parts.
