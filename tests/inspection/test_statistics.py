@@ -87,6 +87,28 @@ def test_depth_of_a_picture_does_not_matter() -> None:
     assert sixteen == pytest.approx(eight, abs=2e-3)
 
 
+# What the first version of these figures gave: models hold limits of them.
+_GRAY = (
+    *{"level": -0.34831, "sharpness": -0.25253, "noise": -4.99233, "grain": 0.85795}.items(),
+    *{"across": -0.01123, "along": -0.01459, "x": 0.49989, "y": 0.49981}.items(),
+    *{"turn_x": 0.49816, "turn_y": 0.86709, "length": -0.45083, "width": -1.58374}.items(),
+    *{"area": -2.06031, "part": -0.93028}.items(),
+)
+_COLOUR = (
+    *{"level": -0.44547, "red": 0.32542, "blue": 0.32542, "sharpness": -0.27028}.items(),
+    *{"noise": -5.3991, "grain": 0.84964, "across": -0.01505, "along": -0.00871}.items(),
+    *{"x": 0.5, "y": 0.4974, "turn_x": 1.0, "turn_y": 0.0, "length": -0.47837}.items(),
+    *{"width": -0.75769, "area": -1.56836, "part": -0.39229}.items(),
+)
+
+
+def test_figures_mean_what_they_meant_when_older_models_learned_them() -> None:
+    gray = part()[:, :189]
+    colour = np.stack([gray, gray // 2 + 40, gray[::-1]], -1)
+    assert figures(gray) == pytest.approx(dict(_GRAY), abs=1e-4)
+    assert figures(colour) == pytest.approx(dict(_COLOUR), abs=1e-4)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 255), st.booleans())
 def test_any_picture_has_finite_statistics(h: int, w: int, level: int, colour: bool) -> None:

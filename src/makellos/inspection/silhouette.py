@@ -31,7 +31,8 @@ class Silhouette:
 
     `x` and `y` are the middle of its extents along and across its longer axis, in pixels, and
     `degrees` in [0, 180) the direction of that axis from the x axis towards the y axis;
-    `elongation` says how many times it is as long as wide.
+    `elongation` says how many times it is as long as wide. `length` and `width` are its extents
+    along and across, in pixels, but for the outermost two of a thousand on each side.
     """
 
     mask: Mask
@@ -39,6 +40,8 @@ class Silhouette:
     y: float
     degrees: float
     elongation: float
+    length: float
+    width: float
 
 
 def find_silhouette(picture: Floats) -> Silhouette | None:
@@ -65,22 +68,21 @@ def find_silhouette(picture: Floats) -> Silhouette | None:
 
 def _apart_from_ground(picture: Floats) -> tuple[Floats, float]:
     """Return how far pixels h×w are from the ground, and how much the ground itself varies."""
-    height, width = picture.shape[:2]
-    ring = max(2, round(_RING * min(height, width)))
-    terms = _terms(height, width)
-    along = np.ones((height, width), bool)
-    along[ring:-ring, ring:-ring] = False
-    apart = np.zeros((height, width), np.float32)
+    terms, plane, border = _terms(*picture.shape[:2])
+    apart = np.zeros(picture.shape[:2], np.float32)
     noise = 0.0
     for channel in _planes(picture):
-        plane, beside = terms[along][::_EVERY], channel[along][::_EVERY]
+        beside = channel.ravel()[border].astype(np.float64)
         clear = np.abs(beside - np.median(beside)) <= _CLEAR * _spread(beside - np.median(beside))
         for _ in range(_ROUNDS):
-            surface = np.linalg.lstsq(plane[clear], beside[clear], rcond=None)[0]
+            # By the normal equations: few terms of a like size, and many pixels.
+            seen = plane[clear]
+            surface = np.linalg.lstsq(seen.T @ seen, seen.T @ beside[clear], rcond=None)[0]
             left = beside - plane @ surface
             clear = np.abs(left) <= _CLEAR * _spread(left[clear])
         noise = max(noise, _spread(left[clear]))
-        apart = np.maximum(apart, np.abs(channel - terms @ surface))
+        ground = (terms @ surface.astype(np.float32)).reshape(apart.shape)
+        apart = np.maximum(apart, cv2.absdiff(channel, ground))
     return cv2.GaussianBlur(apart, (0, 0), 0.8), noise
 
 
@@ -91,14 +93,19 @@ def _planes(picture: Floats) -> list[Floats]:
 
 
 @lru_cache(maxsize=4)
-def _terms(height: int, width: int) -> Floats:
-    """Return the terms h×w×6 of a surface of second order."""
+def _terms(height: int, width: int) -> tuple[Floats, NDArray[np.float64], NDArray[np.intp]]:
+    """Return the terms h·w×6 of a surface of second order, those of border pixels, and which."""
     rows, columns = np.mgrid[:height, :width]
-    y, x = rows / height * 2 - 1, columns / width * 2 - 1
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).astype(np.float32)
+    y, x = (rows / height * 2 - 1).ravel(), (columns / width * 2 - 1).ravel()
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
+    ring = max(2, round(_RING * min(height, width)))
+    along = np.ones((height, width), bool)
+    along[ring:-ring, ring:-ring] = False
+    border = np.flatnonzero(along)[::_EVERY]
+    return terms.astype(np.float32), terms[border], border
 
 
-def _spread(values: Floats) -> float:
+def _spread(values: NDArray[np.floating]) -> float:
     return max(1.4826 * float(np.median(np.abs(values))), 1e-4)
 
 
@@ -110,6 +117,8 @@ def _lying(mask: Mask) -> Silhouette:
     turn = 0.5 * math.atan2(2 * both, across - along)
     axes = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
     rows, columns = np.nonzero(mask)
-    x, y = axes.T @ np.quantile(axes @ np.stack([columns, rows]), (0.002, 0.998), axis=1).mean(0)
+    low, high = np.quantile(axes @ np.stack([columns, rows]), (0.002, 0.998), axis=1)
+    (x, y), (length, width) = axes.T @ ((low + high) / 2), high - low + 1
     elongation = math.sqrt((middle + apart) / max(middle - apart, 1e-6))
-    return Silhouette(mask, float(x), float(y), math.degrees(turn) % 180, elongation)
+    place = float(x), float(y), math.degrees(turn) % 180
+    return Silhouette(mask, *place, elongation, float(length), float(width))

@@ -35,13 +35,16 @@ _EDGES = 0.995  # the quantile of gradients that edges have
 _CLIP = 0.05  # of white, that no noise exceeds
 _LEAST = 1e-4  # of white
 _SURROUND = 2.0  # cells, of the ground that a cell is compared with
+_BAND = 64  # rows, an even number
 _STEP = 1e-4  # of the field, as it is written
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 # Answers to noise and not to slopes (Immerkær, Fast noise variance estimation, 1996).
-_NOISE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
+_NOISE = np.array([1, -2, 1], np.float32)  # along both sides, six times too large
+_ACROSS, _SMOOTH = np.array([-1, 0, 1], np.float32), np.array([1, 2, 1], np.float32)
+_SLOPES = (_ACROSS, _SMOOTH), (_SMOOTH, _ACROSS)  # Sobel's, eight times too large
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +114,10 @@ def statistics_of(picture: Picture, white_level: int | None = None) -> Statistic
     gray = planes.mean(axis=2)
     silhouette = find_silhouette(np.ascontiguousarray(planes)) if min(size) > 8 else None
     ground = _ground(silhouette, gray.shape)
-    level = max(float(np.median(gray[ground])), _LEAST)
+    level = max(_median(gray[ground]), _LEAST)
     figures = {"level": math.log(level)}
     if planes.shape[2] == 3:
-        red, green, blue = (max(float(np.median(planes[..., c][ground])), _LEAST) for c in range(3))
+        red, green, blue = (max(_median(planes[..., c][ground]), _LEAST) for c in range(3))
         figures |= {"red": math.log(red / green), "blue": math.log(blue / green)}
     figures |= _fine(picture, white, ground, level)
     if silhouette is not None:
@@ -135,35 +138,51 @@ def _ground(silhouette: Silhouette | None, shape: tuple[int, ...]) -> Mask:
 
 
 def _fine(picture: Picture, white: float, ground: Mask, level: float) -> dict[str, float]:
-    """Return focus, noise and the direction of fine structure, at the picture's own size."""
+    """Return focus, noise and the direction of fine structure, at the picture's own size.
+
+    Edges and noise are looked at in every second pixel of every second row.
+    """
     height, width = picture.shape[:2]
     top, left = max(0, (height - _MOST) // 2), max(0, (width - _MOST) // 2)
     cut = (slice(top, top + _MOST), slice(left, left + _MOST))
-    beside = cv2.resize(ground.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    plane = picture if picture.ndim == 2 else picture.mean(axis=2, dtype=np.float32)
-    gray, free = plane[cut].astype(np.float32) / np.float32(white), beside[cut] > 0
-    if min(gray.shape) < 16:
+    if min(picture[cut].shape[:2]) < 16:
         return {}
-    free = free if free.any() else np.ones(gray.shape, bool)
+    beside = cv2.resize(ground.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    whole = _gray(picture[cut])
+    gray, free = whole.astype(np.float32), np.ascontiguousarray(beside[cut])
+    if not free.any():
+        free = np.ones_like(free)
     half, coarse = _smaller(gray, 2), _smaller(gray, 4)
-    fine_x, fine_y = _slopes(gray)
-    edges = cv2.magnitude(fine_x, fine_y)[::2, ::2]
-    blurred = cv2.magnitude(*_slopes(coarse))
-    sharpness = _quantile(edges) / _quantile(blurred)
-    seen = cv2.resize(free.astype(np.uint8), half.shape[::-1], interpolation=cv2.INTER_AREA) > 0
-    noise, below = _noise(gray, free), _noise(half, seen)
+    slopes = [_every_second(whole, each) / np.float32(8 * white) for each in _SLOPES]
+    blurred = [_filtered(coarse, each) / np.float32(8 * white) for each in _SLOPES]
+    sharpness = _quantile(cv2.magnitude(*slopes)) / _quantile(cv2.magnitude(*blurred))
+    seen = cv2.resize(free, half.shape[::-1], interpolation=cv2.INTER_AREA)
+    noise, below = _noise(whole, free, white), _noise(half, seen, white)
+    here = free[::2, ::2] > 0
+    x, y = (each[here] for each in slopes)
     across, along, both = (
-        np.clip(each[::2, ::2][free[::2, ::2]], -_LEAST, _LEAST).mean(dtype=np.float64)
-        for each in (fine_x * fine_x, fine_y * fine_y, fine_x * fine_y)
+        float(np.clip(each, -_LEAST, _LEAST).mean(dtype=np.float64))
+        for each in (x * x, y * y, x * y)
     )
     strength = max(across + along, 1e-12)
     return {
         "sharpness": math.log(sharpness),
         "noise": math.log(noise / level),
         "grain": math.log(noise / below),
-        "across": float((across - along) / strength),
-        "along": float(2 * both / strength),
+        "across": (across - along) / strength,
+        "along": 2 * both / strength,
     }
+
+
+def _gray(picture: Picture) -> NDArray[Any]:
+    """Return the gray levels H×W of a picture, whole ones where it has bytes of gray.
+
+    Filters are ten times as fast with these.
+    """
+    if picture.ndim == 2:
+        return picture if picture.dtype == np.uint8 else picture.astype(np.float32)
+    third = np.full((1, 3), 1 / 3, np.float32)
+    return np.asarray(cv2.transform(picture.astype(np.float32), third))
 
 
 def _smaller(gray: Floats, times: int) -> Floats:
@@ -171,11 +190,31 @@ def _smaller(gray: Floats, times: int) -> Floats:
     return np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _slopes(gray: Floats) -> tuple[Floats, Floats]:
-    across, along = (
-        cv2.Sobel(gray, cv2.CV_32F, *way, ksize=3, scale=1 / 8) for way in ((1, 0), (0, 1))
-    )
-    return np.asarray(across, np.float32), np.asarray(along, np.float32)
+def _filtered(gray: NDArray[Any], kernels: tuple[Floats, Floats]) -> NDArray[Any]:
+    """Return a plane filtered by kernels of rows and of columns; whole levels stay whole."""
+    kind = cv2.CV_16S if gray.dtype == np.uint8 else cv2.CV_32F
+    return np.asarray(cv2.sepFilter2D(gray, kind, *kernels))
+
+
+def _every_second(gray: NDArray[Any], kernels: tuple[Floats, Floats]) -> Floats:
+    """Return every second pixel of every second row of a filtered plane.
+
+    It is filtered in bands, as fresh memory for whole planes takes longer than the filter does.
+    """
+    found = []
+    for top in range(0, len(gray), _BAND):
+        above = min(top, 1)
+        band = _filtered(gray[top - above : top + _BAND + 1], kernels)
+        found.append(band[above : above + _BAND : 2, ::2])
+    return np.concatenate(found, dtype=np.float32)
+
+
+def _median(values: Floats) -> float:
+    """Return the median; numpy's own takes four times as long."""
+    half = values.size // 2
+    parted = np.partition(values, half)
+    upper = parted[half]
+    return float(upper if values.size % 2 else np.float32(parted[:half].max() + upper) / 2)
 
 
 def _quantile(values: Any) -> float:
@@ -184,28 +223,25 @@ def _quantile(values: Any) -> float:
     return max(float(np.partition(flat, place)[place]), _LEAST)
 
 
-def _noise(gray: Floats, free: Mask) -> float:
-    found = np.abs(cv2.filter2D(gray, cv2.CV_32F, _NOISE))
-    found = np.minimum(found, np.float32(_CLIP))[::2, ::2][free[::2, ::2]]
-    return max(float(found.mean(dtype=np.float64)) if found.size else 0.0, _LEAST / 10)
+def _noise(gray: NDArray[Any], free: NDArray[np.uint8], white: float) -> float:
+    found = np.abs(_every_second(gray, (_NOISE, _NOISE))[free[::2, ::2] > 0])
+    usual = (
+        float(np.minimum(found, _CLIP * 6 * white).mean(dtype=np.float64)) if found.size else 0.0
+    )
+    return max(usual / (6 * white), _LEAST / 10)
 
 
 def _lying(silhouette: Silhouette, gray: Floats, level: float) -> dict[str, float]:
     mask, side = silhouette.mask, max(gray.shape)
-    rows, columns = np.nonzero(mask)
     angle = math.radians(silhouette.degrees)
-    cosine, sine = math.cos(angle), math.sin(angle)
-    axes = np.stack([cosine * columns + sine * rows, cosine * rows - sine * columns])
-    low, high = np.quantile(axes, (0.002, 0.998), axis=1)
-    length, width = (high - low + 1) / side
-    middle = max(float(np.median(gray[mask])), _LEAST)
+    middle = max(_median(gray[mask]), _LEAST)
     return {
         "x": silhouette.x / side,
         "y": silhouette.y / side,
         "turn_x": math.cos(2 * angle),
         "turn_y": math.sin(2 * angle),
-        "length": math.log(length),
-        "width": math.log(width),
+        "length": math.log(silhouette.length / side),
+        "width": math.log(silhouette.width / side),
         "area": math.log(float(mask.sum()) / side**2),
         "part": math.log(middle / level),
     }
