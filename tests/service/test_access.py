@@ -105,6 +105,7 @@ PAGES = {
     "GET /people": "administrator",
     "POST /people": "administrator",
     "POST /people/role": "administrator",
+    "POST /said": "viewer",
     "POST /people/password": "administrator",
     "POST /people/disabled": "administrator",
     "POST /people/tokens": "administrator",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from makellos.service.access import begin_session, end_session, log_in
 from makellos.service.failures import Refusal
 from makellos.service.language import LANGUAGES
+from makellos.service.messages import said
 from makellos.service.pages.page import LANGUAGE_COOKIE, Page, Viewer
 from makellos.service.pages.rendering import back_to
 
@@ -76,6 +77,12 @@ def choose_language(
     return response
 
 
+@router.post("/said", response_class=PlainTextResponse)
+def say(page: Viewer, text: Annotated[str, Form(max_length=2000)]) -> PlainTextResponse:
+    """Return a message of the API in the reader's language, for scripts of pages."""
+    return PlainTextResponse(said(text, page.language), headers={"Cache-Control": "no-store"})
+
+
 def error_page(request: Request, refusal: Refusal) -> Response:
     """Answer for people what cannot be shown: the login, or a page that says why."""
     page = Page(request, getattr(request.state, "person", None))
@@ -91,7 +98,7 @@ def error_page(request: Request, refusal: Refusal) -> Response:
         template,
         status=refusal.status,
         heading=titles.get(refusal.code, _("This could not be done")),
-        said=refusal.message,
+        said=said(refusal.message, page.language),
     )
     answer.headers.update(refusal.headers())
     return answer

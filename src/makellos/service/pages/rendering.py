@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from makellos.errors import legible
 from makellos.service.language import Words, words
+from makellos.service.messages import is_translated, said
 
 __all__ = ["HEADERS", "STATIC", "back_to", "build", "render"]
 
@@ -62,6 +63,9 @@ def _environment(language: str) -> Environment:
         role_word=lambda role: role_word(spoken, role),
         how_word=lambda how: how_word(spoken, how),
         state_word=lambda state: state_word(spoken, state),
+        action_word=lambda action: action_word(spoken, action),
+        said=lambda text: said(text, language),
+        tongue=lambda text: language if is_translated(text, language) else "en",
         version=version("makellos"),
         build=build(),
     )
@@ -141,3 +145,37 @@ def state_word(spoken: Words, state: str) -> str:
         "released": _("released"),
         "withdrawn": _("discarded"),
     }.get(state, state)
+
+
+def action_word(spoken: Words, action: str) -> str:
+    """Return what an entry of the audit log says was done."""
+    _ = spoken.gettext
+    return {
+        "login": _("logged in"),
+        "login_failed": _("failed to log in"),
+        "drift_reset": _("restarted the monitoring of drift"),
+        "part_kept": _("marked to be kept"),
+        "part_not_kept": _("no longer kept"),
+        "review": _("decided"),
+        "setting": _("changed a setting"),
+        "regression_set_locked": _("locked a set"),
+        "candidate_begun": _("began a candidate"),
+        "candidate_ready": _("candidate compared"),
+        "candidate_failed": _("candidate failed"),
+        "candidate_released": _("released a candidate"),
+        "candidate_withdrawn": _("discarded a candidate"),
+        "model_added": _("added a model"),
+        "recipe_added": _("added a version of a recipe"),
+        "recipe_activated": _("put a version into use"),
+        "person_added": _("added a person"),
+        "person_role": _("changed a role"),
+        "person_password": _("changed a password"),
+        "person_disabled": _("disabled an account"),
+        "person_enabled": _("enabled an account"),
+        "token_added": _("created a token"),
+        "token_revoked": _("revoked a token"),
+        "parts_removed": _("parts removed"),
+        "pictures_removed": _("pictures removed"),
+        "backed_up": _("backed up"),
+        "restored": _("restored a backup"),
+    }.get(action, action)

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from makellos.data.pictures import PICTURE_SUFFIXES, decode_picture
 from makellos.errors import ConfigurationError, InputError
+from makellos.service.messages import said
 from makellos.service.pages.modelling import check_recipe_name, sent_to
 from makellos.service.pages.page import Engineer, Operator, Page
 from makellos.service.pages.processing import processes
@@ -97,7 +98,7 @@ async def take_pictures(
             await run_in_threadpool(_keep, folder, name, content)
             n_kept += 1
         except InputError as error:
-            refused.append({"name": name, "reason": str(error)})
+            refused.append({"name": name, "reason": said(str(error), page.language)})
     return JSONResponse({"batch": batch, "kept": n_kept, "refused": refused})
 
 

@@ -22,6 +22,13 @@ if (form) {
     refusals.append(line);
   }
 
+  // The API says it in English.
+  async function told(message) {
+    const body = new URLSearchParams({ text: message.slice(0, 2000) });
+    const answer = await fetch("/said", { method: "POST", body, headers: { "X-CSRF-Token": token } });
+    return answer.ok ? answer.text() : message;
+  }
+
   async function send(file) {
     const body = new FormData();
     body.append("files", file, file.name);
@@ -31,9 +38,9 @@ if (form) {
     for (;;) {
       const answer = await fetch("/api/inspections", { method: "POST", body, headers: { "X-CSRF-Token": token, Accept: "application/json, text/html;q=0.1" } });
       if (answer.status === 429) { await pause(Number(answer.headers.get("Retry-After")) || 1); continue; }
-      const told = await answer.json();
-      if (!answer.ok) { refuse(file.name, told.error?.message ?? answer.statusText); return; }
-      const shown = await fetch(`/inspected?ids=${told.inspections.map((row) => row.id).join(",")}`);
+      const found = await answer.json();
+      if (!answer.ok) { refuse(file.name, await told(found.error?.message ?? answer.statusText)); return; }
+      const shown = await fetch(`/inspected?ids=${found.inspections.map((row) => row.id).join(",")}`);
       results.insertAdjacentHTML("afterbegin", await shown.text());
       return;
     }
