@@ -53,6 +53,7 @@ PAGES = {
     "/drift": "viewer",
     "/start": "operator",
     "/retention": "viewer",
+    "/account": "viewer",
     "/people": "administrator",
     "/audit": "administrator",
 }
@@ -68,6 +69,8 @@ CHANGES = {
     "/start/examples": ("operator", {}),
     "/processes/stop": ("engineer", {}),
     "/retention": ("engineer", {"row_days": "9"}),
+    "/account/password": ("viewer", {"present": "x", "new": "y", "again": "z"}),
+    "/said": ("viewer", {"text": "x"}),
     "/people": ("administrator", {"name": "", "password": "", "role": "viewer"}),
     "/people/role": ("administrator", {"name": "nobody", "role": "viewer"}),
     "/people/password": ("administrator", {"name": "nobody", "password": "long enough it is"}),

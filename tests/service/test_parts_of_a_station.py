@@ -220,21 +220,38 @@ def test_a_model_that_is_gone_costs_its_recipe_alone(
         path.write_bytes(kept)
 
 
-def test_failed_logins_have_to_wait_longer_and_longer(clock: Any) -> None:
+def test_failed_logins_wait_longer_each_time(clock: Any) -> None:
     logins = LoginThrottle(clock)
     for _ in range(5):
         assert logins.wait("ann", "10.0.0.1") == 0
         logins.failed("ann", "10.0.0.1")
-    assert 0 < logins.wait("ann", "10.0.0.2") <= 1
+    assert 0 < logins.wait("ann", "10.0.0.1") <= 1
     clock.wait(1.1)
-    logins.failed("ann", "10.0.0.2")
-    assert 1 < logins.wait("ann", "10.0.0.2") <= 2
-    logins.succeeded("ann")
-    assert logins.wait("ann", "10.0.0.2") == 0
+    logins.failed("ann", "10.0.0.1")
+    assert 1 < logins.wait("ann", "10.0.0.1") <= 2
+    assert logins.wait("ann", "10.0.0.2") == 0  # not where somebody else sits
+    logins.succeeded("ann", "10.0.0.1")
+    assert logins.wait("ann", "10.0.0.1") == 0
     for number in range(20):
         logins.failed(f"guess {number}", "10.0.0.9")
     assert logins.wait("ben", "10.0.0.9") > 0
     assert logins.wait("ben", "10.0.0.1") == 0
+
+
+def test_nobody_is_kept_out_by_who_fails_in_their_name(clock: Any) -> None:
+    logins = LoginThrottle(clock)
+    logins.succeeded("ann", "10.0.0.1")
+    for number in range(200):  # from ever another address
+        logins.failed("ann", f"10.0.1.{number}")
+        clock.wait(1)
+    assert logins.wait("ann", "10.0.0.1") == 0
+    assert 20 < logins.wait("ann", "10.0.0.2") <= 30
+    clock.wait(30)
+    assert logins.wait("ann", "10.0.0.2") == 0
+    for _ in range(40):  # from one
+        logins.failed("ben", "10.0.0.9")
+    assert logins.wait("ben", "10.0.0.9") > 800
+    assert logins.wait("ben", "10.0.0.2") <= 30
 
 
 def test_a_clock_that_is_set_back_makes_nobody_wait(

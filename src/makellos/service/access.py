@@ -24,6 +24,7 @@ __all__ = [
     "Needs",
     "Person",
     "begin_session",
+    "change_own_password",
     "check_first",
     "client_of",
     "csrf_token",
@@ -105,6 +106,18 @@ def log_in(station: Station, request: Request, name: str, password: str) -> Pers
 
 
 def _logged_in(station: Station, name: str, password: str, address: str) -> Person:
+    _check_wait(station, name, address)
+    person = station.store.people.check_password(name, password)
+    if person is None:
+        station.logins.failed(name, address)
+        station.store.audit.log(name[:100], "login_failed", "login", {"address": address})
+        raise Refusal("not_logged_in", "The name or the password is wrong.")
+    station.logins.succeeded(name, address)
+    station.store.audit.log(person.name, "login", "login", {"address": address})
+    return person
+
+
+def _check_wait(station: Station, name: str, address: str) -> None:
     wait = station.logins.wait(name, address)
     if wait:
         raise Refusal(
@@ -112,14 +125,27 @@ def _logged_in(station: Station, name: str, password: str, address: str) -> Pers
             f"Too many failed logins. Try again in {max(1, round(wait))} seconds.",
             retry=wait,
         )
-    person = station.store.people.check_password(name, password)
-    if person is None:
-        station.logins.failed(name, address)
-        station.store.audit.log(name[:100], "login_failed", "login", {"address": address})
-        raise Refusal("not_logged_in", "The name or the password is wrong.")
-    station.logins.succeeded(name)
-    station.store.audit.log(person.name, "login", "login", {"address": address})
-    return person
+
+
+def change_own_password(
+    station: Station, request: Request, person: Person, present: str, new: str
+) -> None:
+    """Give a person another password who knows the present one, and end all their sessions.
+
+    Guesses count as failed logins do. Raises `Refusal`, and `InputError` for a weak password.
+    """
+    if person.name == _LOCAL.name or person.name.startswith("token "):
+        raise Refusal("invalid", "Only people who log in have a password to change.")
+    address = client_of(request)
+    with station.logins.one_at_a_time:
+        _check_wait(station, person.name, address)
+        if station.store.people.check_password(person.name, present) is None:
+            station.logins.failed(person.name, address)
+            details = {"address": address}
+            station.store.audit.log(person.name, "password_refused", person.name, details)
+            raise Refusal("invalid", "The present password is wrong.")
+        station.logins.succeeded(person.name, address)
+    station.store.people.set_password(person.name, new, by=person.name)
 
 
 def begin_session(station: Station, request: Request, response: Response, person: Person) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -54,6 +54,9 @@ CODES: dict[str, Code] = {
     "wrong_type": Code(415, "The body is not of a type that this address accepts."),
     "queue_full": Code(429, "Too many parts are waiting already. Try again after Retry-After."),
     "too_many_requests": Code(429, "This client sends too fast. Try again after Retry-After."),
+    "too_many_connections": Code(
+        503, "Too many connections are open already. Try again after Retry-After."
+    ),
     "login_throttled": Code(429, "Too many failed logins. Try again after Retry-After."),
     "internal": Code(500, "A fault in makellos; the service's log has the details."),
     "unavailable": Code(503, "The service is starting or stopping, or a model cannot be opened."),
@@ -183,6 +186,10 @@ def _is_for_people(path: str) -> bool:
 
 
 async def respond(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request in front of the app."""
-    extra: Mapping[str, str] = {**refusal.headers(), "Connection": "close"}
-    await JSONResponse(refusal.body(), refusal.status, extra)(scope, receive, send)
+    """Answer a request in front of the routes of the app, people with a page."""
+    page = getattr(scope["app"].state, "error_page", None) if "app" in scope else None
+    answer: Response = JSONResponse(refusal.body(), refusal.status, refusal.headers())
+    if page is not None and _is_for_people(scope["path"]):
+        answer = page(Request(scope), refusal)
+    answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from makellos.service.access import SAFE, who
+from makellos.service.connections import is_crowded
 from makellos.service.failures import Refusal, respond
 from makellos.service.station import Settings, Station
 
@@ -74,6 +75,10 @@ class Gate:
         if scope["method"] not in SAFE and not with_token and _is_foreign(headers, host):
             raise Refusal("cross_origin", "The request comes from a page of another site.")
         if not scope["path"].startswith(_FREE):
+            if is_crowded(scope):
+                raise Refusal(
+                    "too_many_connections", "Too many connections are open. Try again.", retry=2
+                )
             client = scope.get("client")
             wait = self._station.rate.wait(client[0] if client else "unknown")
             if wait:

@@ -20,6 +20,7 @@ import uvicorn
 from makellos.errors import ConfigurationError
 from makellos.inspection.model_file import read_model
 from makellos.service.app import create_app
+from makellos.service.connections import LimitedProtocol
 from makellos.service.retaining import forgetting
 from makellos.service.station import Settings, Station
 from makellos.store import Store
@@ -177,7 +178,7 @@ def run(station: Station, listener: socket.socket, *, started: Callable[[], None
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=LimitedProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -72,7 +72,10 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """Hold what is known of a machine's token; the secret itself was shown once."""
+    """Hold what is known of a machine's token; the secret itself was shown once.
+
+    It is `disabled` as long as the person is who made it.
+    """
 
     name: str
     role: str
@@ -80,9 +83,13 @@ class Token:
     time: int
     last_used: int | None
     revoked: bool
+    disabled: bool
 
 
 _Tokens = list[Token]
+
+
+_TOKENS = select(tokens, people.c.disabled).outerjoin(people, people.c.name == tokens.c.person)
 
 
 def allows(role: str, needed: str) -> bool:
@@ -241,11 +248,16 @@ class People:
         return secret
 
     def token(self, secret: str) -> Token | None:
-        """Return the token that has this secret; None for one that is unknown or revoked."""
+        """Return the token that has this secret.
+
+        None for one that is unknown, revoked or of a person who is disabled.
+        """
         hashed, now = _hash(secret), self._clock()
         with self._database.reading() as connection:
-            row = connection.execute(select(tokens).where(tokens.c.token_hash == hashed)).first()
-        if row is None or not hmac.compare_digest(row.token_hash, hashed) or row.revoked:
+            row = connection.execute(_TOKENS.where(tokens.c.token_hash == hashed)).first()
+        if row is None or not hmac.compare_digest(row.token_hash, hashed):
+            return None
+        if row.revoked or row.disabled:
             return None
         if row.last_used is None or now - row.last_used >= _USE_NOTED_EVERY:
             with self._database.writing() as connection:
@@ -256,7 +268,7 @@ class People:
     def tokens(self) -> _Tokens:
         """Return all tokens by name, also those that were revoked."""
         with self._database.reading() as connection:
-            rows = connection.execute(select(tokens).order_by(tokens.c.name)).all()
+            rows = connection.execute(_TOKENS.order_by(tokens.c.name)).all()
         return [_token(row) for row in rows]
 
     def revoke_token(self, name: str, *, by: str) -> None:
@@ -347,4 +359,5 @@ def _token(row: Row[Any]) -> Token:
         time=row.time,
         last_used=row.last_used,
         revoked=row.revoked,
+        disabled=bool(row.disabled),  # none for who never had an account
     )

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
 from fastapi.responses import Response
 
-from makellos.service.access import Person, check_first, needs
+from makellos.service.access import Person, change_own_password, check_first, needs
 from makellos.service.api.shapes import (
     Json,
     NewPerson,
     NewToken,
+    PasswordChange,
     PersonChange,
     Short,
     Texts,
@@ -41,6 +42,18 @@ def _row(person: Person) -> dict[str, Any]:
 def me(request: Request, person: Annotated[Person, Depends(needs("viewer"))]) -> Response:
     """Return who sends the request, and the CSRF token of the session, if there is one."""
     return Json({**_row(person), "csrf": getattr(request.state, "csrf", "")})
+
+
+@router.post("/me/password", response_model=Texts, responses=errors("login_throttled", "csrf"))
+def change_password(
+    change: PasswordChange,
+    request: Request,
+    station: StationDep,
+    person: Annotated[Person, Depends(needs("viewer"))],
+) -> Response:
+    """Change one's own password. All sessions end, this one too: log in with the new password."""
+    change_own_password(station, request, person, change.present, change.new)
+    return Json(_row(person))
 
 
 @router.get("/people", response_model=Texts, responses=errors())
@@ -87,6 +100,7 @@ def tokens(station: StationDep, person: Administrator) -> Response:
             "time": iso(each.time),
             "last_used": None if each.last_used is None else iso(each.last_used),
             "revoked": bool(each.revoked),
+            "disabled": each.disabled,
         }
         for each in station.store.people.tokens()
     ]

@@ -163,6 +163,13 @@ class PersonChange(_Strict):
     disabled: bool | None = None
 
 
+class PasswordChange(_Strict):
+    """A password of one's own, and the one that it replaces."""
+
+    present: Annotated[str, Field(max_length=1024)]
+    new: Annotated[str, Field(max_length=1024)]
+
+
 class NewToken(_Strict):
     """A token for a machine."""
 

@@ -7,12 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from makellos.service.access import begin_session, end_session, log_in
-from makellos.service.failures import Refusal
+from makellos.errors import InputError
+from makellos.service.access import Person, begin_session, change_own_password, end_session, log_in
+from makellos.service.failures import Refusal, refusal_of
 from makellos.service.language import LANGUAGES
 from makellos.service.messages import said
 from makellos.service.pages.page import LANGUAGE_COOKIE, Page, Viewer
 from makellos.service.pages.rendering import back_to
+from makellos.store import LONGEST_PASSWORD
 
 __all__ = ["error_page", "router"]
 
@@ -59,6 +61,45 @@ def log_out(page: Viewer) -> Response:
     response = RedirectResponse("/login", status_code=303)
     end_session(page.station, page.request, response)
     return response
+
+
+@router.get("/account", response_class=HTMLResponse)
+def account(page: Viewer) -> HTMLResponse:
+    """Show who is logged in, and the form for another password."""
+    return page.render("account.html", failed="", longest=LONGEST_PASSWORD)
+
+
+@router.post("/account/password")
+def change_password(
+    page: Viewer,
+    present: Annotated[str, Form(max_length=LONGEST_PASSWORD)],
+    new: Annotated[str, Form(max_length=LONGEST_PASSWORD)],
+    again: Annotated[str, Form(max_length=LONGEST_PASSWORD)],
+) -> Response:
+    """Change one's own password, and go on in a new session; or say why not."""
+    try:
+        person = _with_password(page, present, new, again)
+    except (Refusal, InputError) as error:
+        refusal = refusal_of(error)
+        failed = said(refusal.message, page.language)
+        answer = page.render(
+            "account.html", status=refusal.status, failed=failed, longest=LONGEST_PASSWORD
+        )
+        answer.headers.update(refusal.headers())
+        return answer
+    response = back_to("/account?changed=1")
+    begin_session(page.station, page.request, response, person)
+    return response
+
+
+def _with_password(page: Page, present: str, new: str, again: str) -> Person:
+    """Return the reader, with the new password."""
+    if page.person is None:
+        raise Refusal("not_logged_in", "Log in, or send an API token as a bearer token.")
+    if new != again:
+        raise Refusal("invalid", "The new password was typed in two ways.")
+    change_own_password(page.station, page.request, page.person, present, new)
+    return page.person
 
 
 @router.post("/language")

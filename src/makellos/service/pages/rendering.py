@@ -153,6 +153,7 @@ def action_word(spoken: Words, action: str) -> str:
     return {
         "login": _("logged in"),
         "login_failed": _("failed to log in"),
+        "password_refused": _("gave a wrong password"),
         "drift_reset": _("restarted the monitoring of drift"),
         "part_kept": _("marked to be kept"),
         "part_not_kept": _("no longer kept"),
