@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+import makellos
 from makellos.service.processes import Processes
 from makellos.service.recalibrating import recalibrated
 from makellos.service.station import Station
@@ -53,6 +55,40 @@ def test_a_verb_is_heard_and_says_how_it_ended(program: Callable[[str], None]) -
 def test_a_verb_has_low_priority(program: Callable[[str], None]) -> None:
     program("import os, time; time.sleep(0.3); print(os.getpriority(os.PRIO_PROCESS, 0))")
     assert int(VerbRunner(output=True).run(["x"]).said[0]) > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+BEATING = """
+import pathlib, time
+for n in range(600):
+    pathlib.Path("beat").write_text(str(n))
+    time.sleep(0.1)
+"""
+DEAF = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN){BEATING}"
+
+
+@pytest.mark.parametrize("source", [BEATING, DEAF], ids=["kind", "deaf"])
+def test_a_verb_ends_when_its_station_is_killed(
+    program: Callable[[str], None], source: str
+) -> None:
+    root = str(Path(makellos.__file__).parents[1])
+    program(source)
+    station = (
+        f"import sys; sys.path.insert(0, {root!r})\nfrom makellos.service import verbs\n"
+        "verbs._PATIENCE = 0.5\nverbs.VerbRunner().run(['x'])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", station])
+    beat = Path("beat")
+    until = time.monotonic() + 30
+    while not beat.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    last = ""
+    while (now := beat.read_text()) != last or not now:
+        assert time.monotonic() < until
+        last = now
+        time.sleep(1)
 
 
 @pytest.mark.parametrize("source", [SLOW, STUBBORN], ids=["kind", "stubborn"])

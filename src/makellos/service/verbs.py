@@ -19,6 +19,20 @@ __all__ = ["Ended", "StoppedError", "VerbRunner"]
 _POLITE = 10  # steps below the priority of what inspects
 _KEPT_LINES = 60
 _PATIENCE = 5.0  # seconds for a process that is asked to end
+# A verb that reads its input in a thread: it ends when the station does, which holds the other end.
+_BOUND = """
+import _thread, os, runpy, threading, time
+
+def watch():
+    while os.read(0, 1):
+        pass
+    _thread.interrupt_main()
+    time.sleep({patience})
+    os._exit(130)
+
+threading.Thread(target=watch, daemon=True).start()
+runpy.run_module("makellos", run_name="__main__", alter_sys=True)
+"""
 
 
 class StoppedError(MakellosError):
@@ -38,8 +52,8 @@ class VerbRunner:
 
     `stop` ends what runs, and nothing begins after it. With `output` lines of standard output are
     heard beside those of standard error. A verb that takes longer than `seconds` is ended and
-    raises `TimeoutError`. When the station itself is killed, a verb that runs goes on to its end;
-    what it makes is not used.
+    raises `TimeoutError`. When the station itself is killed, what runs is interrupted as by Ctrl-C,
+    and ended five seconds later.
     """
 
     def __init__(
@@ -94,8 +108,8 @@ class VerbRunner:
             told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         plain = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
         return subprocess.Popen(  # noqa: S603 -- our own program; arguments are no shell's
-            [sys.executable, "-m", "makellos", *arguments],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-c", _BOUND.format(patience=_PATIENCE), *arguments],
+            stdin=subprocess.PIPE,  # nothing is written: it closes with this process
             text=True,
             encoding="utf-8",
             errors="replace",
