@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,6 +15,12 @@ import pytest
 
 # Threads of small networks wait for each other, for long where a machine does other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Compiled graphs are kept as they are for users, but not among those of this user; the processes
+# that pytest starts use the same folder.
+if "MAKELLOS_CACHE" not in os.environ:
+    os.environ["MAKELLOS_CACHE"] = tempfile.mkdtemp(prefix="makellos-cache-")
+    atexit.register(shutil.rmtree, os.environ["MAKELLOS_CACHE"], ignore_errors=True)
 
 # Alembic loads these by itself, when it has set the scene.
 collect_ignore_glob = ["src/makellos/store/migrations/*"]

@@ -59,6 +59,7 @@ class Watched:
             **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(self.root / "tmp")),
             "PYTHONPATH": os.pathsep.join([str(HERE / "watch"), str(PROJECT / "src")]),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "MAKELLOS_CACHE": str(self.root / "cache"),
             "WATCH_LOG": str(self.root / "log"),
             "WATCH_ROOT": str(self.root),
             "WATCH_WITHOUT": self.without,
@@ -84,6 +85,8 @@ class Watched:
         assert self.seen() == ""
         for name in ("home", "tmp"):
             assert list((self.root / name).rglob("*")) == []
+        kept = [path for path in (self.root / "cache").rglob("*") if path.is_file()]
+        assert all(path.match("compiled/*.compiled") for path in kept)
 
 
 def every_verb(command: Any, words: str = "") -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import io
 import os
 import threading
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError, suggest
+from makellos.inspection.compiled import compiled_key, keep_compiled, kept_compiled
 from makellos.inspection.graph_check import check_graph
 from makellos.inspection.runtimes import import_onnxruntime, import_openvino
 
@@ -34,6 +36,7 @@ __all__ = [
     "usable_here",
 ]
 
+_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # what may keep it from using a processor
 IR = ".xml"  # the suffix of OpenVINO's own format, which no model file holds
 RECONSTRUCTION = "reconstruction"  # output of graphs that give the nearest good part
 Precision = Literal["bf16", "f32"]
@@ -125,13 +128,16 @@ def open_engine(
     shape: tuple[int, ...],
     workers: int = 1,
     together: int = 1,
+    identity: str = "",
 ) -> Engine:
     """Compile a graph for one runtime and precision.
 
     `graph` is an ONNX file or its bytes, or OpenVINO's own format, just written; `shape` is the
     picture's C, H, W, `workers` how many threads
     will run it at once (1: all cores serve one picture). `together` pictures are computed at once
-    where the runtime gains by it, which suits small ones; each gets what it would get alone.
+    where the runtime gains by it, which suits small ones; each gets what it would get alone. With
+    an `identity`, the hash of the graph and its weights, what OpenVINO compiled is kept for other
+    processes of this user.
     Raises `ConfigurationError` for an engine that this machine does not have and for no worker,
     `ModelFileError` for a graph that is not to be trusted, cannot be compiled or does not take such
     pictures.
@@ -145,12 +151,18 @@ def open_engine(
         raise ConfigurationError(
             f"This machine has no engine {choice}. {suggest(str(choice), known)}"
         )
-    is_ir = isinstance(graph, Path) and graph.suffix == IR
-    if not is_ir:
+    if choice.runtime == "openvino" and identity:
+        key = _key(identity, choice, shape, workers, together)
+        kept = _kept(key, choice, workers, together)
+        if kept is not None:
+            return _here.opened(kept)
+    else:
+        key = ""
+    if not (isinstance(graph, Path) and graph.suffix == IR):
         check_graph(graph, shape, together)
-    opener = _OpenVinoEngine if choice.runtime == "openvino" else _OnnxRuntimeEngine
+    opener = _compiled_here if choice.runtime == "openvino" else _OnnxRuntimeEngine
     try:
-        return _here.opened(opener(graph, choice, shape, workers, together))
+        return _here.opened(opener(graph, choice, shape, workers, together, key))
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise ModelFileError(
@@ -159,42 +171,84 @@ def open_engine(
         ) from error
 
 
+def _settings(choice: EngineChoice, workers: int) -> dict[str, str]:
+    return {
+        "INFERENCE_PRECISION_HINT": choice.precision,
+        "NUM_STREAMS": str(workers),
+        "PERFORMANCE_HINT": "LATENCY" if workers == 1 else "THROUGHPUT",
+    }
+
+
+def _key(
+    identity: str, choice: EngineChoice, shape: tuple[int, ...], workers: int, together: int
+) -> str:
+    """Return what all depends on that OpenVINO compiles: graph, use, runtime and processor."""
+    core = _here.core()
+    processor = [
+        core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    ]
+    limits = [os.environ.get(name) for name in _LIMITS]
+    version = core.get_versions("CPU")["CPU"].build_number
+    use = choice, shape, workers, together, os.cpu_count()
+    return compiled_key(identity, *use, version, *processor, *limits)
+
+
+def _kept(key: str, choice: EngineChoice, workers: int, together: int) -> Engine | None:
+    """Return the engine that another process compiled; None where there is none, or none works."""
+    found = kept_compiled(key)
+    if found is None:
+        return None
+    try:
+        settings = _settings(choice, workers)
+        compiled = _here.core().import_model(io.BytesIO(found.blob), "CPU", settings)
+    except RuntimeError:  # of a file that OpenVINO does not take for its own
+        return None
+    return _OpenVinoEngine(compiled, found.names, choice, together)
+
+
+def _compiled_here(
+    graph: Path | bytes,
+    choice: EngineChoice,
+    shape: tuple[int, ...],
+    workers: int,
+    together: int,
+    key: str,
+) -> Engine:
+    core = _here.core()
+    model = core.read_model(str(graph) if isinstance(graph, Path) else graph)
+    _check_inputs(
+        [
+            [size.get_length() if size.is_static else None for size in node.partial_shape]
+            for node in model.inputs
+        ],
+        [node.element_type.get_type_name() for node in model.inputs],
+        shape,
+    )
+    # Compiling adds inner names to those of the graph's outputs, and shuffles them.
+    names = tuple(output.get_any_name() for output in model.outputs)
+    model.reshape({model.inputs[0]: [together, *shape]})
+    compiled = core.compile_model(model, "CPU", _settings(choice, workers))
+    engine = _OpenVinoEngine(compiled, names, choice, together)
+    if key:
+        keep_compiled(key, compiled.export_model().getvalue(), names)
+    return engine
+
+
 class _OpenVinoEngine:
     batch_size = 1
 
     def __init__(
-        self,
-        graph: Path | bytes,
-        choice: EngineChoice,
-        shape: tuple[int, ...],
-        workers: int,
-        together: int,
+        self, compiled: Any, names: Sequence[str], choice: EngineChoice, together: int
     ) -> None:
-        core = _here.core()
-        model = core.read_model(str(graph) if isinstance(graph, Path) else graph)
-        _check_inputs(
-            [
-                [size.get_length() if size.is_static else None for size in node.partial_shape]
-                for node in model.inputs
-            ],
-            [node.element_type.get_type_name() for node in model.inputs],
-            shape,
-        )
-        # Compiling adds inner names to those of the graph's outputs, and shuffles them.
-        self._names = [output.get_any_name() for output in model.outputs]
-        self.reconstructs = RECONSTRUCTION in self._names
-        model.reshape({model.inputs[0]: [together, *shape]})
-        settings = {
-            "INFERENCE_PRECISION_HINT": choice.precision,
-            "NUM_STREAMS": str(workers),
-            "PERFORMANCE_HINT": "LATENCY" if workers == 1 else "THROUGHPUT",
-        }
+        self._names = names
+        self.reconstructs = RECONSTRUCTION in names
         self.choice = choice
-        self._compiled = core.compile_model(model, "CPU", settings)
+        self._compiled = compiled
         self._requests = threading.local()
-        # The first run allocates, and here it is made by one thread.
         self._together = together
-        self._run_once(np.zeros((together, *shape), np.float32))
+        # The first run allocates, and is made by one thread while others wait.
+        self._beginning = threading.Lock()
+        self._has_run = False
 
     def run(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         n, size = len(batch), self._together
@@ -206,6 +260,14 @@ class _OpenVinoEngine:
         return {name: values[:n] for name, values in found.items()} if n % size else found
 
     def _run_once(self, picture: Batch) -> dict[str, NDArray[np.float32]]:
+        if self._has_run:
+            return self._infer(picture)
+        with self._beginning:
+            found = self._infer(picture)
+            self._has_run = True
+        return found
+
+    def _infer(self, picture: Batch) -> dict[str, NDArray[np.float32]]:
         request = getattr(self._requests, "request", None)
         if request is None:
             request = self._requests.request = self._compiled.create_infer_request()
@@ -226,6 +288,7 @@ class _OnnxRuntimeEngine:
         shape: tuple[int, ...],
         workers: int,
         _together: int,
+        _key: str,
     ) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()

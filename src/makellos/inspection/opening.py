@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from makellos.inspection.external_runtime import ExternalScoring
-from makellos.inspection.model_file import GRAPH, TORCH_PREFIX, ModelFile
+from makellos.inspection.manifest import Manifest
+from makellos.inspection.model_file import GRAPH, TORCH_PREFIX, WEIGHTS, ModelFile
 from makellos.inspection.recipe import Recipe
 
 __all__ = ["recipe_of"]
@@ -30,7 +31,13 @@ def recipe_of(model: ModelFile) -> Iterator[Recipe]:
             exact=manifest.is_exact(),
             background=manifest.background,
             class_scales=record.score_scales() if record.by_class else (),
+            identity=" ".join(manifest.members[each].sha256 for each in _identity(manifest)),
         )
+
+
+def _identity(manifest: Manifest) -> list[str]:
+    """Return the members that decide what is computed."""
+    return [member for member in (GRAPH, WEIGHTS) if member in manifest.members]
 
 
 def _graph(model: ModelFile, folder: Path) -> Path | ExternalScoring:

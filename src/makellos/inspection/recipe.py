@@ -28,7 +28,7 @@ class Recipe:
     `preprocessing` knows the size and the white level, `aggregation` makes a score of a map,
     `tiling` says how pictures are cut and `zones` which cells decide; without zones `background`
     says what lies beside the part. An `exact` recipe is computed in f32 alone. `class_scales` are
-    those of `Scorer`.
+    those of `Scorer`. The `identity` of a graph in a model file is what `open_engine` keeps it by.
     """
 
     graph: Path | bytes | ExternalScoring
@@ -39,6 +39,7 @@ class Recipe:
     exact: bool = False
     background: Background | None = None
     class_scales: tuple[float, ...] = ()
+    identity: str = ""
 
     def engines(self) -> tuple[EngineChoice, ...]:
         """Return the engines of this machine that can score with it, the fastest first."""
@@ -57,7 +58,12 @@ class Recipe:
             engine = open_external_engine(self.graph, shape, choice)
         else:
             engine = open_engine(
-                self.graph, choice, shape=shape, workers=workers, together=together
+                self.graph,
+                choice,
+                shape=shape,
+                workers=workers,
+                together=together,
+                identity=self.identity,
             )
         return Scorer(
             engine,
