@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,8 +25,8 @@ import makellos
 from makellos.data.layouts import walk_parts
 from makellos.sets.synthetic_screws import write_screws
 
-N_PICTURES = (25, 50, 100, 200, 400, 800)
-BANKS = (1_000, 3_000, 10_000, 30_000, 100_000)
+N_PICTURES = (25, 50, 100, 200, 400)
+BANKS = (1_000, 4_000, 16_000, 64_000)
 SIZES = (128, 256, 384, 512, 768, 1024)
 BLUE, ORANGE, INK = "#2563a8", "#c2600f", "#333333"
 Rows = list[dict[str, Any]]
@@ -77,20 +77,18 @@ def pinned() -> int:
     return cores
 
 
-def fit_curve(folder: Path) -> Rows:
+def fit_curve(folder: Path) -> Iterator[dict[str, Any]]:
     """Return seconds and memory of a fit by the number of pictures, presets fast and balanced."""
     parts = folder / "fit"
     write_screws(parts, n_train=max(N_PICTURES), n_test_good=2, n_per_defect=1, size=384)
     pictures = sorted((parts / "train" / "good").iterdir())
-    rows = []
     for n in N_PICTURES:
         some = folder / f"fit_{n}"
         some.mkdir()
         for path in pictures[:n]:
             (some / path.name).write_bytes(path.read_bytes())
         said, peak = child("fit", some, folder / "fit.makellos", cores=os.cpu_count() or 1)
-        rows.append({"n": n, "peak_mb": peak, **said})
-    return rows
+        yield {"n": n, "peak_mb": peak, **said}
 
 
 def fit_child(parts: str, model: str) -> dict[str, float]:
@@ -100,13 +98,12 @@ def fit_child(parts: str, model: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begun}
 
 
-def bank_curve(folder: Path) -> Rows:
+def bank_curve(folder: Path) -> Iterator[dict[str, Any]]:
     """Return milliseconds per picture by the size of each layer's memory bank, one core and all."""
     parts = folder / "bank"
     write_screws(parts, n_train=8, n_test_good=2, n_per_defect=1, size=768)
-    return [
-        {"bank": bank, **child("bank", parts, bank, cores=os.cpu_count() or 1)[0]} for bank in BANKS
-    ]
+    for bank in BANKS:
+        yield {"bank": bank, **child("bank", parts, bank, cores=os.cpu_count() or 1)[0]}
 
 
 def bank_child(parts: str, size: str) -> dict[str, float]:
@@ -129,18 +126,16 @@ def bank_child(parts: str, size: str) -> dict[str, float]:
     return {"ms": spread_ms(engine.run, pictures)}
 
 
-def size_curve(folder: Path) -> Rows:
+def size_curve(folder: Path) -> Iterator[dict[str, Any]]:
     """Return parts per second by the size that the network sees, one core and all."""
     parts = folder / "size"
     write_screws(parts, n_train=24, n_test_good=6, n_per_defect=2, size=max(SIZES))
-    rows = []
     for size in SIZES:
         model = folder / f"size_{size}.makellos"
         said, _ = child("model", parts, model, size, cores=os.cpu_count() or 1)
         for cores in range(1, (os.cpu_count() or 1) + 1):
             said, peak = child("inspect", model, parts / "test", cores=cores)
-            rows.append({"size": size, "cores": cores, "peak_mb": peak, **said})
-    return rows
+            yield {"size": size, "cores": cores, "peak_mb": peak, **said}
 
 
 def model_child(parts: str, model: str, size: str) -> dict[str, float]:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="runs of each side, in turn")
     parser.add_argument("--train", type=int, default=320, help="good pictures to learn from")
     parser.add_argument("--size", type=int, default=256, help="input of both where it is equal")
+    parser.add_argument("--coresets", type=int, default=3, help="sizes of coresets, at most 3")
     parser.add_argument("--work", type=Path, help="folder that keeps models for the next time")
     parser.add_argument("--json", type=Path, default=HERE / "peers.json")
     options = parser.parse_args()
@@ -69,6 +70,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.runs, self.size, self.folder = options.runs, options.size, folder
+        self.n_coresets = options.coresets
         self.screws = self._pictures(options.train)
 
     def _pictures(self, n_train: int) -> Path:
@@ -180,9 +182,8 @@ def in_turn(runs: int, *sides: Callable[[], Row]) -> list[Row]:
     ]
 
 
-def start(bench: Bench) -> list[Row]:
+def start(bench: Bench) -> Iterator[Row]:
     """Compare the command's help, and the import that a program begins with."""
-    rows = []
     for what, ours, peer in (
         ("--help", ["-m", "makellos", "--help"], [str(PEER / "anomalib"), "--help"]),
         (
@@ -197,14 +198,12 @@ def start(bench: Bench) -> list[Row]:
             lambda ours=ours: process([sys.executable, *ours]),
             lambda peer=peer: process(peer),
         )
-        rows.append(compared(what, mine, theirs, "wall_s"))
-    return rows
+        yield compared(what, mine, theirs, "wall_s")
 
 
-def coreset(bench: Bench) -> list[Row]:
+def coreset(bench: Bench) -> Iterator[Row]:
     """Compare the choice of a memory bank: the same points, the same share of them."""
-    rows = []
-    for n in (10_000, 20_000, 40_000):
+    for n in (10_000, 20_000, 40_000)[: bench.n_coresets]:
         points = bench.folder / "points.npy"
         np.save(points, clustered(n))
         settings = {
@@ -213,7 +212,7 @@ def coreset(bench: Bench) -> list[Row]:
             "chosen": str(bench.folder / "chosen.npy"),
         }
         mine, theirs = in_turn(
-            1 if n > 20_000 else bench.runs,
+            bench.runs if n == 10_000 else 1,
             lambda s=settings: bench.here("coreset", {**s, "chosen": s["chosen"] + ".ours.npy"}),
             lambda s=settings: bench.peer("coreset", s),
         )
@@ -223,8 +222,7 @@ def coreset(bench: Bench) -> list[Row]:
             coverage(np.load(points), np.load(settings["chosen"] + end))
             for end in (".ours.npy", "")
         ]
-        rows.append(row)
-    return rows
+        yield row
 
 
 def clustered(n: int, channels: int = 384) -> np.ndarray:
@@ -255,9 +253,8 @@ def aupro(bench: Bench) -> list[Row]:
     return [row]
 
 
-def fit(bench: Bench) -> list[Row]:
+def fit(bench: Bench) -> Iterator[Row]:
     """Compare whole fits at equal input size and equal share kept."""
-    rows = []
     for method in ("padim", "patchcore"):
         settings = bench.settings(method, bench.size)
         mine, theirs = in_turn(
@@ -266,8 +263,7 @@ def fit(bench: Bench) -> list[Row]:
             lambda m=settings: bench.peer("fit", m),
         )
         n = len(list((bench.screws / "train" / "good").iterdir()))
-        rows.append(compared(f"{method}, whole fit of {n} at {bench.size}", mine, theirs, "wall_s"))
-    return rows
+        yield compared(f"{method}, whole fit of {n} at {bench.size}", mine, theirs, "wall_s")
 
 
 def inspect(bench: Bench, method: str, size: int) -> list[Row]:
@@ -352,7 +348,7 @@ def line(row: Row) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-TASKS: dict[str, Callable[[Bench], list[Row]]] = {
+TASKS: dict[str, Callable[[Bench], Iterable[Row]]] = {
     "start": start,
     "coreset": coreset,
     "aupro": aupro,

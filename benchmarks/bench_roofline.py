@@ -7,7 +7,8 @@ on rendered ones. All cores work at once, each on pictures of its own, as `inspe
 wall time per picture. A stage's roof is the time that its arithmetic would take at the matrix rate
 of its precision, or its bytes at the rate of a large copy, whichever is longer. Bytes that stay in
 a cache move faster than that, so that a stage may pass its roof. `--isa` asks OpenVINO to leave
-out what newer processors can do.
+out what newer processors can do; products of matrices in f32, which it leaves to another library,
+stay as they are.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def main() -> None:
         raise SystemExit(subprocess.run([sys.executable, *sys.argv], check=False).returncode)
     report: dict[str, Any] = {"cores": CORES, "isa": options.isa, "models": {}}
     with models(options.given) as found:
-        report["machine"] = machine(walk_parts(found[0][1])[:N_PICTURES])
+        precisions = ("f32", "i8") if options.isa else ("f32", "bf16", "i8")
+        report["machine"] = machine(walk_parts(found[0][1])[:N_PICTURES], precisions)
         print_machine(report["machine"])
         for model, folder in found:
             stages = measure(model, folder, report["machine"], plain=bool(options.isa))
@@ -108,13 +110,13 @@ def models(given: Sequence[Path]) -> Iterator[list[tuple[Path, Path]]]:
         yield found
 
 
-def machine(paths: Sequence[Path]) -> dict[str, Any]:
+def machine(paths: Sequence[Path], precisions: Sequence[str]) -> dict[str, Any]:
     """Return what the machine does at best, on all cores."""
     pictures = [path.read_bytes() for path in paths]
     ms = spread_ms(lambda encoded: cv2.imdecode(np.frombuffer(encoded, np.uint8), -1), pictures)
     pixels = np.mean([cv2.imread(str(path), -1).shape[:2] for path in paths[:1]], axis=0).prod()
     rates, kinds = {}, {}
-    for precision in ("f32", "bf16", "i8"):
+    for precision in precisions:
         rates[f"openvino {precision}"], kinds[precision] = openvino_rate(precision)
     rates["numpy f32"] = numpy_rate()
     return {
@@ -195,7 +197,10 @@ def measure(
     prepare_ms = spread_ms(scorer.preprocessing, pictures)
     stages["pre-processing"].add(0, moved, prepare_ms, moved / copy)
     graph_stages(stages, inspector.model, inspector.engine.precision, batches, machine)
-    judged_ms = spread_ms(Judging(inspector, pictures, batches), range(len(pictures)))
+    judging = Judging(inspector, pictures, batches)
+    judged_ms = spread_ms(judging, range(len(pictures)))
+    again = judging.n_again / (REPEATS + 1)
+    print(f"  {again:g} of {len(pictures)} pictures were computed again without what lies loose")
     stages["map to score, verdict and regions"].add(0, 0, max(0.0, judged_ms - prepare_ms), 0)
 
     stages["all, as inspect does it"].ms = whole_ms(inspector, paths)
@@ -211,7 +216,8 @@ class Judging:
         self._opened = Inspector(inspector.model, workers=CORES, engine=inspector.engine)
         scorer = self._opened.scorer
         self._pictures = pictures
-        self._given = {batch.tobytes()[:: 1 << 12]: scorer.engine.run(batch) for batch in batches}
+        self._given = {_sample(batch): scorer.engine.run(batch) for batch in batches}
+        self.n_again = 0
         self._engine = scorer.engine
         self.choice, self.batch_size = self._engine.choice, 1
         self.reconstructs = self._engine.reconstructs
@@ -219,11 +225,19 @@ class Judging:
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Return what was computed; a picture that something was taken out of is computed again."""
-        known = self._given.get(batch.tobytes()[:: 1 << 12])
-        return self._engine.run(batch) if known is None else known
+        known = self._given.get(_sample(batch))
+        if known is not None:
+            return known
+        self.n_again += 1
+        return self._engine.run(batch)
 
     def __call__(self, i: int) -> None:
         self._opened.inspect(self._pictures[i])
+
+
+def _sample(batch: NDArray[np.float32]) -> bytes:
+    """Return pixels that tell a batch from others, at next to no cost."""
+    return batch[0, 0, ::7, ::11].tobytes()
 
 
 def whole_ms(inspector: Inspector, parts: Sequence[Any]) -> float:
