@@ -46,11 +46,14 @@ def parts_at(rng: np.random.Generator, n: int) -> list[Part]:
     ]
 
 
-@pytest.fixture(scope="module", params=["rotate", "register"])
+@pytest.fixture(scope="module", params=["rotate", "register", "outline alone"])
 def alignment(request: pytest.FixtureRequest) -> Alignment:
-    found = learn_alignment(parts_at(np.random.default_rng(0), 12), request.param)
+    alone = request.param == "outline alone"
+    way = "rotate" if alone else request.param
+    parts = parts_at(np.random.default_rng(0), 12)
+    found = learn_alignment(parts, way, refined=not alone)
     assert found is not None
-    assert found.way == request.param
+    assert (found.way, found.refined) == (way, not alone)
     return found
 
 

@@ -12,6 +12,7 @@ import pytest
 from makellos.data.parts import Part, Values
 from makellos.data.progress import no_progress
 from makellos.detectors import Detector, make_detector
+from makellos.detectors.patchcore import PatchCore
 from makellos.models import alignment
 from makellos.models.alignment import PoseChoice, choose_pose, learn_alignment
 
@@ -80,6 +81,48 @@ def test_detectors_that_need_no_pose_leave_parts_unless_asked(
     choose: Callable[..., PoseChoice], asked: str | None
 ) -> None:
     assert choose([pin(each) for each in AROUND], asked, "patchcore") == PoseChoice()
+
+
+def test_a_part_that_takes_little_of_a_large_picture_is_cut_out(
+    choose: Callable[..., PoseChoice],
+) -> None:
+    found = choose([pin(each, side=640) for each in AROUND], None, "patchcore")
+    assert found.alignment is not None
+    assert found.alignment.way == "rotate"
+    assert not found.alignment.refined
+    assert "--align none" in found.note
+    height, width = found.alignment(pin(70.0, side=640).read()).picture.shape[:2]
+    assert height * width < 0.35 * 640 * 640
+    assert height * width > 360 * 140  # the pin and its head
+
+
+@pytest.mark.parametrize(
+    ("change", "detector"),
+    [
+        (lambda drawn: drawn, "padim"),  # needs one pose, and has its own rules
+        (lambda drawn: drawn[::2, ::2], "patchcore"),  # small: it is fast already
+        (lambda drawn: np.full_like(drawn, 200), "patchcore"),  # no part
+        (lambda drawn: drawn[120:520, 80:560], "patchcore"),  # takes most of it
+    ],
+    ids=["one pose", "small", "no part", "fills"],
+)
+def test_other_pictures_are_seen_whole(
+    choose: Callable[..., PoseChoice],
+    change: Callable[[Any], Any],
+    detector: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alignment, "lie_at_any_angle", lambda *_: False)
+    drawn = [change(pin(each, side=640).read()) for each in np.linspace(-20, 20, 12)]
+    parts = [Part(source=Values(np.ascontiguousarray(each)), name="part") for each in drawn]
+    assert choose(parts, None, detector) == PoseChoice()
+
+
+def test_where_all_of_a_picture_counts_it_is_seen_whole() -> None:
+    parts = [pin(each, side=640) for each in AROUND]
+    for background, whole in (("count", True), ("look_again", False), ("ignore", False)):
+        found = choose_pose(parts, None, PatchCore(background=background), no_progress)
+        assert (found == PoseChoice()) == whole
 
 
 def test_pictures_of_fewer_bits_than_their_file_have_outlines() -> None:

@@ -97,6 +97,9 @@ class PatchCore(Detector):
         presets["accurate"],
     )
 
+    def sees_crops(self) -> bool:
+        return self.background != "count"  # what lies beyond the crop is not seen
+
     def packages(self) -> tuple[str, ...]:
         return backbone_packages(self.backbone, self.weights)
 

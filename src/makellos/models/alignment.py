@@ -30,9 +30,13 @@ __all__ = ["WAYS", "PoseChoice", "choose_pose", "learn_alignment", "not_turned"]
 
 _N_SHOWN, _ROUNDS = 64, 3  # good parts that the mean part is made of; times it is made
 _FOUND, _ELONGATED = 0.9, 1.25  # share of parts with a silhouette that much longer than wide
-_WIDEST, _MARGIN = 0.95, 0.07  # quantile of extents; around it, of the longest
+_WIDE = (0.95, 0.07)  # quantile of extents; around it, of the longest
+_TIGHT = (0.75, 0.03)  # the same where the crop is to save time: shadows are no part
 _ASLANT, _TURNED = 30.0, 0.2  # degrees; share of parts beyond: they lie at any angle
 _LEAST, _LENIENT = 0.3, 0.7  # what a part has to reach: of what the worst of good ones do
+_N_GLANCED = 8  # good parts of which all have an outline where looking at more may save time
+_LARGE = 640 * 640  # pixels of a picture, from which on cropping saves much time
+_SAVING = 0.5  # share of the picture that a part's crop takes at most, where that is done
 
 WAYS: dict[str, Way] = {"rotate": "rotate", "register": "register"}
 _NOT_TURNED = {
@@ -60,8 +64,9 @@ def choose_pose(
 ) -> PoseChoice:
     """Return how good parts are turned for a detector: as `asked`, one of `ALIGN`.
 
-    None: ``auto`` for a detector that needs one pose, else ``none``. ``auto`` looks whether they
-    lie at any angle, and does not turn pictures of at most `SMALL_SIDE` pixels, such as digits.
+    None: ``auto`` for a detector that needs one pose, a look whether it saves time for one that
+    `sees_crops`, else ``none``. ``auto`` looks whether they lie at any angle, and does not turn
+    pictures of at most `SMALL_SIDE` pixels, such as digits.
     Parts that are laid onto references of their own are not turned before. Raises `InputError`
     where they cannot be turned in the way that is asked for.
     """
@@ -74,13 +79,37 @@ def choose_pose(
             raise InputError(not_turned(asked, "use --align none"))
         return PoseChoice(alignment, f"Parts are {alignment}.")
     if not (detector.needs_one_pose or asked == "auto"):
-        return PoseChoice()
+        saves = asked is None and detector.sees_crops()
+        return _saving(parts, progress) if saves else PoseChoice()
     if not lie_at_any_angle(parts, progress):
         return _ALIKE if asked == "auto" else PoseChoice()
     if asked == "none":
         return _left(detector, "", "Use --align auto, or patchcore.")
     turned = _turned(parts, detector, progress)
     return PoseChoice() if turned is _ALIKE and asked != "auto" else turned
+
+
+def _saving(parts: Sequence[Part], progress: Progress) -> PoseChoice:
+    """Return how parts are cut out of large pictures of which they take little."""
+    glanced = [part.read() for part in parts[:: -(-len(parts) // _N_GLANCED)]]
+    if len(parts) < _N_GLANCED or min(each.shape[0] * each.shape[1] for each in glanced) < _LARGE:
+        return PoseChoice()
+    if not all(_is_long(find_silhouette(looked_at(each)[0])) for each in glanced):
+        return PoseChoice()
+    found = _learned(parts, "rotate", progress, refined=False)
+    if found is None or found.share > _SAVING:
+        return PoseChoice()
+    return PoseChoice(
+        found.alignment,
+        f"The part takes less than {found.share:.0%} of the picture: it is {found.alignment}, "
+        f"which is up to {1 / found.share:.0f} times as fast. To look at whole pictures: "
+        "--align none.",
+    )
+
+
+def _is_long(outline: Silhouette | None) -> bool:
+    """Tell whether there is an outline that is longer than wide."""
+    return outline is not None and outline.elongation >= _ELONGATED
 
 
 def _turned(parts: Sequence[Part], detector: Detector, progress: Progress) -> PoseChoice:
@@ -119,24 +148,33 @@ def not_turned(way: str | None, advice: str) -> str:
 
 
 def learn_alignment(
-    parts: Sequence[Part], way: str | None = None, progress: Progress = no_progress
+    parts: Sequence[Part],
+    way: str | None = None,
+    progress: Progress = no_progress,
+    *,
+    refined: bool = True,
 ) -> Alignment | None:
     """Return how parts are turned to one pose, learned from good ones; None if they cannot be.
 
     Unless `way` is one of `WAYS`, it is by the outline where there is one that is longer than wide,
     else by what agrees best. Parts cannot be turned by an outline that they do not have, and not
-    where good ones do not agree. Raises `InputError` for a part that cannot be read.
+    where good ones do not agree. If it is not `refined`, the pose of an outline is taken as it is
+    and the crop is tight. Raises `InputError` for a part that cannot be read.
     """
-    found = _learned(parts, WAYS.get(way or ""), progress)
+    found = _learned(parts, WAYS.get(way or ""), progress, refined=refined)
     return None if found is None else found.alignment
 
 
 @dataclass(frozen=True)
 class _Learned:
-    """Hold an alignment, and the angles in degrees at which it found the good parts."""
+    """Hold an alignment, and the angles in degrees at which it found the good parts.
+
+    `share` is that of a picture which its crop takes.
+    """
 
     alignment: Alignment
     degrees: list[float]
+    share: float
 
     @property
     def at_any_angle(self) -> bool:
@@ -148,7 +186,9 @@ class _Learned:
         return float((apart[:, middle] > _ASLANT).mean()) > _TURNED
 
 
-def _learned(parts: Sequence[Part], way: Way | None, progress: Progress) -> _Learned | None:
+def _learned(
+    parts: Sequence[Part], way: Way | None, progress: Progress, *, refined: bool = True
+) -> _Learned | None:
     shown, step = [], -(-len(parts) // _N_SHOWN)
     for i, part in enumerate(parts[::step]):
         shown.append(looked_at(part.read())[0])
@@ -156,21 +196,32 @@ def _learned(parts: Sequence[Part], way: Way | None, progress: Progress) -> _Lea
     outlines = [find_silhouette(each) for each in shown]
     found = [each for each in outlines if each is not None]
     outlined = len(found) >= _FOUND * len(shown)
-    long = sum(each.elongation >= _ELONGATED for each in found) >= _FOUND * len(shown)
+    long = sum(map(_is_long, found)) >= _FOUND * len(shown)
     chosen: Way = way or ("rotate" if long else "register")
     if chosen == "rotate" and not outlined:
         return None
-    mean, agreed, degrees = _posed(shown, outlines if outlined else [None] * len(shown), chosen)
+    known = outlines if outlined else [None] * len(shown)
+    mean, agreed, degrees = _posed(shown, known, chosen, _WIDE if refined else _TIGHT)
+    if not refined:
+        pairs = zip(shown, outlines, strict=True)
+        agreed = [pose_of(each, mean, outline, 0.0, refined=False)[1] for each, outline in pairs]
     least = _LENIENT * float(np.quantile(agreed, 0.02))
     if least < _LEAST:
         return None
-    return _Learned(Alignment.onto(chosen, mean, least), degrees)
+    share = mean.size / float(np.median([each.shape[0] * each.shape[1] for each in shown]))
+    return _Learned(Alignment.onto(chosen, mean, least, refined=refined), degrees, share)
 
 
 def _posed(
-    shown: Sequence[Floats], outlines: Sequence[Silhouette | None], way: Way
+    shown: Sequence[Floats],
+    outlines: Sequence[Silhouette | None],
+    way: Way,
+    room: tuple[float, float],
 ) -> tuple[Floats, list[float], list[float]]:
-    """Return the mean of parts in one pose, how well each agrees with it, and their angles."""
+    """Return the mean of parts in one pose, how well each agrees with it, and their angles.
+
+    `room` is the quantile of extents that is cropped, and the margin around it.
+    """
     start = _typical(outlines)
     motion, size = _begun(shown[start], outlines[start])
     mean = mean_part([shown[start]], [motion], size)
@@ -182,7 +233,7 @@ def _posed(
         ]
         motions, agreed = [pose for pose, _ in found], [value for _, value in found]
         if number < _ROUNDS - 1:
-            motions, size = _cropped(motions, outlines, size)
+            motions, size = _cropped(motions, outlines, size, room)
         mean = mean_part(shown, motions, size)
     angles = [math.degrees(math.atan2(each[1, 0], each[0, 0])) for each in motions]
     return mean, agreed, angles
@@ -201,12 +252,15 @@ def _begun(shown: Floats, outline: Silhouette | None) -> tuple[Motion, tuple[int
         return centred(0.0, ((size[1] - 1) / 2, (size[0] - 1) / 2), size), size
     degrees = outline.degrees if outline.elongation >= _ELONGATED else 0.0
     motion = centred(degrees, (outline.x, outline.y), size)
-    (begun,), size = _cropped([motion], [outline], size)
+    (begun,), size = _cropped([motion], [outline], size, _WIDE)
     return begun, size
 
 
 def _cropped(
-    motions: Sequence[Motion], outlines: Sequence[Silhouette | None], size: tuple[int, int]
+    motions: Sequence[Motion],
+    outlines: Sequence[Silhouette | None],
+    size: tuple[int, int],
+    room: tuple[float, float],
 ) -> tuple[list[Motion], tuple[int, int]]:
     """Return poses whose template is cut to what the outlines take, and its size H, W."""
     extents = [
@@ -216,9 +270,10 @@ def _cropped(
     ]
     if not extents:
         return list(motions), size
-    low = np.quantile([each[:2] for each in extents], 1 - _WIDEST, axis=0)
-    high = np.quantile([each[2:] for each in extents], _WIDEST, axis=0)
-    margin = np.ceil(_MARGIN * float((high - low).max()))
+    widest, around = room
+    low = np.quantile([each[:2] for each in extents], 1 - widest, axis=0)
+    high = np.quantile([each[2:] for each in extents], widest, axis=0)
+    margin = np.ceil(around * float((high - low).max()))
     corner = np.floor(low - margin)
     width, height = (int(side) for side in np.ceil(high + margin) - corner + 1)
     moved = [np.column_stack([m[:, :2], m[:, 2] + m[:, :2] @ corner]) for m in motions]

@@ -163,10 +163,11 @@ def make_trials(wanted: Wanted, parts: PartSet, progress: Progress) -> Trials:
 
 def _posed(wanted: Wanted, parts: PartSet, progress: Progress) -> PartSet:
     """Return parts in one pose, where a fit would turn them."""
-    if not wanted.cls.needs_one_pose:
+    detector = wanted.make({})
+    if not (detector.needs_one_pose or detector.sees_crops()):
         return parts
     check_readable(parts.good(), progress)
-    pose = choose_pose(parts.good(), None, wanted.make({}), progress)
+    pose = choose_pose(parts.good(), None, detector, progress)
     return replace(parts, parts=tuple(in_one_pose(parts.parts, pose.alignment)))
 
 

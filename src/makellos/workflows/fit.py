@@ -182,8 +182,10 @@ def _posed(
     if partition.signal is not None:
         return partition, frame
     good = [part for part in partition.learn if part.is_good]
-    drawn = frame.zones is not None
-    pose = choose_pose(good, "none" if drawn else asked, detector, progress)
+    # Zones are drawn on whole pictures; tiles are asked for to see these in full detail.
+    tiled = frame.tiling is not None and asked is None and not detector.needs_one_pose
+    as_it_lies = frame.zones is not None or tiled
+    pose = choose_pose(good, "none" if as_it_lies else asked, detector, progress)
     if not pose.note:
         return partition, frame
     if on_note is not None:
