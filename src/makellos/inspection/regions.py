@@ -86,7 +86,7 @@ class _JoinedRegions:
 
     def add(self, top: int, full: NDArray[np.float32], mask: NDArray[np.uint8]) -> None:
         """Take in the stripe that begins at row `top`."""
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        count, labels, stats = _labelled(mask)
         before = len(self._found)
         for i in range(1, count):
             x, y, w, h, area = (int(value) for value in stats[i])
@@ -122,6 +122,24 @@ class _JoinedRegions:
             self._parents[i] = self._parents[self._parents[i]]
             i = self._parents[i]
         return i
+
+
+def _labelled(
+    mask: NDArray[np.uint8],
+) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
+    """Return how many pieces h×w has, with what lies outside, their labels and their figures.
+
+    What lies outside of all of them is not looked at, which is most of a picture.
+    """
+    x, y, width, height = cv2.boundingRect(mask)
+    labels = np.zeros(mask.shape, np.int32)
+    if not width:
+        return 1, labels, np.zeros((1, 5), np.int32)
+    window = (slice(y, y + height), slice(x, x + width))
+    count, labels[window], stats, _ = cv2.connectedComponentsWithStats(mask[window], connectivity=8)
+    stats[:, cv2.CC_STAT_LEFT] += x
+    stats[:, cv2.CC_STAT_TOP] += y
+    return count, labels, np.asarray(stats, np.int32)
 
 
 def _together(one: Region, other: Region) -> Region:
