@@ -47,10 +47,11 @@ def test_errors_and_changes_are_counted(store: Store) -> None:
     new = ("ok", "ok", "look_again", "ok", "reject", "look_again")
     before = {name: Judged(verdict, 1.0) for name, verdict in zip(hashes, old, strict=True)}
     after = {name: Judged(verdict, 2.0) for name, verdict in zip(hashes, new, strict=True)}
+    after[hashes[2]] = Judged("look_again", 1.0)  # a defective part below both good ones
     changes, figures = compare(store, asked, before, after, {numbers[4]: hashes[4]})
     (of_set,) = figures["regression"]
-    assert of_set["before"] == {"false_alarms": 1, "missed": 1, "unreadable": 0}
-    assert of_set["after"] == {"false_alarms": 0, "missed": 2, "unreadable": 0}
+    assert of_set["before"] == {"auroc": 0.5, "false_alarms": 1, "missed": 1, "unreadable": 0}
+    assert of_set["after"] == {"auroc": 0.25, "false_alarms": 0, "missed": 2, "unreadable": 0}
     assert (of_set["set"], of_set["hash"]) == ("may", locked.hash)
     assert (of_set["n_good"], of_set["n_defective"], of_set["n_learned"]) == (2, 2, 0)
     assert figures["replay"] == {

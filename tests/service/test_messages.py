@@ -110,7 +110,7 @@ def test_values_are_no_templates() -> None:
 def test_pages_refuse_in_the_language_of_the_reader(client: TestClient) -> None:
     german = client.get("/history/99", headers={"accept-language": "de"})
     assert german.status_code == 404
-    assert "Es gibt kein Teil 99 im Verlauf." in german.text
+    assert "Es gibt kein Teil 99 in der Historie." in german.text
     english = client.get("/history/99", headers={"accept-language": "en"})
     assert "There is no part 99 in the history." in english.text
     told = client.get("/api/inspections/99", headers={"accept-language": "de"})

@@ -54,6 +54,7 @@ PAGES = {
     "/start": "operator",
     "/retention": "viewer",
     "/account": "viewer",
+    "/agreement": "engineer",
     "/people": "administrator",
     "/audit": "administrator",
 }

@@ -165,3 +165,36 @@ def test_a_recipe_is_calibrated_once_at_a_time_and_not_beyond_the_station(
     assert said == ["The station was stopped before the calibration was done."]
     answer = client.post("/api/recipes/toy/budget", json={"false_alarms": 0.3})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+
+
+def test_a_budget_changes_beside_the_page_and_says_how_far_it_is(
+    station: Station, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, finish = threading.Event(), threading.Event()
+
+    def run(self: VerbRunner, arguments: Sequence[str]) -> Ended:
+        self._hear("checking golden parts: 1/4")
+        begun.set()
+        wait_for(finish)
+        return Ended(2, ("Error: There is nothing to calibrate with.",))
+
+    monkeypatch.setattr(VerbRunner, "run", run)
+    client.headers["Accept-Language"] = "en"
+    answer = client.post("/models/toy/budget", data={"false_alarms": "0.3"})
+    assert answer.headers["Location"] == "/models/toy"
+    wait_for(begun)
+    for path in ("/models/toy", "/models/toy/budget/progress"):
+        page = client.get(path).text
+        assert "Calibrating for a budget of 30" in page and "checking golden parts: 1/4" in page
+        assert 'value="0.25"' in page
+    assert client.post("/models/toy/budget", data={"false_alarms": "0.3"}).status_code == 422
+    finish.set()
+    until = time.monotonic() + 20
+    while client.get("/models/toy/budget/progress").status_code == 200:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert client.get("/models/toy/budget/progress").headers["HX-Refresh"] == "true"
+    page = client.get("/models/toy").text
+    assert "The budget was not changed." in page
+    assert "There is nothing to calibrate with." in page
+    assert client.get("/models/none/budget/progress").status_code == 404

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from makellos.evaluation.ranking import auroc
 from makellos.store import Change, RegressionSet, Store, StoredInspection
 
 __all__ = ["Asked", "Judged", "compare", "judged"]
@@ -115,8 +116,13 @@ def compare(
     }
 
 
-def _errors(judgements: Sequence[tuple[str, Judged]]) -> dict[str, int]:
+def _errors(judgements: Sequence[tuple[str, Judged]]) -> dict[str, Any]:
+    """Count the errors of a model, and say how well its scores rank; None where they cannot."""
+    scored = [(found.score, said) for said, found in judgements if found.score is not None]
     return {
+        "auroc": auroc([score for score, _ in scored], [said == "defective" for _, said in scored])
+        if scored
+        else None,
         "false_alarms": sum(t == "good" and found.verdict == REJECT for t, found in judgements),
         "missed": sum(t == "defective" and found.verdict != REJECT for t, found in judgements),
         "unreadable": sum(found.verdict == "unreadable" for _, found in judgements),

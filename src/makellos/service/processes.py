@@ -6,11 +6,13 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from makellos.errors import ConfigurationError, MakellosError
+from makellos.service.failures import Refusal
 from makellos.service.verbs import Ended, VerbRunner
 
 __all__ = ["Process", "Processes"]
@@ -80,6 +82,29 @@ class Processes:
         threading.Thread(target=self._work, args=work, daemon=True).start()
         return process
 
+    def call(
+        self,
+        kind: str,
+        work: Callable[[Callable[[str], None]], object],
+        *,
+        person: str,
+        about: dict[str, Any] | None = None,
+    ) -> Process:
+        """Begin `work`, which is given what hears its lines; raises as `start` does."""
+        with self._lock:
+            self.check_free()
+            self._number += 1
+            process = Process(self._number, kind, person, about or {})
+            self._known = {process.number: process}
+        begun = self._clock()
+
+        def run() -> None:
+            with self._ending(process, begun):
+                work(lambda line: self._hear(process, line, begun))
+
+        threading.Thread(target=run, daemon=True).start()
+        return process
+
     @property
     def is_free(self) -> bool:
         """Tell whether nothing is running."""
@@ -124,15 +149,21 @@ class Processes:
         then: Callable[[], None],
         begun: float,
     ) -> None:
-        status = "failed"
-        try:
+        with self._ending(process, begun):
             for step, arguments in enumerate(verbs, start=1):
                 process.step, process.share, process.line = step, None, ""
                 _check(runner.run(arguments), arguments[0])
             runner.check()
             then()
+
+    @contextmanager
+    def _ending(self, process: Process, begun: float) -> Iterator[None]:
+        """Say of a process how what it did has ended."""
+        status = "failed"
+        try:
+            yield
             status = "done"
-        except MakellosError as error:
+        except (MakellosError, Refusal) as error:
             process.error = str(error)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the page has to say so
             process.error = f"{type(error).__name__}: {error}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from makellos.inspection.acceptance import Acceptance
 from makellos.service.failures import Refusal
 from makellos.service.station import Station
@@ -22,8 +24,11 @@ def recalibrated(
     person: str,
     note: str = "",
     activate: bool = False,
+    hear: Callable[[str], None] = lambda _: None,
 ) -> RecipeVersion:
     """Return a new version of a recipe whose model has another budget; its rules stay.
+
+    `hear` gets each line that the calibration says.
 
     Raises `NotFoundError` for no such recipe, `Refusal` where the recipe is being calibrated
     already, and with the words of `makellos calibrate` where that does not succeed.
@@ -33,7 +38,7 @@ def recalibrated(
     with scratch_folder() as folder:
         made = folder / "calibrated.makellos"
         options = ["--false-alarms", f"{false_alarms:.9g}", "-o", str(made)]
-        with station.calibrating(recipe, _SECONDS) as runner:
+        with station.calibrating(recipe, _SECONDS, hear) as runner:
             try:
                 ended = runner.run(["calibrate", str(model.path), *options])
             except TimeoutError:

@@ -229,12 +229,16 @@ class Station:
         self.events.publish("recipe", {"recipe": recipe, "version": version})
 
     @contextmanager
-    def calibrating(self, recipe: str, seconds: float) -> Iterator[VerbRunner]:
+    def calibrating(
+        self, recipe: str, seconds: float, hear: Callable[[str], None] = lambda _: None
+    ) -> Iterator[VerbRunner]:
         """Give what runs the calibration of a recipe, in so many seconds at most.
+
+        `hear` gets each line that it says.
 
         Raises `Refusal` where the recipe is being calibrated already, or the station stops.
         """
-        runner = VerbRunner(seconds=seconds)
+        runner = VerbRunner(hear, seconds=seconds)
         with self._calibrates:
             if self._stopping:
                 raise Refusal("unavailable", "The station is stopping.")

@@ -49,6 +49,7 @@ class _Static(StaticFiles):
 def add_pages(app: FastAPI) -> None:
     """Add all pages and the files that they load to the application of a station."""
     app.state.processes = Processes()
+    app.state.budgets = {}  # changes of budgets by recipe, each a `Processes`
     atexit.register(app.state.processes.close)
     app.state.error_page = account.error_page
     for each in _ROUTERS:

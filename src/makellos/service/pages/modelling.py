@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -21,10 +21,11 @@ from makellos.service.pages.charts import budget_chart
 from makellos.service.pages.page import Engineer, Page, Viewer
 from makellos.service.pages.parts import ModelFacts, model_facts, view
 from makellos.service.pages.rendering import back_to
+from makellos.service.processes import Processes
 from makellos.service.recalibrating import recalibrated
 from makellos.store import Filter, NotFoundError, RecipeVersion, StoredInspection
 
-__all__ = ["BUDGETS", "Outcome", "check_recipe_name", "outcome", "router"]
+__all__ = ["BUDGETS", "Outcome", "Ranking", "check_recipe_name", "outcome", "ranking", "router"]
 
 router = APIRouter(include_in_schema=False)
 BUDGETS = (
@@ -112,6 +113,43 @@ def check_recipe_name(name: str) -> str:
     return name
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Hold how well a model's scores rank defective parts above good ones, and on which parts."""
+
+    auroc: float
+    on: str
+
+
+def ranking(page: Page, recipe: str, model_hash: str) -> list[Ranking]:
+    """Return the AUROCs that are known of a model: of locked sets, and of the search at its fit.
+
+    Of each set the latest comparison counts.
+    """
+    found: dict[str, float] = {}
+    facts = model_facts(page.store, model_hash)
+    base = {each.version: each.model_hash for each in page.store.recipes.versions(recipe)}
+
+    def is_it(other: str | None) -> bool:
+        """Tell whether a model ranks as this one does: it is the same but for its budget."""
+        of = None if other is None or facts is None else model_facts(page.store, other)
+        return other == model_hash or (of is not None and of.family == facts.family)
+
+    for candidate in page.store.candidates.all(recipe):  # the newest first
+        side = "after" if is_it(candidate.model_hash) else ""
+        comparison = candidate.details.get("comparison") or {}
+        if is_it(base.get(int(comparison.get("version") or 0))):
+            side = "before"
+        for each in comparison.get("regression", ()) if side else ():
+            value = each[side].get("auroc")  # comparisons of earlier versions have none
+            if value is not None:
+                found.setdefault(str(each["set"]), float(value))
+    rows = [Ranking(value, name) for name, value in found.items()]
+    if facts is not None and facts.auroc is not None:
+        rows.append(Ranking(facts.auroc, page.words.gettext("defects planted at the fit")))
+    return rows
+
+
 @router.get("/models", response_class=HTMLResponse)
 def models(page: Viewer) -> HTMLResponse:
     """Show all recipes."""
@@ -129,6 +167,7 @@ def models(page: Viewer) -> HTMLResponse:
                 "n_versions": len(versions),
                 "facts": model_facts(store, shown.model_hash),
                 "failed": page.station.pool.failed.get(name),
+                "ranking": ranking(page, name, shown.model_hash),
             }
         )
     return page.render("models.html", recipes=recipes)
@@ -184,6 +223,8 @@ def model(page: Viewer, name: str) -> HTMLResponse:
         facts=facts,
         stored=store.recipes.model(active.model_hash),
         failed=page.station.pool.failed.get(name),
+        ranking=ranking(page, name, active.model_hash),
+        changing=_budgets(page, name).latest("budget") if active.active else None,
         **(_budget_values(page, active, facts, facts.budget) if facts is not None else {}),
     )
 
@@ -211,15 +252,36 @@ def apply_budget(page: Engineer, name: str, false_alarms: Annotated[float, Form(
             f"The budget is {false_alarms:g}; expected a share above 0 and up to 0.5."
         )
     former = "" if facts is None else f"{100 * facts.budget:g} %"
-    recalibrated(
-        page.station,
-        name,
-        false_alarms,
-        person=page.name,
-        note=f"{former} → {100 * false_alarms:g} %",
-        activate=True,
-    )
+
+    def work(hear: Callable[[str], None]) -> None:
+        recalibrated(
+            page.station,
+            name,
+            false_alarms,
+            person=page.name,
+            note=f"{former} → {100 * false_alarms:g} %",
+            activate=True,
+            hear=hear,
+        )
+
+    _budgets(page, name).call("budget", work, person=page.name, about={"asked": false_alarms})
     return back_to(f"/models/{quote(name)}")
+
+
+@router.get("/models/{name}/budget/progress", response_class=HTMLResponse)
+def budget_progress(page: Viewer, name: str) -> Response:
+    """Return how far a new budget is; htmx loads the page anew when it has ended."""
+    process = _budgets(page, name).latest("budget")
+    if process is None or process.status != "running":
+        return Response(status_code=204, headers={"HX-Refresh": "true"})
+    return page.render("budget_progress.html", name=name, changing=process)
+
+
+def _budgets(page: Page, recipe: str) -> Processes:
+    """Return what changes the budgets of a recipe, one after another."""
+    of_recipes: dict[str, Processes] = page.request.app.state.budgets
+    page.store.recipes.active(recipe)  # there is one of this name
+    return of_recipes.setdefault(recipe, Processes())
 
 
 @router.post("/models/{name}/activate")

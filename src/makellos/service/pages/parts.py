@@ -19,6 +19,7 @@ from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import GRAPH, WEIGHTS, read_model
 from makellos.inspection.zones import ZONES
 from makellos.service.language import Words
+from makellos.service.recordings import is_recording
 from makellos.service.sights import drawn_now
 from makellos.store import Store, StoredInspection
 
@@ -39,6 +40,7 @@ DASH = "\u2013"  # where there is no figure
 class ModelFacts:
     """Hold what pages need of a model: its promise and its limits.
 
+    `auroc` is that on defects planted by the search that chose the detector, None without it.
     Models of one `family` differ by their budget alone, so that their p-values mean the same.
     """
 
@@ -56,6 +58,7 @@ class ModelFacts:
     white_level: int | None
     takes_pictures: bool
     family: str
+    auroc: float | None
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,14 @@ class PartView:
     fields: Mapping[str, Any]
     has_picture: bool
     has_map: bool
+    has_chart: bool
     kept: bool
     width: int
     height: int
     small: str
     large: str
     heat: str
+    chart: str
     gauge: Gauge | None
 
 
@@ -145,7 +150,15 @@ def _read_facts(path: Path) -> ModelFacts:
         white_level=manifest.preprocessing.white_level,
         takes_pictures=manifest.signal is None,
         family=_family(manifest),
+        auroc=_auroc(manifest),
     )
+
+
+def _auroc(manifest: Manifest) -> float | None:
+    """Return the AUROC of the trial that the detector was chosen by; None without a search."""
+    auto = manifest.training.auto
+    chosen = [each.auroc for each in (auto.trials if auto else []) if each.result == "chosen"]
+    return chosen[0] if chosen else None
 
 
 def _family(manifest: Manifest) -> str:
@@ -184,7 +197,7 @@ def _size(path: Path) -> tuple[int, int]:
 def view(store: Store, part: StoredInspection, spoken: Words, *, whole: bool = False) -> PartView:
     """Return a part for the templates; only with `whole` is its picture's size read."""
     path = store.picture(part.picture) if part.picture else None
-    is_picture = path is not None and part.verdict != UNREADABLE and "n_windows" not in part.result
+    is_picture = path is not None and part.verdict != UNREADABLE and not is_recording(part)
     size = picture_size(path) if whole and is_picture and path is not None else None
     height, width = size or (0, 0)
     result, address = part.result, f"/parts/{part.id}"
@@ -215,12 +228,14 @@ def view(store: Store, part: StoredInspection, spoken: Words, *, whole: bool = F
         fields=part.fields,
         has_picture=is_picture and (not whole or size is not None),
         has_map=part.map is not None,
+        has_chart=path is not None and is_recording(part),
         kept=part.kept,
         width=width,
         height=height,
         small=f"{address}/view.jpg?side=240",
         large=f"{address}/view.jpg?side={_SIDE}",
         heat=f"{address}/heat.png",
+        chart=f"{address}/chart.png",
         gauge=_gauge(part, model_facts(store, part.model_hash)) if whole else None,
     )
 

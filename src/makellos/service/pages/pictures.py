@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 
 from makellos.data.pictures import decode_picture
 from makellos.drawing.overlays import as_rgb, heat_colors
@@ -16,6 +17,7 @@ from makellos.inspection.regions import resize_map
 from makellos.service.pages.page import Number, Page, Viewer
 from makellos.service.pages.parts import model_facts
 from makellos.service.pages.rendering import HEADERS
+from makellos.service.recordings import chart_png
 from makellos.service.sights import drawn
 from makellos.store import NotFoundError, StoredInspection
 
@@ -96,6 +98,14 @@ def heat_picture(anomaly_map: NDArray[np.float32], map_threshold: float) -> byte
     drawn = np.dstack([colors[..., ::-1], opacity])
     raw: bytes = cv2.imencode(".png", drawn)[1].tobytes()
     return raw
+
+
+@router.get("/{number}/chart.png")
+async def view_chart(number: Number, page: Viewer) -> Response:
+    """Return the chart of a recording as PNG."""
+    part = await run_in_threadpool(page.store.inspection, number)
+    encoded = await drawn(chart_png, page.station, part)
+    return Response(encoded, media_type="image/png", headers=_HEADERS)
 
 
 def _map_threshold(page: Page, part: StoredInspection) -> float:

@@ -63,6 +63,7 @@ def _environment(language: str) -> Environment:
         role_word=lambda role: role_word(spoken, role),
         how_word=lambda how: how_word(spoken, how),
         state_word=lambda state: state_word(spoken, state),
+        rating_word=lambda rating: rating_word(spoken, rating),
         action_word=lambda action: action_word(spoken, action),
         said=lambda text: said(text, language),
         tongue=lambda text: language if is_translated(text, language) else "en",
@@ -145,6 +146,16 @@ def state_word(spoken: Words, state: str) -> str:
         "released": _("released"),
         "withdrawn": _("discarded"),
     }.get(state, state)
+
+
+def rating_word(spoken: Words, rating: str | None) -> str:
+    """Return how a judge is rated in a study of agreement."""
+    _ = spoken.gettext
+    return {
+        "acceptable": _("acceptable"),
+        "marginal": _("marginal"),
+        "unacceptable": _("not acceptable"),
+    }.get(rating or "", "\u2013")
 
 
 def action_word(spoken: Words, action: str) -> str:

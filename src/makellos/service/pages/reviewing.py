@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from makellos.service.agreement import agreements
 from makellos.service.pages.history import parse_boxes
-from makellos.service.pages.page import AskedNumber, Number, Operator
+from makellos.service.pages.page import AskedNumber, Engineer, Number, Operator
 from makellos.service.pages.parts import DASH, PartView, view
 from makellos.service.pages.rendering import back_to
 
@@ -34,6 +35,17 @@ def review(page: Operator, part: AskedNumber = None) -> HTMLResponse:
     # All alike: among parts that show their verdicts, those for a second look would stand out.
     queue = [hidden(view(page.store, stored, page.words)) for stored in waiting]
     return page.render("review.html", queue=queue, **values)
+
+
+@router.get("/agreement", response_class=HTMLResponse)
+def agreement(page: Engineer, recipe: str = "") -> HTMLResponse:
+    """Show how people agree with each other and with the model on parts that several judged."""
+    names = page.store.recipes.names()
+    chosen = recipe if recipe in names else names[0] if names else ""
+    found = agreements(page.store, chosen)
+    return page.render(
+        "agreement.html", recipes=names, chosen=chosen, study=found.study, n_once=found.n_once
+    )
 
 
 @router.post("/review/{number}/decision")
@@ -73,5 +85,6 @@ def hidden(part: PartView) -> PartView:
         notes=(),
         finding=None,
         has_map=False,
+        has_chart=False,  # it tells the verdict
         gauge=None,
     )
