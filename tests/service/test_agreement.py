@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 from fastapi.testclient import TestClient
 
+from makellos.calibration import Verdict
+from makellos.inspection.findings import Inspection
 from makellos.service.agreement import agreements
-from makellos.service.queue import NewPart
 from makellos.service.station import Station
+from makellos.store import NewInspection
 
 
 def decided(station: Station, number: int, person: str, decision: str, *, blind: bool) -> None:
@@ -16,11 +18,19 @@ def decided(station: Station, number: int, person: str, decision: str, *, blind:
 
 
 def test_parts_judged_twice_are_compared(
-    station: Station, picture: Callable[..., bytes], connect: Callable[..., TestClient]
+    station: Station, connect: Callable[..., TestClient]
 ) -> None:
-    contents = [picture(1), picture(2), picture(3, spot=True), picture(4, spot=True)]
-    parts = station.judge("toy", [NewPart(f"{i}.png", each) for i, each in enumerate(contents)])
-    assert [part.verdict for part in parts] == ["ok", "ok", "reject", "reject"]
+    verdicts: tuple[Verdict, ...] = ("ok", "ok", "reject", "reject")
+    parts = [
+        NewInspection(
+            inspection=Inspection(f"{number}.png", verdict),
+            recipe="toy",
+            recipe_version=1,
+            model_hash="0" * 64,
+        )
+        for number, verdict in enumerate(verdicts)
+    ]
+    assert station.store.record(parts) == [1, 2, 3, 4]
     assert agreements(station.store, "toy").study is None
     client = connect(station)
     assert "No part has been judged twice yet" in client.get("/agreement").text

@@ -15,7 +15,7 @@ def compared(station: Station, before: float | None, after: float | None) -> int
     keep = station.store.candidates
     details = {"n_good": 9, "n_assumed_good": 0, "n_defective": 2, "since": "a", "until": "b"}
     begun = keep.begin("toy", "fit", person="eva", base_version=1, details=details)
-    keep.made(begun.number, "1" * 64, {})
+    keep.made(begun.number, None, {})
     on_set = {"set": "may", "hash": "x", "n_good": 5, "n_defective": 4, "n_learned": 0}
     comparison = {
         "version": 1,

@@ -4,7 +4,7 @@ Rooms raise and store whole sentences, which API, command line and old rows of t
 page looks a sentence up among templates with places for its values, `texts/LANGUAGE.messages.po`,
 and fills in the German one. What matches none stays English.
 
-The name of a place says what it holds: `why` and `hint` are messages themselves, `n` or `n_…`
+The name of a place says what it holds: `why`, `why_…` and `hint` are messages themselves, `n` or `n_…`
 numbers, `share` or `share_…` numbers in per cent; all others are copied (`number`, `version` and
 `now` hold digits).
 """
@@ -90,7 +90,7 @@ def _kind(name: str) -> str:
 
 
 def _shown(name: str, value: str, spoken: Words, depth: int) -> str:
-    if name in {"why", "hint"}:
+    if _kind(name) in {"why", "hint"}:
         return _said(value, spoken.language, depth + 1)
     if _kind(name) in {"n", "share"}:
         return _number(value, spoken, percent=_kind(name) == "share")

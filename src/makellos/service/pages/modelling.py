@@ -128,12 +128,13 @@ def ranking(page: Page, recipe: str, model_hash: str) -> list[Ranking]:
     """
     found: dict[str, float] = {}
     facts = model_facts(page.store, model_hash)
+    family = None if facts is None else facts.family
     base = {each.version: each.model_hash for each in page.store.recipes.versions(recipe)}
 
     def is_it(other: str | None) -> bool:
         """Tell whether a model ranks as this one does: it is the same but for its budget."""
-        of = None if other is None or facts is None else model_facts(page.store, other)
-        return other == model_hash or (of is not None and of.family == facts.family)
+        of = None if other is None else model_facts(page.store, other)
+        return other == model_hash or (of is not None and of.family == family)
 
     for candidate in page.store.candidates.all(recipe):  # the newest first
         side = "after" if is_it(candidate.model_hash) else ""
