@@ -4,9 +4,9 @@ Rooms raise and store whole sentences, which API, command line and old rows of t
 page looks a sentence up among templates with places for its values, `texts/LANGUAGE.messages.po`,
 and fills in the German one. What matches none stays English.
 
-The name of a place says what it holds: `why`, `why_…` and `hint` are messages themselves, `n` or `n_…`
-numbers, `share` or `share_…` numbers in per cent; all others are copied (`number`, `version` and
-`now` hold digits).
+The name of a place says what it holds: `why`, `why_…` and `hint` are messages themselves, `n` or
+`n_…` numbers, `share` or `share_…` numbers in per cent; all others are copied (`number`, `version`
+and `now` hold digits).
 """
 
 from __future__ import annotations
