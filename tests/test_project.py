@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -257,12 +258,17 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _needs(stem: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a document by what its examples need."""
+    if stem == "cluster":
+        missing = importlib.util.find_spec("ray") is None
+        return [pytest.mark.skipif(missing, reason="needs Ray")]
+    return [pytest.mark.needs_torch] if stem in TRAINING else []
+
+
 @pytest.mark.parametrize(
     "document",
-    [
-        pytest.param(path, marks=[pytest.mark.needs_torch] if path.stem in TRAINING else [])
-        for path in DOCUMENTS
-    ],
+    [pytest.param(path, marks=_needs(path.stem)) for path in DOCUMENTS],
     ids=lambda path: path.name,
 )
 def test_examples_run(document: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
@@ -499,8 +505,9 @@ def test_offline_page_names_what_pip_leaves_out_for_windows_elsewhere() -> None:
         ("base", []),
         ("train", ["train"]),
         ("station", ["parquet", "station", "postgresql"]),
+        ("cluster", ["cluster"]),
         ("test", ["parquet", "signals", "station", "test"]),
-        ("dev", ["train", "parquet", "signals", "station", "postgresql", "test", "dev"]),
+        ("dev", ["train", "parquet", "signals", "station", "postgresql", "cluster", "test", "dev"]),
         ("notebooks", ["train", "signals", "notebooks"]),
     ],
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from makellos.cli.clustering import ClusterAddress, runners_of
 from makellos.cli.console import (
     Good,
     Json,
@@ -85,6 +86,7 @@ def compare(
     draws: Draws = 3,
     good: Good = None,
     keys: Keys = None,
+    cluster: ClusterAddress = None,
     json: Json = None,
 ) -> None:
     """Compare detectors that are fitted and tested on the same parts.
@@ -95,15 +97,19 @@ def compare(
     With --n-good, each detector is fitted on that many good parts, drawn at random: what are so
     few worth, and what can they promise?
 
+    With --cluster, detectors are fitted at once on its nodes, which all have to see the same files,
+    and DIR.
+
     Example: makellos compare screws --detectors patchcore,padim -o comparison
     """
     from makellos.jobs.compare_files import PAGE
+    from makellos.workflows.compare import STEPS_MODULE
     from makellos.workflows.compare import compare as run
 
     named = _names(detectors)
     if n_good and not named and not models:
         named = ["patchcore"]
-    with telling(quietly=str(json) == "-") as tell:
+    with telling(quietly=str(json) == "-") as tell, runners_of(cluster, STEPS_MODULE) as runners:
         results = run(
             data,
             named,
@@ -119,6 +125,7 @@ def compare(
             keys=keys,
             output=output,
             tell=tell,
+            runners=runners,
         )
     page = "" if output is None else f"\n\nPage: {output / PAGE}"
     answer(f"\n{_results_text(results)}{page}", json, results.model_dump(mode="json"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from makellos.cli.clustering import ClusterAddress, inspect_on_cluster, refuse_with_cluster
 from makellos.cli.console import (
     Good,
     Json,
@@ -27,21 +28,21 @@ if TYPE_CHECKING:
     from makellos.data.progress import Progress
     from makellos.inspection import Inspection
     from makellos.inspection.engines import EngineChoice
-    from makellos.workflows.inspect import InspectSummary
+    from makellos.workflows.inspect import InspectSummary, Outputs
 
 EXIT_UNREADABLE, EXIT_REJECTED = 1, 3
 
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file.")]
 Inputs = Annotated[
-    list[Path],
+    list[str],  # and no paths, which would not keep the slashes of an address
     typer.Argument(
         metavar="INPUT",
         help="Pictures, videos, recordings, folders or manifests of them; a camera as camera:0.",
     ),
 ]
 Rows = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "-o",
         "--output",
@@ -165,6 +166,7 @@ def inspect(
     pages: Pages = PagesTaken.FIRST,
     reference: Reference = None,
     false_discoveries: FalseDiscoveries = None,
+    cluster: ClusterAddress = None,
     json: Json = None,
 ) -> None:
     """Give a verdict, a score and outlined damage for every picture or recording.
@@ -173,33 +175,51 @@ def inspect(
     inspected, 1 when some could not be, 2 for wrong usage or a damaged model, and, with
     --fail-on-reject, 3 when any part was rejected.
 
+    With --cluster, rows are Parquet files in DIR; inputs and DIR may be addresses such as
+    s3://bucket/parts, and the same command goes on where it was interrupted.
+
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """
-    from makellos.cli.summaries import inspect_text
     from makellos.workflows import inspect as work
 
-    drawn, made = _folders(output, overlays=overlays, reconstructions=reconstructions)
-    if output is not None:
-        csv, jsonl = csv or output / "inspections.csv", jsonl or output / "inspections.jsonl"
     rows = work.Outputs(csv=csv, jsonl=jsonl, parquet=parquet, windows=windows, trend=trend)
-    outputs = replace(rows, overlays=drawn, reconstructions=made, statistics=statistics)
-    streams = _streams({"--csv": csv, "--jsonl": jsonl, "--windows": windows, "--json": json})
-    listed = not any((output, csv, jsonl, parquet, windows, json))
-    with bars() as progress:
-        summary = work.inspect(
-            model,
-            inputs,
-            outputs=outputs,
-            engine=_engine(engine),
-            rpm=rpm,
-            held_to=work.RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel),
-            frames=work.Frames(every=every, most=frames, pages=pages is PagesTaken.ALL),
-            references=reference,
-            false_discoveries=false_discoveries,
-            on_row=_telling(progress, listed, vital=listed and not overlays),
-        )
-    say(inspect_text(summary, outputs), quietly=streams)
+    taken = work.Frames(every=every, most=frames, pages=pages is PagesTaken.ALL)
+    held_to = work.RuleOverrides(rules=rules, mm_per_pixel=mm_per_pixel)
+    how: dict[str, Any] = {"engine": _engine(engine), "rpm": rpm, "held_to": held_to}
+    drawn = {"overlays": overlays, "reconstructions": reconstructions}
+    if cluster is None:
+        how |= {"references": reference, "false_discoveries": false_discoveries, "frames": taken}
+        outputs = _outputs(replace(rows, statistics=statistics), output, **drawn)
+        summary = _inspect_here(model, inputs, outputs, json, how, listed=output is None)
+    else:
+        drawn |= {"reference": bool(reference), "false-discoveries": bool(false_discoveries)}
+        refuse_with_cluster(rows, taken, **drawn)
+        how |= {"statistics": statistics}
+        summary = inspect_on_cluster(model, inputs, output, cluster, str(json) == "-", how)
     _end(summary, json, fail_on_reject)
+
+
+def _inspect_here(
+    model: Path,
+    inputs: list[str],
+    outputs: Outputs,
+    json: Path | None,
+    how: dict[str, Any],
+    *,
+    listed: bool,
+) -> InspectSummary:
+    """Inspect, and say what was found: each part if `listed`, unless its row goes elsewhere."""
+    from makellos.cli.summaries import inspect_text
+    from makellos.workflows.inspect import inspect as run
+
+    files = {"--csv": outputs.csv, "--jsonl": outputs.jsonl, "--windows": outputs.windows}
+    streams = _streams({**files, "--json": json})
+    listed = listed and not any((*files.values(), outputs.parquet, json))
+    with bars() as progress:
+        on_row = _telling(progress, listed, vital=listed and outputs.overlays is None)
+        summary = run(model, inputs, outputs=outputs, on_row=on_row, **how)
+    say(inspect_text(summary, outputs), quietly=streams)
+    return summary
 
 
 def _telling(
@@ -216,10 +236,15 @@ def _telling(
     return on_row
 
 
-def _folders(output: Path | None, **wanted: bool) -> Iterator[Path | None]:
-    """Yield a folder of pictures for each name; None for those that are not wanted."""
-    for name, is_wanted in wanted.items():
-        yield (output or Path("inspections")) / name if is_wanted else None
+def _outputs(
+    rows: Outputs, output: str | None, *, overlays: bool, reconstructions: bool
+) -> Outputs:
+    """Return the outputs in a folder: tables if it is named, and pictures that are wanted."""
+    folder = Path("inspections" if output is None else output)
+    drawn = folder / "overlays" if overlays else None
+    made = folder / "reconstructions" if reconstructions else None
+    tables = rows if output is None else rows.in_folder(folder)
+    return replace(tables, overlays=drawn, reconstructions=made)
 
 
 def _end(summary: InspectSummary, json: Path | None, fail_on_reject: bool) -> None:

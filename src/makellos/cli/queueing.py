@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from makellos.cli.clustering import ClusterAddress, runners_of
 from makellos.cli.console import (
     Json,
     answer,
@@ -46,6 +47,7 @@ def queue(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the file, show what would be done, and stop.")
     ] = False,
+    cluster: ClusterAddress = None,
     json: Json = None,
 ) -> None:
     """Run many fits one after another, overnight, and compare them.
@@ -53,6 +55,8 @@ def queue(
     The whole file is checked before the first run. A run that fails is recorded with the reason,
     and the others continue; starting again does what is left. Exits with 0 when all are done, 1
     when some failed, 2 when the file has mistakes.
+
+    With --cluster, runs are fitted at once on its nodes, which all have to see the same files.
 
     Example: makellos queue runs.yaml --keep-going
     """
@@ -64,8 +68,8 @@ def queue(
     from makellos.workflows.queue import queue as run
 
     try:
-        with telling(quietly=quietly) as tell:
-            results = run(runs, keep_going=keep_going, tell=tell)
+        with telling(quietly=quietly) as tell, runners_of(cluster) as runners:
+            results = run(runs, keep_going=keep_going, tell=tell, runners=runners)
     except KeyboardInterrupt:
         say(
             f"\nThe queue was stopped; what is done is kept. To continue: makellos queue {runs}",

@@ -31,6 +31,7 @@ __all__ = [
     "EngineChoice",
     "available_engines",
     "default_workers",
+    "limit_cores",
     "missing_engines",
     "open_engine",
     "usable_here",
@@ -121,6 +122,14 @@ def default_workers() -> int:
     return max(1, min(4, os.cpu_count() or 1))
 
 
+def limit_cores(n_cores: int) -> None:
+    """Let the engines that this process opens from now on compute on at most so many cores.
+
+    A process that shares its machine with others of its kind would take all cores else.
+    """
+    _here.n_cores = n_cores
+
+
 def open_engine(
     graph: Path | bytes,
     choice: EngineChoice,
@@ -172,11 +181,14 @@ def open_engine(
 
 
 def _settings(choice: EngineChoice, workers: int) -> dict[str, str]:
-    return {
+    settings = {
         "INFERENCE_PRECISION_HINT": choice.precision,
         "NUM_STREAMS": str(workers),
         "PERFORMANCE_HINT": "LATENCY" if workers == 1 else "THROUGHPUT",
     }
+    if _here.n_cores is not None:
+        settings["INFERENCE_NUM_THREADS"] = str(_here.n_cores)
+    return settings
 
 
 def _key(
@@ -189,7 +201,7 @@ def _key(
     ]
     limits = [os.environ.get(name) for name in _LIMITS]
     version = core.get_versions("CPU")["CPU"].build_number
-    use = choice, shape, workers, together, os.cpu_count()
+    use = choice, shape, workers, together, _here.n_cores, os.cpu_count()
     return compiled_key(identity, *use, version, *processor, *limits)
 
 
@@ -292,7 +304,7 @@ class _OnnxRuntimeEngine:
     ) -> None:
         onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // workers)
+        options.intra_op_num_threads = max(1, (_here.n_cores or os.cpu_count() or 1) // workers)
         options.log_severity_level = 3
         options.add_session_config_entry("session.load_model_format", "ONNX")
         self.choice = choice
@@ -353,6 +365,7 @@ class _Here:
         self._setting_up = threading.Lock()
         self._engines: WeakSet[Engine] = WeakSet()
         self.lost = False
+        self.n_cores: int | None = None
 
     def core(self) -> Any:
         """Return OpenVINO's core, which the first call makes."""

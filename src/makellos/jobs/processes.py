@@ -9,13 +9,28 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
-__all__ = ["INTERRUPTED", "Execute", "ProcessRunner", "ending_as_interrupted", "failure"]
+__all__ = ["INTERRUPTED", "Execute", "ProcessRunner", "Runners", "ending_as_interrupted", "failure"]
 
 Execute = Callable[[Sequence[str], Path], int]
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Runners:
+    """Hold what runs processes elsewhere, so many `at_once`; `stop` makes those end that run."""
+
+    execute: Execute
+    at_once: int = 1
+    stop: Callable[[], None] = _nothing
+
 
 _LOOK_SECONDS = 0.2
 _PATIENCE = 40.0  # seconds to end after a request to

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from threading import RLock
 from typing import Any, Generic, Literal, TypeVar
 
-from makellos.jobs.processes import Execute, failure
+from makellos.jobs.processes import Runners, failure
 from makellos.jobs.records import Record
 
 __all__ = ["LOG", "Step", "StepError", "Todo", "Work", "cleared", "left", "stamp"]
@@ -47,15 +49,16 @@ class Step(Generic[Run, R]):
 
 @dataclass(frozen=True)
 class Work(ABC, Generic[Run, R]):
-    """Carry out steps one after another, and keep their records; what fails costs itself alone.
+    """Carry out steps, and keep their records; what fails costs itself alone.
 
-    `execute` runs a process with arguments and log file and returns its exit code.
+    They are carried out one after another in their order, or as many at once as the runners say.
     """
 
     records: list[R]
-    execute: Execute
+    runners: Runners
     tell: Callable[[str], None]
     now: Callable[[], datetime]
+    _saving: RLock = field(default_factory=RLock, init=False, repr=False, kw_only=True)
 
     @abstractmethod
     def save(self) -> None:
@@ -66,12 +69,31 @@ class Work(ABC, Generic[Run, R]):
         """Do what is to be done about the run of number `i`; raise `StepError` where it fails."""
 
     def carry_out(self, steps: Sequence[Step[Run, R]]) -> None:
-        """Carry out all steps; each is recorded and saved before the next begins."""
-        for i, step in enumerate(steps):
-            self.say(i, _DOING[step.todo].format(reason=self.records[i].reason))
-            if step.todo not in ("nothing", "correct"):
-                self._attempt(i, step)
-                self.say(i, self.records[i].outcome)
+        """Carry out all steps; each is recorded and saved when it is done."""
+        if self.runners.at_once == 1:
+            for i, step in enumerate(steps):
+                self._carry_out(i, step)
+            return
+        pool = ThreadPoolExecutor(self.runners.at_once)
+        try:
+            for _ in pool.map(self._carry_out, range(len(steps)), steps):
+                pass
+        except BaseException:
+            self.runners.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _carry_out(self, i: int, step: Step[Run, R]) -> None:
+        self.say(i, _DOING[step.todo].format(reason=self.records[i].reason))
+        if step.todo not in ("nothing", "correct"):
+            self._attempt(i, step)
+            self.say(i, self.records[i].outcome)
+
+    def keep(self) -> None:
+        """Save, one at a time."""
+        with self._saving:
+            self.save()
 
     def _attempt(self, i: int, step: Step[Run, R]) -> None:
         started = self.now()
@@ -88,7 +110,7 @@ class Work(ABC, Generic[Run, R]):
     def _end(self, i: int, started: datetime, **changes: Any) -> None:
         spent = (self.now() - started).total_seconds()
         self.put(i, **changes, seconds=round(self.records[i].seconds + spent, 2))
-        self.save()
+        self.keep()
 
     def put(self, i: int, **changes: Any) -> None:
         """Change entries of a record."""
@@ -109,7 +131,7 @@ class Work(ABC, Generic[Run, R]):
             with log.open("a", encoding="utf-8") as stream:
                 stream.write(f"# {stamp(self.now())}\n{head}\n")
             begin = log.stat().st_size
-            code = self.execute(arguments, log)
+            code = self.runners.execute(arguments, log)
             with log.open("rb") as written:
                 written.seek(begin)
                 told = written.read().decode("utf-8", "replace")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,17 +20,17 @@ from makellos.errors import ConfigurationError
 from makellos.jobs.compare_files import RESULTS, write_results
 from makellos.jobs.compare_plan import Asked, Entry, Plan, Settings, make_plan
 from makellos.jobs.compare_results import Compared, CompareResults, Rows, add_differences
-from makellos.jobs.processes import Execute, ProcessRunner
+from makellos.jobs.processes import Execute, ProcessRunner, Runners
 from makellos.jobs.records import ResultsFolder
 from makellos.jobs.steps import LOG, Step, Work, cleared, left, stamp
 from makellos.storage import scratch_folder
 from makellos.workflows.compare_steps import PICTURES
 from makellos.workflows.evaluate import FIGURES, REPORT
 
-__all__ = ["CompareResults", "compare"]
+__all__ = ["STEPS_MODULE", "CompareResults", "compare"]
 
 CompareStep: TypeAlias = Step[Entry, Compared]
-_STEPS_MODULE = "makellos.workflows.compare_steps"
+STEPS_MODULE = "makellos.workflows.compare_steps"
 
 
 def compare(
@@ -49,6 +50,7 @@ def compare(
     output: Path | str | None = None,
     tell: Callable[[str], None] | None = None,
     execute: Execute | None = None,
+    runners: Runners | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> CompareResults:
     """Fit detectors on the same parts of `data`, evaluate each on the same test parts, and compare.
@@ -62,9 +64,11 @@ def compare(
     each number, and ``few_good`` of the result says what so many are worth and can promise.
     With `output`, that folder gets ``compare.html``, ``compare.csv``, ``compare.json``, the models
     and their reports; it is updated after each one. `tell` receives progress messages; `execute`
-    runs a step with its arguments and a log file and returns its exit code. `good` and `keys` are
-    those of `find_parts`. Raises `ConfigurationError` for names and values that are not accepted,
-    `InputError` for data that cannot be used, `StorageError` if the output cannot be written.
+    runs a step with its arguments and a log file and returns its exit code; `runners` do so
+    elsewhere, several at once, and need `output`, in a place that they all see. `good` and `keys`
+    are those of `find_parts`. Raises `ConfigurationError` for names and values that are not
+    accepted, `InputError` for data that cannot be used, `StorageError` if the output cannot be
+    written.
     """
     asked = Asked(preset=preset, parameters=parameters or {}, false_alarms=false_alarms, seed=seed)
     asked = replace(asked, n_good=tuple(n_good), draws=draws)
@@ -78,20 +82,41 @@ def compare(
             place.read(RESULTS, CompareResults)  # before it is claimed: it may be another's
             _check_kept(plan, folder)
             held = stack.enter_context(place.alone(said))
-        scratch = stack.enter_context(scratch_folder())
+        scratch = stack.enter_context(_scratch(folder, shared=runners is not None))
         steps = [_step(entry) for entry in plan.entries]
-        results = CompareResults(
-            data=plan.data.stem if plan.data.is_file() else plan.data.resolve().name,
-            output=None if folder is None else str(folder),
-            updated=stamp(now()),
-            false_alarms=false_alarms,
-            seed=seed,
-            entries=[step.record for step in steps],
-        )
-        run = execute or ProcessRunner(held, module=_STEPS_MODULE)
+        results = _begun(plan, folder, steps, now())
+        run = runners or Runners(execute or ProcessRunner(held, module=STEPS_MODULE))
         work = _Comparison(results.entries, run, said, now, plan, results, folder, scratch)
         work.carry_out(steps)
     return results
+
+
+def _begun(
+    plan: Plan, folder: Path | None, steps: Sequence[CompareStep], now: datetime
+) -> CompareResults:
+    return CompareResults(
+        data=plan.data.stem if plan.data.is_file() else plan.data.resolve().name,
+        output=None if folder is None else str(folder),
+        updated=stamp(now),
+        false_alarms=plan.asked.false_alarms,
+        seed=plan.asked.seed,
+        entries=[step.record for step in steps],
+    )
+
+
+@contextmanager
+def _scratch(folder: Path | None, *, shared: bool) -> Iterator[Path]:
+    """Give a folder for temporary files, in the output folder where others have to see it."""
+    if not shared:
+        with scratch_folder() as found:
+            yield found
+        return
+    if folder is None:
+        raise ConfigurationError(
+            "On a cluster a comparison needs a folder that all nodes see. Name it with -o."
+        )
+    with tempfile.TemporaryDirectory(prefix=".steps-", dir=folder) as made:
+        yield Path(made)
 
 
 def _step(entry: Entry) -> CompareStep:

@@ -66,6 +66,11 @@ class Outputs:
     reconstructions: Path | None = None
     statistics: bool = False
 
+    def in_folder(self, folder: Path) -> Outputs:
+        """Return the outputs with tables in a folder, as CSV and JSON lines."""
+        csv, jsonl = folder / "inspections.csv", folder / "inspections.jsonl"
+        return replace(self, csv=self.csv or csv, jsonl=self.jsonl or jsonl)
+
     @property
     def draws(self) -> bool:
         """Tell whether pictures of parts are wanted."""

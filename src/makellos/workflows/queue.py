@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from makellos.jobs.processes import INTERRUPTED, Execute, ProcessRunner
+from makellos.jobs.processes import INTERRUPTED, Execute, ProcessRunner, Runners
 from makellos.jobs.queue_plan import Job, Plan, QueuedRun, read_plan
 from makellos.jobs.queue_results import QueueResults, RunRecord, read_records, write_results
 from makellos.jobs.queue_steps import FITTED, QueueStep, fit_arguments, model_of, queue_steps
@@ -37,6 +37,7 @@ def queue(
     keep_going: bool = False,
     tell: Callable[[str], None] | None = None,
     execute: Execute | None = None,
+    runners: Runners | None = None,
     clock: Callable[[], datetime] | None = None,
 ) -> QueueResults:
     """Run the fits listed in a YAML file one after another, and return what became of them.
@@ -45,7 +46,8 @@ def queue(
     mistakes are recorded as failed and the others start. What an earlier start finished is left as
     it is, what failed is tried again, and an interrupted training is continued. ``results.json``
     and ``queue.html`` in the output folder are written after every run. `tell` receives progress
-    messages; `execute` runs ``makellos`` with arguments and a log file and returns its exit code.
+    messages; `execute` runs ``makellos`` with arguments and a log file and returns its exit code,
+    and `runners` do so elsewhere, several at once, where all files have to be seen.
 
     Raises `ConfigurationError` that names every mistake of the file, `InputError` if it cannot be
     read, `StorageError` if results cannot be written or another queue is running there.
@@ -64,7 +66,8 @@ def queue(
             runs=[step.record for step in steps],
             others=[record for record in before if record.name.casefold() not in names],
         )
-        work = _Queue(results.runs, execute or ProcessRunner(held), said, now, plan, results)
+        running = runners or Runners(execute or ProcessRunner(held))
+        work = _Queue(results.runs, running, said, now, plan, results)
         work.save()
         work.carry_out(steps)
     return results
@@ -97,7 +100,7 @@ class _Queue(Work[QueuedRun, RunRecord]):
         folder = cleared(model.parent, stale)
         changes = {"state": "running", "reason": None, "figures": None, "report": None}
         self.put(i, **changes, started=stamp(self.now()), digest=job.digest, resumable=True)
-        self.save()
+        self.keep()
         if step.todo != "evaluate":
             self._fit(fit_arguments(step.run, job, model), folder, resume=step.todo == "resume")
         self.put(i, fit=left(folder / FITTED), model=f"{name}/{model.name}")

@@ -29,9 +29,11 @@ __all__ = [
     "check_row_files",
     "columns_of",
     "csv_writer",
+    "import_parquet",
     "jsonl_writer",
     "labelled_columns",
     "labelled_row",
+    "parquet_table",
     "parquet_writer",
 ]
 
@@ -42,6 +44,9 @@ STATISTICS = "statistics"  # a further column where they are asked for
 RULE_COLUMNS = ("calibrated_verdict", "broken_rules")
 TRUTH = ("label", "defect")  # what was known of a part that was tested
 CLASS_COLUMNS = ("true_class", "predicted_class")
+# Columns of Parquet that hold no text.
+_NUMBERS = ("score", "p_value", "threshold", "milliseconds", "share_rejected", "q_value")
+_COUNTS, _ANSWERS = ("n_windows",), ("discovery",)
 Writer = Callable[[dict[str, Any]], None]
 
 
@@ -193,25 +198,42 @@ def jsonl_writer(path: Path) -> Iterator[Writer]:
 
 @contextmanager
 def parquet_writer(path: Path, columns: Sequence[str]) -> Iterator[Writer]:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingRuntimeError(
-            f"Parquet needs pyarrow: {adding('parquet')}. CSV and JSON lines do not."
-        ) from None
+    parquet = import_parquet()
     rows: list[dict[str, Any]] = []
     try:
         yield rows.append
     finally:
         if rows:
-            told = [_told(_flat(row)) for row in rows]
-            # The first row may be of a part that could not be read, and lack columns.
-            filled = [{name: row.get(name) for name in columns} for row in told]
-            table = pyarrow.Table.from_pylist(filled)
-            table = table.replace_schema_metadata({PARQUET_MARK: b"1"})
             with replacing(path) as stream:
-                parquet.write_table(table, stream)
+                parquet.write_table(parquet_table(rows, columns), stream)
+
+
+def import_parquet() -> Any:
+    """Return what reads and writes Parquet; raises `MissingRuntimeError` without pyarrow."""
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingRuntimeError(
+            f"Parquet needs pyarrow: {adding('parquet')}. CSV and JSON lines do not."
+        ) from None
+    return parquet
+
+
+def parquet_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Any:
+    """Return rows as a table of Arrow, marked as ours; a column has one type, whatever is in it."""
+    import pyarrow
+
+    kinds = {
+        **dict.fromkeys(_NUMBERS, pyarrow.float64()),
+        **dict.fromkeys(_COUNTS, pyarrow.int64()),
+        **dict.fromkeys(_ANSWERS, pyarrow.bool_()),
+    }
+    fields = [(name, kinds.get(name, pyarrow.string())) for name in columns]
+    told = [_told(_flat(row)) for row in rows]
+    schema = pyarrow.schema(fields, metadata={PARQUET_MARK: b"1"})
+    # A row of a part that could not be read lacks columns.
+    filled = [{name: row.get(name) for name in columns} for row in told]
+    return pyarrow.Table.from_pylist(filled, schema=schema)
 
 
 def _appending(path: Path) -> AbstractContextManager[Callable[[str], None]]:
