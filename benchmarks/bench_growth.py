@@ -173,25 +173,36 @@ def spread_ms(work: Any, items: Sequence[Any]) -> float:
 
 
 def draw(known: dict[str, Rows], target: Path) -> None:
-    """Draw the curves side by side, logarithmic on both axes."""
+    """Draw the curves that are known side by side, logarithmic on both axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.6), layout="constrained", dpi=130)
-    axes = figure.subplots(1, 3)
-    fits = known.get("fit", [])
-    curve(axes[0], [r["n"] for r in fits], [r["seconds"] for r in fits], BLUE, "seconds")
-    axes[0].set(title="Fit", xlabel="good pictures, preset fast", ylabel="s")
-    banks = known.get("bank", [])
-    curve(axes[1], [r["bank"] for r in banks], [r["ms"] for r in banks], BLUE, "all cores")
-    axes[1].set(title="Memory bank", xlabel="patches per layer, 768×768", ylabel="ms per picture")
-    sizes = known.get("size", [])
-    for cores, colour in zip(sorted({r["cores"] for r in sizes}), (ORANGE, BLUE), strict=False):
-        mine = [r for r in sizes if r["cores"] == cores]
-        label = "1 core" if cores == 1 else f"{cores} cores"
-        x, y = [r["size"] for r in mine], [r["parts_per_s"] for r in mine]
-        curve(axes[2], x, y, colour, label)
-    axes[2].set(title="Size of the picture", xlabel="pixels per side", ylabel="parts per second")
+    panels = [(name, known[name]) for name in CURVES if known.get(name)]
+    if not panels:
+        raise SystemExit("There is no curve to draw. Measure one first.")
+    figure = Figure(figsize=(3.7 * len(panels), 3.4), layout="constrained", dpi=130)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (name, rows) in zip(axes, panels, strict=True):
+        DRAWN[name](axis, rows)
     figure.savefig(target)
+
+
+def draw_fit(axis: Any, rows: Rows) -> None:
+    curve(axis, [r["n"] for r in rows], [r["seconds"] for r in rows], BLUE, "")
+    axis.set(title="Fit", xlabel="good pictures, preset fast", ylabel="seconds")
+
+
+def draw_bank(axis: Any, rows: Rows) -> None:
+    curve(axis, [r["bank"] for r in rows], [r["ms"] for r in rows], BLUE, "")
+    axis.set(title="Memory bank", xlabel="patches per layer", ylabel="ms per 768×768 picture")
+
+
+def draw_size(axis: Any, rows: Rows) -> None:
+    counts = sorted({row["cores"] for row in rows})
+    for cores, colour in zip(counts, (ORANGE, BLUE), strict=False):
+        mine = [row for row in rows if row["cores"] == cores]
+        label = "1 core" if cores == 1 else f"{cores} cores"
+        curve(axis, [r["size"] for r in mine], [r["parts_per_s"] for r in mine], colour, label)
+    axis.set(title="Size of the picture", xlabel="pixels per side", ylabel="parts per second")
 
 
 def curve(axis: Any, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:
@@ -208,6 +219,7 @@ def curve(axis: Any, x: Sequence[float], y: Sequence[float], colour: str, label:
 
 
 CURVES = {"fit": fit_curve, "bank": bank_curve, "size": size_curve}
+DRAWN = {"fit": draw_fit, "bank": draw_bank, "size": draw_size}
 CHILDREN: dict[str, Any] = {
     "fit": fit_child,
     "bank": bank_child,
