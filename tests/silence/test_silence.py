@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import typer
 
-from makellos.cli.app import app
+from makellos.cli.app import application
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
@@ -98,7 +98,7 @@ def every_verb(command: Any, words: str = "") -> Iterator[str]:
 
 
 def test_every_verb_has_its_case() -> None:
-    assert sorted(verbs.CASES) == sorted(every_verb(typer.main.get_command(app)))
+    assert sorted(verbs.CASES) == sorted(every_verb(typer.main.get_command(application())))
 
 
 @pytest.mark.parametrize("without", ["", "openvino"], ids=["openvino", "onnxruntime alone"])
