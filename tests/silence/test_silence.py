@@ -172,6 +172,14 @@ def test_what_reports_can_still_be_imported_afterwards(tmp_path: Path) -> None:
         "import_openvino(), import_onnxruntime(), import_openvino()\n"
         "import openvino_telemetry\n"
         "assert openvino_telemetry.Telemetry\n"
+        "import sys, openvino\n"
+        "assert 'openvino.tools.ovc' not in sys.modules\n"
+        "from onnx import helper, save\n"
+        "ends = [helper.make_tensor_value_info(name, 1, [2]) for name in 'xy']\n"
+        "node = helper.make_node('Relu', 'x', 'y')\n"
+        "graph = helper.make_graph([node], 'g', ends[:1], ends[1:])\n"
+        "save(helper.make_model(graph), 'g.onnx')\n"
+        "assert len(openvino.convert_model('g.onnx').inputs) == 1\n"
     )
     done = watched.run("-c", script)
     assert done.returncode == 0, done.stderr
