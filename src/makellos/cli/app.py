@@ -67,8 +67,8 @@ def _not_asked_for() -> None:
 def application(*asked: str) -> typer.Typer:
     """Return the command line with the verbs that are asked for, all without any.
 
-    Of the others it has the name and what the list of verbs says of them, for to read the options
-    of all takes longer than the rest of ``--help``.
+    Of the others it has the name and what the list of verbs says of them, for the options of all
+    take as long to read as all else that ``--help`` does.
     """
     app = typer.Typer(
         name="makellos",
