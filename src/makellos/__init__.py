@@ -106,8 +106,8 @@ if TYPE_CHECKING:
     from makellos.workflows.inspect import Outputs as Outputs
     from makellos.workflows.inspect import RuleOverrides as RuleOverrides
     from makellos.workflows.inspect import inspect as inspect
+    from makellos.workflows.labelled_rows import RowFiles as RowFiles
     from makellos.workflows.queue import queue as queue
-    from makellos.workflows.rows import RowFiles as RowFiles
     from makellos.workflows.tune import TuneSummary as TuneSummary
     from makellos.workflows.tune import tune as tune
     from makellos.workflows.verify import VerifySummary as VerifySummary
@@ -171,8 +171,8 @@ _NAMES = {
     "workflows.fit": ("FitSummary", "fit"),
     "workflows.generate": ("GenerateSummary", "generate"),
     "workflows.inspect": ("InspectSummary", "Outputs", "RuleOverrides", "inspect"),
+    "workflows.labelled_rows": ("RowFiles",),
     "workflows.queue": ("queue",),
-    "workflows.rows": ("RowFiles",),
     "workflows.tune": ("TuneSummary", "tune"),
     "workflows.verify": ("VerifySummary", "verify"),
 }

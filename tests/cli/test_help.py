@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from makellos.cli.app import app
+from makellos.cli.app import application
 
 GOLDEN = Path(__file__).with_name("golden")
 RENEW = "MAKELLOS_RENEW_GOLDEN"
@@ -27,7 +27,7 @@ def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
         yield from verbs(below, (*path, name))
 
 
-VERBS = list(verbs(typer.main.get_command(app)))
+VERBS = list(verbs(typer.main.get_command(application())))
 NAMES = ["-".join(words) or "makellos" for words in VERBS]
 every_verb = pytest.mark.parametrize("words", VERBS, ids=NAMES)
 
@@ -82,7 +82,7 @@ def test_help_has_an_example_that_is_right(
     assert program == "makellos"
     assert arguments[: len(words)] == list(words)
     # Parsing alone: the names of verbs and options, and what they take.
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(application())
     while hasattr(command, "commands"):
         command = command.commands[arguments.pop(0)]
     command.make_context("example", arguments)

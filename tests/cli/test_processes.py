@@ -123,6 +123,58 @@ def test_inspecting_needs_no_torch(screw_model: Path, screws: Path, tmp_path: Pa
     assert done.stdout.splitlines()[-1] == "0"
 
 
+# An inspection starts every time a cell of a plant asks, so it loads what it needs and no more.
+MODULES = """
+import sys
+from makellos.cli import main
+code = main(sys.argv[1:])
+print(code, *sys.modules)
+"""
+ROOMS_OF_AN_INSPECTION = {
+    *("calibration", "cli", "data", "errors", "inspection", "storage", "subjects", "workflows"),
+    *("jobs", "training"),  # of which it takes how processes end, and which of several it is
+}
+NOT_FOR_PICTURES = {
+    *("jinja2", "matplotlib", "pandas", "PIL", "pyarrow", "rich", "safetensors", "scipy"),
+    *("sklearn", "sqlalchemy", "torch"),
+}
+FILES_OF_OTHERS = {"jobs.processes", "training.settings"}
+FOR_OTHER_WORK = {  # in rooms that it does need
+    *("cli.summaries", "data.checks", "data.copies", "data.splits", "inspection.drift"),
+    *("inspection.recordings", "subjects.learned_pictures", "subjects.vibration"),
+    *("workflows.labelled_rows", "workflows.trend"),
+}
+
+
+def modules_after(*arguments: str) -> set[str]:
+    """Return the names of all modules that a process of the command line has loaded."""
+    command = [sys.executable, "-c", MODULES, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code, *names = done.stdout.splitlines()[-1].split()
+    assert code == "0", done.stderr
+    return set(names)
+
+
+def test_inspecting_a_picture_loads_what_it_needs_and_no_more(
+    screw_model: Path, screws: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAKELLOS_CACHE", str(tmp_path))
+    picture = next((screws / "test" / "good").iterdir())
+    modules_after("inspect", str(screw_model), str(picture))
+    # From here on what OpenVINO compiled is there, and the graph itself need not be read.
+    loaded = modules_after("inspect", str(screw_model), str(picture))
+    own = {name.removeprefix("makellos.") for name in loaded if name.startswith("makellos.")}
+    assert {name.partition(".")[0] for name in own} <= ROOMS_OF_AN_INSPECTION
+    foreign = {name for name in own if name.startswith(("jobs.", "training."))}
+    assert foreign <= FILES_OF_OTHERS
+    assert sorted(own & FOR_OTHER_WORK) == []
+    packages = {name.partition(".")[0] for name in loaded}
+    assert sorted(packages & NOT_FOR_PICTURES) == []
+    if "openvino" in packages:
+        assert "openvino.tools.ovc" not in loaded
+        assert sorted(packages & {"google", "ml_dtypes", "onnx"}) == []
+
+
 def wait_for_rows(folder: Path, pattern: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

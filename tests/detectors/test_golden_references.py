@@ -12,7 +12,7 @@ from drawn_parts import MakeParts, draw, map_of
 from typer.testing import CliRunner
 
 import makellos
-from makellos.cli.app import app
+from makellos.cli.app import application
 from makellos.data.parts import Part, Values
 from makellos.detectors.golden import Golden
 from makellos.detectors.patches import reference_pairs
@@ -176,7 +176,7 @@ def test_a_part_without_reference_costs_itself_alone(model: Path, boards: Path) 
     summary = makellos.inspect(model, manifest)
     assert (summary.n_parts, summary.verdicts["unreadable"]) == (2, 1)
     result = CliRunner().invoke(
-        app,
+        application(),
         ["inspect", str(model), str(folder / "in"), "--reference", str(folder / "gold" / "a.bmp")],
     )
     assert result.exit_code == 0, result.output

@@ -30,9 +30,9 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
 def test_what_starts_the_station_is_a_verb_of_makellos() -> None:
     from typer.main import get_command
 
-    from makellos.cli.app import app
+    from makellos.cli.app import application
 
-    command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    command = get_command(application()).commands["serve"]  # type: ignore[attr-defined]
     options = {name for each in command.params for name in each.opts}
     unit = re.search(r"ExecStart=\S+ (.+)", UNIT.read_text(encoding="utf-8"))
     container = re.findall(r'"([^"]+)"', CONTAINERFILE.read_text(encoding="utf-8").split("CMD")[-1])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import typer
 
-from makellos.cli.app import app
+from makellos.cli.app import application
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
@@ -98,7 +98,7 @@ def every_verb(command: Any, words: str = "") -> Iterator[str]:
 
 
 def test_every_verb_has_its_case() -> None:
-    assert sorted(verbs.CASES) == sorted(every_verb(typer.main.get_command(app)))
+    assert sorted(verbs.CASES) == sorted(every_verb(typer.main.get_command(application())))
 
 
 @pytest.mark.parametrize("without", ["", "openvino"], ids=["openvino", "onnxruntime alone"])
@@ -172,6 +172,14 @@ def test_what_reports_can_still_be_imported_afterwards(tmp_path: Path) -> None:
         "import_openvino(), import_onnxruntime(), import_openvino()\n"
         "import openvino_telemetry\n"
         "assert openvino_telemetry.Telemetry\n"
+        "import sys, openvino\n"
+        "assert 'openvino.tools.ovc' not in sys.modules\n"
+        "from onnx import helper, save\n"
+        "ends = [helper.make_tensor_value_info(name, 1, [2]) for name in 'xy']\n"
+        "node = helper.make_node('Relu', 'x', 'y')\n"
+        "graph = helper.make_graph([node], 'g', ends[:1], ends[1:])\n"
+        "save(helper.make_model(graph), 'g.onnx')\n"
+        "assert len(openvino.convert_model('g.onnx').inputs) == 1\n"
     )
     done = watched.run("-c", script)
     assert done.returncode == 0, done.stderr

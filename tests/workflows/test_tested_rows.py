@@ -14,7 +14,7 @@ import makellos
 from makellos.data.parts import Part
 from makellos.sets.synthetic_bearings import synthetic_recording
 from makellos.vibration.bearings import find_bearing
-from makellos.workflows.rows import labelled_columns, labelled_row
+from makellos.workflows.labelled_rows import labelled_columns, labelled_row
 
 TRUTH = ["label", "defect"]
 

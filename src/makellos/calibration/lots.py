@@ -57,11 +57,14 @@ def _one_of_each(lots: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return draws (K, draws) of a score of each of K lots, which are in ascending order."""
     n_draws = _n_draws(len(lots))
     random = np.random.PCG64(0).random_raw(len(lots) * n_draws).reshape(len(lots), n_draws)
+    drawn = np.repeat([[lot[0]] for lot in lots], n_draws, axis=1)
+    # Most lots are of one part, and what is drawn from these is known.
+    several = [number for number, lot in enumerate(lots) if lot.size > 1]
     # Each lot is drawn from evenly, so that only how lots meet is left to chance.
-    shares = (np.argsort(random, axis=1, kind="stable") + 0.5) / n_draws
-    return np.stack(
-        [lot[(share * lot.size).astype(int)] for lot, share in zip(lots, shares, strict=True)]
-    )
+    shares = (np.argsort(random[several], axis=1, kind="stable") + 0.5) / n_draws
+    for number, share in zip(several, shares, strict=True):
+        drawn[number] = lots[number][(share * lots[number].size).astype(int)]
+    return drawn
 
 
 def weighted_ranks(

@@ -28,6 +28,8 @@ def _run(given: list[str]) -> int:
         return 0
     # Where PyTorch would make a folder of its own, for what it compiles, and leave it there.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+    # Else pydantic looks for plugins in every package that is installed.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from makellos.jobs.processes import INTERRUPTED, ending_as_interrupted
 
     try:

@@ -50,7 +50,7 @@ def inspect_on_cluster(
     how: dict[str, Any],
 ) -> ClusterSummary:
     """Inspect on a cluster, and say what was found as `inspect` does."""
-    from makellos.cli.summaries import inspect_text
+    from makellos.cli.inspection_texts import inspect_text
     from makellos.cluster.inspecting import inspect
     from makellos.errors import ConfigurationError, legible
     from makellos.workflows.inspect import Outputs

@@ -209,7 +209,7 @@ def _inspect_here(
     listed: bool,
 ) -> InspectSummary:
     """Inspect, and say what was found: each part if `listed`, unless its row goes elsewhere."""
-    from makellos.cli.summaries import inspect_text
+    from makellos.cli.inspection_texts import inspect_text
     from makellos.workflows.inspect import inspect as run
 
     files = {"--csv": outputs.csv, "--jsonl": outputs.jsonl, "--windows": outputs.windows}
@@ -226,7 +226,7 @@ def _telling(
     progress: Progress, listed: bool, *, vital: bool
 ) -> Callable[[Inspection, int, int | None], None]:
     """Return what shows how far an inspection is, and rows: all if `listed`, else the broken."""
-    from makellos.cli.summaries import row_text
+    from makellos.cli.inspection_texts import row_text
 
     def on_row(inspection: Inspection, done: int, total: int | None) -> None:
         progress("inspecting", done, total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from makellos.inspection.acceptance import ZoneFinding
 from makellos.inspection.background import Beside
 from makellos.inspection.regions import Region
 from makellos.inspection.statistics import Statistics
-from makellos.vibration.bearing_faults import FaultFinding
-from makellos.vibration.signals import Windows
-from makellos.vibration.views import SignalView
+
+if TYPE_CHECKING:
+    from makellos.vibration.bearing_faults import FaultFinding
+    from makellos.vibration.signals import Windows
+    from makellos.vibration.views import SignalView
 
 __all__ = ["UNREADABLE", "Inspection", "RecordingFinding", "region_on_axes", "unreadable"]
 

@@ -27,14 +27,14 @@ from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import ModelFile, read_model
 from makellos.inspection.opening import recipe_of
 from makellos.inspection.pictures import PictureLane
-from makellos.inspection.recordings import RecordingLane
 from makellos.inspection.regions import Region, find_regions
 from makellos.inspection.scorer import Scored, Scorer
-from makellos.vibration.signals import at_speed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from makellos.inspection.recordings import RecordingLane
 
     Given = Path | str | NDArray[Any] | bytes | Image | Part
 
@@ -107,6 +107,10 @@ class Inspector:
         record = self.manifest.signal
         if record is None:
             return None
+        # Who inspects pictures does not wait for what reads and judges recordings.
+        from makellos.inspection.recordings import RecordingLane
+        from makellos.vibration.signals import at_speed
+
         if self._asked[3] is not None:
             raise ConfigurationError("Rules about regions apply to pictures only; leave them out.")
         at_speed(record.view, self.rpm)  # refuses what the rate cannot follow

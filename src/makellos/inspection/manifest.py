@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from makellos.calibration import Calibration, Verdict, ZonedCalibration, calibrate_zones
 from makellos.data.limits import Count, Name, Names, Numbers, Text, Values, Whole
@@ -19,7 +19,11 @@ from makellos.inspection.good_state import GoodState
 from makellos.inspection.preprocessing import Preprocessing, Vectors
 from makellos.inspection.tiling import Tiling
 from makellos.inspection.zones import MOST_ZONES, ZonesRecord
-from makellos.vibration.signal_record import SignalRecord
+
+if TYPE_CHECKING:
+    from makellos.vibration.signal_record import SignalRecord
+else:
+    SignalRecord = Any  # `Manifest` validates it, and loads that room for a model of recordings
 
 __all__ = ["FORMAT_VERSION", "Manifest"]
 
@@ -364,6 +368,15 @@ class Manifest(_Record):
     verification: VerificationRecord | None = None
     versions: dict[Name, Name] = Field(max_length=_SOME)
     members: dict[Name, MemberRecord] = Field(max_length=_SOME)
+
+    @field_validator("signal", mode="plain")
+    @classmethod
+    def _of_recordings(cls, value: object) -> SignalRecord | None:
+        if value is None:
+            return None
+        from makellos.vibration.signal_record import SignalRecord
+
+        return SignalRecord.model_validate(value)
 
     def without_verification(self) -> str:
         """Return as JSON what tells a model from others: all but what `verify` keeps in it."""

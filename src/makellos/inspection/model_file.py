@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import safe_open
 
 from makellos.data.files import check_file, parse_json
 from makellos.data.pictures import Picture, decode_picture
@@ -27,11 +26,13 @@ from makellos.inspection.manifest import FORMAT_VERSION, Manifest
 from makellos.inspection.references import unstacked
 from makellos.inspection.zones import ZONES, Zones, decode_zones
 from makellos.storage import scratch_folder
-from makellos.vibration.envelopes import BandSpectra
-from makellos.vibration.good_spectra import GOOD_SPECTRA, unpack_spectra
+
+if TYPE_CHECKING:
+    from makellos.vibration.envelopes import BandSpectra
 
 __all__ = [
     "GENERATOR",
+    "GOOD_SPECTRA",
     "GRAPH",
     "MANIFEST",
     "TORCH_PREFIX",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 MANIFEST, GRAPH, GENERATOR = "manifest.json", "graph.onnx", "generator.onnx"
+GOOD_SPECTRA = "good_spectra.safetensors"
 TORCH_PREFIX = "torch/"  # of the weights that another runtime than that of graphs scores with
 _KNOWN = re.compile(
     r"manifest\.json|zones\.png|(graph|generator)\.onnx|(weights|good_spectra)\.safetensors|"
@@ -133,8 +135,11 @@ class ModelFile:
 
     def good_spectra(self) -> dict[str, BandSpectra]:
         """Return the spectra of the good state by channel; none in a model of pictures."""
-        stored = GOOD_SPECTRA in self.manifest.members
-        return unpack_spectra(self.read(GOOD_SPECTRA)) if stored else {}
+        if GOOD_SPECTRA not in self.manifest.members:
+            return {}
+        from makellos.vibration.good_spectra import unpack_spectra
+
+        return unpack_spectra(self.read(GOOD_SPECTRA))
 
     def read(self, member: str) -> bytes:
         """Return one member, hash-checked.
@@ -279,6 +284,8 @@ def _checked_chunks(model: ModelFile, member: str) -> Iterator[bytes]:
 
 
 def _arrays(weights: Path, prefix: str) -> dict[str, NDArray[Any]]:
+    from safetensors import safe_open
+
     with weights.open("rb") as stream:
         if int.from_bytes(stream.read(8), "little") > _MAX_HEADER:
             raise ValueError("its header is too large")

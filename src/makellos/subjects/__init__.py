@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from makellos.data.array_sets import ArrayKeys, parse_keys
@@ -16,7 +17,6 @@ from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import read_model
 from makellos.subjects.pictures import PictureSubject
 from makellos.subjects.subject import WINDOW, Gathered, Subject
-from makellos.subjects.vibration import VibrationSubject
 
 __all__ = [
     "WINDOW",
@@ -29,8 +29,7 @@ __all__ = [
     "subject_of_model",
 ]
 
-_PICTURES, _VIBRATION = PictureSubject(), VibrationSubject()
-_SUBJECTS: tuple[Subject, ...] = (_PICTURES, _VIBRATION)
+_PICTURES = PictureSubject()
 
 
 def find_parts(
@@ -58,7 +57,7 @@ def find_parts(
     manifest; `ConfigurationError` for a pattern that marks no group.
     """
     column = column_of(groups)
-    kinds = [subject.kind for subject in _SUBJECTS]
+    kinds = [subject.kind for subject in (_PICTURES, _vibration())]
     found = list_parts(Path(data), kinds, column, parse_keys(keys))
     found = with_good(found, parse_good(good))
     if column is not None:
@@ -87,12 +86,12 @@ def find_tested(
 
 def subject_of(parts: PartSet) -> Subject:
     """Return what the kind of a set's files can do."""
-    return next(subject for subject in _SUBJECTS if subject.kind == parts.kind)
+    return _PICTURES if parts.kind == _PICTURES.kind else _vibration()
 
 
 def subject_of_model(manifest: Manifest) -> Subject:
     """Return what the kind of data can do that a model was fitted on."""
-    return _PICTURES if manifest.signal is None else _VIBRATION
+    return _PICTURES if manifest.signal is None else _vibration()
 
 
 def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector:
@@ -105,3 +104,11 @@ def open_inspector(model: Path | str, found: PartSet, n_parts: int) -> Inspector
             f"{found.kind.name}. Give data of the same kind."
         )
     return Inspector(opened, workers=subject.workers(opened.manifest, n_parts))
+
+
+@cache
+def _vibration() -> Subject:
+    """Return what recordings can do; who inspects pictures imports nothing of it."""
+    from makellos.subjects.vibration import VibrationSubject
+
+    return VibrationSubject()

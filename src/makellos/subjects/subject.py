@@ -5,21 +5,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from makellos.data.checks import DataCheck
 from makellos.data.parts import FileKind, Part, PartSet
 from makellos.data.progress import Progress, no_progress
-from makellos.detectors import Detector
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.manifest import Manifest
-from makellos.models.coverage import Coverage
-from makellos.models.partition import Partition, PartitionRequest
-from makellos.vibration.recording_checks import RecordingsCheck
-from makellos.vibration.signals import SignalSettings
+
+if TYPE_CHECKING:
+    from makellos.data.checks import DataCheck
+    from makellos.detectors import Detector
+    from makellos.models.coverage import Coverage
+    from makellos.models.partition import Partition, PartitionRequest
+    from makellos.vibration.recording_checks import RecordingsCheck
+    from makellos.vibration.signals import SignalSettings
 
 __all__ = ["WINDOW", "Calibrating", "Gathered", "Subject"]
 

@@ -18,6 +18,7 @@ from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
 from makellos.inspection.findings import region_on_axes
 from makellos.inspection.manifest import Manifest
+from makellos.inspection.model_file import GOOD_SPECTRA
 from makellos.models.coverage import Coverage
 from makellos.models.partition import Partition, PartitionRequest
 from makellos.subjects.subject import WINDOW, Calibrating, Gathered, Subject
@@ -32,7 +33,7 @@ from makellos.vibration.good_recordings import (
     spread,
     without_copies,
 )
-from makellos.vibration.good_spectra import GOOD_SPECTRA, pack_spectra
+from makellos.vibration.good_spectra import pack_spectra
 from makellos.vibration.parts import RECORDINGS, described
 from makellos.vibration.recording_checks import RecordingsCheck, check_recordings
 from makellos.vibration.signal_record import SignalRecord

@@ -12,9 +12,7 @@ from safetensors.numpy import load, save
 from makellos.errors import ModelFileError
 from makellos.vibration.envelopes import Band, BandSpectra
 
-__all__ = ["GOOD_SPECTRA", "pack_spectra", "unpack_spectra"]
-
-GOOD_SPECTRA = "good_spectra.safetensors"  # member of a model file
+__all__ = ["pack_spectra", "unpack_spectra"]
 
 
 def pack_spectra(spectra: Mapping[str, BandSpectra]) -> bytes:

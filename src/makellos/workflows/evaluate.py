@@ -46,8 +46,8 @@ from makellos.reports.provenance import promised, provenance
 from makellos.reports.thumbnails import Thumbnails, draw_thumbnails
 from makellos.storage import claim_folder, write_text
 from makellos.subjects import Gathered, find_tested, open_inspector, subject_of
+from makellos.workflows.labelled_rows import RowFiles
 from makellos.workflows.ledger import count_evaluation
-from makellos.workflows.rows import RowFiles
 
 __all__ = ["Evaluated", "RowFiles", "TestedPart", "evaluate", "evaluated"]
 

@@ -7,21 +7,19 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from makellos.data.array_pictures import is_numpy_file, pictures_in
 from makellos.data.films import Frames, camera_of, is_film, with_films
 from makellos.data.given import several
 from makellos.data.pages import pages_of
 from makellos.data.parts import PICTURES, Part, Source
-from makellos.detectors import detectors_giving
-from makellos.drawing import draw_reconstruction, picture_place, write_drawing
 from makellos.errors import ConfigurationError, InputError
 from makellos.inspection import Inspection, Inspector
+from makellos.inspection.acceptance import Acceptance
 from makellos.inspection.engines import EngineChoice
 from makellos.inspection.manifest import Manifest
 from makellos.inspection.model_file import ModelFile, read_model
-from makellos.inspection.zone_files import read_acceptance
 from makellos.storage import claim_folder
 from makellos.subjects import WINDOW, Subject, subject_of_model
 from makellos.workflows.discoveries import DISCOVERY_COLUMNS, Batch, Discoveries
@@ -36,7 +34,9 @@ from makellos.workflows.rows import (
     jsonl_writer,
     parquet_writer,
 )
-from makellos.workflows.trend import TREND_BEGINS, TrendSummary, write_trend_of
+
+if TYPE_CHECKING:
+    from makellos.workflows.trend import TrendSummary
 
 __all__ = ["COLUMNS", "Frames", "InspectSummary", "Outputs", "RuleOverrides", "inspect"]
 
@@ -44,6 +44,7 @@ _MANY = 1_000_000  # parts, where a film or a camera has nobody knows how many
 Sink = Callable[[Inspection, Path], None]  # takes a finding, and where its part lies
 
 _CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS = ",".join(COLUMNS).encode(), b'{"input": ', b"PAR1"
+_TREND_BEGINS = b"<!doctype html>\n<!-- makellos trend -->"
 _WINDOWS_BEGINS = ",".join(WINDOW).encode()
 
 
@@ -167,6 +168,8 @@ def inspect(
                 on_row(inspection, summary.n_parts, n_parts)
     summary.discoveries = None if batch is None else batch.found()
     if wanted.trend is not None:
+        from makellos.workflows.trend import write_trend_of
+
         summary.trend = write_trend_of(kept, inspector, wanted.trend)
     return summary
 
@@ -200,9 +203,17 @@ def _opened(
         workers=subject_of_model(manifest).workers(manifest, n_parts or _MANY),
         engine=engine,
         rpm=rpm,
-        acceptance=read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance),
+        acceptance=_acceptance(held, manifest),
         statistics=wanted.statistics,
     )
+
+
+def _acceptance(held: RuleOverrides, manifest: Manifest) -> Acceptance | None:
+    if held == RuleOverrides():
+        return manifest.acceptance
+    from makellos.inspection.zone_files import read_acceptance
+
+    return read_acceptance(held.rules, held.mm_per_pixel, manifest.acceptance)
 
 
 def _batch(share: float | None, inspector: Inspector) -> Batch | None:
@@ -288,6 +299,7 @@ def _windows(path: Path, inspector: Inspector, subject: Subject) -> Iterator[Sin
 @contextmanager
 def _overlays(folder: Path, inspector: Inspector, subject: Subject) -> Iterator[Sink]:
     """Give what draws the finding of each part that could be read."""
+    from makellos.drawing import picture_place, write_drawing
 
     def put(inspection: Inspection, relative: Path) -> None:
         if inspection.error is None:
@@ -300,6 +312,7 @@ def _overlays(folder: Path, inspector: Inspector, subject: Subject) -> Iterator[
 @contextmanager
 def _reconstructions(folder: Path) -> Iterator[Sink]:
     """Give what writes the nearest good part of each part that could be read."""
+    from makellos.drawing import draw_reconstruction, picture_place, write_drawing
 
     def put(inspection: Inspection, relative: Path) -> None:
         made = draw_reconstruction(inspection)
@@ -335,13 +348,15 @@ def _without_windows(inspection: Inspection) -> Inspection:
 def _check_outputs(outputs: Outputs, inspector: Inspector) -> None:
     """Raise when an output cannot be had, cannot be used or is a file of another kind."""
     if outputs.reconstructions is not None and not inspector.reconstructs:
+        from makellos.detectors import detectors_giving
+
         raise ConfigurationError(
             f"--reconstructions: the model is of {inspector.manifest.detector.name}, which "
             "does not reconstruct parts. Leave it out, or use a model of "
             f"{', '.join(detectors_giving('reconstruction'))}."
         )
     rows = (outputs.csv, outputs.jsonl, outputs.parquet, outputs.windows, outputs.trend)
-    begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS, TREND_BEGINS)
+    begins = (_CSV_BEGINS, _JSONL_BEGINS, _PARQUET_BEGINS, _WINDOWS_BEGINS, _TREND_BEGINS)
     check_row_files(list(zip(rows, begins, strict=True)), outputs.parquet, "inspect")
     for folder in (outputs.overlays, outputs.reconstructions):
         if folder is not None:

@@ -1,4 +1,4 @@
-"""Rows of parts, as `inspect` and `evaluate` write them: CSV, JSON lines and Parquet."""
+"""Rows of parts, as `inspect` writes them: CSV, JSON lines and Parquet."""
 
 from __future__ import annotations
 
@@ -7,32 +7,26 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from makellos.data.own_outputs import PARQUET_MARK
-from makellos.data.parts import Part
 from makellos.errors import ConfigurationError, MissingRuntimeError, adding
-from makellos.evaluation.classes import class_of
 from makellos.inspection import Inspector
 from makellos.storage import cell, claim_file, growing, replacing, write_out
-from makellos.subjects import WINDOW, Gathered, Subject
+from makellos.subjects import Subject
 
 __all__ = [
     "COLUMNS",
     "PROBABILITIES",
-    "RowFiles",
     "Writer",
     "check_row_files",
     "columns_of",
     "csv_writer",
     "import_parquet",
     "jsonl_writer",
-    "labelled_columns",
-    "labelled_row",
     "parquet_table",
     "parquet_writer",
 ]
@@ -42,52 +36,10 @@ PROBABILITIES = "probabilities"  # a further column where the model is a classif
 ZONE_COLUMN, CLASS_COLUMN, BESIDE_COLUMN = "zones", "classes", "beside"
 STATISTICS = "statistics"  # a further column where they are asked for
 RULE_COLUMNS = ("calibrated_verdict", "broken_rules")
-TRUTH = ("label", "defect")  # what was known of a part that was tested
-CLASS_COLUMNS = ("true_class", "predicted_class")
 # Columns of Parquet that hold no text.
 _NUMBERS = ("score", "p_value", "threshold", "milliseconds", "share_rejected", "q_value")
 _COUNTS, _ANSWERS = ("n_windows",), ("discovery",)
 Writer = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowFiles:
-    """Say where rows of labelled parts go; None for those not wanted. ``-`` is standard output.
-
-    `windows` gets a row for each window of a recording, as CSV.
-    """
-
-    csv: Path | None = None
-    parquet: Path | None = None
-    windows: Path | None = None
-
-    def check(self, subject: Subject) -> None:
-        """Raise where a file cannot be written, or windows are asked for of pictures."""
-        if self.windows is not None and not subject.has_windows:
-            raise ConfigurationError(
-                f"--windows is for recordings; these parts are {subject.kind.name}. Leave it out."
-            )
-        text = f"input,{','.join(TRUTH)}"
-        begins = (text.encode(), b"PAR1", text.encode())
-        files = (self.csv, self.parquet, self.windows)
-        check_row_files(list(zip(files, begins, strict=True)), self.parquet, "evaluate")
-
-    def write(self, gathered: Gathered, inspector: Inspector, subject: Subject) -> None:
-        """Write what was gathered of files and windows, each with its true label."""
-        classes = inspector.manifest.classes
-        columns = labelled_columns(columns_of(inspector, subject), classes)
-        writers: list[tuple[AbstractContextManager[Writer], Any]] = []
-        if self.csv is not None:
-            writers.append((csv_writer(self.csv, columns), gathered.rows))
-        if self.parquet is not None:
-            writers.append((parquet_writer(self.parquet, columns), gathered.rows))
-        if self.windows is not None:
-            columns = labelled_columns(WINDOW, ())
-            writers.append((csv_writer(self.windows, columns), gathered.windows))
-        for writer, rows in writers:
-            with writer as write:
-                for part, row in rows or ():
-                    write(labelled_row(part, row, classes))
 
 
 def columns_of(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
@@ -102,26 +54,6 @@ def columns_of(inspector: Inspector, subject: Subject) -> tuple[str, ...]:
         *(RULE_COLUMNS if inspector.acceptance.rules else ()),
         *((STATISTICS,) if inspector.statistics else ()),
     )
-
-
-def labelled_columns(columns: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of rows of labelled parts: the truth after the name."""
-    return (columns[0], *TRUTH, *(CLASS_COLUMNS if classes else ()), *columns[1:])
-
-
-def labelled_row(part: Part, row: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Return the row of a part with what was known of it, and its classes for a classifier.
-
-    The predicted class is the likeliest, whatever the threshold.
-    """
-    known: dict[str, Any] = {"label": part.label, "defect": "" if part.is_good else part.label}
-    if classes:
-        shares = row.get(PROBABILITIES) or {}
-        known["true_class"] = class_of(part.label, classes)
-        # Of equal ones the later, as in the figures.
-        known["predicted_class"] = max(reversed(classes), key=shares.__getitem__) if shares else ""
-        known[PROBABILITIES] = shares
-    return {**row, **known}
 
 
 def check_row_files(

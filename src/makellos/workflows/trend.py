@@ -14,9 +14,7 @@ from makellos.reports.pages import write_page
 from makellos.reports.trend import headline, render_trend
 from makellos.reports.trend_charts import TrendPage
 
-__all__ = ["TREND_BEGINS", "TrendSummary", "natural_order", "write_trend_of"]
-
-TREND_BEGINS = b"<!doctype html>\n<!-- makellos trend -->"
+__all__ = ["TrendSummary", "natural_order", "write_trend_of"]
 
 
 @dataclass(frozen=True)
