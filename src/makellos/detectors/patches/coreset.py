@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.detectors.patches.cells import LARGEST_PLAIN, near_spacings
+
 __all__ = ["coverage", "k_center", "k_center_of_folds", "spacings"]
 
 _CANDIDATES = 1024
@@ -79,11 +81,14 @@ def spacings(
     """Return the mean distance of each point (n, d) to its nearest others, relative to all, (n,).
 
     Where there are fewer others than `num_neighbors`, all of them count; a lone point has 1. Points
-    that lie farther apart than the share `cap` of all count as those at that share.
+    that lie farther apart than the share `cap` of all count as those at that share. Of more than
+    16,384 points the neighbours are those of `near_spacings`.
     """
     k = min(num_neighbors, len(points) - 1)
     if k < 1:
         return np.ones(len(points), np.float32)
+    if len(points) > LARGEST_PLAIN:
+        return _relative(near_spacings(points, k), cap)
     squares = np.einsum("ij,ij->i", points, points)
     found = np.empty(len(points), np.float32)
     for start in range(0, len(points), _SPACING_ROWS):
@@ -91,6 +96,10 @@ def spacings(
         distances = _squared_distances(points[rows], squares[rows], points)
         distances[np.arange(len(rows)), rows] = np.inf
         found[rows] = np.sqrt(np.partition(distances, k - 1, axis=1)[:, :k]).mean(1)
+    return _relative(found, cap)
+
+
+def _relative(found: NDArray[np.float32], cap: float) -> NDArray[np.float32]:
     mean = float(found.mean())
     if mean <= 0:
         return np.ones_like(found)
