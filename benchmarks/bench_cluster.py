@@ -24,7 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-SIZE = 96  # pixels
+SIZE = 64  # pixels
 STORE = 100 << 20
 STEPS = ("plain", "node", "pinned", "killed")
 
@@ -76,7 +76,9 @@ def inspect(model: Path, parts: Path, *options: object) -> float:
     )
     if done.returncode != 0:
         sys.exit(done.stderr)
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    print(f"inspect {' '.join(map(str, options))}: {seconds:.1f} s", flush=True)
+    return seconds
 
 
 def rows_in(folder: Path) -> tuple[int, int]:
@@ -104,34 +106,41 @@ def kill_midway(made: Any, out: Path, n_shards: int) -> threading.Thread:
     return thread
 
 
-def measure(work: Path, n_parts: int, only: set[str]) -> dict[str, Any]:
-    """Return the figures of the steps."""
-    parts, model, found = work / "parts", work / "m.makellos", dict[str, Any]()
-    write_parts(parts, n_parts)
-    write_parts(work / "good", 60)
-    fit = ["fit", str(work / "good"), "-o", str(model), "--detector", "padim"]
-    fit += ["--set", f"image_size={SIZE}", "--false-alarms", "0.1", "--align", "none"]
+def fit_model(good: Path, model: Path) -> None:
+    """Fit a small model."""
+    write_parts(good, 60)
+    fit = ["fit", str(good), "-o", str(model), "--detector", "padim", "--align", "none"]
+    fit += ["--set", f"image_size={SIZE}", "--false-alarms", "0.1"]
     subprocess.run([sys.executable, "-m", "makellos", *fit], check=True, capture_output=True)
+
+
+def measure(work: Path, out: Path, n_parts: int, only: set[str]) -> dict[str, Any]:
+    """Return the figures of the steps."""
+    parts, model, found = work / f"parts-{n_parts}", work / "m.makellos", dict[str, Any]()
+    if not parts.exists():
+        write_parts(parts, n_parts)
+    if not model.exists():
+        fit_model(work / "good", model)
     cores = sorted(os.sched_getaffinity(0))[:2]
     if "plain" in only:
-        found["plain_s"] = inspect(model, parts, "--parquet", work / "plain.parquet")
+        found["plain_s"] = inspect(model, parts, "--parquet", out / "plain.parquet")
     if "node" in only:
         with cluster(set(cores)) as made:
-            found["node_s"] = inspect(model, parts, "--cluster", made.address, "-o", work / "node")
-        found["auto_s"] = inspect(model, parts, "--cluster", "auto", "-o", work / "auto")
+            found["node_s"] = inspect(model, parts, "--cluster", made.address, "-o", out / "node")
+        found["auto_s"] = inspect(model, parts, "--cluster", "auto", "-o", out / "auto")
     if "pinned" in only:
         for name, nodes in {"one": cores[:1], "two": cores}.items():
             with cluster(*({core} for core in nodes)) as made:
-                options = ("--cluster", made.address, "-o", work / name)
+                options = ("--cluster", made.address, "-o", out / name)
                 found[f"{name}_pinned_s"] = inspect(model, parts, *options)
     if "killed" in only:
         with cluster(*({core} for core in cores)) as made:
-            thread = kill_midway(made, work / "killed", -(-n_parts // 313))
-            options = ("--cluster", made.address, "-o", work / "killed")
+            thread = kill_midway(made, out / "killed", -(-n_parts // 313))
+            options = ("--cluster", made.address, "-o", out / "killed")
             found["killed_s"] = inspect(model, parts, *options)
             thread.join(timeout=0)
             found["node_was_killed"] = not thread.is_alive()
-        found["rows"], found["inputs_of_rows"] = rows_in(work / "killed")
+        found["rows"], found["inputs_of_rows"] = rows_in(out / "killed")
     return found
 
 
@@ -141,9 +150,11 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=20_000)
     parser.add_argument("--only", default=",".join(STEPS))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--work", type=Path, help="where pictures and model are kept")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), asked.parts, set(asked.only.split(",")))
+    with tempfile.TemporaryDirectory(dir=asked.work) as folder:
+        place, rows = asked.work or Path(folder), Path(folder)
+        found = measure(place, rows, asked.parts, set(asked.only.split(",")))
     if "plain_s" in found and "node_s" in found:
         found["overhead"] = found["node_s"] / found["plain_s"] - 1
     if "two_pinned_s" in found:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from makellos.detectors.patches.coreset import coverage, k_center
 
-SIZES = ((20_000, 64, 1_000), (40_000, 112, 2_000))
+SIZES = ((20_000, 64, 1_000), (40_000, 112, 2_000), (80_000, 64, 2_000), (320_000, 64, 2_000))
 
 
 def plain_greedy(points: NDArray[np.float32], n_keep: int) -> NDArray[np.intp]:

@@ -13,6 +13,7 @@ from known_backbone import patchcore_map
 from makellos.data.pictures import read_picture
 from makellos.detectors import patchcore
 from makellos.detectors.patchcore import PatchCore
+from makellos.detectors.patches.cells import Cells, balanced_cells
 from makellos.errors import InputError
 from makellos.inspection.engines import EngineChoice
 
@@ -108,6 +109,31 @@ def test_fold_graphs_search_the_bank_without_the_fold(make_parts: MakeParts) -> 
         np.testing.assert_allclose(map_of(graph, QUERY), expected, **CLOSE)
     full = patchcore_map(layers_of_parts(parts), layers_of(QUERY), patch_size=3, groups=range(6))
     np.testing.assert_allclose(map_of(detector.graph(), QUERY), full, **CLOSE)
+
+
+@pytest.mark.parametrize("num_neighbors", [0, 5])
+def test_fold_graphs_that_search_by_cells_leave_the_fold_out(
+    num_neighbors: int, make_parts: MakeParts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All cells are looked into, so that the search is exact."""
+    monkeypatch.setattr(
+        patchcore,
+        "learn_cells",
+        lambda bank, *_: Cells(balanced_cells(bank, 8), bank[:5].astype(np.float32), 8),
+    )
+    parts, folds = make_parts(6), [0, 1, 2, 0, 1, 2]
+    detector = everything(num_neighbors=num_neighbors)
+    graphs = detector.cross_fit(parts, folds)
+    for left_out, graph in (([2, 5], graphs[2]), ([], detector.graph())):
+        expected = patchcore_map(
+            layers_of_parts(parts),
+            layers_of(QUERY),
+            patch_size=3,
+            groups=range(6),
+            left_out=left_out,
+            num_neighbors=num_neighbors,
+        )
+        np.testing.assert_allclose(map_of(graph, QUERY), expected, **CLOSE)
 
 
 def test_a_part_of_the_bank_is_at_no_distance(make_parts: MakeParts) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.data._findings import blank_text, copies_text, listed, n_of
+from makellos.data.neighbours import Joined, nearest
 from makellos.data.parts import Part, group_names
 from makellos.data.pictures import Picture
 from makellos.data.same_parts import Relief, relief
@@ -38,7 +39,7 @@ _THUMBNAIL = (8, 8)
 _EQUAL = 0.002  # distance of pictures that differ by rounding
 _MOST, _SHARE = 4, 6  # copies of one picture, at most so many or a sixth of all
 _NEIGHBOURS = 32
-_ROWS = 512
+_EDGES = 1 << 14  # gone through at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,8 @@ class Sketch:
     """Hold what tells a picture from others: its pixels' hash, whether all are of one value.
 
     `details` by cells per side are unit vectors, those that the picture is large enough for.
-    `relief` is what pictures of one part share, `looks` are levels, contrast, sharpness and light.
+    `relief` is what pictures of one part share, `looks` are levels, contrast, sharpness and light;
+    those of a picture that was not looked at closely are None and empty.
     """
 
     digest: bytes
@@ -56,13 +58,15 @@ class Sketch:
     looks: tuple[float, ...] = ()
 
 
-def sketch(picture: Picture) -> Sketch:
-    """Return the sketch of a picture H×W or H×W×3."""
+def sketch(picture: Picture, *, closely: bool = True) -> Sketch:
+    """Return the sketch of a picture H×W or H×W×3, with `relief` and `looks` if `closely`."""
     digest = hashlib.blake2b(f"{picture.shape}{picture.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(picture).data)
     gray = picture if picture.ndim == 2 else picture.mean(2, dtype=np.float32)
     sizes = (size for size in _SIZES if size <= min(picture.shape[:2]))
     details = {size: _detail(gray, size) for size in sizes}
+    if not closely:
+        return Sketch(digest.digest(), is_blank(picture), details)
     return Sketch(digest.digest(), is_blank(picture), details, relief(picture), _looks(gray))
 
 
@@ -81,9 +85,9 @@ def copies(sketches: Sequence[Sketch]) -> list[list[int]]:
         single = [i for i in sorted(set(owner)) if size in sketches[i].details]
         if len(single) == len(set(owner)) or size == _SIZES[-1]:
             vectors = np.array([sketches[i].details[size] for i in single])
-            for near in _near(vectors, len(sketches)) if len(single) > 2 else ():
-                for i in near[1:]:
-                    owner = [single[near[0]] if own == single[i] else own for own in owner]
+            sets_near = _near(vectors, len(sketches)) if len(single) > 2 else []
+            first_of = {single[i]: single[near[0]] for near in sets_near for i in near}
+            owner = [first_of.get(own, own) for own in owner]
             break
     sets: dict[int, list[int]] = {}
     for i, own in enumerate(owner):
@@ -94,15 +98,17 @@ def copies(sketches: Sequence[Sketch]) -> list[list[int]]:
 def as_groups(parts: Sequence[Part], sets: Sequence[Sequence[int]]) -> list[Part]:
     """Return parts whose copies are of one group; the groups that they had become one."""
     names = group_names(parts)
-    joined = {name: name for name in names}
+    known = list(dict.fromkeys(names))
+    number = {name: i for i, name in enumerate(known)}
+    joined = Joined(len(known))
     for alike in sets:
         for i in alike[1:]:
-            old, new = joined[names[i]], joined[names[alike[0]]]
-            joined = {name: new if of == old else of for name, of in joined.items()}
-    copied = {joined[names[i]] for alike in sets for i in alike}
+            joined.join(number[names[alike[0]]], number[names[i]])
+    owners = [joined.of(number[name]) for name in names]
+    copied = {owners[i] for alike in sets for i in alike}
     return [
-        replace(part, group=joined[name]) if joined[name] in copied else part
-        for part, name in zip(parts, names, strict=True)
+        replace(part, group=known[own]) if own in copied else part
+        for part, own in zip(parts, owners, strict=True)
     ]
 
 
@@ -204,32 +210,37 @@ def _near(vectors: NDArray[np.float32], n_parts: int) -> list[list[int]]:
         for each in (a, b):
             far = max(_APART * max(widest[each], _EQUAL), _TIDY)
             if 1 < len(members[each]) <= most and widest[each] <= _DISTANCE and distance >= far:
-                accepted.append(members[each])
-        members[a] = members[a] + members.pop(b)
+                accepted.append(list(members[each]))
+        if len(members[a]) < len(members[b]):
+            a, b = b, a  # what moves is the smaller one: a part then moves a few times at most
+        for each in members[b]:
+            owner[each] = a
+        members[a] += members.pop(b)
         widest[a] = distance
         if distance < _TIDY and len(members[a]) > most:
             return []
-        for each in members[a]:
-            owner[each] = a
     # Of clusters within each other the largest came last.
     found: list[list[int]] = []
+    taken: set[int] = set()
     for cluster in reversed(accepted):
-        if not any(set(cluster) & set(larger) for larger in found):
+        if taken.isdisjoint(cluster):
             found.append(cluster)
+            taken.update(cluster)
     return found
 
 
-def _edges(vectors: NDArray[np.float32]) -> list[tuple[float, int, int]]:
-    """Return the distance of each vector to its nearest neighbours, the least first."""
+def _edges(vectors: NDArray[np.float32]) -> Iterator[tuple[float, int, int]]:
+    """Yield the distance of each vector to its nearest neighbours, the least first."""
     k = min(_NEIGHBOURS, len(vectors) - 1)
-    edges = []
-    for start in range(0, len(vectors), _ROWS):
-        rows = 1 - vectors[start : start + _ROWS] @ vectors.T
-        rows[np.arange(len(rows)), np.arange(start, start + len(rows))] = np.inf
-        nearest = np.argpartition(rows, k - 1, axis=1)[:, :k]
-        for row, found in enumerate(nearest):
-            edges += [(float(rows[row, j]), start + row, int(j)) for j in found]
-    return sorted(edges)
+    blocks = list(nearest(vectors, k))
+    ends = np.concatenate([found.ravel() for _, found, _ in blocks]).astype(np.int32)
+    distances = np.concatenate([1 - alike.ravel() for *_, alike in blocks])
+    starts = np.repeat(np.arange(len(vectors), dtype=np.int32), k)
+    order = np.lexsort((ends, starts, distances))
+    for place in range(0, len(order), _EDGES):
+        those = order[place : place + _EDGES]
+        rows = (each[those].tolist() for each in (distances, starts, ends))
+        yield from ((d, i, j) for d, i, j in zip(*rows, strict=True) if math.isfinite(d))
 
 
 def is_blank(picture: Picture) -> bool:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from makellos.data.neighbours import Joined, nearest
 from makellos.data.pictures import Picture
 
 __all__ = ["Relief", "relief", "same_parts"]
@@ -51,7 +52,7 @@ def relief(picture: Picture) -> Relief | None:
     fine = logs - _along(logs, (1, 0))
     fine = _blurred(fine - _along(fine, (0, 1)), 0.5)
     fine /= np.sqrt(_blurred(fine * fine, 2 * _BAND)) + 0.003
-    fine = fine[_EDGE:-_EDGE, _EDGE:-_EDGE]
+    fine = fine[_EDGE:-_EDGE, _EDGE:-_EDGE].copy()
     fine -= fine.mean()
     return fine if float(np.square(fine).mean()) > 0.05 else None
 
@@ -69,13 +70,13 @@ def same_parts(reliefs: Sequence[Relief | None]) -> list[list[int]]:
     pairs = _neighbours(seen)
     found = np.array([agreement(seen[i], seen[j]) for i, j in pairs])
     needed = _gap(found, _usual(seen))
-    owner = list(range(len(seen)))
+    joined_by = Joined(len(seen))
     for (i, j), agreed in zip(pairs, found, strict=True):
-        if agreed >= needed and owner[i] != owner[j]:
-            owner = [owner[i] if own == owner[j] else own for own in owner]
+        if agreed >= needed:
+            joined_by.join(i, j)
     sets: dict[int, list[int]] = {}
-    for i, own in zip(known, owner, strict=True):
-        sets.setdefault(own, []).append(i)
+    for place, i in enumerate(known):
+        sets.setdefault(joined_by.of(place), []).append(i)
     joined = [members for members in sets.values() if len(members) > 1]
     most = max(2.0, len(reliefs) / _MOST_SHARE)
     return [] if any(len(members) > most for members in joined) else joined
@@ -121,10 +122,12 @@ def _neighbours(reliefs: Sequence[Relief]) -> list[tuple[int, int]]:
     """Return the pairs of each picture and those most like it at a coarse look."""
     vectors = np.array([_coarse(each) for each in reliefs])
     k = min(_NEIGHBOURS, len(reliefs) - 1)
-    alike = vectors @ vectors.T
-    np.fill_diagonal(alike, -np.inf)
-    nearest = np.argpartition(-alike, k - 1, axis=1)[:, :k]
-    return sorted({(min(i, int(j)), max(i, int(j))) for i, row in enumerate(nearest) for j in row})
+    pairs: set[tuple[int, int]] = set()
+    for rows, found, alike in nearest(vectors, k):
+        known = np.isfinite(alike)
+        ends = np.stack([np.broadcast_to(rows[:, None], found.shape)[known], found[known]], 1)
+        pairs.update((i, j) for i, j in np.sort(ends, axis=1).tolist())
+    return sorted(pairs)
 
 
 def _coarse(each: Relief) -> NDArray[np.float32]:

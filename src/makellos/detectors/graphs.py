@@ -83,6 +83,7 @@ class GraphBuilder:
         graph = self.model.graph
         # Above every number that an earlier builder gave a name in this graph.
         self._count = len(graph.node) + len(graph.initializer)
+        self.float_kind = int(onnx.TensorProto.FLOAT)
 
     def constant(self, values: NDArray[Any], name: str = "") -> str:
         """Add a constant tensor and return its name, a new one unless it is given."""
@@ -100,6 +101,16 @@ class GraphBuilder:
         """Add an operation and return the name of its output."""
         name = self._name(operation.lower())
         node = self._onnx.helper.make_node(operation, inputs, [name], name, **(attributes or {}))
+        self.model.graph.node.append(node)
+        return name
+
+    def smallest(self, x: str, count: int, axis: int) -> str:
+        """Return the places of the `count` smallest values along an axis, the smallest first."""
+        name = self._name("topk")
+        values = f"{name}_values"
+        attributes = {"axis": axis, "largest": 0, "sorted": 1}
+        inputs = [x, self.shape(count)]
+        node = self._onnx.helper.make_node("TopK", inputs, [values, name], name, **attributes)
         self.model.graph.node.append(node)
         return name
 

@@ -16,6 +16,8 @@ from makellos.detectors.graphs import GraphBuilder
 from makellos.detectors.parameters import parameter
 from makellos.detectors.patches.backbones import backbone_packages
 from makellos.detectors.patches.background import learn_part
+from makellos.detectors.patches.cell_graph import distance_by_cells
+from makellos.detectors.patches.cells import Cells, learn_cells
 from makellos.detectors.patches.coreset import k_center_of_folds, spacings
 from makellos.detectors.patches.embeddings import choose_size, distances_of, load_embedder
 from makellos.detectors.patches.layer_weights import Weights
@@ -29,6 +31,7 @@ _SCALE_PARTS = 12  # parts that give a layer's usual distance
 _MOST_ROTATIONS = 16
 _LEAST_ROTATIONS = 4
 _UNTELLING = 2  # parts may lie alike by chance
+_BANK_ROWS = 32_768  # of a bank that distances are computed to at once
 _ENOUGH_LOOKS = 320  # good pictures, turned copies among them, from which more tell little
 
 
@@ -146,6 +149,7 @@ class PatchCore(Detector):
         self.means_, self.scales_, self.usual_distances_ = [], [], []
         self.memory_banks_: list[NDArray[np.float16]] = []
         self.bank_folds_: list[NDArray[np.intp]] = []
+        self.cells_: list[Cells | None] = []
         n_looks = len(parts) * n_turns
         for layer, drawn in enumerate(candidates):
             mean, scale = drawn.mean(0), drawn.std(0)
@@ -161,12 +165,12 @@ class PatchCore(Detector):
             self.memory_banks_.append(bank)
             self.bank_folds_.append(folds[owners[layer][kept]])
             bank_groups, units = owner_of[owners[layer][kept]], self._spacings(bank)
-            usual = [
-                _mean_distance(
-                    (probe[layer] - mean) / scale, bank, units, bank_groups != owner_of[part]
-                )
+            known = [
+                ((probe[layer] - mean) / scale, bank_groups != owner_of[part])
                 for part, probe in probes
             ]
+            self.cells_.append(learn_cells(bank, units, known))
+            usual = [_mean_distance(patches, bank, units, foreign) for patches, foreign in known]
             self.usual_distances_.append(max(float(np.mean(usual)), 1e-6))
 
     def _spacings(self, bank: NDArray[np.float16]) -> NDArray[np.float32] | None:
@@ -228,8 +232,7 @@ class PatchCore(Detector):
         for layer, name in enumerate(embedder.names):
             _, h, w = embedder.shapes[layer]
             patches = builder.standardise(name, self.means_[layer], self.scales_[layer])
-            bank = self.memory_banks_[layer][kept[layer]]
-            distances = builder.nearest_distance(patches, bank, self._spacings(bank))
+            distances = self._distances(builder, patches, layer, kept[layer])
             coarse = builder.as_map(distances, h, w, self.usual_distances_[layer])
             builder.rename(coarse, distances_of(name))
             relative = distances_of(name)
@@ -244,6 +247,19 @@ class PatchCore(Detector):
         rule = self.part_rule_
         return graph if rule is None else rule.on(graph, embedder, self.background)
 
+    def _distances(
+        self, builder: GraphBuilder, patches: str, layer: int, kept: NDArray[np.bool_]
+    ) -> str:
+        """Add the distances of patches N×P×C to the nearest of a layer's bank that is kept."""
+        bank, cells = self.memory_banks_[layer], self.cells_[layer]
+        units = self._spacings(bank[kept])
+        if cells is None:
+            return builder.nearest_distance(patches, bank[kept], units)
+        weights = np.zeros(len(bank), np.float32)
+        weights[kept] = 1.0 if units is None else units**-2.0
+        _, height, width = self.embedder_.shapes[layer]
+        return distance_by_cells(builder, patches, height * width, bank, weights, cells)
+
 
 def _mean_distance(
     patches: NDArray[np.float32],
@@ -252,10 +268,14 @@ def _mean_distance(
     foreign: NDArray[np.bool_],
 ) -> float:
     """Return the mean distance of a part's patches to the nearest bank patch of another part."""
-    kept = foreign if foreign.any() else np.ones(len(bank), bool)
-    others = bank[kept].astype(np.float32)
-    squares = patches @ (-2 * others.T) + np.einsum("ij,ij->i", others, others)
-    squares += np.einsum("ij,ij->i", patches, patches)[:, np.newaxis]
-    if units is not None:
-        squares /= np.square(units[kept])
-    return float(np.sqrt(np.maximum(squares.min(1), 0)).mean())
+    kept = np.flatnonzero(foreign) if foreign.any() else np.arange(len(bank))
+    lengths = np.einsum("ij,ij->i", patches, patches)[:, np.newaxis]
+    nearest = np.full(len(patches), np.inf, np.float32)
+    for rows in np.array_split(kept, -(-len(kept) // _BANK_ROWS)):
+        others = bank[rows].astype(np.float32)
+        squares = patches @ (-2 * others.T) + np.einsum("ij,ij->i", others, others)
+        squares += lengths
+        if units is not None:
+            squares /= np.square(units[rows])
+        np.minimum(nearest, squares.min(1), out=nearest)
+    return float(np.sqrt(np.maximum(nearest, 0)).mean())

@@ -16,11 +16,12 @@ from makellos.data.same_parts import same_parts
 from makellos.data.series import series_in_names
 from makellos.detectors.patches.embeddings import PatchEmbedder, choose_size, load_embedder
 
-__all__ = ["Structure", "find_structure"]
+__all__ = ["Structure", "closely_seen", "find_structure"]
 
 _SAME, _SERIES = "pictures of one part", "series by "
 _LEAST = 40  # good parts: of fewer chance says anything
 _N_LOOKED_AT = 120
+_MOST, _RUN = 5000, 50  # parts that are sketched closely, and how many follow each other
 _SIDE = 256
 _N_BANK, _N_PATCHES, _N_ODDEST = 256, 96, 32
 _N_LEVELS = 5  # of what a sketch holds: levels, contrast and sharpness
@@ -48,6 +49,18 @@ class Structure:
     def speaks(self) -> bool:
         """Tell whether there is something to say: parts were grouped, or should be."""
         return self.regroups or (self.effect is not None and self.effect.matters)
+
+
+def closely_seen(n_parts: int, *, regroups: bool) -> range | set[int]:
+    """Return the positions of parts by which structure is looked for: all, or 5,000 of more.
+
+    Those are runs of parts that follow each other, evenly spread, for what belongs together mostly
+    does. Where groups of all parts are asked for, all are seen.
+    """
+    if regroups or n_parts <= _MOST:
+        return range(n_parts)
+    starts = np.linspace(0, n_parts - _RUN, _MOST // _RUN).astype(int)
+    return {int(start) + i for start in starts for i in range(_RUN)}
 
 
 def structure_text(found: Structure) -> str:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from makellos.detectors.patches.coreset import coverage, k_center, spacings
+from makellos.detectors.patches import coreset
+from makellos.detectors.patches.coreset import coverage, k_center, merge, reduce_to, spacings
 
 Points = NDArray[np.float32]
 
@@ -160,3 +161,53 @@ def test_points_that_are_all_alike_are_no_measure() -> None:
     assert spacings(points, 3).min() == pytest.approx(0.1)
     assert (spacings(np.ones((9, 3), np.float32), 3) == 1).all()
     assert spacings(np.ones((1, 3), np.float32), 3).tolist() == [1]
+
+
+@pytest.mark.parametrize("make", [clusters, heavy_tails, cloud], ids=lambda f: f.__name__)
+def test_a_merged_coreset_covers_nearly_as_well_as_one_of_all_points(make: object) -> None:
+    points = make(8000, 16)  # type: ignore[operator]
+    merged = merge([reduce_to(points[i::4], 400) for i in range(4)], 400)
+    assert merged.n_points == len(points)
+    nearest = np.sqrt(((points[:, None, :] - merged.points[None]) ** 2).sum(2).min(1)).max()
+    assert nearest <= merged.radius * (1 + 1e-5)
+    assert nearest <= 1.15 * radius(points, k_center(points, 400))
+
+
+def test_a_merge_keeps_the_one_point_that_a_single_set_has() -> None:
+    points = cloud(3000, 6)
+    points[17] += 100
+    merged = merge([reduce_to(part, 20) for part in np.array_split(points, 3)], 20)
+    assert points[17].tolist() in merged.points.tolist()
+
+
+def test_sets_without_points_are_left_out_of_a_merge() -> None:
+    whole = reduce_to(cloud(50, 3), 5)
+    nothing = reduce_to(np.empty((0, 3), np.float32), 5)
+    assert merge([nothing, whole, nothing], 5).points.shape == (5, 3)
+    assert merge([], 5).n_points == 0
+
+
+@pytest.mark.parametrize("make", [clusters, heavy_tails, cloud], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("n_keep", [40, 300])
+def test_of_many_points_a_sample_covers_as_well(
+    make: object, n_keep: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = make(20_000, 16)  # type: ignore[operator]
+    whole = radius(points, k_center(points, n_keep))
+    monkeypatch.setattr(coreset, "_SAMPLE", 1500)
+    kept = k_center(points, n_keep)
+    assert len(set(kept.tolist())) == n_keep
+    assert radius(points, kept) <= 1.05 * whole
+
+
+def test_what_only_one_of_many_points_shows_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coreset, "_SAMPLE", 1000)
+    points = cloud(30_000, 8)
+    points[[17, 4001, 29_998]] += np.float32(50) * np.eye(3, 8, dtype=np.float32)
+    assert {17, 4001, 29_998} <= set(k_center(points, 50).tolist())
+
+
+def test_many_equal_points_are_kept_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coreset, "_SAMPLE", 500)
+    kept = k_center(np.ones((9000, 3), np.float32), 200)
+    assert len(set(kept.tolist())) == 200
