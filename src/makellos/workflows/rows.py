@@ -160,12 +160,15 @@ def parquet_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> Any
         **dict.fromkeys(_COUNTS, pyarrow.int64()),
         **dict.fromkeys(_ANSWERS, pyarrow.bool_()),
     }
-    fields = [(name, kinds.get(name, pyarrow.string())) for name in columns]
     told = [_told(_flat(row)) for row in rows]
-    schema = pyarrow.schema(fields, metadata={PARQUET_MARK: b"1"})
-    # A row of a part that could not be read lacks columns.
-    filled = [{name: row.get(name) for name in columns} for row in told]
-    return pyarrow.Table.from_pylist(filled, schema=schema)
+    arrays = []
+    for name in columns:
+        values = [row.get(name) for row in told]  # that of an unreadable part lacks columns
+        other = any(value is not None and not isinstance(value, str) for value in values)
+        kind = kinds.get(name) or (None if other else pyarrow.string())
+        arrays.append(pyarrow.array(values, kind))
+    table = pyarrow.table(arrays, list(columns))
+    return table.replace_schema_metadata({PARQUET_MARK: b"1"})
 
 
 def _appending(path: Path) -> AbstractContextManager[Callable[[str], None]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 __all__ = ["GROUP", "Cells", "balanced_cells", "learn_cells", "near_spacings", "sort_and_score"]
 
 GROUP = 48  # patches of a picture that look into the same cells
-LARGEST_PLAIN = 16_384  # patches of a bank up to which one product serves best
+LARGEST_PLAIN = 65_536  # patches of a bank, up to which one product over all is taken
 _RECALL = 0.995  # of the nearest patches, on parts that the search was measured on
 _CELLS_PER_BAND = 128  # of like spacing
 _PLAIN_CELL = 256  # patches of a cell in which neighbours are looked for

@@ -132,7 +132,7 @@ def spacings(
 
     Where there are fewer others than `num_neighbors`, all of them count; a lone point has 1. Points
     that lie farther apart than the share `cap` of all count as those at that share. Of more than
-    16,384 points the neighbours are those of `near_spacings`.
+    65,536 points the neighbours are those of `near_spacings`.
     """
     k = min(num_neighbors, len(points) - 1)
     if k < 1:
