@@ -13,6 +13,7 @@ from makellos.inspection.findings import Inspection, RecordingFinding, unreadabl
 from makellos.inspection.judge import Judge
 from makellos.inspection.scorer import Scorer
 from makellos.vibration.envelopes import BandSpectra
+from makellos.vibration.long_recordings import CutLong, cut_long, open_long
 from makellos.vibration.parts import piece_of, rpm_of
 from makellos.vibration.recordings import read_recording
 from makellos.vibration.signal_record import SignalRecord, fault_of
@@ -48,10 +49,9 @@ class RecordingLane:
         """
         started = time.perf_counter()
         try:
-            recording = read_recording(part.path, usual=self.record.view.rate)
-            rpm = rpm_of(part) or self.rpm or recording.rpm
+            windows, stated = self._cut(part, keep=keep)
+            rpm = rpm_of(part) or self.rpm or stated
             view = at_speed(self.record.view, rpm)
-            windows = cut_windows(recording, self.record.view, piece_of(part))
         except (ConfigurationError, InputError) as error:
             return unreadable(part.name, started, str(error))
         found = list(self._windows(part.name, view, windows, keep=keep))
@@ -78,15 +78,31 @@ class RecordingLane:
                 share_rejected=verdicts.count("reject") / len(verdicts),
                 notes=tuple(windows.notes),
                 faults=faults,
-                samples=windows if keep else None,
+                samples=windows if keep and isinstance(windows, Windows) else None,
                 rpm=rpm,
             ),
         )
 
+    def _cut(self, part: Part, *, keep: bool) -> tuple[Windows | CutLong, float | None]:
+        """Return the windows of a recording, and the speed that its file states.
+
+        Those of a long one are read as they are needed, but for what is kept.
+        """
+        view, piece = self.record.view, piece_of(part)
+        long = None if keep else open_long(part.path, view.rate)
+        if long is not None:
+            return cut_long(long, view, piece), None
+        recording = read_recording(part.path, usual=view.rate)
+        return cut_windows(recording, view, piece), recording.rpm
+
     def _windows(
-        self, name: str, view: SignalView, windows: Windows, *, keep: bool
+        self, name: str, view: SignalView, windows: Windows | CutLong, *, keep: bool
     ) -> Iterator[Inspection]:
-        begun = time.perf_counter()
+        """Yield the inspections of windows; those of a long recording have a map where it speaks.
+
+        A map that stays below the threshold has no region.
+        """
+        begun, is_long = time.perf_counter(), not isinstance(windows, Windows)
         for start in range(0, len(windows.values), _BATCH):
             seen = list(view.see(windows.values[start : start + _BATCH]))
             scored = self.scorer.many(seen)
@@ -94,5 +110,9 @@ class RecordingLane:
             for picture, each in zip(seen, scored, strict=True):
                 begun = time.perf_counter() - spent
                 judged = self.judge(name, picture, each, begun, outlined=False)
+                if is_long and judged.anomaly_map is not None:
+                    speaks = float(judged.anomaly_map.max()) >= self.judge.map_threshold
+                    kept = judged.anomaly_map.copy() if speaks else None
+                    judged = replace(judged, anomaly_map=kept, reconstruction=None)
                 yield replace(judged, picture=picture) if keep else judged
             begun = time.perf_counter()

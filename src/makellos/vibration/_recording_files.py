@@ -11,7 +11,7 @@ import math
 import struct
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -36,10 +36,19 @@ from makellos.vibration._columns import (
 from makellos.vibration._matlab_files import read_matlab
 from makellos.vibration._reader_process import READER
 
-__all__ = ["read_mat", "read_numpy", "read_parquet", "read_wav"]
+__all__ = [
+    "WavForm",
+    "read_mat",
+    "read_numpy",
+    "read_parquet",
+    "read_wav",
+    "read_wav_form",
+    "wav_samples",
+]
 
 _MOST_CHUNKS = 1000
 _MOST_LETTERS = 1000
+_MOST_FORM = 1 << 12
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -109,50 +118,84 @@ def read_parquet(path: Path) -> Columns:
     return Columns(columns=columns, rate=rate, ordered=True)
 
 
+@dataclass(frozen=True)
+class WavForm:
+    """Say how samples lie in a RIFF WAVE file: from byte `start` on, `n_bytes` of them."""
+
+    tag: int
+    n_channels: int
+    rate: int
+    bits: int
+    start: int
+    n_bytes: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Return the bytes of one sample of all channels."""
+        return self.n_channels * (self.bits // 8)
+
+
 def read_wav(path: Path) -> Columns:
     """Read RIFF WAVE: PCM of 8 to 32 bits scaled to [-1, 1], float as it is."""
-    content = path.read_bytes()
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    with path.open("rb") as stream:
+        form = read_wav_form(stream)
+        if not form.n_channels:
+            raise ValueError("it states 0 channels")
+        check_size(path, form.n_bytes * 8 // max(form.bits, 1), form.n_channels)
+        stream.seek(form.start)
+        data = memoryview(stream.read(form.n_bytes))
+    table = wav_samples(data, form.tag, form.bits).reshape(-1, form.n_channels)
+    columns = [Column(name="", values=channel) for channel in table.T] if len(table) > 1 else []
+    return Columns(columns=columns, rate=float(form.rate))
+
+
+def read_wav_form(stream: IO[bytes]) -> WavForm:
+    """Read the head of a RIFF WAVE file; raises `ValueError` or `struct.error` for any other."""
+    size = stream.seek(0, 2)
+    stream.seek(0)
+    head = stream.read(12)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         raise ValueError("it does not begin as a RIFF WAVE file does")
-    chunks: dict[bytes, memoryview] = {}
-    for name, chunk in _chunks(content):
-        chunks.setdefault(name, chunk)
-        if b"fmt " in chunks and b"data" in chunks:
+    form, data = b"", None
+    for name, start, length in _chunks(stream, size):
+        if name == b"fmt " and not form:
+            stream.seek(start)
+            form = stream.read(min(length, _MOST_FORM))
+        if name == b"data" and data is None:
+            data = start, length
+        if form and data is not None:
             break
     else:
         raise ValueError("the chunk fmt or data is missing")
-    form, data = chunks[b"fmt "], chunks[b"data"]
     tag, n_channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", form)
     if tag == 0xFFFE:  # extensible: the encoding stands further behind
         (tag,) = struct.unpack_from("<H", form, 24)
-    if not n_channels:
-        raise ValueError("it states 0 channels")
-    check_size(path, len(data) * 8 // max(bits, 1), n_channels)
-    table = _wav_samples(data, tag, bits).reshape(-1, n_channels)
-    columns = [Column(name="", values=channel) for channel in table.T] if len(table) > 1 else []
-    return Columns(columns=columns, rate=float(rate))
+    return WavForm(tag, n_channels, rate, bits, *data)
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    view, start = memoryview(content), 12
+def _chunks(stream: IO[bytes], end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each chunk, where what it holds starts, and its bytes."""
+    start = 12
     for _ in range(_MOST_CHUNKS):
-        if start + 8 > len(content):
+        if start + 8 > end:
             return
-        name, size = struct.unpack_from("<4sI", content, start)
+        stream.seek(start)
+        name, size = struct.unpack("<4sI", stream.read(8))
         start += 8
         if size == 0xFFFFFFFF:  # written to a pipe, which did not know the length
-            size = len(content) - start
-        if start + size > len(content):
+            size = end - start
+        if start + size > end:
             raise ValueError(
                 f"the chunk {name.decode('latin-1')!r} should have {size:,} bytes, "
-                f"{len(content) - start:,} are there"
+                f"{end - start:,} are there"
             )
-        yield name, view[start : start + size]
+        yield name, start, size
         start += size + size % 2
     raise ValueError(f"it has more than {_MOST_CHUNKS:,} chunks")
 
 
-def _wav_samples(block: memoryview, tag: int, bits: int) -> NDArray[np.floating]:
+def wav_samples(block: memoryview, tag: int, bits: int) -> NDArray[np.floating]:
+    """Return the samples in bytes of an encoding; raises `ValueError` for one that is unknown."""
     if tag == 3 and bits in (32, 64):
         return np.frombuffer(block, f"<f{bits // 8}")
     if tag == 1 and bits == 8:

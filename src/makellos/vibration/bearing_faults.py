@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from makellos.errors import InputError
 from makellos.vibration.bearings import Bearing
 from makellos.vibration.envelopes import Band, BandSpectra, band_spectra
+from makellos.vibration.samples import Slices
 
 __all__ = [
     "FAULTS",
@@ -109,7 +110,9 @@ class _Spectrum:
     noise: float
 
 
-def bearing_spectra(signal: Signal, rate: float, bearing: Bearing, shaft_hz: float) -> BandSpectra:
+def bearing_spectra(
+    signal: Signal | Slices, rate: float, bearing: Bearing, shaft_hz: float
+) -> BandSpectra:
     """Compute the envelope spectra that `name_fault` reads, to keep those of a good recording.
 
     `signal` is 1-D, `rate` in samples per second. Raises `InputError` for a recording that is
@@ -117,8 +120,9 @@ def bearing_spectra(signal: Signal, rate: float, bearing: Bearing, shaft_hz: flo
     not finite, and `ConfigurationError` for a shaft that does not turn.
     """
     rates = bearing.frequencies(shaft_hz)
-    values = np.asarray(signal, dtype=np.float64)
-    n_turns = values.size / rate * shaft_hz
+    values = signal if isinstance(signal, Slices) else np.asarray(signal, dtype=np.float64)
+    n_samples = len(values) if isinstance(values, Slices) else values.size
+    n_turns = n_samples / rate * shaft_hz
     if n_turns < _FEWEST_TURNS:
         raise InputError(
             f"The recording holds {n_turns:.1f} turns of the shaft. Naming a fault needs at least "
@@ -132,7 +136,8 @@ def bearing_spectra(signal: Signal, rate: float, bearing: Bearing, shaft_hz: flo
             f"{shaft_hz:g} turns per second need at least {2 * needed / 0.9:.0f}: check the rate "
             "and the speed, or record faster."
         )
-    if values.ndim == 1 and np.ptp(values) == 0:
+    # One that is too long to be held was looked through when it was opened.
+    if not isinstance(values, Slices) and values.ndim == 1 and np.ptp(values) == 0:
         raise InputError(
             f"The recording is constant ({values[0]:g}). Check the sensor and its cable."
         )
@@ -148,7 +153,7 @@ def bearing_spectra(signal: Signal, rate: float, bearing: Bearing, shaft_hz: flo
 
 
 def name_fault(
-    signal: Signal,
+    signal: Signal | Slices,
     rate: float,
     bearing: Bearing,
     shaft_hz: float,

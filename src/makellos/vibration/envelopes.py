@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import InputError
+from makellos.vibration.samples import Slices
 
 __all__ = [
     "Band",
@@ -132,7 +133,7 @@ def choose_band(signal: Signal, rate: float, *, narrowest: float) -> Band:
 
 
 def band_spectra(
-    signal: Signal,
+    signal: Signal | Slices,
     rate: float,
     *,
     width: float,
@@ -146,14 +147,15 @@ def band_spectra(
     Mechanical Systems and Signal Processing 98, 2018), and it lies between. `resolution` in Hz;
     spectra end at `highest` Hz. Raises `InputError` as `envelope` does.
     """
-    values = _checked(signal)
+    values = signal if isinstance(signal, Slices) else _checked(signal)
     n_blocks = max(1, math.ceil(len(values) / _BLOCK))
     # Blocks of one length have spectra on the same frequencies.
-    blocks = values[: len(values) // n_blocks * n_blocks].reshape(n_blocks, -1)
+    length = len(values) // n_blocks
     bands = tuple(_overlapping(rate, width))
     total: Floats | None = None
-    for block in blocks:
-        part = _fitting(block)
+    for number in range(n_blocks):
+        block = values[number * length : (number + 1) * length]
+        part = _fitting(np.asarray(block, np.float64))
         # Envelopes of single precision are as good here, at half the time.
         spectrum = _white_spectrum(part).astype(np.complex64)
         rows = []

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,20 @@ from makellos.vibration._recording_files import read_mat, read_numpy, read_parqu
 from makellos.vibration._text_files import read_text
 from makellos.vibration._text_layout import holds_rows
 from makellos.vibration.clock import RATE_TOLERANCE, check_stated, rate_and_gaps, without_time
+from makellos.vibration.samples import Samples
 from makellos.vibration.windows import require_window
 
 __all__ = [
     "SIGNAL_SUFFIXES",
+    "Recorded",
     "Recording",
+    "channel_names",
     "check_recording",
     "is_recording",
+    "own_rate",
     "read_recording",
     "refuse",
+    "require_file",
 ]
 
 _READERS: Mapping[str, Callable[[Path], Columns]] = {
@@ -44,7 +49,6 @@ _READERS: Mapping[str, Callable[[Path], Columns]] = {
 SIGNAL_SUFFIXES = frozenset(_READERS)
 
 CLIPPED_SHARE = 0.001
-CLIPPED_RUN = 3  # samples; a sine touches its peak once or twice
 COARSE_STEPS = 16  # float32 steps; a signal that spans fewer is mostly rounding
 _SNIFFED = 4096  # bytes
 _STARTS: Mapping[bytes, Callable[[Path], Columns]] = {
@@ -118,6 +122,32 @@ class Recording:
             )
         return np.asarray(self.values[position])
 
+    def channel_samples(self, name: str) -> Samples:
+        """Return what is known of a channel's samples."""
+        values = self.values[self.channels.index(name)]
+        return Samples.of(lambda: iter((values,)))
+
+
+class Recorded(Protocol):
+    """Be a recording whose samples are held, or one whose samples are read as they are needed."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def channels(self) -> tuple[str, ...]: ...
+    @property
+    def rate(self) -> float | None: ...
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def gaps(self) -> tuple[tuple[int, float], ...]: ...
+
+    def channel_samples(self, name: str) -> Samples:
+        """Return what is known of a channel's samples."""
+        ...
+
 
 def is_recording(path: Path) -> bool:
     """Tell whether a file in a folder is a recording, by its suffix, or without one by its start.
@@ -156,8 +186,8 @@ def read_recording(
         raise ConfigurationError(f"The rate is {rate:g} Hz; expected a number above 0.")
     found = _read_columns(path)
     columns, time = without_time(found)
-    own, gaps, notes = _own_rate(found, time, path, rate, usual)
-    names, unit = _names(columns)
+    own, gaps, notes = own_rate(found, time, path, rate, usual)
+    names, unit = channel_names(columns)
     values = np.empty((len(columns), len(columns[0].values)), np.float32)
     with np.errstate(
         over="ignore", invalid="ignore"
@@ -188,7 +218,7 @@ def check_recording(
 
 
 def refuse(
-    recording: Recording,
+    recording: Recorded,
     *,
     window: int,
     rate: float | None = None,
@@ -221,7 +251,7 @@ def _read_columns(path: Path) -> Columns:
             f"{path} is not a recording that can be read; expected one of "
             f"{', '.join(sorted(SIGNAL_SUFFIXES))}. Export it as one of them."
         )
-    _require_file(path)
+    require_file(path)
     found = _parsed(path, reader or read_text)
     if not found.columns:
         raise InputError(
@@ -263,7 +293,8 @@ def _parsed(path: Path, reader: Callable[[Path], Columns]) -> Columns:
         ) from error
 
 
-def _require_file(path: Path) -> None:
+def require_file(path: Path) -> None:
+    """Raise `InputError` for what is no file of samples, and for one that is too large."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a recording. Name the files in it.")
@@ -285,7 +316,7 @@ def _require_file(path: Path) -> None:
         )
 
 
-def _own_rate(
+def own_rate(
     found: Columns, time: Column | None, path: Path, given: float | None, usual: float | None
 ) -> tuple[float | None, tuple[tuple[int, float], ...], tuple[str, ...]]:
     """Return the rate that a file states, in words or by its times, its gaps, and notes."""
@@ -325,7 +356,8 @@ def _agreed(own: float | None, given: float | None, path: Path) -> float | None:
     return given
 
 
-def _names(columns: Sequence[Column]) -> tuple[tuple[str, ...], str | None]:
+def channel_names(columns: Sequence[Column]) -> tuple[tuple[str, ...], str | None]:
+    """Return the names of channels, each once, and the unit that all of them have."""
     units = {column.unit for column in columns}
     unit = units.pop() if len(units) == 1 else None
     taken: dict[str, None] = {}
@@ -348,7 +380,7 @@ class _Finding(NamedTuple):
 
 
 def _findings(
-    recording: Recording,
+    recording: Recorded,
     window: int,
     rate: float | None,
     channels: Sequence[str] | None,
@@ -375,13 +407,13 @@ def _findings(
             f"sampling periods, first {_where(recording, place)}. Cut the recording there, or "
             "record again without dropouts."
         )
-    for name, values in zip(recording.channels, recording.values, strict=True):
+    for name in recording.channels:
         if channels is None or name in channels:
-            yield from _in_channel(recording, name, values)
+            yield from _in_channel(recording, name, recording.channel_samples(name))
 
 
 def _other_channels(
-    recording: Recording, channels: Sequence[str] | None, n_channels: int | None
+    recording: Recorded, channels: Sequence[str] | None, n_channels: int | None
 ) -> Iterator[_Finding]:
     names = recording.channels
     if n_channels is not None and len(names) != n_channels:
@@ -397,21 +429,17 @@ def _other_channels(
             )
 
 
-def _in_channel(recording: Recording, name: str, values: NDArray[np.float32]) -> Iterator[_Finding]:
+def _in_channel(recording: Recorded, name: str, samples: Samples) -> Iterator[_Finding]:
     at = f"{recording.path}, channel {name}:"
-    is_finite = np.isfinite(values)
-    finite = values
-    if not is_finite.all():
-        wrong = np.flatnonzero(~is_finite)
+    if samples.n_broken:
         yield _Finding(
-            f"{at} {_n_of(len(wrong), 'sample')} of {len(values):,} "
-            f"{'is' if len(wrong) == 1 else 'are'} NaN, infinite or too large for float32, first "
-            f"{_where(recording, int(wrong[0]))}. Cut them out, or record again."
+            f"{at} {_n_of(samples.n_broken, 'sample')} of {samples.n:,} "
+            f"{'is' if samples.n_broken == 1 else 'are'} NaN, infinite or too large for float32, "
+            f"first {_where(recording, samples.first_broken)}. Cut them out, or record again."
         )
-        finite = values[is_finite]
-    if not len(finite):
+    n_finite, low, high = samples.n - samples.n_broken, samples.low, samples.high
+    if not n_finite:
         return
-    low, high = float(finite.min()), float(finite.max())
     if low == high:
         yield _Finding(
             f"{at} constant at {low:g} throughout. Check the sensor and its cable, and record "
@@ -425,7 +453,7 @@ def _in_channel(recording: Recording, name: str, values: NDArray[np.float32]) ->
             is_fatal=False,
         )
         return
-    share = (_n_in_runs(finite == low) + _n_in_runs(finite == high)) / len(finite)
+    share = samples.n_extreme / n_finite
     if share > CLIPPED_SHARE:
         yield _Finding(
             f"{at} {share:.2%} of the samples sit at the extremes {low:g} and {high:g} in runs "
@@ -434,15 +462,7 @@ def _in_channel(recording: Recording, name: str, values: NDArray[np.float32]) ->
         )
 
 
-def _n_in_runs(is_extreme: NDArray[np.bool_]) -> int:
-    """Count the true values that stand in runs of at least `CLIPPED_RUN`."""
-    padded = np.concatenate(([False], is_extreme, [False]))
-    edges = np.flatnonzero(padded[1:] != padded[:-1])
-    lengths = edges[1::2] - edges[::2]
-    return int(lengths[lengths >= CLIPPED_RUN].sum())
-
-
-def _where(recording: Recording, sample: int) -> str:
+def _where(recording: Recorded, sample: int) -> str:
     if recording.rate is None:
         return f"at sample {sample:,}"
     return f"at {sample / recording.rate:.6g} s"

@@ -13,6 +13,7 @@ from makellos.errors import InputError
 from makellos.vibration.bearing_faults import FaultFinding, name_fault
 from makellos.vibration.bearings import parse_bearing
 from makellos.vibration.envelopes import BandSpectra
+from makellos.vibration.long_recordings import CutLong
 from makellos.vibration.signals import Windows
 from makellos.vibration.views import SignalView
 
@@ -46,7 +47,7 @@ class SignalRecord(BaseModel):
 
 
 def fault_of(
-    windows: Windows, view: SignalView, rpm: float | None, good: Mapping[str, BandSpectra]
+    windows: Windows | CutLong, view: SignalView, rpm: float | None, good: Mapping[str, BandSpectra]
 ) -> dict[str, FaultFinding]:
     """Return what the envelope spectrum of each channel shows, where bearing and speed are known.
 
