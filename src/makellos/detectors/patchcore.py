@@ -189,8 +189,12 @@ class PatchCore(Detector):
         return min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
 
     def trial(self, parts: Sequence[Part], n_learn: int, n_folds: int) -> BankCost:
-        """Return what a fit takes, tried with a memory bank of some parts' patches."""
+        """Return what a fit takes, tried with a memory bank of some parts' patches.
+
+        Raises as `fit` does.
+        """
         tried = copy(self)
+        tried._begin(parts)
         tried.embedder_ = embedder = self._embedder(parts)
         tried.part_rule_ = None
 
