@@ -202,7 +202,7 @@ class PatchCore(Detector):
             tried.means_ = [bank.mean(0) for bank in banks]
             tried.scales_ = [bank.std(0) + 1e-6 for bank in banks]
             tried.memory_banks_ = [bank.astype(np.float16) for bank in banks]
-            tried.usual_distances_ = [1.0] * len(banks)
+            tried.usual_distances_, tried.cells_ = [1.0] * len(banks), [None] * len(banks)
             tried.bank_folds_ = [np.zeros(len(bank), np.intp) for bank in banks]
             return tried.graph_without(())
 
