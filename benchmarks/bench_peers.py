@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,7 +31,7 @@ import numpy as np
 from makellos.detectors.patches.coreset import coverage
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
-from memory import peak_mb
+from memory import peak_mb  # type: ignore[import-not-found]
 
 HERE = Path(__file__).resolve().parent
 PEER = HERE.parent / ".venv-peers" / "bin"
@@ -205,8 +206,8 @@ def start(bench: Bench) -> Iterator[Row]:
         process(peer)  # the first reads from the disk
         mine, theirs = in_turn(
             bench.runs,
-            lambda ours=ours: process([sys.executable, *ours]),
-            lambda peer=peer: process(peer),
+            partial(process, [sys.executable, *ours]),
+            partial(process, peer),
         )
         yield compared(what, mine, theirs, "wall_s")
 
@@ -216,15 +217,17 @@ def coreset(bench: Bench) -> Iterator[Row]:
     for n in (10_000, 20_000, 40_000)[: bench.n_coresets]:
         points = bench.folder / "points.npy"
         np.save(points, clustered(n))
-        settings = {
+        settings: dict[str, Any] = {
             "points": str(points),
             "ratio": 0.1,
             "chosen": str(bench.folder / "chosen.npy"),
         }
         mine, theirs = in_turn(
             bench.runs if n == 10_000 else 1,
-            lambda s=settings: bench.here("coreset", {**s, "chosen": s["chosen"] + ".ours.npy"}),
-            lambda s=settings: bench.peer("coreset", s),
+            partial(
+                bench.here, "coreset", {**settings, "chosen": settings["chosen"] + ".ours.npy"}
+            ),
+            partial(bench.peer, "coreset", settings),
         )
         what = f"coreset, {n:,} points of 384 channels, a tenth kept"
         row = compared(what, mine, theirs, "coreset_s")
@@ -269,8 +272,8 @@ def fit(bench: Bench) -> Iterator[Row]:
         settings = bench.settings(method, bench.size)
         mine, theirs = in_turn(
             1,
-            lambda m=method: bench.learn(m, bench.size),
-            lambda m=settings: bench.peer("fit", m),
+            partial(bench.learn, method, bench.size),
+            partial(bench.peer, "fit", settings),
         )
         n = len(list((bench.screws / "train" / "good").iterdir()))
         yield compared(f"{method}, whole fit of {n} at {bench.size}", mine, theirs, "wall_s")

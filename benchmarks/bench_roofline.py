@@ -114,7 +114,7 @@ def machine(paths: Sequence[Path], precisions: Sequence[str]) -> dict[str, Any]:
     """Return what the machine does at best, on all cores."""
     pictures = [path.read_bytes() for path in paths]
     ms = spread_ms(lambda encoded: cv2.imdecode(np.frombuffer(encoded, np.uint8), -1), pictures)
-    pixels = np.mean([cv2.imread(str(path), -1).shape[:2] for path in paths[:1]], axis=0).prod()
+    pixels = float(np.prod(read_picture(paths[0]).shape[:2]))
     rates, kinds = {}, {}
     for precision in precisions:
         rates[f"openvino {precision}"], kinds[precision] = openvino_rate(precision)
@@ -350,7 +350,7 @@ def _work(operation: Any, of_network: bool) -> dict[str, Any]:
 
 def _bytes(node: Any, output: Any) -> int:
     precision = _said(node, "outputPrecisions").split(",")[0]
-    return math.prod(output.get_shape()) * BYTES.get(precision, 4)
+    return int(math.prod(output.get_shape())) * BYTES.get(precision, 4)
 
 
 def _kind(operation: Any) -> str:

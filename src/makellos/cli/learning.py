@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -152,6 +153,13 @@ Align = Annotated[
         "match; auto, the default for detectors that need one pose, decides whether and how.",
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Take no more memory than this, such as 2G; patchcore on whole pictures alone.",
+    ),
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave out files that cannot be decoded.")
 ]
@@ -244,6 +252,7 @@ def fit(
     groups: Groups = None,
     good: Good = None,
     keys: Keys = None,
+    memory: Memory = None,
     json: Json = None,
 ) -> None:
     """Learn what good parts look like and write a calibrated model file.
@@ -265,9 +274,26 @@ def fit(
             coverage=_coverage(tile, tile_overlap, zones, rules, mm_per_pixel, align),
             **_read_by(skip_unreadable, white_level, groups, good, keys),
             progress=progress,
-            on_note=lambda note: say(f"Note: {note}", quietly=True),
+            **_foretelling(memory, json),
         )
     answer(fit_text(summary), json, asdict(summary))
+
+
+def _foretelling(memory: str | None, json: Path | None) -> dict[str, Any]:
+    """Return the bound of memory, and what says notes and, on a terminal, a forecast."""
+    from makellos.data.memory import parse_memory
+
+    most, shown = None if memory is None else parse_memory(memory), sys.stderr.isatty()
+
+    def tell(forecast: Any) -> None:
+        if shown:
+            say(str(forecast), quietly=True)
+
+    return {
+        "memory": most,
+        "on_note": lambda note: say(f"Note: {note}", quietly=True),
+        "on_forecast": tell if shown or json is not None else None,
+    }
 
 
 def _chosen(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
@@ -37,6 +37,7 @@ MAX_THREADS = 8
 NO_SPLIT = "none"
 _SPLIT_ORDER = ("train", "val", "test", NO_SPLIT)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -103,13 +104,24 @@ def sketched(
     shapes: Shapes | None = None,
     *,
     compared: bool = False,
+    closely: Container[int] | None = None,
+    threads: int | None = None,
 ) -> tuple[list[Part], list[Sketch], list[tuple[Part, str]]]:
     """Decode all pictures as `readable` does; return the parts, their sketches, and the others.
 
-    `shapes` gather what the pictures are like. Parts that are `compared` need references.
+    `shapes` gather what the pictures are like. Parts that are `compared` need references. Sketches
+    are made `closely` of the parts at these positions; None: of all. `threads` read at once;
+    None: as many as suit the machine.
     """
     look = _compared_or_reason if compared else _sketch_or_reason
-    looked = list(zip(parts, _in_threads(look, parts, progress), strict=True))
+
+    def see(numbered: tuple[int, Part]) -> tuple[Sketch, Shape] | str:
+        number, part = numbered
+        return look(part, closely is None or number in closely)
+
+    looked = list(
+        zip(parts, _in_threads(see, list(enumerate(parts)), progress, threads), strict=True)
+    )
     found = [(part, *seen) for part, seen in looked if not isinstance(seen, str)]
     for part, _, shape in found:
         if shapes is not None:
@@ -170,9 +182,12 @@ def check_readable(parts: Sequence[Part], progress: Progress) -> None:
 
 
 def _in_threads(
-    work: Callable[[Part], Result], parts: Sequence[Part], progress: Progress
+    work: Callable[[Item], Result],
+    parts: Sequence[Item],
+    progress: Progress,
+    threads: int | None = None,
 ) -> list[Result]:
-    threads, results = min(MAX_THREADS, os.cpu_count() or 1), []
+    threads, results = threads or min(MAX_THREADS, os.cpu_count() or 1), []
     with closing(in_order(work, parts, threads=threads)) as found:
         for result in found:
             results.append(result)
@@ -188,16 +203,16 @@ def _reason(part: Part, read: Callable[[Part], Picture] = Part.read) -> str | No
     return None
 
 
-def _sketch_or_reason(part: Part) -> tuple[Sketch, Shape] | str:
+def _sketch_or_reason(part: Part, closely: bool) -> tuple[Sketch, Shape] | str:
     try:
         picture, n_frames = part.read_framed()
-        return sketch(picture), Shape.of(picture, n_frames)
+        return sketch(picture, closely=closely), Shape.of(picture, n_frames)
     except InputError as error:
         return str(error)
 
 
-def _compared_or_reason(part: Part) -> tuple[Sketch, Shape] | str:
-    return _reason(part, Part.read_reference) or _sketch_or_reason(part)
+def _compared_or_reason(part: Part, closely: bool) -> tuple[Sketch, Shape] | str:
+    return _reason(part, Part.read_reference) or _sketch_or_reason(part, closely)
 
 
 def _look(part: Part) -> _Seen:

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self, dataclass_transform
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, dataclass_transform
 
+from makellos.data.memory import Means
 from makellos.data.parts import Part
 from makellos.data.progress import Progress, no_progress
 from makellos.detectors.graph import Graph
@@ -17,6 +18,9 @@ from makellos.errors import ConfigurationError, InputError, NotFittedError
 from makellos.inspection.engines import Engine, EngineChoice, available_engines
 from makellos.inspection.external_runtime import ExternalScoring
 from makellos.training.settings import Training
+
+if TYPE_CHECKING:
+    from makellos.detectors.patches.trial import BankCost
 
 __all__ = ["Detector"]
 
@@ -119,7 +123,7 @@ class Detector(ABC):
         pictures that cannot be read, `MissingRuntimeError` without its `packages`, `TrainingError`
         when training fails.
         """
-        with self._learning(parts):
+        with self._learning(parts, training):
             if self.trains:
                 self._train(parts, progress or no_progress, training or Training())
             else:
@@ -144,7 +148,7 @@ class Detector(ABC):
             self.fit(parts, progress=progress, training=training)
             return []
         _check_folds(parts, folds)
-        with self._learning(parts):
+        with self._learning(parts, training):
             return self._cross_learn(parts, folds, progress or no_progress, training or Training())
 
     def cross_fits_on(self, _parts: Sequence[Part]) -> bool:
@@ -182,9 +186,10 @@ class Detector(ABC):
         self._forget()
 
     @contextmanager
-    def _learning(self, parts: Sequence[Part]) -> Iterator[None]:
+    def _learning(self, parts: Sequence[Part], training: Training | None) -> Iterator[None]:
         """Begin, and forget what was learned where it breaks off: half is worse than nothing."""
         self._begin(parts)
+        self._means = Means() if training is None else training.means
         try:
             yield
         except BaseException:
@@ -203,6 +208,14 @@ class Detector(ABC):
         """Return what scores batches N×C×H×W or N×F, for detectors whose runtime is no graph."""
         del scoring, shape, choice
         raise ConfigurationError(f"{cls.name} is inspected by its graph.")
+
+    def trial(self, parts: Sequence[Part], n_learn: int, n_folds: int) -> BankCost | None:
+        """Return what learning from `n_learn` good parts takes, tried on some of them.
+
+        They are cross-fitted in `n_folds`, 0 for not at all. None where nobody can tell.
+        """
+        del parts, n_learn, n_folds
+        return None
 
     def _learn(self, parts: Sequence[Part], progress: Progress) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no _learn(parts, progress)")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +21,18 @@ from makellos.detectors.patches.background import learn_part
 from makellos.detectors.patches.cell_graph import distance_by_cells
 from makellos.detectors.patches.cells import Cells, learn_cells
 from makellos.detectors.patches.coreset import k_center_of_folds, spacings
-from makellos.detectors.patches.embeddings import choose_size, distances_of, load_embedder
+from makellos.detectors.patches.embeddings import (
+    PatchEmbedder,
+    choose_size,
+    distances_of,
+    load_embedder,
+)
 from makellos.detectors.patches.layer_weights import Weights
 from makellos.detectors.patches.rotations import turning_pays, views
+from makellos.detectors.patches.trial import BankCost, bank_cost
 from makellos.detectors.registry import register
 from makellos.inspection.aggregation import Aggregation
+from makellos.inspection.engines import default_workers
 from makellos.training.settings import Training
 
 _CANDIDATE_BYTES = 96 << 20  # of embeddings per layer that the memory bank is chosen from
@@ -133,14 +142,7 @@ class PatchCore(Detector):
     def _learn_folds(
         self, parts: Sequence[Part], folds: NDArray[np.intp], progress: Progress
     ) -> None:
-        size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
-        self.embedder_ = load_embedder(
-            size,
-            backbone=self.backbone,
-            weights=self.weights,
-            layers=self.layers,
-            patch_size=self.patch_size,
-        )
+        self.embedder_ = replace(self._embedder(parts), workers=self._means.workers)
         self.part_rule_ = learn_part(self.embedder_, parts, progress, seed=self.seed)
         self.notes_ = [] if self.part_rule_ is None else self.part_rule_.notes(self.background)
         n_turns = self._n_turns(parts, progress)
@@ -155,8 +157,7 @@ class PatchCore(Detector):
             mean, scale = drawn.mean(0), drawn.std(0)
             scale = scale + 1e-3 * float(scale.mean()) + 1e-12
             points = (drawn - mean) / scale
-            n_patches = n_looks * int(np.prod(self.embedder_.shapes[layer][1:]))
-            n_keep = min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
+            n_keep = self._n_keep(self.embedder_.shapes[layer], n_looks)
             kept = k_center_of_folds(points, folds[owners[layer]], n_keep)
             progress("choosing memory banks", layer + 1, len(candidates))
             bank = points[kept].astype(np.float16)
@@ -172,6 +173,50 @@ class PatchCore(Detector):
             self.cells_.append(learn_cells(bank, units, known))
             usual = [_mean_distance(patches, bank, units, foreign) for patches, foreign in known]
             self.usual_distances_.append(max(float(np.mean(usual)), 1e-6))
+
+    def _embedder(self, parts: Sequence[Part]) -> PatchEmbedder:
+        size = choose_size(parts, image_size=self.image_size, max_image_size=self.max_image_size)
+        return load_embedder(
+            size,
+            backbone=self.backbone,
+            weights=self.weights,
+            layers=self.layers,
+            patch_size=self.patch_size,
+        )
+
+    def _n_keep(self, shape: tuple[int, int, int], n_looks: int) -> int:
+        n_patches = n_looks * int(np.prod(shape[1:]))
+        return min(self.memory_bank_size, max(1, round(self.coreset_ratio * n_patches)))
+
+    def trial(self, parts: Sequence[Part], n_learn: int, n_folds: int) -> BankCost:
+        """Return what a fit takes, tried with a memory bank of some parts' patches.
+
+        Raises as `fit` does.
+        """
+        tried = copy(self)
+        tried._begin(parts)
+        tried.embedder_ = embedder = self._embedder(parts)
+        tried.part_rule_ = None
+
+        def graph_of(banks: Sequence[NDArray[np.float32]]) -> Graph:
+            tried.means_ = [bank.mean(0) for bank in banks]
+            tried.scales_ = [bank.std(0) + 1e-6 for bank in banks]
+            tried.memory_banks_ = [bank.astype(np.float16) for bank in banks]
+            tried.usual_distances_, tried.cells_ = [1.0] * len(banks), [None] * len(banks)
+            tried.bank_folds_ = [np.zeros(len(bank), np.intp) for bank in banks]
+            return tried.graph_without(())
+
+        n_looks = n_learn * max(1, self.rotations)
+        return bank_cost(
+            embedder,
+            parts,
+            graph_of,
+            workers=default_workers(),
+            n_looks=n_looks,
+            n_folds=n_folds,
+            n_keep=[self._n_keep(shape, n_looks) for shape in embedder.shapes],
+            most_bytes=_CANDIDATE_BYTES,
+        )
 
     def _spacings(self, bank: NDArray[np.float16]) -> NDArray[np.float32] | None:
         if not self.num_neighbors:
@@ -198,9 +243,9 @@ class PatchCore(Detector):
     ]:
         """Return per layer random patches and their parts, and some parts' patches whole."""
         shapes, looks = self.embedder_.shapes, views(parts, n_turns=n_turns)
+        most = self._means.candidate_bytes or _CANDIDATE_BYTES
         quotas = [
-            min(h * w, max(1, _CANDIDATE_BYTES // (4 * channels * len(looks))))
-            for channels, h, w in shapes
+            min(h * w, max(1, most // (4 * channels * len(looks)))) for channels, h, w in shapes
         ]
         drawn = [
             np.empty((len(looks) * k, s[0]), np.float32)

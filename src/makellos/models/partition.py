@@ -28,7 +28,8 @@ _PLENTY = 5  # times the parts that the budget needs at least
 class PartitionRequest:
     """Hold what decides which parts are learned from; `signal` is for recordings.
 
-    With `finds_groups` good pictures are grouped by what is found of their structure.
+    With `finds_groups` good pictures are grouped by what is found of their structure. `workers`
+    parts are worked on at once, None: as many as suit the machine.
     """
 
     detector: Detector
@@ -37,6 +38,7 @@ class PartitionRequest:
     skip_unreadable: bool = False
     signal: SignalSettings | None = None
     finds_groups: bool = False
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Partition:
     `used` are the files they come from, `skipped` the names of those that cannot be used. `signal`
     says how recordings are seen, and `members` are what a model keeps of them, by name. Groups are
     kept by number where `numbers_groups`, for each window has a name that says nothing. `shapes`
-    say what the pictures are like, `grouping` what named the groups of parts.
+    say what the pictures are like, `grouping` what named the groups of parts, `workers` how many
+    parts are worked on at once, None: as many as suit the machine.
     """
 
     learn: list[Part]
@@ -60,6 +63,7 @@ class Partition:
     numbers_groups: bool = False
     shapes: Shapes | None = None
     grouping: str = ""
+    workers: int | None = None
 
 
 def split_parts(

@@ -75,8 +75,8 @@ class Release:
 class _Brief:
     """What calibration keeps of a part's map: where it is highest, in shares of height and width.
 
-    `zones` is what zones say of it, in the detector's own unit, and `kinds` are the probabilities
-    of kinds of damage.
+    `zones` is what zones say of it, in the detector's own unit, without the map, and `kinds` are
+    the probabilities of kinds of damage.
     """
 
     score: float
@@ -96,7 +96,10 @@ class _Brief:
         row, column = divmod(int(found.argmax()), width)
         peak = (row + 0.5) / height, (column + 0.5) / width
         beside = None if scored.beside is None else float(scored.beside.max())
-        return cls(scored.score, float(found.max()), peak, scored.zones, beside, kinds)
+        zones = scored.zones
+        if zones is not None:
+            zones = zones._replace(anomaly_map=np.empty((0, 0), np.float32))
+        return cls(scored.score, float(found.max()), peak, zones, beside, kinds)
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def release(
     engines, calibrate = recipe.engines(), partition.calibrate
     exact = [engine for engine in engines if engine.precision == "f32"]
     for choice in dict.fromkeys((engines[0], *exact)) if on is None else (on,):
-        found = _calibration_scores(recipe, folds, calibrate, choice, progress)
+        found = _calibration_scores(recipe, folds, partition, choice, progress)
         groups = groups_of(calibrate)
         classes = _class_records(found, shares)
         zones, calibration, counted = _calibrated(found, classes, recipe, false_alarms, groups)
@@ -221,16 +224,17 @@ def _zone_records(found: Sequence[_Brief], zones: Zones) -> list[ZoneScoresRecor
 def _calibration_scores(
     recipe: Recipe,
     folds: Folds,
-    parts: Sequence[Part],
+    partition: Partition,
     choice: EngineChoice,
     progress: Progress,
 ) -> list[_Brief]:
     """Return what calibration keeps of each part, scored by a recipe that has not seen it."""
     found: dict[int, _Brief] = {}
+    parts = partition.calibrate
     for unseeing, inside in folds or [(recipe, list(range(len(parts))))]:
-        for i, scored in zip(
-            inside, score_parts(unseeing, choice, [parts[i] for i in inside]), strict=True
-        ):
+        those = [parts[i] for i in inside]
+        scores = score_parts(unseeing, choice, those, workers=partition.workers)
+        for i, scored in zip(inside, scores, strict=True):
             found[i] = _Brief.of(scored)
             progress("scoring calibration parts", len(found), len(parts))
     return [found[i] for i in range(len(parts))]

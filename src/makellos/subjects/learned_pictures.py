@@ -16,7 +16,12 @@ from makellos.detectors import Detector
 from makellos.detectors.registry import detectors
 from makellos.errors import InputError
 from makellos.models.partition import Partition, PartitionRequest, split_parts
-from makellos.models.structure import Structure, find_structure, structure_text
+from makellos.models.structure import (
+    Structure,
+    closely_seen,
+    find_structure,
+    structure_text,
+)
 from makellos.subjects.subject import Calibrating
 
 __all__ = ["calibrating_pictures", "partition_pictures"]
@@ -45,6 +50,7 @@ def partition_pictures(parts: PartSet, request: PartitionRequest, progress: Prog
         numbers_groups=found.numbers_groups,
         shapes=found.shapes,
         grouping=found.grouping,
+        workers=request.workers,
         notes=[
             *parts.remarks(),
             *([framed_text(found.shapes.framed)] if found.shapes.framed else []),
@@ -112,8 +118,15 @@ def _usable(parts: PartSet, request: PartitionRequest, progress: Progress) -> _U
     shapes = Shapes()
     has_references = any(part.reference is not None for part in (*learnable, *calibration))
     compared = detector.compares and has_references
+    known_parts = [*learnable, *calibration]
+    closely = closely_seen(len(known_parts), regroups=request.finds_groups)
     found, sketches, broken = sketched(
-        [*learnable, *calibration], progress, shapes, compared=compared
+        known_parts,
+        progress,
+        shapes,
+        compared=compared,
+        closely=closely,
+        threads=request.workers,
     )
     if broken and not request.skip_unreadable:
         listed = "\n  ".join(reason for _, reason in broken)
@@ -146,7 +159,7 @@ def _structured(
     progress: Progress,
 ) -> tuple[list[Part], Structure]:
     """Return parts by the groups that are found where the user asks for it, and what was found."""
-    good = [i for i, part in enumerate(known) if part.is_good]
+    good = [i for i, part in enumerate(known) if part.is_good and sketches[i].looks]
     if parts.grouping and not request.finds_groups:
         return known, Structure.none(len(good))
     found = find_structure(

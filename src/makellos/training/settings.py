@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from makellos.data.memory import Means
 from makellos.errors import ConfigurationError, suggest
 
 __all__ = ["DEVICES", "PRECISIONS", "Training", "is_first_process", "run_folder"]
@@ -36,7 +37,8 @@ class Training:
     (mixed) or ``auto``. At least `checkpoint_seconds` pass between two checkpoints, and at least
     twenty times as long as writing one takes; 0 writes one after every step. `on_epoch` is called
     after each epoch with its number, from 1, and its losses by name (those of held-out parts begin
-    with ``validation_``); what it raises ends the training.
+    with ``validation_``); what it raises ends the training. `means` bound what a detector that is
+    not trained uses.
 
     Raises `ConfigurationError` for an unknown device or precision, and for counts below 1.
     """
@@ -49,6 +51,7 @@ class Training:
     precision: str = "auto"
     checkpoint_seconds: float = 10.0
     on_epoch: Callable[[int, Mapping[str, float]], None] | None = field(default=None, repr=False)
+    means: Means = field(default_factory=Means)
 
     def __post_init__(self) -> None:
         known = {"device": (self.device, DEVICES), "precision": (self.precision, PRECISIONS)}

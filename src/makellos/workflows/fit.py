@@ -16,6 +16,7 @@ from makellos.data.array_sets import ArrayKeys
 from makellos.data.few import drawn_good
 from makellos.data.good_labels import GoodLabels, parse_good
 from makellos.data.groups import AUTO
+from makellos.data.memory import Means
 from makellos.data.parts import PICTURES, PartSet
 from makellos.data.pictures import full_scale
 from makellos.data.progress import Progress, no_progress
@@ -26,13 +27,14 @@ from makellos.inspection.manifest import Manifest
 from makellos.models import check_target
 from makellos.models.alignment import choose_pose
 from makellos.models.coverage import Coverage, Frame, class_shares, frame_of
+from makellos.models.forecast import Forecast, forecast_of
 from makellos.models.learning import lesson_of
 from makellos.models.partition import Partition, PartitionRequest
 from makellos.models.provenance import budget_notes
 from makellos.models.release import Folds, plain, release
 from makellos.models.released_model import ReleasedModel
 from makellos.search.auto import AutoSettings, Choice, check_auto, choose
-from makellos.subjects import find_parts, subject_of, subject_of_model
+from makellos.subjects import Subject, find_parts, subject_of, subject_of_model
 from makellos.training import Training, run_folder
 from makellos.vibration.signals import SignalSettings
 
@@ -47,6 +49,7 @@ class FitSummary:
     `promise` says what is promised of which good parts. `auto` says what was tried where the
     detector was chosen, else None. `threshold_set_by` names the good parts that reach the
     threshold, the oddest first; empty for recordings. `good` are the labels that meant good.
+    `forecast` is what was told beforehand, None where nothing was.
     """
 
     model: str
@@ -69,6 +72,7 @@ class FitSummary:
     threshold_set_by: list[str] = field(default_factory=list)
     data: str = ""
     good: list[str] = field(default_factory=list)
+    forecast: dict[str, Any] | None = None
 
 
 def fit(
@@ -92,45 +96,76 @@ def fit(
     keys: ArrayKeys = None,
     n_good: int | None = None,
     time_budget: float | None = None,
+    memory: int | None = None,
     progress: Progress | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_forecast: Callable[[Forecast], None] | None = None,
 ) -> FitSummary:
     """Learn from the good parts of `data` and write a calibrated model file.
 
     `data` is what `find_parts` takes, `false_alarms` the share of good parts that may be rejected
-    by mistake (`class_budgets`: as some kind of defect, by a classifier; the others share the
-    rest), `look_again` that looked at again beside them, by default twice as large. A model
-    that exists is replaced at once. Raises `InputError` for data that cannot be used (files that
-    cannot be decoded, unless `skip_unreadable`), `ConfigurationError` for names and values that are
-    not accepted, `StorageError` if the model cannot be written.
+    by mistake (`class_budgets`: as some kind of defect; the others share the rest), `look_again`
+    that looked at again (default: twice as large). Raises `InputError` for data that cannot be used
+    or decoded, `ConfigurationError` for what is not accepted, `StorageError` for no place to write.
 
     `training` says where and how a detector that `trains` does so, by default in ``MODEL.run``;
-    with `training.resume` an interrupted run there is continued. `signal` says how recordings are
-    seen, `coverage` how pictures are turned, cut and judged. `groups`, `good` and `keys` are those
-    of `find_parts`; ``auto`` finds groups. Only `n_good` good parts, drawn by the seed, are learned
-    from. ``auto`` tries detectors for `time_budget` minutes. `on_note` gets notes beforehand.
+    with `training.resume` an interrupted run there goes on. `signal` says how recordings are seen,
+    `coverage` how pictures are turned, cut and judged. `groups`, `good` and `keys` are those of
+    `find_parts`. Only `n_good` good parts, drawn by the seed, are learned from. ``auto`` finds
+    groups, or tries detectors for `time_budget` minutes. At most `memory` bytes are taken.
+    `on_note` gets notes beforehand, `on_forecast` the time and memory it takes, if these are known.
     """
     started, report, target = time.perf_counter(), progress or no_progress, Path(model)
     asked = _asked(parameters, time_budget, seed, white_level, skip_unreadable, training)
     named = _named(detector, preset, asked, signal)
     _check_promise(false_alarms, look_again, target)
     parts = drawn_good(find_parts(data, groups, good=good, keys=keys), n_good, seed)
-    subject, covers = subject_of(parts), coverage or Coverage()
-    subject.check_options(parts, signal, covers, white_level)
+    subject, covers = _subject(parts, signal, coverage, white_level)
     frame = frame_of(covers, false_alarms, white_level)
     choice, frame = _chosen(named, parts, asked, frame, class_budgets or {}, report)
+    means, told = _foreseen(parts, choice.detector, frame, seed, memory, on_forecast)
     asks = (choice.detector, frame.smallest_budget, seed, skip_unreadable, signal, groups == AUTO)
-    partition = subject.partition(parts, PartitionRequest(*asks), report)
+    partition = subject.partition(parts, PartitionRequest(*asks, means.workers), report)
     partition, frame = _posed(partition, frame, covers.align, choice.detector, report, on_note)
     fitted = subject.sized(choice.detector, partition)
-    frame.check([part for part in partition.used if part.is_good], partition.calibrate)
-    lesson, where = lesson_of(partition, frame, fitted.n_folds, seed), _where(choice, target)
+    lesson, where = lesson_of(partition, frame, fitted.n_folds, seed), _where(choice, target, means)
     graphs = fitted.cross_fit(lesson.parts, lesson.folds, progress=report, training=where)
     made = _released(fitted, frame, partition, lesson.recipes(graphs, frame), look_again, report)
     record = made.training(Path(data).resolve().name, parts.layout, seed, choice.record)
-    spent = {"fit_seconds": round(time.perf_counter() - started, 2), "good": [*parse_good(good)]}
-    manifest = made.write(target, record.model_copy(update=spent), report)
-    return _summary(target, manifest, started, _set_by(partition, manifest), str(data))
+    known = {"fit_seconds": round(time.perf_counter() - started, 2), "good": [*parse_good(good)]}
+    manifest = made.write(target, record.model_copy(update=known), report)
+    return _summary(target, manifest, started, _set_by(partition, manifest), str(data), told)
+
+
+def _foreseen(
+    parts: PartSet,
+    detector: Detector,
+    frame: Frame,
+    seed: int,
+    memory: int | None,
+    on_forecast: Callable[[Forecast], None] | None,
+) -> tuple[Means, dict[str, Any] | None]:
+    """Return what a fit may use, and what it will take: if one wants to know, or it is bounded."""
+    if memory is None and on_forecast is None:
+        return Means(), None
+    found = forecast_of(parts, detector, frame, seed, memory or 0)
+    if found is None:
+        return Means(), None
+    if on_forecast is not None:
+        on_forecast(found)
+    return found.means, found.row()
+
+
+def _subject(
+    parts: PartSet,
+    signal: SignalSettings | None,
+    coverage: Coverage | None,
+    white_level: int | None,
+) -> tuple[Subject, Coverage]:
+    """Return the subject of parts, which accepts these options, and what a fit covers."""
+    subject, covers = subject_of(parts), coverage or Coverage()
+    subject.check_options(parts, signal, covers, white_level)
+    return subject, covers
 
 
 def _check_promise(false_alarms: float, look_again: float | None, target: Path) -> None:
@@ -178,7 +213,11 @@ def _posed(
     progress: Progress,
     on_note: Callable[[str], None] | None,
 ) -> tuple[Partition, Frame]:
-    """Return a partition and its frame with the pose that parts are turned to, if they are."""
+    """Return a partition and its frame with the pose that parts are turned to, if they are.
+
+    Raises `InputError` where the frame does not fit the parts.
+    """
+    frame.check([part for part in partition.used if part.is_good], partition.calibrate)
     if partition.signal is not None:
         return partition, frame
     good = [part for part in partition.learn if part.is_good]
@@ -214,8 +253,9 @@ def _asked(
     )
 
 
-def _where(choice: Choice, target: Path) -> Training:
-    return replace(choice.training, folder=choice.training.folder or run_folder(target))
+def _where(choice: Choice, target: Path, means: Means) -> Training:
+    folder = choice.training.folder or run_folder(target)
+    return replace(choice.training, folder=folder, means=means)
 
 
 def _named(
@@ -253,7 +293,12 @@ def _chosen(
 
 
 def _summary(
-    target: Path, manifest: Manifest, started: float, set_by: list[str], data: str
+    target: Path,
+    manifest: Manifest,
+    started: float,
+    set_by: list[str],
+    data: str,
+    forecast: dict[str, Any] | None,
 ) -> FitSummary:
     calibration = manifest.calibration.calibration()
     counted = subject_of_model(manifest).counted(manifest)
@@ -279,6 +324,7 @@ def _summary(
         threshold_set_by=set_by,
         data=data,
         good=manifest.training.good,
+        forecast=forecast,
     )
 
 

@@ -78,17 +78,19 @@ def _stage(piece: str) -> int | str:
 class PatchEmbedder:
     """Embed pictures patch by patch: the backbone's feature maps, averaged over neighbours.
 
-    `graph` has the outputs `names`, each N×channels×height×width with the `shapes` below.
+    `graph` has the outputs `names`, each N×channels×height×width with the `shapes` below. `workers`
+    parts are worked on at once; None: as many as suit the machine.
     """
 
     graph: bytes
     names: tuple[str, ...]
     shapes: tuple[tuple[int, int, int], ...]
     preprocessing: Preprocessing
+    workers: int | None = None
 
     def open(self, workers: int | None = None) -> Engine:
         """Open the fastest engine of this machine for the embedding graph."""
-        count = default_workers() if workers is None else workers
+        count = workers or self.workers or default_workers()
         choice = available_engines()[0]
         return open_engine(self.graph, choice, shape=self.preprocessing.shape, workers=count)
 
@@ -96,7 +98,7 @@ class PatchEmbedder:
         self, parts: Sequence[Part], progress: Progress, what: str = "embedding good parts"
     ) -> Iterator[list[Embedding]]:
         """Yield the patch embeddings of each part in order: per layer an array patches×channels."""
-        workers = default_workers()
+        workers = self.workers or default_workers()
         engine = self.open(workers)
 
         def embed(part: Part) -> list[Embedding]:
