@@ -108,7 +108,7 @@ def test_the_command_starts_a_cluster_and_goes_on_where_it_stopped(
     told = cli(*command)
     assert told.code == 1
     assert "3 Parquet files" in told.out
-    assert "2 of them by an earlier run" in told.out
+    assert "2 of them from an earlier run" in told.out
     assert sum(inputs_in(tmp_path / "out").values()) == 120
 
 

@@ -30,6 +30,7 @@ def test_other_texts_are_refused_with_what_is_accepted(text: str) -> None:
 def test_what_is_written_is_read_again() -> None:
     assert parse_memory(size_text(3 << 29)) == 1_500_000_000
     assert size_text(500 << 20) == "500 MB"
+    assert size_text(100 << 30) == "100 GB"
 
 
 def test_what_is_used_grows_with_what_is_held() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from makellos import find_parts
 from makellos.data.memory import parse_memory
 from makellos.detectors import make_detector
 from makellos.detectors.patches.trial import BankCost
-from makellos.errors import ConfigurationError
+from makellos.errors import ConfigurationError, InputError
 from makellos.models.coverage import Coverage, frame_of
 from makellos.models.forecast import Forecast, forecast_of
 from makellos.sets.synthetic_screws import write_screws
@@ -66,9 +67,9 @@ def test_a_fit_keeps_to_its_bound(screws: Path, tmp_path: Path) -> None:
 
 
 def test_less_than_the_least_is_refused_and_the_least_is_accepted(screws: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"takes .* at least") as refused:
+    with pytest.raises(ConfigurationError, match=r"takes at least .*B\. Give") as refused:
         foreseen(screws, 50 << 20)
-    said = re.search(r"takes ([\d.]+ [MG]B) at least", str(refused.value))
+    said = re.search(r"--memory (\d+M) or more", str(refused.value))
     assert said is not None
     found = foreseen(screws, int(1.5 * parse_memory(said[1])))
     assert found.means.workers is not None
@@ -104,21 +105,33 @@ def test_candidates_are_what_fits_into_the_room(workers: int) -> None:
 
 def test_nobody_tells_of_other_detectors_and_a_bound_is_refused(screws: Path) -> None:
     assert foreseen(screws, detector="padim") is None
-    with pytest.raises(ConfigurationError, match="--memory bounds the fit of whole pictures"):
+    with pytest.raises(ConfigurationError, match="--memory is accepted only for patchcore"):
         foreseen(screws, 1 << 30, detector="padim")
+
+
+def test_a_picture_that_cannot_be_read_is_named_where_there_is_a_bound(
+    screws: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(screws, tmp_path / "screws")
+    first = min((tmp_path / "screws" / "train").rglob("*.png"))
+    first.write_bytes(b"")
+    assert foreseen(tmp_path / "screws") is None
+    with pytest.raises(InputError, match=first.name):
+        foreseen(tmp_path / "screws", 1 << 30)
 
 
 def test_a_forecast_is_one_line() -> None:
     found = Forecast(171.0, 1.6 * (1 << 30), 3200, (768, 512))
     assert str(found) == (
-        "About 3 min and 1.6 GB for 3,200 pictures of 512 x 768 (measured for one second)."
+        "About 3 min and 1.6 GB of memory for 3,200 pictures of 512 x 768 "
+        "(estimated from a one-second trial)."
     )
 
 
 def test_what_is_no_size_is_refused_at_once(tmp_path: Path, cli: Callable[..., Any]) -> None:
     told = cli("fit", tmp_path, "-o", tmp_path / "m.makellos", "--memory", "much")
     assert told.code == 2
-    assert "The memory is 'much'" in told.err
+    assert "--memory is 'much'" in told.err
 
 
 def test_statistics_of_many_parts_are_those_of_some(

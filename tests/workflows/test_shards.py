@@ -204,4 +204,4 @@ def test_wrong_use_says_what_to_do(
     assert (told.code, "Name it with -o" in told.err) == (2, True)
     told = cli("inspect", toy_model, many, "--cluster", "auto", "-o", tmp_path, "--csv", "a.csv")
     assert told.code == 2
-    assert "--csv cannot go with --cluster" in told.err
+    assert "--csv cannot be combined with --cluster" in told.err

@@ -24,8 +24,8 @@ ClusterAddress = Annotated[
     typer.Option(
         "--cluster",
         metavar="auto|ADDRESS",
-        help="Work on the Ray cluster at ADDRESS; with auto on that of this machine, which is "
-        "started if none runs.",
+        help="Work on the Ray cluster at ADDRESS; auto: on the one that runs on this machine, or "
+        "on one that is started for this command.",
     ),
 ]
 
@@ -38,7 +38,9 @@ def refuse_with_cluster(rows: Outputs, taken: Frames, **others: object) -> None:
     frames = {"every": taken.every != 1, "frames": taken.most, "pages": taken.pages}
     names = [f"--{name}" for name, value in {**options, **frames, **others}.items() if value]
     if names:
-        raise ConfigurationError(f"{', '.join(names)} cannot go with --cluster. Leave it out.")
+        raise ConfigurationError(
+            f"{', '.join(names)} cannot be combined with --cluster. Leave out one or the other."
+        )
 
 
 def inspect_on_cluster(
@@ -57,7 +59,8 @@ def inspect_on_cluster(
 
     if output is None:
         raise ConfigurationError(
-            "--cluster writes rows as Parquet files into a folder. Name it with -o."
+            "-o is missing: --cluster writes rows as Parquet files into a folder. Name that "
+            "folder, such as -o rows."
         )
 
     def on_unreadable(_name: str, error: str) -> None:
@@ -91,6 +94,6 @@ def runners_of(address: str | None, module: str = "makellos") -> Iterator[Runner
 
 def _written(summary: ClusterSummary) -> str:
     """Say where the rows are, and how many an earlier run wrote."""
-    earlier = f", {summary.n_earlier} of them by an earlier run" if summary.n_earlier else ""
+    earlier = f", {summary.n_earlier} of them from an earlier run" if summary.n_earlier else ""
     plural = "" if summary.n_shards == 1 else "s"
     return f"Written: {summary.n_shards} Parquet file{plural} in {summary.output}{earlier}"

@@ -97,8 +97,8 @@ def compare(
     With --n-good, each detector is fitted on that many good parts, drawn at random: what are so
     few worth, and what can they promise?
 
-    With --cluster, detectors are fitted at once on its nodes, which all have to see the same files,
-    and DIR.
+    With --cluster, detectors are fitted in parallel on its nodes. All nodes must see the data, the
+    models and DIR under the same paths.
 
     Example: makellos compare screws --detectors patchcore,padim -o comparison
     """

@@ -175,8 +175,8 @@ def inspect(
     inspected, 1 when some could not be, 2 for wrong usage or a damaged model, and, with
     --fail-on-reject, 3 when any part was rejected.
 
-    With --cluster, rows are Parquet files in DIR; inputs and DIR may be addresses such as
-    s3://bucket/parts, and the same command goes on where it was interrupted.
+    With --cluster, rows are written as Parquet files into DIR. Inputs and DIR may be addresses such
+    as s3://bucket/parts. After an interruption, the same command continues where it stopped.
 
     Example: makellos inspect screws.makellos new/ -o result --overlays
     """

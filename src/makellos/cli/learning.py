@@ -157,7 +157,7 @@ Memory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Take no more memory than this, such as 2G; patchcore on whole pictures alone.",
+        help="Use no more memory than this, such as 2G; only for patchcore on whole pictures.",
     ),
 ]
 SkipUnreadable = Annotated[

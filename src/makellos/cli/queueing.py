@@ -56,7 +56,8 @@ def queue(
     and the others continue; starting again does what is left. Exits with 0 when all are done, 1
     when some failed, 2 when the file has mistakes.
 
-    With --cluster, runs are fitted at once on its nodes, which all have to see the same files.
+    With --cluster, runs are fitted in parallel on its nodes. All nodes must see the data and the
+    models under the same paths.
 
     Example: makellos queue runs.yaml --keep-going
     """

@@ -78,9 +78,9 @@ class Cluster:
         except self.ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()
             raise InputError(
-                f"The task for {what} was given up; its process ended {_TRIES + 1} times: "
-                f"{reason[0] if reason else type(error).__name__} Look at the memory of the nodes, "
-                "or leave those inputs out, and run the same command again."
+                f"The task for {what} was given up, since its process died {_TRIES + 1} times "
+                f"({reason[0] if reason else type(error).__name__}). Check whether the nodes have "
+                "enough memory, or leave it out, and run the same command again."
             ) from error
 
 
@@ -152,7 +152,8 @@ def _knock(address: str) -> None:
 def _unreachable(address: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()
     return (
-        f"No cluster answers at {address} ({reason[0] if reason else type(error).__name__}). Give "
-        "the address that 'ray start --head' said, such as 10.0.0.1:6379, or 'auto' for this "
-        "machine, and see that this machine has the cluster's token and versions."
+        f"No cluster answers at {address} ({reason[0] if reason else type(error).__name__}). Use "
+        "the address that 'ray start --head' printed, such as 10.0.0.1:6379, or 'auto' for this "
+        "machine. This machine also needs the cluster's token, and the same versions of Python, "
+        "Ray and makellos."
     )

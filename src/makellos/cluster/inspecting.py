@@ -134,8 +134,8 @@ def _opened(carried: _Carried) -> ShardInspector:
     """Return what inspects on this node: opened by the first task of a process, for all others."""
     if carried.version != __version__:
         raise ConfigurationError(
-            f"{platform.node()} has makellos {__version__}, the machine of the command "
-            f"has {carried.version}. Install the same version on all."
+            f"{platform.node()} has makellos {__version__}; the machine that runs the command has "
+            f"{carried.version}. Install the same version on all machines."
         )
     import ray
 

@@ -83,5 +83,5 @@ def _run(module: str, arguments: list[str], log: str, folder: str) -> int:
     except FileNotFoundError as error:
         raise StorageError(
             f"{platform.node()} does not see {error.filename}. Put data, models and the output "
-            "folder on a file system that all nodes have at the same place."
+            "folder on a drive that all nodes have mounted under the same path."
         ) from error

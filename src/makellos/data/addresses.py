@@ -25,6 +25,7 @@ __all__ = ["Addressed", "Place", "is_address"]
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.")  # not C:\, which has one letter
 _DRAFT = ".partial"
 _MOST_BYTES = 1 << 30  # of a picture file
+_CHECK = "Check the address, the connection and your access keys."
 
 
 def is_address(text: str) -> bool:
@@ -46,7 +47,7 @@ class Addressed:
     @property
     def path(self) -> Path:
         """Raise `InputError`: it is no file of this machine."""
-        raise InputError(f"{self.address} is no file of this machine. Copy it to one first.")
+        raise InputError(f"{self.address} is not a file on this machine. Copy it here first.")
 
     def read(self) -> Picture:
         """Return the picture; raises `InputError` where it cannot be fetched or decoded."""
@@ -55,7 +56,10 @@ class Addressed:
     def read_mask(self, mask: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Raise `InputError`: masks belong to files."""
         del size
-        raise InputError(f"{self.address} has no mask in {mask}. Copy the picture to a file first.")
+        raise InputError(
+            f"{self.address}: masks, such as {mask}, are read only for pictures in files. Copy the "
+            "picture to this machine first."
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Place:
                 raise InputError(f"{self.address} does not exist. Check the address.")
             found = files.find(path)
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.address} cannot be listed: {error}. Check it.") from error
+            raise InputError(f"{self.address} cannot be listed: {error}. {_CHECK}") from error
         root = path.rstrip("/")
         inside = (name[len(root) :] for name in found if not _is_hidden(name[len(root) :]))
         named = (name for name in inside if Path(name).suffix.lower() in PICTURE_SUFFIXES)
@@ -101,7 +105,7 @@ class Place:
             files.invalidate_cache()
             found = files.ls(path, detail=False) if files.isdir(path) else []
         except (OSError, ValueError, RuntimeError) as error:
-            raise StorageError(f"{self.address} cannot be listed: {error}. Check it.") from error
+            raise StorageError(f"{self.address} cannot be listed: {error}. {_CHECK}") from error
         return sorted(str(name).rstrip("/").rpartition("/")[2] for name in found)
 
     def read(self) -> bytes:
@@ -113,9 +117,12 @@ class Place:
         except FileNotFoundError:
             raise InputError(f"{self.address} does not exist. Check the address.") from None
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.address} cannot be read: {error}. Fetch it again.") from error
+            raise InputError(f"{self.address} cannot be read: {error}. {_CHECK}") from error
         if len(content) > _MOST_BYTES:
-            raise InputError(f"{self.address} has more than {_MOST_BYTES:,} bytes; it is not read.")
+            raise InputError(
+                f"{self.address} has more than {_MOST_BYTES:,} bytes, the most that are read. "
+                "Leave it out, or save it smaller."
+            )
         return content
 
     @contextmanager
@@ -126,7 +133,7 @@ class Place:
             with files.open(path, "rb") as stream:
                 yield stream
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"{self.address} cannot be read: {error}. Fetch it again.") from error
+            raise InputError(f"{self.address} cannot be read: {error}. {_CHECK}") from error
 
     def write(self, content: bytes) -> None:
         """Write a file in one step: under a name of its own first, then renamed.
@@ -150,8 +157,8 @@ class Place:
                 raise
         except (OSError, ValueError, RuntimeError) as error:
             raise StorageError(
-                f"{self.address} cannot be written: {error}. Make room there, or choose another "
-                "place."
+                f"{self.address} cannot be written: {error}. Check your access and the free space "
+                "there, or choose another place with -o."
             ) from error
 
     def remove_drafts(self) -> None:
@@ -166,7 +173,7 @@ class Place:
         try:
             return self._files()
         except (OSError, ValueError, RuntimeError) as error:
-            raise StorageError(f"{self.address} cannot be reached: {error}. Check it.") from error
+            raise StorageError(f"{self.address} cannot be reached: {error}. {_CHECK}") from error
 
     def _files(self) -> tuple[Any, str]:
         try:

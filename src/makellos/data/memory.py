@@ -42,19 +42,20 @@ def parse_memory(text: str) -> int:
     number = float(found[1]) if found else 0.0
     if found is None or not number or (found[3] == "ib" and not found[2]):
         raise ConfigurationError(
-            f"The memory is {text!r}; expected a size above 0, such as 500M, 2G or 4GiB."
+            f"--memory is {text!r}; expected a size above 0, such as 500M, 2G or 4GiB."
         )
     return int(number * (_THOUSANDS if found[3] == "b" and found[2] else _UNITS)[found[2]])
 
 
 def size_text(n_bytes: float) -> str:
-    """Return a size in words, as `parse_memory` reads it.
+    """Return a size in words, in units of 1,024s.
 
-    >>> size_text(1_610_612_736), size_text(734_003_200)
-    ('1.5 GB', '700 MB')
+    >>> size_text(1_610_612_736), size_text(734_003_200), size_text(128 << 30)
+    ('1.5 GB', '700 MB', '128 GB')
     """
     if n_bytes >= 1000 << 20:
-        return f"{n_bytes / (1 << 30):.2g} GB"
+        n_giga = n_bytes / (1 << 30)
+        return f"{round(n_giga, 1 if n_giga < 10 else None):g} GB"
     return f"{n_bytes / (1 << 20):.0f} MB"
 
 

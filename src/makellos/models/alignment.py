@@ -101,9 +101,9 @@ def _saving(parts: Sequence[Part], progress: Progress) -> PoseChoice:
         return PoseChoice()
     return PoseChoice(
         found.alignment,
-        f"The part takes less than {found.share:.0%} of the picture: it is {found.alignment}, "
-        f"which is up to {1 / found.share:.0f} times as fast. To look at whole pictures: "
-        "--align none.",
+        f"The part fills less than {found.share:.0%} of the picture, so it is {found.alignment}; "
+        f"inspection is then up to {1 / found.share:.0f} times as fast. To inspect whole pictures, "
+        "fit with --align none.",
     )
 
 

@@ -7,6 +7,7 @@ does beside that is known from the number of parts.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 
 from makellos.data.copies import sketch
@@ -57,8 +58,8 @@ class Forecast:
         """Say it in one line."""
         height, width = self.picture
         return (
-            f"About {_time_text(self.seconds)} and {size_text(self.memory)} for {self.n_parts:,} "
-            f"pictures of {width} x {height} (measured for one second)."
+            f"About {_time_text(self.seconds)} and {size_text(self.memory)} of memory for "
+            f"{self.n_parts:,} pictures of {width} x {height} (estimated from a one-second trial)."
         )
 
 
@@ -69,15 +70,21 @@ def forecast_of(
 
     None where nobody can tell: of recordings, of detectors without a trial, of tiles, and where the
     parts cannot be read or are too few. Raises `ConfigurationError` for a bound that cannot be kept
-    to, either because it is too small or because nobody can tell.
+    to, either because it is too small or because nobody can tell, and `InputError` where there is a
+    bound and the parts that are tried cannot be read.
     """
-    found = _tried(parts, detector, frame, seed)
+    try:
+        found = _tried(parts, detector, frame, seed)
+    except InputError:
+        if bound:
+            raise
+        found = None  # what is wrong is said where all parts are read
     if found is None:
         if bound:
             raise ConfigurationError(
-                f"--memory bounds the fit of whole pictures with patchcore; {detector.name} on "
-                f"{parts.kind.name}{' in tiles' if frame.tiling else ''} takes what it needs. "
-                "Leave it out."
+                "--memory is accepted only for patchcore on whole pictures; this is "
+                f"{detector.name} on {parts.kind.name}{' in tiles' if frame.tiling else ''}. Leave "
+                "it out."
             )
         return None
     workers = default_workers()
@@ -146,9 +153,9 @@ class _Tried:
                 return Means(workers, int(candidates))
         least = self.memory(1, self.bank.least_layer)
         raise ConfigurationError(
-            f"--memory is {size_text(bound)}, but this fit takes {size_text(1.02 * least)} at "
-            "least. Give as much, or make pictures smaller with --preset fast or "
-            "--set max_image_size=256."
+            f"--memory is {size_text(bound)}, but this fit takes at least {size_text(least)}. Give "
+            f"--memory {math.ceil(1.02 * least / (1 << 20))}M or more, or make pictures smaller "
+            "with --preset fast or --set max_image_size=256."
         )
 
 
@@ -156,23 +163,20 @@ def _tried(parts: PartSet, detector: Detector, frame: Frame, seed: int) -> _Trie
     good, calibration = list(parts.good()), list(parts.calibration())
     if parts.kind is not PICTURES or frame.tiling is not None or not good:
         return None
-    try:
-        partition = split_parts(good, calibration, detector, frame.smallest_budget, seed)
-        n_folds = detector.n_folds if partition.method == "cross-fitted" else 0
-        sample = good[:: max(1, len(good) // _N_TRIED)][:_N_TRIED]
-        picture = sample[0].read()
-        base = used_memory()
-        bank = detector.trial(sample, len(partition.learn), n_folds)
-        if bank is None:
-            return None
-        workers, white = default_workers(), frame.white_level
-        reading = pace_of(lambda part: sketch(part.read()), sample, threads=workers, seconds=0.15)
-        state = pace_of(
-            lambda part: statistics_of(part.read(), white), sample, threads=workers, seconds=0.15
-        )
-        hashing = pace_of(_hash, sample, threads=1, seconds=0.01)
-    except InputError:
-        return None  # what is wrong is said where all parts are read
+    partition = split_parts(good, calibration, detector, frame.smallest_budget, seed)
+    n_folds = detector.n_folds if partition.method == "cross-fitted" else 0
+    sample = good[:: max(1, len(good) // _N_TRIED)][:_N_TRIED]
+    picture = sample[0].read()
+    base = used_memory()
+    bank = detector.trial(sample, len(partition.learn), n_folds)
+    if bank is None:
+        return None
+    workers, white = default_workers(), frame.white_level
+    reading = pace_of(lambda part: sketch(part.read()), sample, threads=workers, seconds=0.15)
+    state = pace_of(
+        lambda part: statistics_of(part.read(), white), sample, threads=workers, seconds=0.15
+    )
+    hashing = pace_of(_hash, sample, threads=1, seconds=0.01)
     return _Tried(
         bank,
         partition,

@@ -113,7 +113,7 @@ def _scratch(folder: Path | None, *, shared: bool) -> Iterator[Path]:
         return
     if folder is None:
         raise ConfigurationError(
-            "On a cluster a comparison needs a folder that all nodes see. Name it with -o."
+            "With --cluster, a comparison needs a folder that all nodes see. Name it with -o."
         )
     with tempfile.TemporaryDirectory(prefix=".steps-", dir=folder) as made:
         yield Path(made)

@@ -155,7 +155,7 @@ class ShardPlan:
             self._check_same(self.output / PLAN)
         elif shards:
             raise StorageError(
-                f"{self.output} holds {shards[0]}, but no {PLAN} that says of which run it is. "
+                f"{self.output} holds {shards[0]}, but no {PLAN} that tells which run wrote it. "
                 "Choose another folder."
             )
         else:
@@ -176,7 +176,7 @@ class ShardPlan:
             found = parse_json(place.read())
         except ValueError as error:
             raise StorageError(
-                f"{place} is not what 'makellos inspect --cluster' wrote there: {error}. Choose "
+                f"{place} is not what 'makellos inspect --cluster' writes there: {error}. Choose "
                 "another folder."
             ) from error
         if not isinstance(found, dict):
@@ -186,8 +186,8 @@ class ShardPlan:
         if differs:
             what = next((named[key] for key in differs if key in named), "other settings")
             raise StorageError(
-                f"{self.output} holds rows of {what} ({', '.join(differs)}); it is left alone. "
-                "Choose another folder with -o, or give what was given then."
+                f"{self.output} holds rows of {what} ({', '.join(differs)}); nothing was "
+                "changed. Choose another folder with -o, or repeat the earlier command exactly."
             )
 
 
@@ -212,7 +212,8 @@ def plan_shards(
     manifest, subject = opened.manifest, subject_of_model(opened.manifest)
     if manifest.preprocessing.compares is not None:
         raise ConfigurationError(
-            f"{model} compares parts with references, which --cluster does not know. Leave it out."
+            f"{model} compares parts with references, which --cluster does not support. Leave "
+            "--cluster out."
         )
     if statistics and subject.kind != PICTURES:
         raise ConfigurationError(f"--statistics is for models of pictures; {model} is not.")
@@ -340,8 +341,8 @@ def _listed(given: Sequence[str], kind: FileKind) -> tuple[list[str], int]:
         listed, masks, references = list_inputs(files, kind)
         if references:
             raise ConfigurationError(
-                "--cluster does not know references of parts, which a manifest names. Leave its "
-                "column 'reference' out."
+                "The manifest names references of parts, which --cluster does not support. Leave "
+                "out its column 'reference'."
             )
         named, n_masks = [os.fspath(path) for path, _ in listed], len(masks)
     for item in given:
@@ -350,7 +351,8 @@ def _listed(given: Sequence[str], kind: FileKind) -> tuple[list[str], int]:
         elif is_address(item):
             if kind != PICTURES:
                 raise ConfigurationError(
-                    f"{item} is an address; recordings are read from files. Copy them first."
+                    f"{item} is an address, but recordings are read from files only. Copy them to "
+                    "this machine first."
                 )
             named += Place(item).pictures()
     if not named:
@@ -368,8 +370,8 @@ def _check_single(named: Iterable[str], kind: FileKind) -> None:
         path = Path(name)
         if camera_of(path) is not None or is_film(path) or is_numpy_file(path):
             raise ConfigurationError(
-                f"{name} holds many parts, and --cluster writes a row for each input. Leave "
-                "--cluster out for it."
+                f"{name} can hold many parts, but --cluster writes one row for each input. Inspect "
+                "it without --cluster."
             )
 
 
@@ -382,13 +384,18 @@ def _paths_in(name: str) -> Iterator[str]:
             if "path" not in file.schema_arrow.names:
                 columns = ", ".join(file.schema_arrow.names)
                 raise InputError(
-                    f"{name} has no column 'path'; it has {columns}. Name the column of paths so."
+                    f"{name} has no column 'path'; it has {columns}. Name the column that holds "
+                    "the paths 'path'."
                 )
             for batch in file.iter_batches(columns=["path"]):
                 for path in batch.column(0).to_pylist():
                     if not isinstance(path, str) or not path:
-                        raise InputError(f"{name} has a row without a path. Correct the table.")
+                        raise InputError(
+                            f"{name} has a row without a path. Fill it in, or remove it."
+                        )
                     inside = is_address(path) or Path(path).is_absolute() or not folder
                     yield path if inside else f"{folder}/{path}"
     except (ValueError, OSError) as error:
-        raise InputError(f"{name} cannot be read as Parquet: {error}. Write it again.") from error
+        raise InputError(
+            f"{name} cannot be read as Parquet: {error}. Write the file again."
+        ) from error
