@@ -96,6 +96,19 @@ def test_a_part_that_takes_little_of_a_large_picture_is_cut_out(
     assert height * width > 360 * 140  # the pin and its head
 
 
+def test_what_would_be_cut_off_with_the_ground_leaves_a_part_in_doubt() -> None:
+    found = learn_alignment([pin(each, side=640) for each in AROUND], "rotate", refined=False)
+    assert found is not None
+    one = pin(20.0, side=640).read()
+    assert found(one).is_sure
+    two = np.full((960, 640, 3), 200, np.uint8)
+    two[:640] = np.minimum(two[:640], one)
+    two[320:] = np.minimum(two[320:], pin(-50.0, side=640).read())
+    seen = found(np.ascontiguousarray(two[160:800]))  # cut as large as the others
+    assert not seen.is_sure
+    assert "several parts" in seen.notes[0]
+
+
 @pytest.mark.parametrize(
     ("change", "detector"),
     [

@@ -38,6 +38,7 @@ __all__ = [
     "looked_at",
     "mean_part",
     "pose_of",
+    "share_beyond",
 ]
 
 SIDE = 256  # pixels of the longer side of a picture that poses are found on
@@ -63,6 +64,7 @@ class Aligned:
 
     `motion` 2×3 leads from its pixels to those of the picture of `size` H, W that it was cut from.
     `correlation` says how well it agrees with the mean part; `least` is what it has to reach.
+    `beyond` is the share of the outline that lies outside, of `most_beyond` at most.
     """
 
     picture: Picture
@@ -70,17 +72,24 @@ class Aligned:
     size: tuple[int, int]
     correlation: float
     least: float
+    beyond: float = 0.0
+    most_beyond: float = 1.0
 
     @property
     def is_sure(self) -> bool:
-        """Tell whether the part agrees with the mean part as good ones do."""
-        return self.correlation >= self.least
+        """Tell whether the part agrees with the mean part as good ones do, and is all inside."""
+        return self.correlation >= self.least and self.beyond <= self.most_beyond
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what is to be said of a part whose pose is in doubt."""
         if self.is_sure:
             return ()
+        if self.correlation >= self.least:
+            return (
+                f"{self.beyond:.0%} of what stands out from the ground lies outside the crop, and "
+                "was not looked at. Are there several parts, or is it longer than good ones?",
+            )
         return (
             "The part could not be turned to the pose of the good parts (correlation "
             f"{self.correlation:.2f}; {self.least:.2f} is needed). Is it another part, hidden, "
@@ -195,6 +204,7 @@ class Alignment(BaseModel):
     the scale at which the longer side of a picture has `SIDE` pixels. `least` is the correlation
     with it that a part has to reach. What compares parts place by place needs them `refined` to a
     fraction of a pixel; others do with the pose of the outline, which takes a third of the time.
+    A part of whose outline more than the share `beyond` lies outside the crop is not trusted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -203,6 +213,7 @@ class Alignment(BaseModel):
     reference: str = Field(max_length=_MOST_BYTES, repr=False)
     least: float = Field(ge=-1, le=1)
     refined: bool = True
+    beyond: float = Field(default=1.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _reference_is_a_picture(self) -> Self:
@@ -215,12 +226,14 @@ class Alignment(BaseModel):
         return f"turned to one pose {how}, and cropped"
 
     @classmethod
-    def onto(cls, way: Way, mean: Floats, least: float, *, refined: bool = True) -> Self:
+    def onto(
+        cls, way: Way, mean: Floats, least: float, *, refined: bool = True, beyond: float = 1.0
+    ) -> Self:
         """Return the alignment onto a mean part h×w in [0, 1]."""
         pixels = np.rint(np.clip(mean, 0, 1) * 255).astype(np.uint8)
         raw = cv2.imencode(".png", pixels)[1].tobytes()
         encoded = base64.b64encode(raw).decode("ascii")
-        return cls(way=way, reference=encoded, least=least, refined=refined)
+        return cls(way=way, reference=encoded, least=least, refined=refined, beyond=beyond)
 
     def __call__(self, picture: Picture) -> Aligned:
         """Return a picture H×W or H×W×3 turned and cropped, in its own depth and resolution."""
@@ -239,7 +252,10 @@ class Alignment(BaseModel):
             borderMode=cv2.BORDER_REPLICATE,
         )
         rows, columns = picture.shape[:2]
-        return Aligned(laid, whole, (rows, columns), correlation, self.least)
+        beyond = 0.0
+        if outline is not None and self.beyond < 1:
+            beyond = share_beyond(outline, motion, template.shape)
+        return Aligned(laid, whole, (rows, columns), correlation, self.least, beyond, self.beyond)
 
 
 @dataclass(frozen=True)
@@ -321,6 +337,13 @@ def mean_part(
     pairs = zip(pictures, motions, strict=True)
     laid = [_laid(_gray(each), motion, size) for each, motion in pairs]
     return np.asarray(np.mean(laid, axis=0), np.float32)
+
+
+def share_beyond(outline: Silhouette, motion: Motion, shape: tuple[int, ...]) -> float:
+    """Return the share of an outline that lies outside a template h×w at a pose."""
+    mask = outline.mask.astype(np.uint8)
+    inside = cv2.warpAffine(np.ones(shape, np.uint8), motion, mask.shape[::-1], flags=0)
+    return 1 - int((mask & inside).sum()) / max(1, int(mask.sum()))
 
 
 def _best(gray: Floats, template: Floats, poses: Sequence[Motion]) -> tuple[Motion, float]:

@@ -23,6 +23,7 @@ from makellos.inspection.alignment import (
     looked_at,
     mean_part,
     pose_of,
+    share_beyond,
 )
 from makellos.inspection.silhouette import Silhouette, find_silhouette
 
@@ -34,6 +35,8 @@ _WIDE = (0.95, 0.07)  # quantile of extents; around it, of the longest
 _TIGHT = (0.75, 0.03)  # the same where the crop is to save time: shadows are no part
 _ASLANT, _TURNED = 30.0, 0.2  # degrees; share of parts beyond: they lie at any angle
 _LEAST, _LENIENT = 0.3, 0.7  # what a part has to reach: of what the worst of good ones do
+# Share of an outline outside a tight crop: always allowed; times that of good parts; at most.
+_LITTLE, _TIMES, _MUCH = 0.03, 2.0, 0.35
 _N_GLANCED = 8  # good parts of which all have an outline where looking at more may save time
 _LARGE = 640 * 640  # pixels of a picture, from which on cropping saves much time
 _SAVING = 0.5  # share of the picture that a part's crop takes at most, where that is done
@@ -202,14 +205,34 @@ def _learned(
         return None
     known = outlines if outlined else [None] * len(shown)
     mean, agreed, degrees = _posed(shown, known, chosen, _WIDE if refined else _TIGHT)
+    beyond = 1.0
     if not refined:
-        pairs = zip(shown, outlines, strict=True)
-        agreed = [pose_of(each, mean, outline, 0.0, refined=False)[1] for each, outline in pairs]
+        pairs = list(zip(shown, outlines, strict=True))
+        poses = [pose_of(each, mean, outline, 0.0, refined=False) for each, outline in pairs]
+        agreed = [value for _, value in poses]
+        beyond = _most_beyond(outlines, [motion for motion, _ in poses], mean.shape)
     least = _LENIENT * float(np.quantile(agreed, 0.02))
     if least < _LEAST:
         return None
     share = mean.size / float(np.median([each.shape[0] * each.shape[1] for each in shown]))
-    return _Learned(Alignment.onto(chosen, mean, least, refined=refined), degrees, share)
+    onto = Alignment.onto(chosen, mean, least, refined=refined, beyond=beyond)
+    return _Learned(onto, degrees, share)
+
+
+def _most_beyond(
+    outlines: Sequence[Silhouette | None], motions: Sequence[Motion], shape: tuple[int, ...]
+) -> float:
+    """Return the share of an outline that may lie outside a tight crop, by that of good parts.
+
+    A second part in the picture, or an end that sticks out, would not be looked at.
+    """
+    found = [
+        share_beyond(outline, motion, shape)
+        for outline, motion in zip(outlines, motions, strict=True)
+        if outline is not None
+    ]
+    usual = float(np.quantile(found, 0.98)) if found else 0.0
+    return min(_LITTLE + _TIMES * usual, _MUCH)
 
 
 def _posed(
