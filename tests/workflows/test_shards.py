@@ -124,6 +124,20 @@ def test_inputs_are_named_as_they_were_given_wherever_they_are_inspected(
     assert rows(tmp_path / "out")[0]["input"] == str(Path(many.name, "000.png"))
 
 
+def test_the_same_names_in_another_folder_are_other_inputs(
+    toy_model: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(many.parent)
+    run(plan_shards(toy_model, [many.name], tmp_path / "out"), most=1)
+    other = tmp_path / "later" / many.name
+    other.mkdir(parents=True)
+    for path in many.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(other.parent)
+    with pytest.raises(StorageError, match="another list of inputs"):
+        plan_shards(toy_model, [many.name], tmp_path / "out").begin()
+
+
 @pytest.fixture
 def memory(many: Path) -> Iterator[str]:
     """Return an address that holds the pictures, and files that are none."""

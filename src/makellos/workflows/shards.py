@@ -224,7 +224,7 @@ def plan_shards(
         "format": _FORMAT,
         "model": hashlib.sha256(manifest.without_verification().encode()).hexdigest(),
         "manner": manner.record(),
-        "inputs": hashlib.sha256("\0".join(listed).encode("utf-8", "replace")).hexdigest(),
+        "inputs": _digest(listed),
         "n_inputs": len(listed),
         "n_per_shard": shard_size(len(listed)),
     }
@@ -240,6 +240,13 @@ def plan_shards(
         noun="recording" if subject.has_windows else "part",
         masks_left_out=n_masks,
     )
+
+
+def _digest(listed: Iterable[str]) -> str:
+    """Return what tells a list of inputs from others, also from one of another folder."""
+    base = Path.cwd()
+    whole = (name if is_address(name) else os.fspath(base / name) for name in listed)
+    return hashlib.sha256("\0".join(whole).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def shard_size(n_inputs: int) -> int:
