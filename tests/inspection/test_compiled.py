@@ -128,3 +128,32 @@ def test_another_graph_may_have_the_same_identity_only_by_mistake(folder: Path) 
     engine = open_engine(score_graph(), OPENVINO[-1], shape=SHAPE, identity="a")
     assert set(engine.run(BATCH)) == {"anomaly_map"}
     assert len(list(folder.iterdir())) == 1
+
+
+class Failing:
+    """Be a compiled graph that can neither be exported nor run."""
+
+    def __init__(self) -> None:
+        self.exported = 0
+
+    def export_model(self) -> None:
+        self.exported += 1
+        raise RuntimeError("it cannot be exported")
+
+    def create_infer_request(self) -> None:
+        raise RuntimeError("at some line:\nno memory")
+
+
+def test_what_cannot_be_exported_works_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing()
+    engines._keep(failing, "key", ["anomaly_map"])
+    assert kept_compiled("key") is None
+    monkeypatch.setenv("MAKELLOS_CACHE", "off")
+    engines._keep(failing, "key", ["anomaly_map"])
+    assert failing.exported == 1, "nothing is exported that nobody keeps"
+
+
+def test_a_graph_that_fails_when_it_is_first_run_is_the_models_fault() -> None:
+    engine = engines._OpenVinoEngine(Failing(), ["anomaly_map"], OPENVINO[-1], 1)
+    with pytest.raises(ModelFileError, match="cannot run the graph: no memory"):
+        engine.run(BATCH)

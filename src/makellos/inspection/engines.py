@@ -22,7 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from makellos.errors import ConfigurationError, MissingRuntimeError, ModelFileError, suggest
-from makellos.inspection.compiled import compiled_key, keep_compiled, kept_compiled
+from makellos.inspection.compiled import (
+    cache_folder,
+    compiled_key,
+    keep_compiled,
+    kept_compiled,
+)
 from makellos.inspection.graph_check import check_graph
 from makellos.inspection.runtimes import import_onnxruntime, import_openvino
 
@@ -173,11 +178,15 @@ def open_engine(
     try:
         return _here.opened(opener(graph, choice, shape, workers, together, key))
     except (RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()
-        raise ModelFileError(
-            f"{choice} cannot run the graph: {reason[-1] if reason else error!r}. "
-            "Update the runtime, or fit the model again."
-        ) from error
+        raise _failed(choice, error) from error
+
+
+def _failed(choice: EngineChoice, error: Exception) -> ModelFileError:
+    reason = str(error).strip().splitlines()
+    return ModelFileError(
+        f"{choice} cannot run the graph: {reason[-1] if reason else error!r}. "
+        "Update the runtime, or fit the model again."
+    )
 
 
 def _settings(choice: EngineChoice, workers: int) -> dict[str, str]:
@@ -242,8 +251,19 @@ def _compiled_here(
     compiled = core.compile_model(model, "CPU", _settings(choice, workers))
     engine = _OpenVinoEngine(compiled, names, choice, together)
     if key:
-        keep_compiled(key, compiled.export_model().getvalue(), names)
+        _keep(compiled, key, names)
     return engine
+
+
+def _keep(compiled: Any, key: str, names: Sequence[str]) -> None:
+    """Keep what was compiled for others, if it can be: whoever compiled it does without."""
+    if cache_folder() is None:
+        return
+    try:
+        blob = compiled.export_model().getvalue()
+    except RuntimeError:
+        return
+    keep_compiled(key, blob, names)
 
 
 class _OpenVinoEngine:
@@ -275,7 +295,10 @@ class _OpenVinoEngine:
         if self._has_run:
             return self._infer(picture)
         with self._beginning:
-            found = self._infer(picture)
+            try:
+                found = self._infer(picture)
+            except RuntimeError as error:
+                raise _failed(self.choice, error) from error
             self._has_run = True
         return found
 
