@@ -184,7 +184,7 @@ def open_engine(
 def _failed(choice: EngineChoice, error: Exception) -> ModelFileError:
     reason = str(error).strip().splitlines()
     return ModelFileError(
-        f"{choice} cannot run the graph: {reason[-1] if reason else error!r}. "
+        f"{choice} cannot run the graph: {reason[-1] if reason else repr(error)}. "
         "Update the runtime, or fit the model again."
     )
 
