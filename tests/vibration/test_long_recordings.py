@@ -110,6 +110,28 @@ def test_a_short_recording_and_other_files_are_held(tmp_path: Path) -> None:
     assert open_long(tmp_path / "missing.wav", RATE) is None
 
 
+def test_many_channels_are_not_decoded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal = np.tile(noise(3000), (1, 50))
+    path = write(tmp_path / "a.wav", signal)
+    held = read_recording(path)
+    monkeypatch.setattr(long_recordings, "_AT_ONCE", 10_000)
+    decoded, decode = list[int](), long_recordings.wav_samples
+
+    def watched(block: memoryview, tag: int, bits: int) -> NDArray[np.floating]:
+        found = decode(block, tag, bits)
+        decoded.append(found.size)
+        return found
+
+    monkeypatch.setattr(long_recordings, "wav_samples", watched)
+    long = opened(path)
+    np.testing.assert_array_equal(long.read(5, 2900, (7, 99)), held.values[[7, 99], 5:2900])
+    assert max(decoded) <= 10_000
+    monkeypatch.setattr(long_recordings, "MAX_CHANNELS", 99)
+    assert open_long(path, RATE) is None, "who reads it as a whole refuses it"
+
+
 @pytest.mark.parametrize("detector", ["pyod", "patchcore"])
 def test_verdicts_and_windows_are_the_same(
     tmp_path: Path, detector: str, monkeypatch: pytest.MonkeyPatch

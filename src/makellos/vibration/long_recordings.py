@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from makellos.errors import InputError
-from makellos.vibration._columns import Column, Columns
+from makellos.vibration._columns import MAX_CHANNELS, Column, Columns
 from makellos.vibration._recording_files import WavForm, read_wav_form, wav_samples
 from makellos.vibration.recordings import (
     channel_names,
@@ -29,6 +29,7 @@ __all__ = ["LongRecording", "LongSignal", "LongWindows", "cut_long", "open_long"
 
 _LONG = 1 << 24  # samples of all channels together, of which more are not held
 _BLOCK = 1 << 20  # samples of one channel that are read at once
+_AT_ONCE = 1 << 22  # samples of all channels that are decoded at once, however many there are
 
 Floats = NDArray[np.float32]
 
@@ -54,11 +55,16 @@ class LongRecording:
 
     def read(self, start: int, stop: int, rows: Sequence[int]) -> Floats:
         """Return samples from `start` up to `stop` of the channels at `rows`, C×n."""
-        size = self.form.frame_bytes
+        wanted, some = np.empty((len(rows), max(0, stop - start)), np.float32), list(rows)
+        step = max(1, _AT_ONCE // self.form.n_channels)
         with self.path.open("rb") as stream:
-            stream.seek(self.form.start + (self.first + start) * size)
-            table = _table(stream, self.form, stop - start, self.path)
-        return np.asarray(np.ascontiguousarray(table[:, list(rows)].T), np.float32)
+            stream.seek(self.form.start + (self.first + start) * self.form.frame_bytes)
+            for begin in range(0, wanted.shape[1], step):
+                n_samples = min(step, wanted.shape[1] - begin)
+                table = _table(stream, self.form, n_samples, self.path)
+                with np.errstate(over="ignore", invalid="ignore"):  # what is no number is told of
+                    wanted[:, begin : begin + n_samples] = table[:, some].T
+        return wanted
 
     def channel_samples(self, name: str) -> Samples:
         """Return what is known of a channel's samples, from two passes over them."""
@@ -133,6 +139,8 @@ def open_long(path: Path, usual: float | None) -> LongRecording | None:
     except (OSError, ValueError, struct.error):
         return None  # whoever reads it as a whole says what is wrong
     n_samples = form.n_bytes // form.frame_bytes if form.frame_bytes else 0
+    if form.n_channels > MAX_CHANNELS:
+        return None  # it is refused where it is read
     if n_samples * form.n_channels <= _LONG:
         return None
     try:
