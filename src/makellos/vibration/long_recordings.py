@@ -139,10 +139,8 @@ def open_long(path: Path, usual: float | None) -> LongRecording | None:
     except (OSError, ValueError, struct.error):
         return None  # whoever reads it as a whole says what is wrong
     n_samples = form.n_bytes // form.frame_bytes if form.frame_bytes else 0
-    if form.n_channels > MAX_CHANNELS:
-        return None  # it is refused where it is read
-    if n_samples * form.n_channels <= _LONG:
-        return None
+    if n_samples * form.n_channels <= _LONG or form.n_channels > MAX_CHANNELS:
+        return None  # too many channels are refused where they are read
     try:
         wav_samples(memoryview(bytes(form.frame_bytes)), form.tag, form.bits)
     except ValueError:
