@@ -83,12 +83,12 @@ def test_german_says_all_that_english_does() -> None:
         ("a dark spot 25% from the left and 7% from the top",
          "ein dunkler Fleck, 25\u00a0% von links und 7\u00a0% von oben"),
         ("The body has 20,000,000 bytes; at most 1,048,576 are accepted here.",
-         "Die Sendung hat 20.000.000 Bytes; hier sind höchstens 1.048.576 erlaubt."),
+         "Die Anfrage enthält 20.000.000 Bytes; hier sind höchstens 1.048.576 erlaubt."),
         ("fibre beside the part", "Faser neben dem Teil"),
         ("outer race: 106.8 Hz and 4 harmonics stand out, 21 dB over the good state, with 2 "
          "sidebands of the shaft (29.9 Hz)",
-         "Außenring: 106,8 Hz und 4 Obertöne ragen heraus, 21 dB über dem Gutzustand, mit 2 "
-         "Seitenbändern der Welle (29,9 Hz)"),
+         "Außenring: 106,8 Hz und 4 Oberschwingungen ragen heraus, 21 dB über dem Gutzustand, mit "
+         "2 Seitenbändern der Welle (29,9 Hz)"),
     ],
 )  # fmt: skip
 def test_messages_in_german(english: str, german: str) -> None:

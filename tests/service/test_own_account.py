@@ -27,7 +27,7 @@ def test_a_person_changes_their_own_password(
     log_in(client, "boss", "administrator")
     other = store.people.begin_session("boss").token
     refused = client.post("/api/me/password", json={"present": "a guess", "new": NEW})
-    assert refused.json()["error"]["message"] == "The present password is wrong."
+    assert refused.json()["error"]["message"] == "The current password is wrong."
     weak = client.post("/api/me/password", json={"present": OLD, "new": "short"})
     assert "has 10 to" in weak.json()["error"]["message"]
     assert store.people.session(other) is not None
@@ -70,7 +70,7 @@ def test_the_page_changes_the_password_and_goes_on(
     client.cookies.set("makellos_language", language)
     form = {"present": "a guess", "new": NEW, "again": NEW}
     wrong = client.post("/account/password", data=form)
-    text = {"en": "The present password is wrong.", "de": "Das bisherige Passwort ist falsch."}
+    text = {"en": "The current password is wrong.", "de": "Das bisherige Passwort ist falsch."}
     assert wrong.status_code == 422 and text[language] in wrong.text
     apart = client.post("/account/password", data=form | {"present": OLD, "again": "another one"})
     assert apart.status_code == 422

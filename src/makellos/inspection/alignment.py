@@ -87,8 +87,9 @@ class Aligned:
             return ()
         if self.correlation >= self.least:
             return (
-                f"{self.beyond:.0%} of what stands out from the ground lies outside the crop, and "
-                "was not looked at. Are there several parts, or is it longer than good ones?",
+                f"{self.beyond:.0%} of what stands out from the background lies outside the crop "
+                "and was not inspected. Are there several parts, or is the part longer than good "
+                "ones?",
             )
         return (
             "The part could not be turned to the pose of the good parts (correlation "

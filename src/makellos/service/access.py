@@ -143,7 +143,7 @@ def change_own_password(
             station.logins.failed(person.name, address)
             details = {"address": address}
             station.store.audit.log(person.name, "password_refused", person.name, details)
-            raise Refusal("invalid", "The present password is wrong.")
+            raise Refusal("invalid", "The current password is wrong.")
         station.logins.succeeded(person.name, address)
     station.store.people.set_password(person.name, new, by=person.name)
 

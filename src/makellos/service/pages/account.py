@@ -97,7 +97,7 @@ def _with_password(page: Page, present: str, new: str, again: str) -> Person:
     if page.person is None:
         raise Refusal("not_logged_in", "Log in, or send an API token as a bearer token.")
     if new != again:
-        raise Refusal("invalid", "The new password was typed in two ways.")
+        raise Refusal("invalid", "The new password and its repetition differ. Type both again.")
     change_own_password(page.station, page.request, page.person, present, new)
     return page.person
 

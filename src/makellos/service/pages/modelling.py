@@ -147,7 +147,7 @@ def ranking(page: Page, recipe: str, model_hash: str) -> list[Ranking]:
                 found.setdefault(str(each["set"]), float(value))
     rows = [Ranking(value, name) for name, value in found.items()]
     if facts is not None and facts.auroc is not None:
-        rows.append(Ranking(facts.auroc, page.words.gettext("defects planted at the fit")))
+        rows.append(Ranking(facts.auroc, page.words.gettext("defects planted during the fit")))
     return rows
 
 
