@@ -137,3 +137,14 @@ def test_a_hostile_text_is_looked_up_in_no_time() -> None:
         said(f"a{piece}" * 160, "de")
         said(f"There is no recipe {piece * 100}", "de")
     assert time.perf_counter() - begun < 2
+
+
+def test_a_message_of_many_values_is_not_divided_in_all_ways() -> None:
+    import time
+
+    told = "The store a: b cannot be opened: it is locked. Wait a little. Try again."
+    assert said(told, "de").startswith("Die Datenbank a: b lässt sich nicht benutzen: it is locked. ")
+    begun = time.perf_counter()
+    said(f"The store {'a cannot be ' * 20}{'b: c. ' * 120}x", "de")
+    said(f"The store a cannot be {': . ' * 240}x", "de")
+    assert time.perf_counter() - begun < 0.1

@@ -77,12 +77,16 @@ def _templates(language: str) -> list[tuple[re.Pattern[str], str]]:
 
 def _pattern(english: str) -> re.Pattern[str]:
     pieces = _PLACE.split(english)
-    texts = [re.escape(piece) for piece in pieces[::2]]
-    # What is a number takes nothing else, or a hostile text could be divided in too many ways.
-    places = [
-        f"(?P<{name}>{_NUMBER if _kind(name) in _NUMBERS else '.+?'})" for name in pieces[1::2]
-    ]
-    return re.compile("".join(a + b for a, b in zip(texts, [*places, ""], strict=True)), re.DOTALL)
+    names, texts = pieces[1::2], [re.escape(piece) for piece in pieces[::2]]
+    is_number = [_kind(name) in _NUMBERS for name in names]
+    pattern = texts[0]
+    for i, (name, text) in enumerate(zip(names, texts[1:], strict=True)):
+        # A hostile text must not be divided in too many ways: what is a number takes nothing else,
+        # and before other values the first place where the text goes on is the only one tried.
+        place = f"(?P<{name}>{_NUMBER if is_number[i] else '.+?'})"
+        goes_on = i + 1 < len(names) and not is_number[i + 1]
+        pattern += f"(?>{place}{text})" if goes_on and text and not is_number[i] else place + text
+    return re.compile(pattern, re.DOTALL)
 
 
 def _kind(name: str) -> str:
