@@ -143,7 +143,9 @@ def test_a_message_of_many_values_is_not_divided_in_all_ways() -> None:
     import time
 
     told = "The store a: b cannot be opened: it is locked. Wait a little. Try again."
-    assert said(told, "de").startswith("Die Datenbank a: b lässt sich nicht benutzen: it is locked. ")
+    assert said(told, "de").startswith(
+        "Die Datenbank a: b lässt sich nicht benutzen: it is locked. "
+    )
     begun = time.perf_counter()
     said(f"The store {'a cannot be ' * 20}{'b: c. ' * 120}x", "de")
     said(f"The store a cannot be {': . ' * 240}x", "de")
