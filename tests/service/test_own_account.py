@@ -112,6 +112,19 @@ async def asked(port: int, path: str) -> tuple[str, asyncio.StreamWriter]:
     return head + (await reader.readexactly(length)).decode(), writer
 
 
+async def begun_again(port: int) -> bytes:
+    """Ask once, begin to ask again, and return what comes until the connection is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    request = b"GET /api/recipes HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    writer.write(request)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    await reader.readexactly(int(head.split("content-length:")[1].split()[0]))
+    writer.write(request[:20])
+    left = await asyncio.wait_for(reader.read(), 4)
+    writer.close()
+    return left
+
+
 def test_a_connection_too_many_is_refused_in_words(station: Station) -> None:
     app = create_app(station)
     config = uvicorn.Config(app, port=0, http=Few, lifespan="off", log_config=None)
@@ -133,6 +146,8 @@ def test_a_connection_too_many_is_refused_in_words(station: Station) -> None:
         ended = await asyncio.wait_for(silent.read(), 5)
         for each in (c, d, e, f):
             each.close()
+        await asyncio.sleep(0.1)
+        slow = await begun_again(port)
         await server.shutdown()
         return {
             "first": [first, second],
@@ -140,6 +155,7 @@ def test_a_connection_too_many_is_refused_in_words(station: Station) -> None:
             "page": page,
             "later": later,
             "silent": ended,
+            "slow": slow,
         }
 
     # Not in this thread: a browser's test may have a loop in it.
@@ -154,3 +170,4 @@ def test_a_connection_too_many_is_refused_in_words(station: Station) -> None:
     assert " 503 " in found["page"] and "<main" in found["page"]
     assert " 200 " in found["later"]
     assert found["silent"] == b""  # closed, as nothing was asked
+    assert found["slow"] == b""  # nor with half a request after a whole one
