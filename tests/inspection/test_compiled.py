@@ -84,6 +84,20 @@ def test_what_openvino_does_not_take_for_its_own_is_compiled_again(folder: Path)
     assert np.array_equal(opened(cell_graph(), "a"), first)
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no owner here")
+def test_what_others_may_have_written_is_not_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_compiled("a", b"blob", [])
+    assert kept_compiled("a") is not None
+    (folder / "a.compiled").chmod(0o666)
+    assert kept_compiled("a") is None
+    keep_compiled("b", b"blob", [])
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    assert kept_compiled("b") is None
+
+
 def test_a_refused_graph_is_never_kept(folder: Path) -> None:
     with pytest.raises(ModelFileError):
         opened(b"no graph", "a")

@@ -131,6 +131,12 @@ def test_other_pictures_are_seen_whole(
     assert choose(parts, None, detector) == PoseChoice()
 
 
+@pytest.mark.parametrize("n", [0, 7])
+def test_few_parts_are_seen_whole(choose: Callable[..., PoseChoice], n: int) -> None:
+    few = [pin(each, side=640) for each in AROUND[:n]]
+    assert choose(few, None, "patchcore") == PoseChoice()
+
+
 def test_where_all_of_a_picture_counts_it_is_seen_whole() -> None:
     parts = [pin(each, side=640) for each in AROUND]
     for background, whole in (("count", True), ("look_again", False), ("ignore", False)):

@@ -58,6 +58,8 @@ def kept_compiled(key: str) -> Compiled | None:
     path = folder / f"{key}{_SUFFIX}"
     try:
         with path.open("rb") as stream:
+            if not _is_own(stream.fileno()):
+                return None
             header = json.loads(stream.readline(_MOST_HEADER))
             blob = stream.read()
         names = tuple(map(str, header["names"]))
@@ -69,6 +71,12 @@ def kept_compiled(key: str) -> Compiled | None:
     with suppress(OSError):
         os.utime(path)  # the one used longest ago goes first
     return Compiled(blob, names)
+
+
+def _is_own(file: int) -> bool:
+    """Tell whether a file is this user's: a runtime does not check what it is given to run."""
+    told = os.fstat(file)
+    return not hasattr(os, "getuid") or (told.st_uid == os.getuid() and not told.st_mode & 0o002)
 
 
 def keep_compiled(key: str, blob: bytes, names: Sequence[str]) -> None:

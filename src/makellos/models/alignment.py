@@ -94,8 +94,10 @@ def choose_pose(
 
 def _saving(parts: Sequence[Part], progress: Progress) -> PoseChoice:
     """Return how parts are cut out of large pictures of which they take little."""
+    if len(parts) < _N_GLANCED:
+        return PoseChoice()
     glanced = [part.read() for part in parts[:: -(-len(parts) // _N_GLANCED)]]
-    if len(parts) < _N_GLANCED or min(each.shape[0] * each.shape[1] for each in glanced) < _LARGE:
+    if min(each.shape[0] * each.shape[1] for each in glanced) < _LARGE:
         return PoseChoice()
     if not all(_is_long(find_silhouette(looked_at(each)[0])) for each in glanced):
         return PoseChoice()
