@@ -33,7 +33,7 @@ def chart_png(station: Station, stored: StoredInspection) -> bytes:
     """
     path = None if stored.picture is None else station.store.picture(stored.picture)
     if path is None or not is_recording(stored):
-        raise Refusal("not_found", f"Part {stored.id} is no recording that is still kept.")
+        raise Refusal("not_found", f"Part {stored.id} has no recording that is still kept.")
     inspector = _inspector(station, stored)
     with scratch_folder() as folder:
         file = (folder / "recording").with_suffix(PurePath(stored.input).suffix[:16])
