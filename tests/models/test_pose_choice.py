@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import cv2
@@ -15,6 +16,7 @@ from makellos.detectors import Detector, make_detector
 from makellos.detectors.patchcore import PatchCore
 from makellos.models import alignment
 from makellos.models.alignment import PoseChoice, choose_pose, learn_alignment
+from makellos.models.exporting import around_the_graph
 
 
 def pin(degrees: float, side: int = 160, *, deep: bool = False) -> Part:
@@ -173,3 +175,18 @@ def test_a_detector_learns_from_turned_parts(
     assert len(shapes) == 1
     height, width, _ = shapes.pop()
     assert width > 1.5 * height
+
+
+def test_who_exports_a_model_of_parts_cut_out_is_told_how_to_fit_it() -> None:
+    found = learn_alignment([pin(each, side=640) for each in AROUND], "rotate", refined=False)
+    manifest = SimpleNamespace(
+        preprocessing=SimpleNamespace(alignment=found, compares=None),
+        acceptance=None,
+        signal=None,
+        tiling=None,
+        zones=None,
+        background=None,
+        calibration=SimpleNamespace(by_class=None),
+    )
+    (left,) = around_the_graph(cast(Any, manifest))
+    assert "--align none" in left
