@@ -74,7 +74,9 @@ def around_the_graph(manifest: Manifest) -> list[str]:
         "tiles": manifest.tiling is not None,
         "zones": manifest.zones is not None,
         "budgets per class": manifest.calibration.by_class,
-        "turning parts to one pose (fit with --align none)": getattr(preprocessing, "alignment", None),
+        "turning parts to one pose (fit with --align none)": getattr(
+            preprocessing, "alignment", None
+        ),
         "laying parts onto a reference": getattr(preprocessing, "registration", None),
         "a reference for each part": preprocessing.compares is not None,
         "rules for regions": acceptance is not None and bool(acceptance.rules),
