@@ -195,6 +195,8 @@ class Detector(ABC):
         except BaseException:
             self._forget()
             raise
+        finally:
+            vars(self).pop("_means", None)  # is nothing that was learned
 
     @classmethod
     def engines(cls) -> tuple[EngineChoice, ...]:
