@@ -139,6 +139,32 @@ def test_few_parts_are_seen_whole(choose: Callable[..., PoseChoice], n: int) -> 
     assert choose(few, None, "patchcore") == PoseChoice()
 
 
+def test_the_crop_has_room_for_parts_of_any_length() -> None:
+    def drawn(length: int, degrees: float) -> Part:
+        picture = np.full((800, 800, 3), 200, np.uint8)
+        cv2.rectangle(picture, (400 - length // 2, 380), (400 + length // 2, 420), (50, 50, 50), -1)
+        cv2.circle(picture, (400 + length // 2, 400), 50, (40, 40, 40), -1)
+        turn = cv2.getRotationMatrix2D((399.5, 399.5), degrees, 1.0)
+        border = cv2.BORDER_REPLICATE
+        turned = cv2.warpAffine(picture, turn, (800, 800), borderMode=border)
+        return Part(source=Values(np.asarray(turned, np.uint8)), name=f"{length}")
+
+    parts = [drawn(560 if i % 5 == 0 else 440, each) for i, each in enumerate(AROUND * 2)]
+    found = choose_pose(parts, None, PatchCore(), no_progress)
+    assert found.alignment is not None
+    for part in parts:
+        aligned = found.alignment(part.read())
+        assert aligned.beyond < 0.02
+        # Nothing of the part lies along the edges of the crop.
+        edges = [
+            aligned.picture[:, 0],
+            aligned.picture[:, -1],
+            aligned.picture[0],
+            aligned.picture[-1],
+        ]
+        assert min(int(edge.min()) for edge in edges) > 150
+
+
 def test_where_all_of_a_picture_counts_it_is_seen_whole() -> None:
     parts = [pin(each, side=640) for each in AROUND]
     for background, whole in (("count", True), ("look_again", False), ("ignore", False)):

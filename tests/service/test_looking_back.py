@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 
 from fastapi.testclient import TestClient
@@ -10,6 +11,13 @@ from fastapi.testclient import TestClient
 from makellos.service.queue import NewPart
 from makellos.service.station import Station
 from makellos.store import Filter
+
+
+def until(done: Callable[[], bool], seconds: float = 60.0) -> None:
+    ends = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
 
 
 def test_slider_takes_parts_of_comparable_versions_alone(
@@ -20,6 +28,7 @@ def test_slider_takes_parts_of_comparable_versions_alone(
 
     assert "share of the last 2 parts" in page() and "are taken" not in page()
     client.post("/models/toy/budget", data={"false_alarms": "0.3"})  # the same but for the budget
+    until(lambda: judged.store.recipes.active("toy").version == 2)  # the page does not wait
     judged.judge("toy", [NewPart("c.png", picture(3))])
     assert "share of the last 3 parts" in page() and "are taken" not in page()
     active = judged.store.recipes.active("toy")

@@ -33,6 +33,7 @@ _N_SHOWN, _ROUNDS = 64, 3  # good parts that the mean part is made of; times it 
 _FOUND, _ELONGATED = 0.9, 1.25  # share of parts with a silhouette that much longer than wide
 _WIDE = (0.95, 0.07)  # quantile of extents; around it, of the longest
 _TIGHT = (0.75, 0.03)  # the same where the crop is to save time: shadows are no part
+_CUT = 0.04  # of the longest extent, that it cuts at most off what nearly all parts take
 _ASLANT, _TURNED = 30.0, 0.2  # degrees; share of parts beyond: they lie at any angle
 _LEAST, _LENIENT = 0.3, 0.7  # what a part has to reach: of what the worst of good ones do
 # Share of an outline outside a tight crop: always allowed; times that of good parts; at most.
@@ -298,7 +299,11 @@ def _cropped(
     widest, around = room
     low = np.quantile([each[:2] for each in extents], 1 - widest, axis=0)
     high = np.quantile([each[2:] for each in extents], widest, axis=0)
-    margin = np.ceil(around * float((high - low).max()))
+    longest = float((high - low).max())
+    # Of parts that vary in length no crop may cut the ends.
+    low = np.minimum(low, np.quantile([e[:2] for e in extents], 0.05, axis=0) + _CUT * longest)
+    high = np.maximum(high, np.quantile([e[2:] for e in extents], 0.95, axis=0) - _CUT * longest)
+    margin = np.ceil(around * longest)
     corner = np.floor(low - margin)
     width, height = (int(side) for side in np.ceil(high + margin) - corner + 1)
     moved = [np.column_stack([m[:, :2], m[:, 2] + m[:, :2] @ corner]) for m in motions]
