@@ -139,6 +139,15 @@ def test_few_parts_are_seen_whole(choose: Callable[..., PoseChoice], n: int) -> 
     assert choose(few, None, "patchcore") == PoseChoice()
 
 
+def test_a_crop_that_saves_too_little_is_not_made(
+    choose: Callable[..., PoseChoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [pin(each, side=640) for each in AROUND]
+    assert choose(parts, None, "patchcore").alignment is not None
+    monkeypatch.setattr(alignment, "_SAVING", 0.1)  # it takes more
+    assert choose(parts, None, "patchcore") == PoseChoice()
+
+
 def test_the_crop_has_room_for_parts_of_any_length() -> None:
     def drawn(length: int, degrees: float) -> Part:
         picture = np.full((800, 800, 3), 200, np.uint8)
